@@ -1,0 +1,83 @@
+# Needs Python 3.11 or later and nothing else; everything is installed into .venv in this folder.
+#
+#   make run ARGS="--model torchvision:resnet50 --port 8060"
+#   make test        what CI runs: lint, format, types and all tests but the slow ones
+#
+# Only relative paths below, and programs only as "python -m NAME": both hold in a folder with a space in its name, and
+# after the folder was moved.
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check --no-input
+PAGE := $(VENV)/installed-page
+DEV := $(VENV)/installed-dev
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run test lint test-slow bench docker clean
+
+help:
+	@echo "make run         start the page; options go through ARGS=\"...\", \"make run ARGS=--help\" lists them"
+	@echo "make test        lint, types and tests"
+	@echo "make test-slow   the tests that take minutes or need root"
+	@echo "make bench       the benchmarks"
+	@echo "make docker      build the image"
+	@echo "make clean       remove .venv and everything else that was made here"
+
+run: $(PAGE)
+	@exec $(PY) app.py $(ARGS)
+
+test: lint
+	$(PY) -m pytest $(ARGS)
+
+lint: $(DEV)
+	$(PY) tests/find_chromium.py
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+test-slow: $(DEV)
+	$(PY) tests/find_chromium.py
+	$(PY) -m pytest -m slow $(ARGS)
+
+bench: $(DEV)
+	$(PY) tests/find_chromium.py
+	$(PY) -m bench $(ARGS)
+
+docker:
+	@command -v docker >/dev/null || { echo "make docker needs Docker, and there is no program of that name." >&2; exit 1; }
+	docker build -t hookscope .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The oldest thing first: a Python that is new enough, with venv. $(PYTHON) is tried before the usual names.
+$(PY):
+	@for name in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	    if "$$name" -c "import sys; sys.exit(sys.version_info < (3, 11))" >/dev/null 2>&1; then found="$$name"; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	    echo "Hookscope needs Python 3.11 or later, and none was found; name one with make run PYTHON=/path/to/python3." >&2; \
+	    exit 1; \
+	fi; \
+	if ! "$$found" -c "import ensurepip, venv" >/dev/null 2>&1; then \
+	    echo "$$found cannot make virtual environments: install its venv module (Debian, Ubuntu: apt-get install python3-venv)." >&2; \
+	    exit 1; \
+	fi; \
+	echo "Making a virtual environment in $(VENV)."; \
+	"$$found" -m venv $(VENV) || { rm -rf $(VENV); echo "Making the virtual environment failed; the lines above say why." >&2; exit 1; }
+
+$(PAGE): requirements.txt constraints.txt | $(PY)
+	@echo "Installing PyTorch and the other packages into $(VENV): about 5 GB on Linux, once. This takes some minutes."
+	@$(PIP) -r requirements.txt -c constraints.txt || { $(FAILED); }
+	@touch $@
+
+$(DEV): requirements-dev.txt $(PAGE)
+	@echo "Installing what the tests need, once."
+	@$(PIP) -r requirements-dev.txt -c constraints.txt || { $(FAILED); }
+	@touch $@
+
+FAILED = echo "The installation failed; the lines above say why. It needs the network, this once." >&2; exit 1
+

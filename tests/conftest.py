@@ -1,0 +1,108 @@
+"""Fixtures for every test: the browser that refuses to leave this computer, and a folder for the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+from find_chromium import find_chromium
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Route
+
+# Chromium asks its maker's servers for updates and the like unless it is told not to; and as root, as in most
+# containers, its sandbox cannot start.
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+@pytest.fixture(scope="session")
+def chromium_path() -> str:
+    """The Chromium that the browser tests drive."""
+    path = find_chromium()
+    if not path:
+        pytest.fail("There is no Chromium: run `make test`, which installs one, or set CHROMIUM to one's path.")
+    return path
+
+
+@pytest.fixture(scope="session")
+def browser(chromium_path: str) -> Iterator[Browser]:
+    """One Chromium for the whole run; each test gets a context of its own, which shares nothing."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium_path, args=CHROMIUM_FLAGS)
+        yield started
+        started.close()
+
+
+class Watch:
+    """What went wrong in a browser context that nobody asked for.
+
+    A test that makes an error happen on purpose names a part of its text with `expect`.
+    """
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self.expected: list[str] = []
+
+    def expect(self, part: str) -> None:
+        """Errors that contain this text are part of the test."""
+        self.expected.append(part)
+
+    def unexpected(self) -> list[str]:
+        """The errors that no test asked for."""
+        return [text for text in self.problems if not any(part in text for part in self.expected)]
+
+    def follow(self, context: BrowserContext) -> None:
+        """Refuse what would leave this computer in a context, and note every error of its pages."""
+
+        def leaves(url: str) -> bool:
+            # Our own requests are not routed at all: routing would buffer a stream, which has to arrive as it is sent.
+            parts = urlsplit(url)
+            return parts.scheme not in ("data", "blob") and parts.hostname not in ("127.0.0.1", "localhost")
+
+        def refuse(route: Route, request: Request) -> None:
+            self.problems.append(f"a request left this computer: {request.url}")
+            route.abort()
+
+        context.route(leaves, refuse)
+
+        def note(message: ConsoleMessage) -> None:
+            if message.type == "error":
+                self.problems.append(message.text)
+
+        context.on("console", note)
+        context.on("weberror", lambda error: self.problems.append(str(error.error)))
+
+
+@pytest.fixture
+def watch() -> Watch:
+    """The errors that the test's browser pages met; the `page` fixture fails on those left unexpected."""
+    return Watch()
+
+
+@pytest.fixture
+def context(browser: Browser, watch: Watch) -> Iterator[BrowserContext]:
+    """A fresh browser context that refuses to leave this computer and fails the test on a console error."""
+    made = browser.new_context(viewport={"width": 1440, "height": 900})
+    watch.follow(made)
+    yield made
+    made.close()
+    assert not watch.unexpected(), "\n".join(watch.unexpected())
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Page:
+    """A fresh page; `page.context.new_page()` opens a second tab under the same watch."""
+    return context.new_page()

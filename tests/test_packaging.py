@@ -1,0 +1,290 @@
+"""What is installed and shipped: requirements, the wheel, the image's files, and make's sentences."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parent.parent
+INSTALLED_NAMES = {"PIL": "pillow", "skimage": "scikit-image", "yaml": "pyyaml"}
+
+
+def requirements(name: str) -> dict[str, Requirement]:
+    """The lines of a requirements file by canonical name."""
+    lines = [line.split("#")[0].strip() for line in (ROOT / name).read_text().splitlines()]
+    found = [Requirement(line) for line in lines if line and not line.startswith("-")]
+    return {canonicalize_name(requirement.name): requirement for requirement in found}
+
+
+def pins() -> dict[str, str]:
+    """The exact versions of constraints.txt."""
+    return {
+        name: str(requirement.specifier).removeprefix("==")
+        for name, requirement in requirements("constraints.txt").items()
+    }
+
+
+def third_party(*folders: str) -> set[str]:
+    """The packages, as pip names them, that the code below some folders imports anywhere."""
+    paths = [
+        path
+        for folder in folders
+        for path in ([ROOT / folder] if folder.endswith(".py") else (ROOT / folder).rglob("*.py"))
+    ]
+    found: set[str] = set()
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.split(".")[0])
+    local = {"app", "hooks", "dashboard", "tests", "bench", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
+    names = {name for name in found if name not in sys.stdlib_module_names and name not in local}
+    return {canonicalize_name(INSTALLED_NAMES.get(name, name)) for name in names}
+
+
+def test_everything_that_the_application_imports_is_required() -> None:
+    # These come with a requirement that promises them: Werkzeug is Flask's, and huggingface_hub is timm's.
+    promised = {"werkzeug", "huggingface-hub"}
+    optional = {"captum", "tensorboard", "lightning", "mlflow"}  # each imported by the one module that needs it
+    missing = third_party("app.py", "hooks", "dashboard") - set(requirements("requirements.txt")) - promised - optional
+    assert not missing
+
+
+def test_everything_that_tests_and_benchmarks_import_is_required() -> None:
+    named = set(requirements("requirements.txt")) | set(requirements("requirements-dev.txt"))
+    promised = {"werkzeug", "packaging"}  # Flask's, pytest's
+    assert not third_party("tests", "bench") - named - promised
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+def test_every_requirement_has_a_tested_version_in_its_range(name: str) -> None:
+    for canonical, requirement in requirements(name).items():
+        assert requirement.specifier.contains(pins()[canonical]), requirement
+
+
+def test_what_requirements_bring_along_has_a_tested_version_too() -> None:
+    waiting = [*requirements("requirements.txt").values(), *requirements("requirements-dev.txt").values()]
+    seen: set[str] = set()
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        if re.match(r"nvidia-|cuda-|triton", name) or name in seen:
+            continue  # torch fixes these itself, and only on some platforms
+        seen.add(name)
+        brought = [Requirement(text) for text in importlib.metadata.requires(name) or []]
+        waiting += [entry for entry in brought if entry.marker is None or entry.marker.evaluate({"extra": ""})]
+    assert seen <= set(pins()), f"constraints.txt lacks {seen - set(pins())}"
+    assert set(pins()) <= seen, f"constraints.txt has what nothing needs: {set(pins()) - seen}"
+
+
+def test_platforms_packages_are_not_pinned() -> None:
+    assert not [name for name in pins() if re.match(r"nvidia-|cuda-|triton", name)]
+
+
+def test_the_library_alone_needs_torch_and_numpy_within_the_pages_ranges() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    page = requirements("requirements.txt")
+    core = [Requirement(text) for text in project["dependencies"]]
+    assert sorted(requirement.name for requirement in core) == ["numpy", "torch"]
+    assert all(requirement.specifier == page[requirement.name].specifier for requirement in core)
+
+
+def test_every_package_is_in_the_wheels_list() -> None:
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    there = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for name in ("hooks", "dashboard")
+        for path in (ROOT / name).rglob("*.py")
+    }
+    assert listed == there | {"dashboard.assets"}
+
+
+@pytest.fixture(scope="module")
+def wheel_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the installed wheel and nothing else, built from a copy of the sources."""
+    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
+    for name in (
+        "app.py",
+        "hooks",
+        "dashboard",
+        "assets",
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "requirements.txt",
+    ):
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, source / name)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--no-build-isolation", "--no-index", "--target", str(target), str(source)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return target
+
+
+def test_the_wheel_gives_hooks_without_the_page(wheel_folder: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, hooks.results as r; print(r.__file__, [m for m in ('torch', 'dash', 'PIL') if m in sys.modules])"
+    )
+    environ = {**os.environ, "PYTHONPATH": str(wheel_folder)}
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert ran.stdout.strip() == f"{wheel_folder / 'hooks' / 'results.py'} []"
+
+
+def test_the_wheel_names_the_page_as_an_extra(wheel_folder: Path) -> None:
+    (metadata,) = importlib.metadata.distributions(path=[str(wheel_folder)])
+    needed = [Requirement(text) for text in metadata.requires or []]
+    plain = {entry.name for entry in needed if entry.marker is None or entry.marker.evaluate({"extra": ""})}
+    page = {
+        canonicalize_name(entry.name) for entry in needed if entry.marker and entry.marker.evaluate({"extra": "page"})
+    }
+    assert plain == {"torch", "numpy"}
+    assert page == set(requirements("requirements.txt"))
+    assert metadata.metadata["License-Expression"] == "MIT"
+
+
+def test_the_wheel_has_the_assets_where_the_page_looks(wheel_folder: Path, tmp_path: Path) -> None:
+    there = {path.relative_to(ROOT / "assets") for path in (ROOT / "assets").rglob("*") if path.is_file()}
+    packed = wheel_folder / "dashboard" / "assets"
+    assert {path.relative_to(packed) for path in packed.rglob("*") if path.is_file()} == there
+    code = "from dashboard.startup import assets_folder; print(assets_folder())"
+    environ = {**os.environ, "PYTHONPATH": str(wheel_folder)}
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert ran.stdout.strip() == str(packed)
+
+
+# The image: no engine is needed to see what it would hold.
+
+
+def dockerfile() -> list[list[str]]:
+    """The Dockerfile's instructions, each split at blanks."""
+    text = re.sub(r"^\s*#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE).replace("\\\n", " ")
+    return [line.split() for line in text.splitlines() if line.strip()]
+
+
+def test_the_image_runs_as_a_user_that_is_not_root_and_checks_its_health() -> None:
+    words = [line[0] for line in dockerfile()]
+    assert ["USER", "hookscope"] in dockerfile()
+    assert words.index("USER") < words.index("ENTRYPOINT") and "HEALTHCHECK" in words
+    check = next(" ".join(line) for line in dockerfile() if line[0] == "HEALTHCHECK")
+    command = json.loads(check[check.index("[") :])
+    compile(command[2], "health check", "exec")
+    assert "/healthz" in command[2]
+
+
+def test_what_the_image_copies_is_enough_to_start(tmp_path: Path) -> None:
+    kept = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    for _, *sources, target in [line for line in dockerfile() if line[0] == "COPY"]:
+        for source in sources:
+            assert source in kept, f".dockerignore keeps {source} from the image"
+            if (ROOT / source).is_dir():
+                shutil.copytree(ROOT / source, tmp_path / target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(ROOT / source, tmp_path / target)
+    ran = subprocess.run(
+        [sys.executable, "app.py", "--help"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ran.returncode == 0 and "--model" in ran.stdout, ran.stderr
+    names = [sys.executable, "-c", "import dashboard.server"]
+    subprocess.run(names, cwd=tmp_path, capture_output=True, timeout=120, check=True)
+
+
+# make, in a folder with a space in its name and with only what the test gives it
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder that holds the Makefile, and beside it `bin` with the few programs that the Makefile's lines use."""
+    if not shutil.which("make"):
+        pytest.skip("there is no make here")
+    place = tmp_path / "another name"
+    place.mkdir()
+    (tmp_path / "bin").mkdir()
+    for name in ("make", "sh", "rm", "touch", "echo", "env"):
+        (tmp_path / "bin" / name).symlink_to(str(shutil.which(name)))
+    for name in ("Makefile", "requirements.txt", "requirements-dev.txt", "constraints.txt"):
+        shutil.copy(ROOT / name, place / name)
+    return place
+
+
+def program(folder: Path, name: str, script: str) -> None:
+    """Put a small shell script on the folder's search path."""
+    path = folder.parent / "bin" / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environ = {"PATH": str(folder.parent / "bin"), "HOME": str(folder.parent)}
+    command = [str(shutil.which("make")), "--no-print-directory", *arguments]
+    return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_make_without_python_says_what_is_needed(folder: Path) -> None:
+    ran = make(folder, "run")
+    assert ran.returncode != 0 and "needs Python 3.11 or later" in ran.stderr
+
+
+def test_make_passes_over_a_python_that_is_too_old(folder: Path) -> None:
+    program(folder, "python3", "exit 1")  # as the version check ends under an older Python
+    assert "needs Python 3.11 or later" in make(folder, "run").stderr
+
+
+def test_make_without_the_venv_module_names_the_package_and_leaves_nothing(folder: Path) -> None:
+    # A Python in which `import ensurepip` fails, as on Debian without python3-venv; all else is the real one.
+    program(folder, "python3", f'case "$2" in *ensurepip*) exit 1;; esac; exec "{sys.executable}" "$@"')
+    ran = make(folder, "run")
+    assert ran.returncode != 0 and "python3-venv" in ran.stderr
+    assert not (folder / ".venv").exists()
+
+
+def test_make_says_when_the_installation_fails_and_tries_again_next_time(folder: Path) -> None:
+    (folder / "requirements.txt").write_text("./no-such-package\n")
+    program(folder, "python3", f'exec "{sys.executable}" "$@"')
+    for _ in range(2):
+        ran = make(folder, "run")
+        assert ran.returncode != 0 and "The installation failed" in ran.stderr
+    assert not (folder / ".venv" / "installed-page").exists()
+
+
+def test_make_run_installs_once_and_hands_over_options_and_signals(folder: Path) -> None:
+    program(folder, "python3", f'exec "{sys.executable}" "$@"')
+    (folder / "requirements.txt").write_text("")
+    (folder / "app.py").write_text("import os, sys\nprint(sys.argv[1:], sys.prefix, os.getppid())\n")
+    first = make(folder, "run", 'ARGS=--model "a b" --port 8060')
+    assert first.returncode == 0, first.stderr
+    assert "['--model', 'a b', '--port', '8060']" in first.stdout and str(folder / ".venv") in first.stdout
+    assert "Installing PyTorch" in first.stdout
+    assert "Installing" not in make(folder, "run").stdout
+    os.utime(folder / "constraints.txt", (2**33, 2**33))
+    assert "Installing" in make(folder, "run").stdout
+
+
+def test_make_test_checks_all_of_it(folder: Path) -> None:
+    lines = make(folder, "--dry-run", "test").stdout
+    order = ["requirements.txt", "requirements-dev.txt", "find_chromium", "ruff check", "ruff format", "mypy", "pytest"]
+    assert [lines.index(word) for word in order] == sorted(lines.index(word) for word in order)
+
+
+def test_ci_runs_make_test() -> None:
+    script = (ROOT / ".ci" / "run").read_text()
+    assert "make test" in script and os.access(ROOT / ".ci" / "run", os.X_OK)
