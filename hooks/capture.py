@@ -1,0 +1,138 @@
+"""Activations while a model runs: `capture` for a `with` block of one's own, `stream` for one forward pass run here.
+
+with capture(model, ["layer4", ":Conv2d"]) as seen:
+    model(image)
+seen["layer4"].value        # the tensor as the layer produced it
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from torch import nn
+
+from hooks import nested
+from hooks.delivery import Delivery
+from hooks.errors import Cancelled
+from hooks.layers import Pattern, select
+from hooks.modes import check_supported, eager, evaluate, inspecting, locked, preserve, unwrap
+from hooks.records import Captured, Recorder
+from hooks.registry import hook
+from hooks.results import Activation, LayerInfo
+
+
+@contextlib.contextmanager
+def capture(
+    model: nn.Module,
+    patterns: Pattern | Iterable[Pattern],
+    *,
+    inputs: bool = False,
+    gradients: bool = False,
+    statistics_only: bool = False,
+    distribution: bool = True,
+    training: bool = False,
+    owner: str = "user",
+    purpose: str = "analysis",
+) -> Iterator[Captured]:
+    """Record what layers produce during the forward passes of a `with` block; readable during and after it.
+
+    Every call of a layer is kept, in execution order; nested outputs are flattened. What is kept was copied inside the
+    hook, because the next layer may overwrite it (AlexNet's `features.0` is followed by an in-place ReLU). Only forward
+    passes of this thread are recorded. The hooks are gone when the block ends, however it ends.
+
+    Arguments:
+        patterns: which layers; see `hooks.layers.select`.
+        inputs: also record what each layer is given.
+        gradients: also remember where each value stands in the autograd graph, so that `Captured.differentiate` can be
+            asked for exact gradients; the forward pass then has to record one.
+        statistics_only: keep the numbers of `hooks.results.Statistics` and no tensors: kilobytes instead of megabytes.
+        distribution: whether those numbers include quantiles and histogram; without them it costs half.
+        training: leave the model in the mode it is in, for hooks on a training step. Otherwise it is in eval mode in
+            the block, and its flags, buffers and random state are put back after it.
+        owner, purpose: what `hooks.registry.live_hooks` shows.
+
+    Raises:
+        LayerNotFound: a pattern means nothing; nothing has been registered then.
+        ModelNotSupported: hooks cannot see into this kind of model.
+    """
+    chosen = select(model, patterns)
+    recorder = Recorder(gradients=gradients, statistics_only=statistics_only, distribution=distribution)
+    with contextlib.ExitStack() as stack:
+        check_supported(unwrap(model))
+        stack.enter_context(locked(model))
+        stack.enter_context(eager(model))
+        if not training:
+            stack.enter_context(preserve(unwrap(model)))
+            evaluate(unwrap(model))
+        for name, module in chosen.items():
+            if inputs:
+                before = recorder.input_hook(name)
+                stack.enter_context(hook(module, "forward_pre", before, layer=name, owner=owner, purpose=purpose))
+            after = recorder.output_hook(name)
+            stack.enter_context(hook(module, "forward", after, layer=name, owner=owner, purpose=purpose))
+        yield Captured(model, tuple(chosen), recorder.records)
+
+
+def stream(
+    model: nn.Module,
+    inputs: Any,
+    wanted: Sequence[tuple[str, int]],
+    deliver: Callable[[Activation], None],
+    layers: Sequence[LayerInfo],
+    *,
+    still_wanted: Callable[[str, int], bool] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    owner: str = "hookscope",
+    purpose: str = "analysis",
+) -> None:
+    """Run one forward pass and deliver each wanted activation at the moment its layer has it.
+
+    The pass is stopped as soon as nothing more is wanted of it.
+
+    Arguments:
+        inputs: the model's argument, or a tuple of positional arguments; they are copied.
+        wanted: (layer name, 0-based call).
+        deliver: gets each activation, inside the hook, in execution order.
+        layers: what `hooks.layers.describe` said of this model; gives the axes, and which calls will come.
+        still_wanted: asked before work is spent on an answer.
+        cancelled: asked before every module of the model.
+
+    Raises:
+        Cancelled: `cancelled` said so.
+        LayerNotFound: a name is wrong; the model did not run then.
+        LayerNotExecuted: a layer was not called, or not so often; the others have been delivered.
+    """
+    run = Delivery(model, wanted, deliver, layers, still_wanted)
+    with contextlib.ExitStack() as stack:
+        model = stack.enter_context(inspecting(model))
+        for name, module in run.modules.items():
+            stack.enter_context(
+                hook(module, "forward", run.hook_of(name), layer=name, owner=owner, purpose=purpose),
+            )
+        stack.enter_context(cancelling(cancelled))
+        run.forward(model, nested.private(nested.arguments(inputs), requires_grad=False))
+    run.finish()
+
+
+@contextlib.contextmanager
+def cancelling(cancelled: Callable[[], bool] | None) -> Iterator[None]:
+    """Ask before every module whether anybody still waits, and raise `Cancelled` if not.
+
+    One hook for all modules, because a layer that nobody looks at may be the slow one. It captures nothing. The first
+    question is asked before it is registered.
+    """
+    if cancelled is None:
+        yield
+        return
+    ask = cancelled
+
+    def check(module: nn.Module, args: Any) -> None:
+        if ask():
+            raise Cancelled
+
+    if ask():
+        raise Cancelled
+    with hook(None, "every_forward_pre", check, layer="*", owner="hookscope", purpose="cancelling"):
+        yield

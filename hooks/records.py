@@ -1,0 +1,207 @@
+"""What `capture` has seen: every call of every chosen layer, and the gradients that can be asked for afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+from hooks import nested
+from hooks.errors import LayerNotExecuted, LayerNotFound, NoGradient
+from hooks.layers import aliases
+from hooks.reductions import statistics
+from hooks.results import Statistics
+
+Side = Literal["input", "output"]
+
+
+@dataclass
+class Record:
+    """One tensor that went into or came out of one call of a layer.
+
+    Attributes:
+        layer, call: the layer's dotted name, and which of its calls in the block, from 0.
+        side: "output" or "input". path: where the tensor stood in a nested value; "" for a plain tensor.
+        value: a copy, as the layer produced or was given it; None with `statistics_only`.
+        statistics: with `statistics_only`: its numbers, per channel too where the layer's type tells the channel axis.
+        shape: the tensor's shape.
+        gradient: set by `Captured.differentiate`: of the score with respect to this value; None before that, and
+            where nothing connects them.
+        reason_no_gradient: why `gradient` is None after `differentiate`, as a sentence.
+    """
+
+    layer: str
+    call: int
+    side: Side
+    path: str
+    value: Tensor | None
+    statistics: Statistics | None
+    shape: tuple[int, ...]
+    gradient: Tensor | None = None
+    reason_no_gradient: str = ""
+    _edge: GradientEdge | None = None
+    _watch: tuple[Tensor, int] | None = None  # (a view's memory, its version when it was seen)
+
+
+class Captured:
+    """The records of a `capture` block.
+
+    `captured["layer4"]` is the only output tensor of the only call; `captured["layer1.0.relu", 1]` the one of the
+    second call; `captured.records` all of them in execution order.
+    """
+
+    def __init__(self, model: nn.Module, layers: tuple[str, ...], records: list[Record]) -> None:
+        self.layers = layers
+        self.records = records
+        self._first_name = aliases(model)
+        self._title = type(model).__name__
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self.records)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, key: str | tuple[str, int] | tuple[str, int, str]) -> Record:
+        layer, *rest = (key,) if isinstance(key, str) else key
+        found = self.of(layer)
+        if rest:
+            found = [record for record in found if record.call == rest[0]]
+        if len(rest) > 1:
+            found = [record for record in found if record.path == rest[1]]
+        if not found:
+            which = f", call {rest[0]}" if rest else ""
+            raise LayerNotExecuted(f"Nothing was recorded for layer {layer!r}{which}: it was not called in this block.")
+        if len(found) > 1:
+            keys = [(record.layer, record.call, record.path) for record in found]
+            raise KeyError(f"{len(found)} tensors were recorded for {key!r}. Ask for one of {keys[:6]}.")
+        return found[0]
+
+    def of(self, layer: str, side: Side = "output") -> list[Record]:
+        """Every record of a layer, in execution order.
+
+        Raises:
+            LayerNotFound: the layer was not chosen.
+        """
+        name = self._first_name.get(layer)
+        if name not in self.layers:
+            raise LayerNotFound(f"Layer {layer!r} of {self._title} was not chosen for this capture.")
+        return [record for record in self.records if record.layer == name and record.side == side]
+
+    def differentiate(self, score: Tensor, *, retain_graph: bool = False) -> None:
+        """Fill every record's `gradient` with that of `score` with respect to the value the layer produced.
+
+        The values are those before any in-place change; no parameter's `.grad` is touched.
+
+        Arguments:
+            score: one number computed from the model's output, e.g. `logits[0, 285]`.
+            retain_graph: whether to keep the graph, to ask for another score.
+
+        Raises:
+            NoGradient: the score, or every record, stands outside the autograd graph.
+        """
+        open_records = [record for record in self.records if record._edge is not None]
+        if not score.requires_grad or not open_records:
+            raise NoGradient(
+                "No gradient can be computed: the forward pass recorded no graph. Use `capture(..., gradients=True)`, "
+                "run the model with gradients on, and if all its weights are frozen give it inputs that require grad."
+            )
+        edges = [record._edge for record in open_records if record._edge is not None]
+        gradients = differentiate(score, edges, retain_graph=retain_graph)
+        for record in self.records:
+            record.gradient, record.reason_no_gradient = None, NOT_RECORDED
+        for record, gradient in zip(open_records, gradients, strict=True):
+            record.gradient = gradient
+            record.reason_no_gradient = "" if gradient is not None else reason_no_gradient(record._watch)
+
+
+NOT_RECORDED = "The value was not part of an autograd graph."
+
+
+def differentiate(score: Tensor, edges: Sequence[GradientEdge], retain_graph: bool = False) -> Sequence[Tensor | None]:
+    """Gradients of a score at edges taken inside hooks: exact, and nobody's `.grad` changes."""
+    try:
+        gradients: Sequence[Tensor | None] = torch.autograd.grad(
+            score, list(edges), retain_graph=retain_graph, allow_unused=True
+        )
+    except RuntimeError as error:
+        if "use_reentrant" in str(error):
+            raise NoGradient(
+                "The model uses reentrant checkpointing, which cannot give gradients at layers. Build it with "
+                "checkpoint(..., use_reentrant=False), or switch checkpointing off."
+            ) from error
+        raise
+    return gradients
+
+
+def reason_no_gradient(watch: tuple[Tensor, int] | None) -> str:
+    """Why a gradient is missing, as far as it can be known."""
+    if watch is not None and watch[0]._version != watch[1]:
+        return (
+            "The value is a view that a later layer overwrites in place, and autograd then forgets where it stood. Ask "
+            "for the layer before or after it."
+        )
+    return "No path leads from the layer to the score."
+
+
+def tap(tensor: Tensor) -> tuple[GradientEdge | None, tuple[Tensor, int] | None]:
+    """Where a tensor stands in the graph right now, and what is needed to explain a missing gradient later."""
+    if not tensor.requires_grad:
+        return None, None
+    watch = (tensor.detach(), tensor._version) if tensor._is_view() else None
+    return get_gradient_edge(tensor), watch
+
+
+class Recorder:
+    """Makes the hooks of a `capture` block and collects what they see."""
+
+    def __init__(self, *, gradients: bool, statistics_only: bool, distribution: bool) -> None:
+        self.gradients = gradients
+        self.statistics_only = statistics_only
+        self.distribution = distribution
+        self.records: list[Record] = []
+
+    def output_hook(self, layer: str) -> Callable[[nn.Module, Any, Any], None]:
+        calls = iter(range(1 << 62))
+
+        def look(module: nn.Module, args: Any, output: Any) -> None:
+            if not _recomputing():
+                self._record(layer, next(calls), "output", module, output)
+
+        return look
+
+    def input_hook(self, layer: str) -> Callable[[nn.Module, Any, Any], None]:
+        calls = iter(range(1 << 62))
+
+        def look(module: nn.Module, args: Any, kwargs: Any = None) -> None:
+            if not _recomputing():
+                self._record(layer, next(calls), "input", module, (*args, kwargs) if kwargs else args)
+
+        return look
+
+    def _record(self, layer: str, call: int, side: Side, module: nn.Module, value: Any) -> None:
+        for path, tensor in nested.tensors(value):
+            edge, watch = tap(tensor) if self.gradients else (None, None)
+            kept, numbers = None, None
+            if self.statistics_only:
+                channel_axis = 1 if _has_channels_first(module, tensor) else None
+                numbers = statistics(tensor, channel_axis, distribution=self.distribution)
+            else:
+                # outside inference mode, or the copy could never be used with autograd
+                with torch.inference_mode(False):
+                    kept = tensor.detach().clone()
+            shape = tuple(tensor.shape)
+            self.records.append(Record(layer, call, side, path, kept, numbers, shape, _edge=edge, _watch=watch))
+
+
+def _has_channels_first(module: nn.Module, tensor: Tensor) -> bool:
+    return tensor.ndim >= 3 and isinstance(module, nn.modules.conv._ConvNd | nn.modules.batchnorm._NormBase)
+
+
+def _recomputing() -> bool:
+    """Whether this call happens in a backward pass: checkpointing runs the layers again, which is no second call."""
+    return bool(torch._C._current_graph_task_id() != -1)

@@ -1,0 +1,165 @@
+"""What a look inside a model returns: small frozen dataclasses over numpy arrays.
+
+Nothing here imports torch, so the web side, a notebook and a report can read results without it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+QUANTILE_LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+HISTOGRAM_BINS = 64
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a module during one forward pass, as the recorded run saw it.
+
+    Attributes:
+        shape: the first output tensor's shape, image axis included; empty if it returned no tensor.
+        axes: the name of each axis of `shape`: "image", "channel", "height", "width", "token", "feature", "window"
+            or "axis". ("image", "channel", "height", "width") is NCHW, ("image", "height", "width", "channel") NHWC.
+        grid: (height, width) of the patch grid when there is a "token" axis that holds one, else None.
+        prefix_tokens: tokens before the grid (class token, registers); 0 without a grid.
+        order: the position at which this call *ended*, counted over all calls of the forward pass.
+        dtype: the tensor's dtype as text, e.g. "float32".
+        outputs: how many tensors the call returned (nested outputs are flattened).
+        overwritten_by: who writes into this value in place afterwards: a layer's name, "an in-place operation"
+            where no module does it, or "" if nobody does.
+    """
+
+    shape: tuple[int, ...]
+    axes: tuple[str, ...]
+    order: int
+    dtype: str = "float32"
+    grid: tuple[int, int] | None = None
+    prefix_tokens: int = 0
+    outputs: int = 1
+    overwritten_by: str = ""
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """One module of a model, by its dotted name ("" is the model itself).
+
+    Attributes:
+        name: the dotted name.
+        type: the class name, e.g. "Conv2d".
+        parameters: how many parameters the module holds, children included.
+        multiply_adds: multiply-adds of one forward pass of one image, children and all calls included; None if not
+            counted.
+        calls: every call of the recorded forward pass; empty if the module never ran.
+        reason_not_run: why `calls` is empty, as a sentence; "" otherwise.
+        aliases: other names of the same module object.
+        leaf: whether the module has no children.
+    """
+
+    name: str
+    type: str
+    parameters: int
+    multiply_adds: int | None
+    calls: tuple[Call, ...]
+    leaf: bool
+    reason_not_run: str = ""
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Exact numbers of one tensor, reduced in float64.
+
+    NaN and infinite values are counted and then left out of every other number; if no finite value is left, those
+    numbers are NaN.
+
+    Attributes:
+        count: number of values, non-finite ones included.
+        mean, std, min, max: of the finite values; std is the population's (divided by n).
+        zeros: share of the values that are exactly 0, 0..1.
+        nan, inf: how many values are NaN, and how many are +Inf or -Inf.
+        quantiles: float64 (level,), at `QUANTILE_LEVELS`, linear interpolation.
+        histogram: int64 (bin,), counts of the finite values in equal bins between `min` and `max`.
+        edges: float64 (bin + 1,), the bins' edges.
+        channels: per-channel float64 (channel,) arrays under "mean", "std", "min", "max", "zeros", "nan", "inf";
+            empty if the tensor has no channel axis.
+    """
+
+    count: int
+    mean: float
+    std: float
+    min: float
+    max: float
+    zeros: float
+    nan: int
+    inf: int
+    quantiles: np.ndarray
+    histogram: np.ndarray
+    edges: np.ndarray
+    channels: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Activation:
+    """One layer's output for one image, as the layer produced it, whatever was written in place afterwards.
+
+    Attributes:
+        layer: dotted name. call: 0-based call of this forward pass.
+        values: float32, the output tensor without its image axis when that has length 1 (other dtypes are converted).
+        axes: the name of each axis of `values` (see `Call.axes`).
+        grid, prefix_tokens: see `Call`.
+        dtype: the dtype before the conversion.
+        statistics: of the values before the conversion.
+        path: where in a nested output the tensor stood, e.g. "0" or "out"; "" for a plain tensor.
+        milliseconds: from the start of the forward pass until the value was there.
+    """
+
+    layer: str
+    call: int
+    values: np.ndarray
+    axes: tuple[str, ...]
+    statistics: Statistics
+    dtype: str = "float32"
+    grid: tuple[int, int] | None = None
+    prefix_tokens: int = 0
+    path: str = ""
+    milliseconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class GradCam:
+    """A Grad-CAM map before ReLU, scaling and resizing.
+
+    Source: Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization",
+    ICCV 2017.
+
+    Attributes:
+        layer, call: where.
+        target: the class index whose logit was differentiated. logit: its value.
+        values: float32 (height, width), signed, in units of the logit per position.
+        milliseconds: forward and gradient together.
+    """
+
+    layer: str
+    call: int
+    target: int
+    logit: float
+    values: np.ndarray
+    milliseconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The model's answer to one image, and what the model was given.
+
+    Attributes:
+        logits: float32 (class,).
+        pixels: uint8 (height, width, 3), the preprocessed picture with the normalisation undone.
+        crop: (left, top, right, bottom) of what the model saw, in pixels of the original picture.
+        milliseconds: of the forward pass.
+    """
+
+    logits: np.ndarray
+    pixels: np.ndarray
+    crop: tuple[float, float, float, float]
+    milliseconds: float = 0.0

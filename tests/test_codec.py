@@ -1,0 +1,183 @@
+"""Results survive the trip through bytes, and damaged bytes are refused and nothing else."""
+
+import dataclasses
+import json
+import math
+import pickle
+
+import numpy as np
+import pytest
+
+from hooks.codec import TYPES, CodecError, decode, encode
+from hooks.results import Activation, Call, GradCam, LayerInfo, Prediction, Statistics
+
+
+def numbers(channels: int = 2) -> Statistics:
+    return Statistics(
+        count=8,
+        mean=0.5,
+        std=math.nan,
+        min=-math.inf,
+        max=math.inf,
+        zeros=0.25,
+        nan=1,
+        inf=2,
+        quantiles=np.arange(7.0),
+        histogram=np.arange(64, dtype=np.int64),
+        edges=np.linspace(0, 1, 65),
+        channels={"mean": np.arange(float(channels)), "std": np.full(channels, np.nan)},
+    )
+
+
+CALL = Call((1, 197, 768), ("image", "token", "channel"), 3, "bfloat16", (14, 14), 1, 2, "layer1.relu")
+RESULTS = {
+    "activation": Activation(
+        "layer1.0.conv1",
+        1,
+        np.arange(12, dtype=np.float32).reshape(2, 3, 2),
+        ("channel", "height", "width"),
+        numbers(),
+        path="out",
+        milliseconds=1.5,
+    ),
+    "activation of one number": Activation("", 0, np.array(3.5, np.float32), (), numbers(0)),
+    "empty activation": Activation("x", 0, np.empty((0, 4), np.float32), ("token", "channel"), numbers(0), grid=(2, 2)),
+    "turned activation": Activation(
+        "x", 0, np.arange(6, dtype=np.float32).reshape(2, 3).T, ("height", "width"), numbers()
+    ),
+    "gradcam": GradCam("features", 0, 285, -math.inf, np.full((2, 2), np.nan, np.float32), 2.0),
+    "prediction": Prediction(np.arange(3, dtype=np.float32), np.full((2, 2, 3), 7, np.uint8), (0.0, 1.0, 2.5, 3.0)),
+    "layer": LayerInfo("a.b", "Conv2d", 10, None, (CALL, CALL), True, "", ("c.b",)),
+    "layer that did not run": LayerInfo('é.\n"x"', "Identity", 0, 0, (), False, "It did not run: “why”?"),
+    "call": CALL,
+    "statistics": numbers(),
+}
+
+
+def same(first: object, second: object) -> bool:
+    if dataclasses.is_dataclass(first):
+        return type(first) is type(second) and all(
+            same(getattr(first, field.name), getattr(second, field.name)) for field in dataclasses.fields(first)
+        )
+    if isinstance(first, np.ndarray):
+        return (
+            isinstance(second, np.ndarray)
+            and first.dtype == second.dtype
+            and first.shape == second.shape
+            and np.array_equal(first, second, equal_nan=True)
+        )
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same(value, second[key]) for key, value in first.items())
+    if isinstance(first, tuple):
+        return isinstance(second, tuple) and len(first) == len(second) and all(map(same, first, second))
+    if isinstance(first, float) and math.isnan(first):
+        return isinstance(second, float) and math.isnan(second)
+    return type(first) is type(second) and first == second
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_round_trip(name):
+    assert same(RESULTS[name], decode(encode(RESULTS[name])))
+
+
+def test_every_result_type_has_a_round_trip():
+    assert {type(result).__name__ for result in RESULTS.values()} == set(TYPES)
+
+
+@pytest.mark.parametrize("dtype", ["?", "i1", "u1", "i2", "i4", "i8", "f2", "f4", "f8", ">f4"])
+def test_every_plain_dtype(dtype):
+    values = np.array([0, 1, 1, 0]).astype(dtype)
+    assert same(GradCam("", 0, 0, 0.0, values), decode(encode(GradCam("", 0, 0, 0.0, values))))
+
+
+def test_arrays_are_read_only_views_aligned_to_eight_bytes():
+    data = encode(RESULTS["activation"])
+    values = decode(data).values
+    assert not values.flags.writeable and values.ctypes.data % 4 == 0
+    header = int.from_bytes(data[4:8], "little")
+    assert len(data) % 8 == 0 and data[8 : 8 + header].startswith(b'{"$type":"Activation"')
+
+
+def test_the_header_is_strict_json_without_nan():
+    data = encode(RESULTS["statistics"])
+    length = int.from_bytes(data[4:8], "little")
+
+    def refuse(text: str) -> float:
+        raise AssertionError(text)
+
+    header = json.loads(data[8 : 8 + length], parse_constant=refuse)
+    assert header["fields"]["std"] == {"$float": "nan"}
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_a_blob_cut_anywhere_is_refused(name):
+    data = encode(RESULTS[name])
+    padding = len(data) - len(data.rstrip(b"\0"))
+    for length in range(len(data) - max(padding, 1)):
+        with pytest.raises(CodecError):
+            decode(data[:length])
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_a_changed_byte_is_refused_or_harmless(name):
+    data = encode(RESULTS[name])
+    length = int.from_bytes(data[4:8], "little")
+    for position in range(8 + length):
+        for value in (0, data[position] ^ 1, 0x22, 0x5B, 0xFF):
+            damaged = data[:position] + bytes([value]) + data[position + 1 :]
+            try:
+                decode(damaged)
+            except CodecError:
+                continue
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"",
+        b"null",
+        b"1",
+        b"[]",
+        b'"text"',
+        b'{"$type":"Nothing","fields":{}}',
+        b'{"$type":"os.system","fields":{"command":"true"}}',
+        b'{"$type":["Call"],"fields":{}}',
+        b'{"$type":"Call"}',
+        b'{"$type":"Call","fields":{"unknown":1}}',
+        b'{"$type":"Call","fields":[]}',
+        b'{"$type":"Call","fields":null}',
+        b'{"$array":0,"dtype":"O","shape":[1]}',
+        b'{"$array":0,"dtype":"S8","shape":[1]}',
+        b'{"$array":0,"dtype":"<f4,<f4","shape":[1]}',
+        b'{"$array":0,"dtype":"<f4","shape":[-1]}',
+        b'{"$array":0,"dtype":"<f4","shape":[1e99]}',
+        b'{"$array":0,"dtype":"<f4","shape":"4"}',
+        b'{"$array":0,"dtype":"<f4","shape":[99999999999999999999]}',
+        b'{"$array":0,"dtype":"<f4","shape":[0,99999999999999999999]}',
+        b'{"$array":0,"dtype":"nonsense","shape":[1]}',
+        b'{"$array":0,"dtype":7,"shape":[1]}',
+        b'{"$array":0,"dtype":"<f4"}',
+        b'{"$float":"not a number"}',
+        b'{"$float":[]}',
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b"\xff\xfe",
+        b"1" * 5000,
+    ],
+)
+def test_headers_that_are_not_results_are_refused(header):
+    data = b"HSR1" + len(header).to_bytes(4, "little") + header + b"\0" * 64
+    with pytest.raises(CodecError):
+        decode(data)
+
+
+@pytest.mark.parametrize("data", [b"", b"HSR", b"HSR1", b"HSR1\xff\xff\xff\xff", b"PK\x03\x04", pickle.dumps(1)])
+def test_other_bytes_are_refused(data):
+    with pytest.raises(CodecError):
+        decode(data)
+
+
+def test_a_result_with_the_wrong_fields_is_refused():
+    data = encode(CALL)
+    with pytest.raises(CodecError):
+        decode(data.replace(b'"order":3', b'"ordre":3'))

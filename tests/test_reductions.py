@@ -1,0 +1,180 @@
+"""Numbers against numpy in float64, and the tensors that make naive reductions wrong."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from hooks.errors import ModelNotSupported
+from hooks.reductions import statistics
+from hooks.results import HISTOGRAM_BINS, QUANTILE_LEVELS
+
+
+def compare(tensor: torch.Tensor, channel_axis: int | None) -> None:
+    """Every number against numpy's own in float64, over the finite values."""
+    found = statistics(tensor, channel_axis)
+    values = tensor.detach().double().numpy()
+    finite = values[np.isfinite(values)]
+    assert found.count == values.size
+    assert found.nan == np.isnan(values).sum() and found.inf == np.isinf(values).sum()
+    assert (found.min, found.max) == (finite.min(), finite.max())
+    assert found.mean == pytest.approx(finite.mean(), rel=1e-9, abs=1e-12)
+    assert found.std == pytest.approx(finite.std(), rel=1e-6, abs=1e-12)
+    assert found.zeros == (finite == 0).mean()
+    np.testing.assert_allclose(found.quantiles, np.quantile(finite, QUANTILE_LEVELS), rtol=1e-12)
+    counts, edges = np.histogram(finite, HISTOGRAM_BINS)
+    np.testing.assert_array_equal(found.histogram, counts)
+    np.testing.assert_array_equal(found.edges, edges)
+    if channel_axis is None:
+        assert found.channels == {}
+        return
+    for index, channel in enumerate(np.moveaxis(values, channel_axis, 0).reshape(values.shape[channel_axis], -1)):
+        usable = channel[np.isfinite(channel)]
+        numbers = {name: column[index] for name, column in found.channels.items()}
+        assert numbers["nan"] == np.isnan(channel).sum() and numbers["inf"] == np.isinf(channel).sum()
+        assert (numbers["min"], numbers["max"]) == (usable.min(), usable.max())
+        assert numbers["mean"] == pytest.approx(usable.mean(), rel=1e-9, abs=1e-12)
+        assert numbers["std"] == pytest.approx(usable.std(), rel=1e-6, abs=1e-12)
+        assert numbers["zeros"] == (usable == 0).mean()
+
+
+def test_four_pixels_by_hand():
+    found = statistics(torch.tensor([[[[1.0, 2.0], [3.0, 6.0]], [[0.0, 0.0], [-4.0, 0.0]]]]), 1)
+    assert (found.count, found.min, found.max, found.mean) == (8, -4, 6, 1)
+    # squares about the mean 1: 0 + 1 + 4 + 25 and 1 + 1 + 25 + 1
+    assert found.std == pytest.approx(math.sqrt(58 / 8), rel=1e-12)
+    assert found.zeros == 3 / 8
+    assert found.histogram.sum() == 8 and found.histogram[0] == 1 and found.histogram[-1] == 1
+    assert found.quantiles[3] == 0.5  # between 0 and 1, the fourth and fifth of the eight
+    np.testing.assert_array_equal(found.channels["mean"], [3, -1])
+    np.testing.assert_allclose(found.channels["std"], [math.sqrt(14 / 4), math.sqrt(3)], rtol=1e-12)
+    np.testing.assert_array_equal(found.channels["zeros"], [0, 0.75])
+
+
+@pytest.mark.parametrize("shape, axis", [((1, 6, 9, 7), 1), ((1, 9, 7, 6), 3), ((1, 10, 6), 2), ((3, 40), None)])
+def test_random_values_agree_with_numpy(shape, axis):
+    torch.manual_seed(0)
+    values = torch.randn(shape)
+    compare(values, axis)
+    compare(values.relu(), axis)  # many zeros, all of them in one bin
+    compare(values.double(), axis)
+
+
+def test_values_that_lie_exactly_on_edges_are_counted_as_numpy_counts_them():
+    compare(torch.linspace(-1, 1, HISTOGRAM_BINS + 1), None)
+    compare(torch.arange(1000.0).mul(0.1), None)
+
+
+def test_reads_channels_last_memory_and_slices():
+    torch.manual_seed(1)
+    values = torch.randn(1, 8, 6, 5).to(memory_format=torch.channels_last)
+    compare(values, 1)
+    compare(values[:, 2:5, 1:], 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int8, torch.uint8, torch.int32, torch.int64])
+def test_every_dtype_is_reduced_in_float64(dtype):
+    torch.manual_seed(2)
+    compare((torch.randn(1, 3, 5, 4) * 20).to(dtype), 1)
+
+
+def test_half_sums_and_counts_do_not_overflow():
+    values = torch.full((1, 1, 2000, 1000), 60000.0, dtype=torch.float16)
+    values[..., :500] = 1.0
+    found = statistics(values, 1)
+    assert found.mean == (60000.0 * 1_000_000 + 1_000_000) / 2_000_000  # 60000 in half is 60000 exactly
+    assert found.histogram[0] == 1_000_000 and found.histogram[-1] == 1_000_000
+    assert math.isfinite(found.std)
+
+
+def test_bool_counts_as_zero_and_one():
+    found = statistics(torch.tensor([True, False, False, False]), None)
+    assert (found.mean, found.min, found.max, found.zeros) == (0.25, 0, 1, 0.75)
+
+
+@pytest.mark.filterwarnings("ignore:.*quantized tensor creation:UserWarning")
+def test_quantized_is_read_as_what_it_stands_for():
+    tensor = torch.quantize_per_tensor(torch.tensor([[0.0, 0.5, 1.0]]), 0.5, 0, torch.quint8)
+    found = statistics(tensor, None)
+    assert (found.min, found.max, found.mean) == (0, 1, 0.5)
+
+
+def test_complex_counts_by_magnitude():
+    assert statistics(torch.tensor([3 + 4j]), None).max == 5
+
+
+def test_small_spread_about_a_large_mean_survives():
+    torch.manual_seed(3)
+    compare(1e4 + 1e-2 * torch.randn(1, 4, 50, 50), 1)
+    compare(1e-30 * torch.randn(1, 2, 30, 30), 1)
+
+
+def test_extremes_of_float32_do_not_overflow():
+    found = statistics(torch.tensor([-3e38, 3e38]), None)
+    assert found.mean == 0
+    assert found.std == pytest.approx(3e38, rel=1e-6)
+    assert found.histogram[0] == found.histogram[-1] == 1
+
+
+def test_non_finite_values_are_counted_and_left_out():
+    torch.manual_seed(4)
+    values = torch.randn(1, 3, 8, 8)
+    values[0, 0, 0, :3] = math.nan
+    values[0, 1, 0, 0] = math.inf
+    values[0, 1, 0, 1] = -math.inf
+    compare(values, 1)
+
+
+def test_nothing_finite_gives_nan_and_no_warning():
+    found = statistics(torch.tensor([[[[math.nan]], [[math.inf]], [[2.0]]]]), 1)
+    assert found.mean == 2 and found.nan == 1 and found.inf == 1
+    np.testing.assert_array_equal(found.channels["mean"], [np.nan, np.nan, 2])
+    np.testing.assert_array_equal(found.channels["min"], [np.nan, np.nan, 2])
+    np.testing.assert_array_equal(found.channels["zeros"], [np.nan, np.nan, 0])
+    found = statistics(torch.full((4,), math.nan), None)
+    assert found.nan == 4 and math.isnan(found.mean) and math.isnan(found.std) and math.isnan(found.zeros)
+    assert found.histogram.sum() == 0 and np.isnan(found.quantiles).all()
+
+
+@pytest.mark.parametrize("shape, axis", [((0,), None), ((0, 3, 4, 4), 1), ((1, 0, 4, 4), 1), ((1, 3, 0, 4), 1)])
+def test_an_empty_tensor_has_no_numbers(shape, axis):
+    found = statistics(torch.empty(shape), axis)
+    assert found.count == found.nan == found.inf == 0
+    assert math.isnan(found.mean) and math.isnan(found.min) and found.histogram.sum() == 0
+    if axis is not None:
+        assert found.channels["mean"].shape == (shape[axis],)
+
+
+@pytest.mark.parametrize("value", [0.0, 7.5, -1e30, 1e-30])
+def test_a_constant_has_no_spread_and_fills_one_bin(value):
+    found = statistics(torch.full((1, 2, 3, 3), value), 1)
+    assert found.std == 0 and found.min == found.max == np.float32(value)
+    assert np.count_nonzero(found.histogram) == 1 and found.histogram.sum() == 18
+    assert (np.diff(found.edges) > 0).all()
+    assert found.zeros == (1 if value == 0 else 0)
+
+
+def test_without_the_distribution_there_is_no_sorted_copy():
+    found = statistics(torch.tensor([1.0, 3.0]), None, distribution=False)
+    assert (found.mean, found.std) == (2, 1)
+    assert np.isnan(found.quantiles).all() and found.histogram.size == 0
+
+
+def test_a_large_mean_in_float32_does_not_drift():
+    values = torch.full((1, 1, 4096, 2048), 0.1)
+    found = statistics(values, 1, distribution=False)
+    assert found.mean == pytest.approx(float(np.float32(0.1)), rel=1e-12)
+    assert found.std == 0
+
+
+def test_the_meta_device_is_refused():
+    with pytest.raises(ModelNotSupported, match="no values"):
+        statistics(torch.empty(3, device="meta"), None)
+
+
+def test_the_tensor_and_its_graph_are_left_alone():
+    values = torch.randn(1, 2, 3, 3, requires_grad=True) * 1
+    before = values.detach().clone()
+    statistics(values, 1)
+    assert torch.equal(values, before) and values._version == 0
