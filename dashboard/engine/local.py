@@ -1,0 +1,241 @@
+"""Runs the models in worker processes on this machine."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dashboard.engine.base import Event, ModelState, Phase
+from dashboard.engine.protocol import ModelOptions
+from dashboard.engine.queue import Queue
+from dashboard.engine.supervisor import Shared, Stopped, Supervisor
+from dashboard.jobs import Unit
+
+CLOSE_SECONDS = 1.2
+ORDER: tuple[Phase, ...] = ("computing", "ready", "restarting", "loading", "failed")  # the most telling of several
+
+
+class LocalEngine:
+    """Implements `dashboard.engine.base.Engine`.
+
+        engine = LocalEngine([ModelOptions("default")])
+        engine.open("default")
+        engine.submit("slot 1", [Unit("default", digest, "prediction")], fetch=store.png)
+        events, cursor = engine.events("slot 1", 0, timeout_seconds=10)
+        engine.close()
+
+    Arguments:
+        models: the models that may be opened, and no others: a spec can name code to import.
+        workers: processes per opened model; each holds a copy of the model.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        threads: per worker; 0 shares the cores out between the workers of a model.
+        job_timeout_seconds: a worker that says nothing for so long while it computes is stopped.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[ModelOptions] = (ModelOptions(),),
+        *,
+        workers: int = 1,
+        device: str = "auto",
+        threads: int = 0,
+        job_timeout_seconds: float = 60.0,
+    ) -> None:
+        self._models = {options.spec: options for options in models}
+        self._workers = workers
+        self._device = device
+        self._threads = threads or max(1, _cores() // workers)
+        self._condition = threading.Condition(threading.RLock())
+        self._queue = Queue()
+        self._supervisors: dict[str, list[Supervisor]] = {}
+        self._closing = threading.Event()
+        self._shared = Shared(self._queue, self._condition, self._stop, self._closing, job_timeout_seconds)
+
+    def open(self, model: str) -> None:
+        """Start loading a model, if it is not loaded or loading; after a failure, try again."""
+        with self._condition:
+            if self._closing.is_set() or model not in self._models:
+                return
+            if model not in self._supervisors:
+                self._supervisors[model] = [
+                    Supervisor(
+                        self._models[model], self._device, self._threads, self._shared, f"{model} worker {index}"
+                    )
+                    for index in range(self._workers)
+                ]
+                for supervisor in self._supervisors[model]:
+                    supervisor.start()
+            for supervisor in self._supervisors[model]:
+                supervisor.retry()
+
+    def state(self, model: str) -> ModelState:
+        """What the model is doing now."""
+        with self._condition:
+            if model not in self._models:
+                return ModelState("failed", self._unknown(model))
+            supervisors = self._supervisors.get(model)
+            if not supervisors:
+                return ModelState("idle", "Not loaded yet: it is loaded when it is first chosen.")
+            telling = min(supervisors, key=lambda each: ORDER.index(each.phase))
+            return ModelState(
+                phase=telling.phase,
+                sentence=telling.sentence,
+                info=next((each.info for each in supervisors if each.info), None),
+                hooks=tuple(hook for each in supervisors for hook in each.hooks),
+                waiting=self._queue.waiting(model),
+            )
+
+    def submit(self, slot: str, units: Sequence[Unit], fetch: Callable[[str], bytes]) -> None:
+        """Ask for units, most urgent first; opens their models where that has not happened.
+
+        Raises:
+            ValueError: the slot's name was used before.
+        """
+        with self._condition:
+            now = time.monotonic()
+            self._queue.submit(slot, units, fetch, now)
+            for model in dict.fromkeys(unit.model for unit in units):
+                if self._closing.is_set():
+                    self._queue.fail_all("The server is stopping. Start it again and choose the layer again.", now)
+                elif model not in self._models:
+                    self._queue.fail_model(model, self._unknown(model), "", now)
+                elif model not in self._supervisors:
+                    self.open(model)
+            self._fail_unloadable()
+            self._stop(self._queue.sweep(now))
+            self._wake()
+            self._condition.notify_all()
+
+    def events(self, slot: str, since: int, timeout_seconds: float) -> tuple[list[Event], int]:
+        """The slot's events from number `since` on, and the next number; waits up to the timeout for one.
+
+        An unknown slot, or one that was read to its end a while ago, has only "end".
+        """
+        deadline = time.monotonic() + timeout_seconds
+        with self._condition:
+            while True:
+                now = time.monotonic()
+                self._fail_unloadable()
+                news = self._queue.events(slot, since, now)
+                if news or now >= deadline:
+                    return news, since + len(news)
+                self._condition.wait(deadline - now)
+
+    def cancel(self, slot: str) -> None:
+        """Withdraw what the slot still waits for; a unit that nobody waits for any more is stopped or never started."""
+        with self._condition:
+            self._stop(self._queue.cancel(slot))
+            self._condition.notify_all()
+
+    def close(self) -> None:
+        """Stop every worker within two seconds and leave nothing behind; whoever waits for an event gets "end"."""
+        with self._condition:
+            self._closing.set()
+            self._queue.fail_all("The server is stopping. Start it again and choose the layer again.", time.monotonic())
+            supervisors = [each for group in self._supervisors.values() for each in group]
+            self._supervisors = {}
+            self._condition.notify_all()
+        for supervisor in supervisors:
+            supervisor.wake()
+        deadline = time.monotonic() + CLOSE_SECONDS
+        for supervisor in supervisors:
+            supervisor.join(deadline)
+
+    def pids(self, model: str) -> list[int]:
+        """The process ids of the model's workers, for a log or a test."""
+        with self._condition:
+            return [pid for each in self._supervisors.get(model, []) if (pid := each.pid) is not None]
+
+    # --- inside; all of it holds the lock
+
+    def _stop(self, units: Stopped) -> None:
+        if units:
+            for group in self._supervisors.values():
+                for supervisor in group:
+                    supervisor.withdraw(units)
+
+    def _wake(self) -> None:
+        for group in self._supervisors.values():
+            for supervisor in group:
+                supervisor.wake()
+
+    def _fail_unloadable(self) -> None:
+        for model, group in self._supervisors.items():
+            if all(each.phase == "failed" for each in group):
+                self._queue.fail_model(model, group[0].sentence, group[0].details, time.monotonic())
+
+    def _unknown(self, model: str) -> str:
+        return f"This server was not started with the model {model!r}. It offers {', '.join(self._models)}."
+
+
+def options_for(
+    models: Sequence[str],
+    *,
+    weights: Path | str | None = None,
+    labels: Path | str | None = None,
+    factory_args: Sequence[tuple[str, str]] = (),
+    input_size: tuple[int, int] | None = None,
+    mean: tuple[float, float, float] | None = None,
+    std: tuple[float, float, float] | None = None,
+    interpolation: str | None = None,
+    seed: int = 0,
+) -> tuple[ModelOptions, ...]:
+    """What the command line says about its models, model by model.
+
+    Weights, labels, arguments and preprocessing describe the operator's own model: the `package.module:factory`, or
+    the only model there is.
+
+    Raises:
+        ValueError: they could describe several of the models; a sentence.
+    """
+    own = [spec for spec in models if is_factory(spec)] or list(models)
+    described: Mapping[str, Any] = {
+        "weights": str(weights or ""),
+        "labels": str(labels or ""),
+        "arguments": json.dumps({name: _literal(value) for name, value in factory_args}),
+        "input_size": input_size,
+        "mean": mean,
+        "std": std,
+        "interpolation": interpolation or "",
+    }
+    given = weights or labels or factory_args or input_size or mean or std or interpolation
+    if given and len(own) > 1:
+        raise ValueError(
+            f"Weights, labels, arguments and preprocessing can describe one model, and {len(own)} could be meant: "
+            f"{', '.join(own)}. Start one server for each."
+        )
+    return tuple(
+        ModelOptions(spec=spec, seed=seed, **described) if given and spec in own else ModelOptions(spec=spec, seed=seed)
+        for spec in models
+    )
+
+
+def is_factory(spec: str) -> bool:
+    """Whether a spec names the operator's own code."""
+    return ":" in spec and spec.partition(":")[0] not in ("torchvision", "timm")
+
+
+def _literal(text: str) -> Any:
+    """The value that a person means who writes 10, 0.5, true, none or a word."""
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        value = ast.literal_eval(text)
+        json.dumps(value)
+        return value
+    except (ValueError, SyntaxError, TypeError):
+        return text
+
+
+def _cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS
+        return os.cpu_count() or 1

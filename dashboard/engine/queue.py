@@ -1,0 +1,273 @@
+"""Who is answered next: units, the slots that wait for them, and the batches that workers take.
+
+Only bookkeeping: no process, no thread, no clock of its own (`now` is passed in, in seconds), so every rule can be
+tested by itself. `LocalEngine` holds its lock around every call.
+
+The rules:
+
+* A unit that several slots want is computed once, and each of them gets the answer.
+* A batch is what one slot wants with the same model, input, question and target, in the slot's order; after a batch
+  the slots take turns, so that nobody waits for the hundred layers of somebody else.
+* A unit that nobody waits for any more is dropped, or, if it runs, withdrawn from its worker.
+* A unit that was running when its worker died twice is refused for ten minutes. None is retried by itself.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from dashboard.engine.base import Event
+from dashboard.jobs import Unit
+
+READ_SECONDS = 5.0  # how long a slot is kept after its "end" was read, for a second reader
+END_SECONDS = 60.0  # and how long if nobody reads it
+ABANDONED_SECONDS = 120.0  # a slot whose events nobody asks for is withdrawn
+KEPT_BYTES = 512 * 2**20  # answers kept for reading; above it the finished slots go first
+REFUSED_SECONDS = 600.0
+CRASHES = 2
+
+Fetch = Callable[[str], bytes]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a worker gets at once; all units share model, input, question and target."""
+
+    task: int
+    units: tuple[Unit, ...]
+    fetch: Fetch = field(repr=False, compare=False)
+
+
+@dataclass
+class _Slot:
+    fetch: Fetch
+    pending: dict[Unit, None]  # in order of urgency; a unit leaves when a batch or another slot's batch takes it
+    waiting: set[Unit]  # everything that has not been answered yet
+    looked_at: float  # when somebody last asked for the events
+    events: list[Event] = field(default_factory=list)
+    ended_at: float | None = None
+    end_read_at: float | None = None
+
+    @property
+    def size(self) -> int:
+        return sum(len(event.data) for event in self.events)
+
+
+@dataclass
+class _Running:
+    units: dict[Unit, bool]  # unit -> whether its forward has begun; a unit leaves when it is answered or withdrawn
+    fetch: Fetch
+
+
+class Queue:
+    """The slots of one engine and the units that they wait for."""
+
+    def __init__(self) -> None:
+        self._slots: dict[str, _Slot] = {}
+        self._turns: deque[str] = deque()  # slots with something pending, whose turn it is first
+        self._tasks: dict[int, _Running] = {}
+        self._running: dict[Unit, int] = {}  # unit -> task
+        self._crashes: dict[Unit, list[float]] = {}
+        self._next_task = 1
+
+    # --- slots
+
+    def submit(self, slot: str, units: Sequence[Unit], fetch: Fetch, now: float) -> None:
+        """Add a slot that waits for these units, most urgent first.
+
+        Raises:
+            ValueError: the slot's name is in use.
+        """
+        if slot in self._slots:
+            raise ValueError(f"slot {slot!r} is in use: every submission needs a new name")
+        record = _Slot(fetch=fetch, pending={}, waiting=set(units), looked_at=now)
+        self._slots[slot] = record
+        for unit in dict.fromkeys(units):
+            refusal = self._refusal(unit, now)
+            if refusal:
+                self._settle(slot, Event("failed", unit, sentence=refusal), now)
+            elif unit in self._running:
+                if self._tasks[self._running[unit]].units[unit]:
+                    record.events.append(Event("started", unit))
+            else:
+                record.pending[unit] = None
+        if record.pending:
+            self._turns.append(slot)
+        self._end_if_done(slot, now)
+
+    def events(self, slot: str, since: int, now: float) -> list[Event]:
+        """The slot's events from number `since` on; a slot that is not known (any more) has ended."""
+        record = self._slots.get(slot)
+        if record is None:
+            return [Event("end")]
+        record.looked_at = now
+        news = record.events[max(since, 0) :]
+        if record.ended_at is not None and record.end_read_at is None:
+            record.end_read_at = now
+        return news or ([Event("end")] if record.ended_at is not None else [])
+
+    def cancel(self, slot: str) -> dict[int, tuple[Unit, ...]]:
+        """Withdraw what the slot still waits for and forget it; returns the running units to stop, by task."""
+        record = self._slots.pop(slot, None)  # whoever still reads it is told "end", like of any unknown slot
+        if record is None:
+            return {}
+        return self._withdraw(unit for unit in record.waiting if not self._waiters(unit))
+
+    def fail_model(self, model: str, sentence: str, details: str, now: float) -> None:
+        """Fail everything that is pending for a model that cannot be loaded."""
+        units = {unit for record in self._slots.values() for unit in record.pending if unit.model == model}
+        for unit in units:
+            self._publish(Event("failed", unit, sentence=sentence, details=details), now)
+
+    def fail_all(self, sentence: str, now: float) -> None:
+        """Fail everything, because the engine stops."""
+        for slot, record in list(self._slots.items()):
+            for unit in list(record.waiting):
+                self._settle(slot, Event("failed", unit, sentence=sentence), now)
+            self._end_if_done(slot, now)
+
+    def waiting(self, model: str) -> int:
+        """How many units of this model have not been given to a worker."""
+        return len({unit for record in self._slots.values() for unit in record.pending if unit.model == model})
+
+    # --- workers
+
+    def take(self, model: str) -> Batch | None:
+        """The next batch for a free worker of this model; None if nothing waits."""
+        for slot in list(self._turns):
+            record = self._slots.get(slot)
+            if record is None or not record.pending:
+                self._turns.remove(slot)
+                continue
+            first = next((unit for unit in record.pending if unit.model == model), None)
+            if first is None:
+                continue
+            self._turns.remove(slot)
+            self._turns.append(slot)
+            kind = (first.model, first.input, first.question, first.target)
+            units = tuple(u for u in record.pending if (u.model, u.input, u.question, u.target) == kind)
+            task, self._next_task = self._next_task, self._next_task + 1
+            self._tasks[task] = _Running(dict.fromkeys(units, False), record.fetch)
+            for unit in units:
+                self._running[unit] = task
+                for other in self._slots.values():
+                    other.pending.pop(unit, None)
+            return Batch(task, units, record.fetch)
+        return None
+
+    def started(self, task: int, unit: Unit, now: float) -> None:
+        """The unit's forward pass began."""
+        running = self._tasks.get(task)
+        if running is not None and unit in running.units and not running.units[unit]:
+            running.units[unit] = True
+            for slot in self._waiters(unit):
+                self._slots[slot].events.append(Event("started", unit))
+
+    def done(self, task: int, unit: Unit, data: bytes, now: float) -> None:
+        """The unit is answered. An answer that was withdrawn meanwhile still serves whoever asked again."""
+        self._leave(task, unit)
+        self._publish(Event("done", unit, data), now)
+
+    def failed(self, task: int, unit: Unit, sentence: str, details: str, now: float) -> None:
+        """The unit cannot be answered."""
+        if self._leave(task, unit):
+            self._publish(Event("failed", unit, sentence=sentence, details=details), now)
+
+    def finished(self, task: int, now: float) -> None:
+        """The worker is done with the batch; a unit that it forgot fails rather than hang."""
+        self._drop(task, "The worker ended this job without an answer. Choose the layer again.", "", now)
+
+    def crashed(self, task: int, sentence: str, details: str, now: float) -> None:
+        """The worker died in this batch: its units fail, and count towards being refused."""
+        for unit, begun in list(self._tasks[task].units.items()) if task in self._tasks else []:
+            if begun:
+                self._crashes.setdefault(unit, []).append(now)
+        self._drop(task, sentence, details, now)
+
+    def fetch(self, task: int) -> Fetch | None:
+        """Where the batch's input comes from; None if the task is over."""
+        running = self._tasks.get(task)
+        return running.fetch if running else None
+
+    def sweep(self, now: float) -> dict[int, tuple[Unit, ...]]:
+        """Forget what has been read, or is too old or too much; returns the running units to stop, by task."""
+        for slot, record in list(self._slots.items()):
+            read = record.end_read_at is not None and now - record.end_read_at > READ_SECONDS
+            old = record.ended_at is not None and now - record.ended_at > END_SECONDS
+            if read or old:
+                del self._slots[slot]
+        finished = sorted((s for s, r in self._slots.items() if r.ended_at is not None), key=self._age)
+        kept = sum(record.size for record in self._slots.values())
+        for slot in finished:
+            if kept <= KEPT_BYTES:
+                break
+            kept -= self._slots.pop(slot).size
+        horizon = now - REFUSED_SECONDS
+        self._crashes = {u: times for u, times in self._crashes.items() if times[-1] > horizon}
+        stopped: dict[int, tuple[Unit, ...]] = {}
+        for slot, record in list(self._slots.items()):
+            if record.ended_at is None and now - record.looked_at > ABANDONED_SECONDS:
+                for task, units in self.cancel(slot).items():
+                    stopped[task] = stopped.get(task, ()) + units
+        return stopped
+
+    # --- inside
+
+    def _age(self, slot: str) -> float:
+        return self._slots[slot].ended_at or 0.0
+
+    def _waiters(self, unit: Unit) -> list[str]:
+        return [slot for slot, record in self._slots.items() if unit in record.waiting]
+
+    def _publish(self, event: Event, now: float) -> None:
+        assert event.unit is not None
+        for slot in self._waiters(event.unit):
+            self._settle(slot, event, now)
+            self._end_if_done(slot, now)
+
+    def _settle(self, slot: str, event: Event, now: float) -> None:
+        record = self._slots[slot]
+        if event.unit is not None:
+            record.waiting.discard(event.unit)
+            record.pending.pop(event.unit, None)
+        record.events.append(event)
+
+    def _end_if_done(self, slot: str, now: float) -> None:
+        record = self._slots[slot]
+        if not record.waiting and record.ended_at is None:
+            record.ended_at = now
+            record.events.append(Event("end"))
+
+    def _leave(self, task: int, unit: Unit) -> bool:
+        """Take a unit out of its task; False if it is not there (withdrawn, or answered before)."""
+        running = self._tasks.get(task)
+        if running is None or unit not in running.units:
+            return False
+        del running.units[unit]
+        del self._running[unit]
+        return True
+
+    def _drop(self, task: int, sentence: str, details: str, now: float) -> None:
+        for unit in list(self._tasks[task].units) if task in self._tasks else []:
+            self.failed(task, unit, sentence, details, now)
+        self._tasks.pop(task, None)
+
+    def _withdraw(self, units: Iterable[Unit]) -> dict[int, tuple[Unit, ...]]:
+        tasks: dict[int, tuple[Unit, ...]] = {}
+        for unit in units:
+            task = self._running.get(unit)
+            if task is not None and self._leave(task, unit):
+                tasks[task] = (*tasks.get(task, ()), unit)
+        return tasks
+
+    def _refusal(self, unit: Unit, now: float) -> str:
+        times = [time for time in self._crashes.get(unit, []) if now - time < REFUSED_SECONDS]
+        if len(times) < CRASHES:
+            return ""
+        minutes = max(1, round((times[-CRASHES] + REFUSED_SECONDS - now) / 60))
+        return (
+            f"This question stopped the worker {len(times)} times in the last ten minutes, so it is refused for "
+            f"another {minutes} min. Choose another layer or another image."
+        )

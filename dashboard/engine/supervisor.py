@@ -1,0 +1,288 @@
+"""One thread per worker process: starts it, gives it batches, passes its answers on, and notices how it ends."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+
+from dashboard.engine import protocol
+from dashboard.engine.base import LiveHook, ModelInfo, Phase
+from dashboard.engine.process import WorkerEnded, WorkerProcess
+from dashboard.engine.queue import Batch, Queue
+from dashboard.jobs import Unit
+
+BACK_OFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)  # before restart 1, 2, ...
+HEALTHY_SECONDS = 60.0  # alive so long: the next restart is the first again
+LOAD_ATTEMPTS = 2  # deaths while loading before the model counts as failed
+LOAD_SECONDS = 300.0  # silence while loading; a download says something all the time
+TICK_SECONDS = 0.5
+
+Stopped = dict[int, tuple[Unit, ...]]
+
+
+class Hung(Exception):
+    """The worker said nothing for longer than it may; the text is what happened, without a subject."""
+
+
+class LoadRefused(Exception):
+    """The worker says that the model cannot be loaded, and trying again would not help."""
+
+    def __init__(self, sentence: str, details: str) -> None:
+        super().__init__(sentence)
+        self.details = details
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the supervisors of an engine have in common.
+
+    Attributes:
+        condition: its lock guards the queue and every supervisor's public attributes; notified at news.
+        stop: passes units that nobody waits for any more to the supervisor that runs them.
+        closing: set once, by the engine's `close`.
+    """
+
+    queue: Queue
+    condition: threading.Condition
+    stop: Callable[[Stopped], None]
+    closing: threading.Event
+    job_timeout_seconds: float
+
+
+class Supervisor:
+    """Keeps one worker of one model alive."""
+
+    def __init__(self, options: protocol.ModelOptions, device: str, threads: int, shared: Shared, name: str) -> None:
+        self.phase: Phase = "loading"
+        self.sentence = "Starting the worker."
+        self.details = ""
+        self.info: ModelInfo | None = None
+        self.hooks: tuple[LiveHook, ...] = ()
+        self._load = protocol.Load(options, device, threads)
+        self._shared = shared
+        self._batch: Batch | None = None
+        self._withdrawn: list[Stopped] = []
+        self._retry = False
+        self._restarted = ""  # why, once it happened
+        self._worker: WorkerProcess | None = None
+        self._wake_reader, self._wake_writer = os.pipe()
+        os.set_blocking(self._wake_reader, False)
+        os.set_blocking(self._wake_writer, False)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread, which starts the worker."""
+        self._thread.start()
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's process id, while there is one."""
+        worker = self._worker
+        return worker.pid if worker else None
+
+    def wake(self) -> None:
+        """Something changed: look at the queue."""
+        try:
+            os.write(self._wake_writer, b"w")
+        except BlockingIOError:  # as good as woken
+            pass
+
+    def withdraw(self, units: Stopped) -> None:
+        """Stop these units if they run here. Holds the lock."""
+        if self._batch is not None and self._batch.task in units:
+            self._withdrawn.append(units)
+            self.wake()
+
+    def retry(self) -> None:
+        """Try to load again after the load failed. Holds the lock."""
+        if self.phase == "failed":
+            self._retry = True
+            self._set("loading", "Trying to load the model again.")
+            self.wake()
+
+    def join(self, deadline: float) -> None:
+        """Wait for the end after `closing` was set; kills what does not end by itself."""
+        self._thread.join(max(0.0, deadline - time.monotonic()))
+        if self._thread.is_alive() and self._worker is not None:
+            self._worker.kill()
+            self._thread.join(0.3)
+        if not self._thread.is_alive():
+            os.close(self._wake_reader)
+            os.close(self._wake_writer)
+
+    # --- the thread
+
+    def _run(self) -> None:
+        deaths = load_deaths = 0
+        while not self._shared.closing.is_set():
+            begun = time.monotonic()
+            final = False
+            try:
+                self._worker = WorkerProcess(self._load.threads, self._shared.job_timeout_seconds)
+                self._serve(self._worker)
+            except (WorkerEnded, Hung) as end:
+                ready = self.phase in ("ready", "computing")
+                deaths = 1 if time.monotonic() - begun > HEALTHY_SECONDS else deaths + 1
+                load_deaths = 0 if ready else load_deaths + 1
+                final = load_deaths >= LOAD_ATTEMPTS
+                self._died(str(end), ready, final)
+            except LoadRefused as error:
+                final = True
+                self._failed(str(error), error.details)
+            except OSError as error:
+                final = True
+                self._failed(f"The worker process cannot be started ({error}). Free memory or files and try again.", "")
+            except Exception as error:  # a fault of ours must not leave pages waiting for ever
+                final = True
+                self._died(f"was given up after a fault in the server ({type(error).__name__}: {error})", True, True)
+                traceback.print_exc()
+            finally:
+                if self._worker is not None:
+                    self._worker.close() if self._shared.closing.is_set() else self._worker.kill()
+                    self._worker.release()
+                    self._worker = None
+            if final:
+                self._wait_for_retry()
+                deaths = load_deaths = 0
+            else:
+                self._pause(BACK_OFF_SECONDS[min(deaths, len(BACK_OFF_SECONDS)) - 1])
+
+    def _serve(self, worker: WorkerProcess) -> None:
+        """Load, then answer batches until the worker ends (an exception) or the engine closes."""
+        shared = self._shared
+        worker.send(self._load)
+        heard = time.monotonic()
+        while not shared.closing.is_set():
+            with shared.condition:
+                withdrawn, self._withdrawn = self._withdrawn, []
+                batch = None
+                if self._batch is None and self.phase == "ready":
+                    batch = self._batch = shared.queue.take(self._load.options.spec)
+                    if batch:
+                        self._set("computing", f"Computing {describe(batch)}.")
+            if batch:
+                heard = time.monotonic()
+                worker.send(protocol.Run(batch.task, batch.units))
+            for stopped in withdrawn:
+                if self._batch and self._batch.task in stopped:
+                    worker.send(protocol.Withdraw(self._batch.task, stopped[self._batch.task]))
+            limit = self._limit()
+            if worker.wait_for_news(self._wake_reader, min(TICK_SECONDS, limit)):
+                self._handle(worker, worker.receive())
+                heard = time.monotonic()
+            elif time.monotonic() - heard > limit and self.phase != "ready":
+                raise Hung(f"said nothing for {limit:g} s and was stopped")
+            self._drain_wake()
+            with shared.condition:
+                shared.stop(shared.queue.sweep(time.monotonic()))
+
+    def _limit(self) -> float:
+        return LOAD_SECONDS if self.phase in ("loading", "restarting") else self._shared.job_timeout_seconds
+
+    def _handle(self, worker: WorkerProcess, message: protocol.Message) -> None:
+        queue, now = self._shared.queue, time.monotonic()
+        if isinstance(message, protocol.NeedInput):  # outside the lock: the picture may come from a disk
+            worker.send(self._input(message))
+            return
+        with self._shared.condition:
+            match message:
+                case protocol.LoadProgress(sentence):
+                    self._set(self.phase, f"{self._restarted} {sentence}".strip())
+                case protocol.Ready(info):
+                    self.info = info
+                    self._set("ready", f"Ready. {self._restarted}".strip())
+                case protocol.LoadFailed(sentence, details):
+                    raise LoadRefused(sentence, details)
+                case protocol.Started(task, unit):
+                    queue.started(task, unit, now)
+                case protocol.Answer(task, unit, data):
+                    queue.done(task, unit, data, now)
+                case protocol.Failed(task, unit, sentence, details):
+                    queue.failed(task, unit, sentence, details, now)
+                case protocol.HooksLive(hooks):
+                    self.hooks = hooks
+                case protocol.TaskDone(task):
+                    queue.finished(task, now)
+                    self._batch = None
+                    self._set("ready", f"Ready. {self._restarted}".strip())
+                case _:
+                    raise WorkerEnded(f"sent a message that is not a worker's ({type(message).__name__})")
+            self._shared.condition.notify_all()
+
+    def _input(self, message: protocol.NeedInput) -> protocol.Input:
+        with self._shared.condition:
+            fetch = self._shared.queue.fetch(message.task)
+        try:
+            if fetch is None:
+                return protocol.Input(message.task, b"", "The job is over.")
+            return protocol.Input(message.task, fetch(message.input))
+        except Exception as error:  # whatever the store's disk does, the worker must get an answer
+            reason = str(error) or type(error).__name__
+            return protocol.Input(message.task, b"", f"The image cannot be read any more ({reason}). Choose it again.")
+
+    def _died(self, how: str, ready: bool, final: bool) -> None:
+        if self._worker is not None:
+            self._worker.kill()
+            self._worker.pass_on_output()
+        details = "\n".join(self._worker.lines) if self._worker else ""
+        with self._shared.condition:
+            self.hooks = ()
+            now = time.monotonic()
+            if not ready:
+                what = f"The worker {how} while loading the model."
+            elif self._batch is not None:
+                what = f"The worker {how} while computing {describe(self._batch)}."
+                sentence = f"{what} It is starting again; choose a smaller layer or image, or try once more."
+                self._shared.queue.crashed(self._batch.task, sentence, details, now)
+            else:
+                what = f"The worker {how}."
+            self._batch = None
+            self._withdrawn.clear()
+            self._restarted = f"Restarted at {time.strftime('%H:%M')}: {what[0].lower()}{what[1:]}"
+            if final:
+                self._failed(f"{what} It is not started again by itself. Reload the page to try once more.", details)
+            else:
+                self._set("restarting", f"{what} It is starting again.")
+            self._shared.condition.notify_all()
+
+    def _failed(self, sentence: str, details: str) -> None:
+        with self._shared.condition:
+            self._set("failed", sentence)
+            self.details = details
+            self._shared.condition.notify_all()
+
+    def _wait_for_retry(self) -> None:
+        while not self._retry and not self._shared.closing.is_set():
+            self._pause(60.0)
+        self._retry = False
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, unless the engine closes or a retry is asked for."""
+        deadline = time.monotonic() + seconds
+        while not (self._shared.closing.is_set() or self._retry) and (left := deadline - time.monotonic()) > 0:
+            wait([self._wake_reader], left)
+            self._drain_wake()
+
+    def _drain_wake(self) -> None:
+        try:
+            while os.read(self._wake_reader, 4096):
+                pass
+        except BlockingIOError:
+            pass
+
+    def _set(self, phase: Phase, sentence: str) -> None:
+        self.phase, self.sentence = phase, sentence
+
+
+def describe(batch: Batch) -> str:
+    """What a batch computes, for a sentence: "Grad-CAM of blocks.6", "3 layers"."""
+    unit = batch.units[0]
+    if unit.question == "prediction":
+        return "the prediction"
+    what = "Grad-CAM of " if unit.question == "gradcam" else ""
+    return what + (f"{len(batch.units)} layers" if len(batch.units) > 1 else unit.layer or "the whole model")

@@ -1,0 +1,105 @@
+"""The worker's main thread: load the model, then answer one batch of units after the other."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import traceback
+from collections import OrderedDict
+
+import torch
+
+from dashboard.engine import protocol
+from dashboard.engine.process import EXIT_DEVICE_LOST
+from dashboard.worker.handlers import HANDLERS, Task
+from dashboard.worker.mailbox import Mailbox, end
+from dashboard.worker.models import LoadedModel, Prepared, load
+from dashboard.worker.preprocessing import PreparationError, open_png
+from hooks.errors import HooksError
+
+NICENESS = 5  # the server answers first when the model takes all cores
+INPUT_BYTES = 128 * 2**20  # prepared inputs kept, so that a picture's next layer needs no decoding
+
+
+class Inputs:
+    """The inputs used last, prepared for the model."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, Prepared] = OrderedDict()
+
+    def get(self, digest: str) -> Prepared | None:
+        """The input, if it is still here."""
+        if digest in self._kept:
+            self._kept.move_to_end(digest)
+        return self._kept.get(digest)
+
+    def put(self, digest: str, prepared: Prepared) -> None:
+        """Keep an input; the least recently used leave when there are too many bytes of them."""
+        self._kept[digest] = prepared
+        while sum(map(_size, self._kept.values())) > INPUT_BYTES and len(self._kept) > 1:
+            self._kept.popitem(last=False)
+
+
+def work(mailbox: Mailbox) -> None:
+    """Load what the first message names, and answer until the mailbox ends the process."""
+    order = mailbox.order()
+    if not isinstance(order, protocol.Load):
+        raise RuntimeError("the first message has to be Load")
+    model = _load(mailbox, order)
+    with contextlib.suppress(OSError):
+        os.nice(NICENESS)  # only now: a restart should not take longer than it must
+    mailbox.send(protocol.Ready(model.info))
+    inputs = Inputs()
+    while True:
+        order = mailbox.order()
+        if isinstance(order, protocol.Run):
+            _answer(mailbox, model, inputs, order)
+
+
+def _load(mailbox: Mailbox, order: protocol.Load) -> LoadedModel:
+    torch.set_num_threads(order.threads)
+    try:
+        return load(order.options, order.device, lambda sentence: mailbox.send(protocol.LoadProgress(sentence)))
+    except (Exception, SystemExit) as error:
+        sentence = str(error)
+        if not isinstance(error, HooksError):
+            sentence = f"{order.options.spec} cannot be loaded: {type(error).__name__}: {error}"
+        details = getattr(error, "details", "") or traceback.format_exc()
+        mailbox.send(protocol.LoadFailed(sentence, details))
+        end(1)
+        raise  # not reached
+
+
+def _answer(mailbox: Mailbox, model: LoadedModel, inputs: Inputs, run: protocol.Run) -> None:
+    task = Task(run, mailbox.send, lambda: mailbox.withdrawn(run.task))
+    device_lost = False
+    try:
+        prepared = _input(mailbox, model, inputs, run)
+        HANDLERS[run.units[0].question](model, task, prepared)
+    except (Exception, SystemExit) as error:
+        task.hooks_changed()  # they are gone by now, and the page may ask as soon as it has the error
+        task.fail_rest(error)
+        device_lost = isinstance(error, getattr(torch, "AcceleratorError", ())) or "CUDA error" in str(error)
+    finally:
+        task.finish()
+    mailbox.forget(run.task)
+    mailbox.send(protocol.TaskDone(run.task))
+    if device_lost:  # after such an error every call to the GPU fails until the process is a new one
+        end(EXIT_DEVICE_LOST)
+
+
+def _input(mailbox: Mailbox, model: LoadedModel, inputs: Inputs, run: protocol.Run) -> Prepared:
+    digest = run.units[0].input
+    prepared = inputs.get(digest)
+    if prepared is None:
+        mailbox.send(protocol.NeedInput(run.task, digest))
+        answer = mailbox.input(run.task)
+        if answer.sentence:
+            raise PreparationError(answer.sentence)
+        prepared = model.prepare(open_png(answer.data))
+        inputs.put(digest, prepared)
+    return prepared
+
+
+def _size(prepared: Prepared) -> int:
+    return int(prepared.tensor.nbytes + prepared.pixels.nbytes)

@@ -1,0 +1,157 @@
+"""Loads a model: builds it, puts it on its device, runs it once to describe its layers, and names what it is."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import inspect
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import hooks
+from dashboard.engine.base import ModelInfo
+from dashboard.engine.protocol import ModelOptions
+from dashboard.worker import weights
+from dashboard.worker.building import Source
+from dashboard.worker.classes import class_names
+from dashboard.worker.preprocessing import Prepared, Preprocessor
+from dashboard.worker.sources import build
+from hooks.errors import HooksError
+from hooks.layers import describe
+from hooks.results import LayerInfo
+
+__all__ = ["DeviceError", "LoadedModel", "Prepared", "choose_device", "load"]
+
+TRUSTED_PACKAGES = ("torch", "torchvision", "timm")  # their versions stand for their code
+
+
+class DeviceError(HooksError):
+    """There is no such device here."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that answers: on its device, in eval mode."""
+
+    module: nn.Module
+    info: ModelInfo
+    device: torch.device
+    prepare: Preprocessor
+
+
+def load(
+    options: ModelOptions, device: str = "auto", progress: Callable[[str], None] = lambda sentence: None
+) -> LoadedModel:
+    """Load the model that the options name.
+
+    Arguments:
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        progress: told what is being done, in sentences.
+
+    Raises:
+        HooksError: why it cannot be loaded, with what to do.
+    """
+    place = choose_device(device)
+    progress(f"Loading {options.spec}.")
+    source = build(options, progress)
+    module = source.module.to(place)
+    for each in module.modules():
+        each.training = False
+    progress("Describing the layers.")
+    layers = describe(module, source.preprocessor.noise(options.seed).to(place))
+    count = class_count(layers)
+    classes = class_names(count, source.classes, options.labels) if count else ()
+    info = ModelInfo(
+        spec=options.spec,
+        title=source.title,
+        parameters=sum(parameter.numel() for parameter in module.parameters()),
+        device=str(place),
+        weights=source.weights,
+        random=source.random,
+        licence=source.licence,
+        fingerprint=fingerprint(options, source, place),
+        classes=classes,
+        preprocessing=source.preprocessor.info,
+        layers=layers,
+    )
+    return LoadedModel(module, info, place, source.preprocessor)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; "auto" takes the first of CUDA, MPS, CPU that is there.
+
+    Raises:
+        DeviceError: it is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(f"{name!r} is no device. Choose auto, cpu, cuda, cuda:0 or mps.") from error
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise DeviceError(
+                f"There is no device {name} here: {count} CUDA devices were found. Start with --device auto."
+            )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("There is no MPS device here. Start with --device auto.")
+    return device
+
+
+def class_count(layers: tuple[LayerInfo, ...]) -> int:
+    """How many classes the model answers: the length of its output's axis after the image axis."""
+    calls = layers[0].calls if layers else ()
+    return calls[-1].shape[1] if calls and len(calls[-1].shape) >= 2 else 0
+
+
+def fingerprint(options: ModelOptions, source: Source, device: torch.device) -> str:
+    """SHA-256 over everything that may change an answer: weights, code, versions, preprocessing, device type."""
+    parts = {
+        "spec": options.spec,
+        "arguments": options.arguments,
+        "weights": weights.digest(source.module),
+        "preprocessing": asdict(source.preprocessor.info),
+        "device": device.type,
+        "hookscope": _code(Path(hooks.__file__ or "").parent, Path(__file__).parent),
+        "versions": {name: _version(name) for name in TRUSTED_PACKAGES},
+        "modules": _own_code(source.module),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _version(package: str) -> str:
+    module = sys.modules.get(package)
+    return str(getattr(module, "__version__", None) or importlib.metadata.version(package))
+
+
+@functools.cache
+def _code(*folders: Path) -> str:
+    """SHA-256 of our own code that makes answers: a version number would not change while we work on it."""
+    hasher = hashlib.sha256()
+    for folder in folders:
+        for path in sorted(folder.glob("*.py")):
+            hasher.update(path.read_bytes())
+    return hasher.hexdigest()
+
+
+def _own_code(module: nn.Module) -> str:
+    """SHA-256 of the files that define the operator's own modules: weights do not identify a forward's code."""
+    hasher = hashlib.sha256()
+    kinds = {type(each) for each in module.modules()}
+    own = {kind for kind in kinds if kind.__module__.split(".")[0] not in TRUSTED_PACKAGES}
+    for kind in sorted(own, key=lambda kind: (kind.__module__, kind.__qualname__)):
+        hasher.update(f"{kind.__module__}.{kind.__qualname__};".encode())
+        try:
+            hasher.update(Path(inspect.getsourcefile(kind) or "").read_bytes())
+        except (OSError, TypeError):  # made in a shell, or compiled
+            pass
+    return hasher.hexdigest()

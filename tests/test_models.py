@@ -1,0 +1,392 @@
+"""Every kind of spec: what is loaded, with which preprocessing and names, and what is said when it cannot be."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from skimage import data
+from torch import nn
+from torchvision import models as tv
+
+from dashboard.engine.protocol import ModelOptions
+from dashboard.worker import preprocessing, sources, weights
+from dashboard.worker.building import FactoryError, ModelNotFound
+from dashboard.worker.classes import LabelsError, class_names, imagenet
+from dashboard.worker.models import DeviceError, choose_device, load
+from dashboard.worker.preprocessing import PreparationError
+from dashboard.worker.weights import WeightsError
+from hooks.errors import HooksError
+
+PICTURES = {name: Image.fromarray(getattr(data, name)()).convert("RGB") for name in ("coffee", "chelsea", "camera")}
+PICTURES["tall"] = PICTURES["coffee"].resize((113, 907))
+PICTURES["tiny"] = PICTURES["chelsea"].resize((31, 20))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing is downloaded in these tests, whether there is a network or not; and torch's cache is empty."""
+    patch = pytest.MonkeyPatch()
+
+    def refuse(url: str, path: Path, progress: Any) -> None:
+        if not path.is_file():
+            raise WeightsError("no network")
+
+    patch.setattr(weights, "download", refuse)
+    patch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
+    patch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch")))
+    patch.setenv("HF_HUB_CACHE", str(tmp_path_factory.mktemp("hub")))
+    yield
+    patch.undo()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current directory with a factory in it."""
+    name = f"own_{os.urandom(4).hex()}"
+    (tmp_path / f"{name}.py").write_text(
+        textwrap.dedent("""
+            from torch import nn
+
+            def net(classes=3):
+                return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes))
+
+            def with_settings():
+                return net(2), dict(input_size=(48, 64), mean=[0.5], std=[0.25], classes=["no", "yes"], title="Mine")
+
+            def nothing():
+                return 7
+
+            ready_made = net()
+        """)
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def spec(folder: Path, factory: str) -> str:
+    return f"{next(folder.glob('own_*.py')).stem}:{factory}"
+
+
+# --- preprocessing is the library's own
+
+
+@pytest.mark.parametrize(
+    ("name", "version"),
+    [
+        ("alexnet", "IMAGENET1K_V1"),
+        ("resnet50", "IMAGENET1K_V2"),
+        ("inception_v3", "IMAGENET1K_V1"),
+        ("efficientnet_v2_l", "IMAGENET1K_V1"),
+        ("vit_b_16", "IMAGENET1K_SWAG_E2E_V1"),
+        ("vgg16", "IMAGENET1K_FEATURES"),
+        ("fcn_resnet50", "COCO_WITH_VOC_LABELS_V1"),
+    ],
+)
+@pytest.mark.parametrize("picture", ["coffee", "tall", "tiny"])
+def test_torchvision_models_get_exactly_their_weights_own_tensor(name: str, version: str, picture: str) -> None:
+    transforms = tv.get_model_weights(name)[version].transforms()
+    prepared = preprocessing.from_torchvision(transforms)(PICTURES[picture])
+    assert torch.equal(prepared.tensor[0], transforms(PICTURES[picture]))
+
+
+@pytest.mark.parametrize(
+    "name", ["tf_efficientnet_lite0", "resnet18", "vit_base_patch16_clip_224", "resnetv2_50x1_bit"]
+)
+@pytest.mark.parametrize("mode", ["center", "squash", "border"])
+@pytest.mark.parametrize("picture", ["coffee", "tall"])
+def test_timm_models_get_exactly_their_own_tensor(name: str, mode: str, picture: str) -> None:
+    config = timm.data.resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict()) | {"crop_mode": mode}
+    transform = timm.data.create_transform(**config, is_training=False)
+    prepared = preprocessing.from_timm(config)(PICTURES[picture])
+    assert torch.equal(prepared.tensor[0], transform(PICTURES[picture]))
+
+
+def test_the_default_model_is_prepared_as_it_was_trained() -> None:
+    info = sources.embedded().preprocessor.info
+    assert (info.resize, info.crop, info.interpolation) == (256, (224, 224), "bicubic")
+    assert info.mean == info.std == (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize("size", [(600, 400), (300, 451), (256, 256), (31, 20)])
+def test_the_crop_is_where_the_pixels_come_from(size: tuple[int, int]) -> None:
+    """A picture whose colour is its position: the corners of what the model got tell where they were cut."""
+    width, height = size
+    across, down = np.meshgrid((np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height)
+    ramp = Image.fromarray((255 * np.stack([across, down, 0 * down], -1)).round().astype(np.uint8))
+    prepared = preprocessing.plain((224, 224), 256, "bilinear", (0.5,) * 3, (0.5,) * 3)(ramp)
+    left, top, right, bottom = prepared.crop
+    found_x, found_y = (prepared.pixels[112, 112, axis] / 255 * size[axis] for axis in (0, 1))
+    assert (left + right) / 2 == pytest.approx(found_x, abs=max(1.5, width / 100))
+    assert (top + bottom) / 2 == pytest.approx(found_y, abs=max(1.5, height / 100))
+    seen = (int(prepared.pixels[112, -1, 0]) - int(prepared.pixels[112, 0, 0])) / 255 * width
+    assert right - left == pytest.approx(seen, rel=0.04)
+
+
+def test_pixels_are_the_tensor_with_the_normalisation_undone() -> None:
+    prepared = preprocessing.plain((3, 3), 3, "nearest", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))(
+        Image.new("RGB", (3, 3), (10, 128, 250))
+    )
+    assert prepared.pixels.reshape(-1, 3).tolist() == [[10, 128, 250]] * 9
+    assert float(prepared.tensor[0, 0, 0, 0]) == pytest.approx((10 / 255 - 0.485) / 0.229, abs=1e-6)
+
+
+def test_a_needle_of_a_picture_is_refused_before_it_fills_the_memory() -> None:
+    needle = Image.new("RGB", (10, 60_000))
+    with pytest.raises(PreparationError, match="too elongated"):
+        preprocessing.plain((224, 224), 256, "bilinear", (0.5,) * 3, (0.5,) * 3)(needle)
+    segmenter = preprocessing.from_torchvision(tv.get_model_weights("fcn_resnet50").DEFAULT.transforms())
+    with pytest.raises(PreparationError, match="too elongated"):
+        segmenter(Image.new("RGB", (10, 400)))
+
+
+# --- specs
+
+
+def test_torchvision_without_a_network_says_that_the_weights_are_random() -> None:
+    model = load(ModelOptions("torchvision:resnet18"), "cpu")
+    assert model.info.random
+    assert model.info.weights.startswith(
+        "Random weights: the pretrained ones could not be had (no network). Put the file at "
+    )
+    assert model.info.weights.endswith("resnet18-f37072fd.pth or start with --weights FILE.")
+    assert model.info.classes == imagenet() and model.info.classes[967] == "espresso"
+    again = load(ModelOptions("torchvision:resnet18"), "cpu")
+    assert again.info.fingerprint == model.info.fingerprint
+    other = load(ModelOptions("torchvision:resnet18", seed=1), "cpu")
+    assert other.info.fingerprint != model.info.fingerprint
+
+
+def test_weights_in_torchs_cache_are_used_without_a_network() -> None:
+    original = tv.resnet18(weights=None)
+    path = weights.cache_path(tv.ResNet18_Weights.DEFAULT.url)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(original.state_dict(), path)
+    try:
+        source = sources.build(ModelOptions("torchvision:resnet18"), lambda sentence: None)
+    except FactoryError as error:  # torch checks nothing of a cached file today; should it, say so
+        pytest.fail(str(error))
+    finally:
+        path.unlink()
+    assert not source.random and source.weights == "torchvision's IMAGENET1K_V1."
+    assert torch.equal(source.module.state_dict()["conv1.weight"], original.conv1.weight)
+
+
+@pytest.mark.parametrize("name", ["vit_b_32", "googlenet", "squeezenet1_1", "mobilenet_v3_small"])
+def test_random_weights_give_logits_that_tell_pictures_apart(name: str) -> None:
+    model = load(ModelOptions(f"torchvision:{name}@random"), "cpu")
+    with torch.no_grad():
+        a, b = (model.module(model.prepare(PICTURES[each]).tensor) for each in ("coffee", "chelsea"))
+    assert a.shape == (1, 1000) and a.any() and not torch.equal(a, b)
+    assert model.info.weights == "Random weights: as asked for."
+
+
+def test_a_segmenter_opens_with_its_own_classes() -> None:
+    model = load(ModelOptions("torchvision:lraspp_mobilenet_v3_large@random"), "cpu")
+    assert len(model.info.classes) == 21 and model.info.classes[8] == "cat"
+    assert model.info.preprocessing.crop == (0, 0) and model.info.preprocessing.resize == 520
+
+
+def test_timm_without_a_network_says_so_and_knows_its_preprocessing() -> None:
+    model = load(ModelOptions("timm:resnet18.a1_in1k"), "cpu")
+    assert model.info.random and "could not be had (no network)" in model.info.weights
+    assert "timm_resnet18.a1_in1k.safetensors" in model.info.weights
+    config = timm.get_pretrained_cfg("resnet18.a1_in1k")
+    assert model.info.preprocessing.interpolation == config.interpolation and len(model.info.classes) == 1000
+
+
+def test_a_file_of_timms_is_used_without_a_network() -> None:
+    original = timm.create_model("resnet10t", pretrained=False)
+    name = timm.get_pretrained_cfg("resnet10t").tag
+    path = weights.cache_path(f"timm_resnet10t.{name}.safetensors")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(original.state_dict(), path)
+    source = sources.build(ModelOptions(f"timm:resnet10t.{name}"), lambda sentence: None)
+    assert not source.random
+    assert torch.equal(source.module.state_dict()["fc.weight"], original.state_dict()["fc.weight"])
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("torchvision:resnet81", "torchvision has no model 'resnet81'. Did you mean torchvision:resnet18"),
+        ("torchvision:resnet18@V9", "has no weights 'V9', but IMAGENET1K_V1 and random."),
+        ("torchvision:fasterrcnn_resnet50_fpn", "is no classifier or segmenter"),
+        ("timm:resnet81", "timm has no model 'resnet81'. Did you mean timm:resnet"),
+        ("timm:resnet18.a9_in1k", "has no weights 'a9_in1k'. Did you mean timm:resnet18.a"),
+        ("resnet18", "'resnet18' names no model"),
+        ("no_such_package.module:net", "There is no module 'no_such_package' in "),
+        ("json:no_such_name", "json has no 'no_such_name'"),
+    ],
+)
+def test_an_unknown_model_names_what_is_near(text: str, sentence: str) -> None:
+    with pytest.raises(ModelNotFound) as caught:
+        sources.build(ModelOptions(text), lambda sentence: None)
+    assert sentence in str(caught.value)
+
+
+def test_a_factory_brings_its_own_settings(folder: Path) -> None:
+    model = load(ModelOptions(spec(folder, "with_settings")), "cpu")
+    info = model.info
+    assert (info.title, info.classes, info.random) == ("Mine", ("no", "yes"), False)
+    assert (info.preprocessing.crop, info.preprocessing.mean, info.preprocessing.std) == (
+        (48, 64),
+        (0.5,) * 3,
+        (0.25,) * 3,
+    )
+    assert model.prepare(PICTURES["coffee"]).tensor.shape == (1, 3, 48, 64)
+
+
+def test_flags_overrule_the_factory(folder: Path) -> None:
+    options = ModelOptions(
+        spec(folder, "net"),
+        arguments='{"classes": 5}',
+        input_size=(32, 32),
+        mean=(0.1, 0.2, 0.3),
+        interpolation="bicubic",
+    )
+    info = load(options, "cpu").info
+    assert info.classes == tuple(f"class {n}" for n in range(5))
+    assert (info.preprocessing.crop, info.preprocessing.mean) == ((32, 32), (0.1, 0.2, 0.3))
+    assert info.preprocessing.std == preprocessing.IMAGENET_STD and info.preprocessing.interpolation == "bicubic"
+
+
+def test_a_module_level_model_needs_no_factory(folder: Path) -> None:
+    assert load(ModelOptions(spec(folder, "ready_made")), "cpu").info.title == "Sequential"
+
+
+def test_a_factory_that_makes_no_module_or_takes_no_such_argument_is_told(folder: Path) -> None:
+    with pytest.raises(FactoryError, match=r"returned int\. It has to return a torch.nn.Module"):
+        load(ModelOptions(spec(folder, "nothing")), "cpu")
+    with pytest.raises(FactoryError, match=r"failed: TypeError: .*unexpected keyword argument 'depth'") as caught:
+        load(ModelOptions(spec(folder, "net"), arguments='{"depth": 3}'), "cpu")
+    assert "Traceback" in caught.value.details
+
+
+def test_the_fingerprint_follows_code_weights_and_preprocessing(folder: Path) -> None:
+    options = ModelOptions(spec(folder, "net"))
+    prints = {load(options, "cpu").info.fingerprint}
+    assert len(prints | {load(options, "cpu").info.fingerprint}) == 1
+    prints.add(load(ModelOptions(spec(folder, "net"), mean=(0.0, 0.0, 0.0)), "cpu").info.fingerprint)
+    prints.add(load(ModelOptions(spec(folder, "net"), seed=5), "cpu").info.fingerprint)
+    assert len(prints) == 3
+
+
+# --- weights
+
+
+def net() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: state,
+        lambda state: {"state_dict": state, "epoch": 3},
+        lambda state: {"model": state},
+        lambda state: {"state_dict": {f"module.{name}": value for name, value in state.items()}},
+        lambda state: {f"module._orig_mod.{name}": value for name, value in state.items()},
+    ],
+)
+def test_nested_and_prefixed_weights_are_found(tmp_path: Path, wrap: Any) -> None:
+    original, copy = net(), net()
+    torch.save(wrap(original.state_dict()), tmp_path / "w.pt")
+    weights.fill(copy, weights.read(tmp_path / "w.pt"), "w.pt")
+    assert weights.digest(copy) == weights.digest(original)
+
+
+def test_safetensors_are_read(tmp_path: Path) -> None:
+    original, copy = net(), net()
+    save_file(original.state_dict(), tmp_path / "w.safetensors")
+    weights.fill(copy, weights.read(tmp_path / "w.safetensors"), "w.safetensors")
+    assert weights.digest(copy) == weights.digest(original)
+    copy.state_dict()["0.weight"][0, 0, 0, 0] += 1e-3
+    assert weights.digest(copy) != weights.digest(original)
+
+
+def test_weights_that_do_not_fit_are_named() -> None:
+    state = net().state_dict()
+    state["extra.weight"] = state.pop("3.bias")
+    state["0.weight"] = torch.zeros(8, 3, 3, 3)
+    with pytest.raises(WeightsError) as caught:
+        weights.fill(net(), state, "w.pt")
+    assert str(caught.value) == (
+        "The weights in w.pt do not fit Sequential: 1 missing (3.bias); 1 without a place in the model "
+        "(extra.weight); 1 of another shape (0.weight is 8 x 3 x 3 x 3 in the file and 4 x 3 x 3 x 3 in the model). "
+        "Check the model's arguments, such as the number of classes."
+    )
+
+
+class Planted:
+    """What a pickle can do."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("planted",)
+
+
+def test_a_file_with_code_in_it_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": Planted()}, "planted.pt")
+    torch.save(net(), "whole.pt")
+    (tmp_path / "plain.pth").write_bytes(pickle.dumps(Planted()))
+    for name in ("planted.pt", "whole.pt", "plain.pth"):
+        with pytest.raises(WeightsError) as caught:
+            weights.read(tmp_path / name)
+        assert name in str(caught.value) and "not only weights, so it is not opened" in str(caught.value)
+        assert "weights_only" not in str(caught.value) and "add_safe_globals" not in str(caught.value)
+    assert not (tmp_path / "planted").exists()
+
+
+def test_damaged_missing_and_empty_files_are_sentences(tmp_path: Path) -> None:
+    save_file(net().state_dict(), tmp_path / "cut.safetensors")
+    whole = (tmp_path / "cut.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
+    torch.save({"epoch": 3}, tmp_path / "empty.pt")
+    for name, text in [
+        ("cut.safetensors", "may be damaged"),
+        ("empty.pt", "holds no weights"),
+        ("no.pt", "There is no"),
+    ]:
+        with pytest.raises(WeightsError, match=text):
+            weights.read(tmp_path / name)
+
+
+# --- names of classes, devices
+
+
+def test_class_names_come_from_the_file_the_weights_imagenet_or_are_made_up(tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").write_text("cat\n\u00e9cureuil \n\n")
+    (tmp_path / "list.json").write_text(json.dumps(["cat", "dog"]))
+    (tmp_path / "index.json").write_text(json.dumps({"1": ["n1", "dog"], "0": ["n0", "cat"]}))
+    assert (
+        class_names(2, file=str(tmp_path / "list.json"))
+        == class_names(2, file=str(tmp_path / "index.json"))
+        == ("cat", "dog")
+    )
+    assert class_names(2, file=str(tmp_path / "lines.txt")) == ("cat", "\u00e9cureuil")
+    assert class_names(2, own=("x", "y")) == ("x", "y")
+    assert class_names(3, own=("x", "y")) == ("class 0", "class 1", "class 2")
+    assert class_names(1000)[281] == "tabby"
+    with pytest.raises(LabelsError, match="holds 2 class names and the model has 3 outputs"):
+        class_names(3, file=str(tmp_path / "list.json"))
+
+
+def test_a_device_that_is_not_here_is_a_sentence() -> None:
+    assert choose_device("cpu") == torch.device("cpu")
+    with pytest.raises(DeviceError, match="There is no device cuda:77 here"):
+        choose_device("cuda:77")
+    with pytest.raises(HooksError, match="is no device"):
+        choose_device("gpu")

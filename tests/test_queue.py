@@ -1,0 +1,298 @@
+"""The order of work: single flight, turns, withdrawing, refusals and forgetting, without a process or a clock."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from dashboard.engine import queue as module
+from dashboard.engine.queue import Queue
+from dashboard.jobs import Unit
+
+MODEL = "default"
+
+
+def unit(layer: str, question: str = "activation", image: str = "a", model: str = MODEL, target: int = -1) -> Unit:
+    return Unit(model, image, question, layer, 0, target)  # type: ignore[arg-type]
+
+
+def fetch(digest: str) -> bytes:
+    return digest.encode()
+
+
+def kinds(queue: Queue, slot: str, now: float = 0.0) -> list[str]:
+    return [event.kind for event in queue.events(slot, 0, now)]
+
+
+def answer(queue: Queue, task: int, *units: Unit) -> None:
+    for each in units:
+        queue.started(task, each, 0.0)
+        queue.done(task, each, each.layer.encode(), 0.0)
+    queue.finished(task, 0.0)
+
+
+def test_a_batch_is_what_goes_through_one_forward_in_the_slots_order() -> None:
+    queue = Queue()
+    layers = [unit("deep"), unit("early")]
+    cams = [unit("deep", "gradcam", target=3), unit("early", "gradcam", target=3)]
+    other = unit("deep", "gradcam", target=5)
+    second_image = unit("deep", image="b")
+    queue.submit("s", [layers[0], cams[0], layers[1], other, second_image, cams[1]], fetch, 0.0)
+    batches = [queue.take(MODEL) for _ in range(5)]
+    assert [batch and batch.units for batch in batches] == [
+        tuple(layers),
+        tuple(cams),
+        (other,),
+        (second_image,),
+        None,
+    ]
+
+
+def test_slots_take_turns_after_each_batch() -> None:
+    queue = Queue()
+    queue.submit("greedy", [unit(str(n), image=f"i{n}") for n in range(3)], fetch, 0.0)
+    queue.submit("late", [unit("x", image="late1"), unit("y", image="late2")], fetch, 0.0)
+    taken = []
+    while batch := queue.take(MODEL):
+        taken.append(batch.units[0].input)
+    assert taken == ["i0", "late1", "i1", "late2", "i2"]
+
+
+def test_a_slot_of_another_model_keeps_its_turn() -> None:
+    queue = Queue()
+    queue.submit("a", [unit("x", model="m1"), unit("x", model="m1", image="b")], fetch, 0.0)
+    queue.submit("b", [unit("y", model="m2")], fetch, 0.0)
+    first, second = queue.take("m2"), queue.take("m1")
+    assert first and first.units[0].layer == "y"
+    assert second and second.units[0].input == "a"
+    assert queue.take("m2") is None
+
+
+def test_a_unit_that_two_slots_want_is_computed_once_and_both_are_answered() -> None:
+    queue = Queue()
+    shared, own = unit("shared"), unit("own")
+    queue.submit("a", [shared], fetch, 0.0)
+    queue.submit("b", [shared, own], fetch, 0.0)
+    first, second = queue.take(MODEL), queue.take(MODEL)
+    assert first and first.units == (shared,)
+    assert second and second.units == (own,)
+    assert queue.take(MODEL) is None
+    answer(queue, first.task, shared)
+    answer(queue, second.task, own)
+    assert kinds(queue, "a") == ["started", "done", "end"]
+    assert kinds(queue, "b") == ["started", "done", "started", "done", "end"]
+    assert [event.data for event in queue.events("b", 0, 0.0)] == [b"", b"shared", b"", b"own", b""]
+
+
+def test_who_joins_a_running_unit_is_told_that_it_started() -> None:
+    queue = Queue()
+    shared = unit("shared")
+    queue.submit("a", [shared], fetch, 0.0)
+    batch = queue.take(MODEL)
+    assert batch
+    queue.started(batch.task, shared, 0.0)
+    queue.submit("b", [shared], fetch, 0.0)
+    assert kinds(queue, "b") == ["started"]
+    assert queue.take(MODEL) is None
+
+
+def test_cancel_drops_what_waits_and_withdraws_what_runs() -> None:
+    queue = Queue()
+    running, waiting = unit("running"), unit("waiting", image="b")
+    queue.submit("a", [running, waiting], fetch, 0.0)
+    batch = queue.take(MODEL)
+    assert batch
+    assert queue.cancel("a") == {batch.task: (running,)}
+    assert queue.take(MODEL) is None
+    assert kinds(queue, "a") == ["end"]
+    assert queue.cancel("a") == {}
+
+
+def test_cancel_leaves_alone_what_somebody_else_waits_for() -> None:
+    queue = Queue()
+    mine, both = unit("mine"), unit("both")
+    queue.submit("a", [mine, both], fetch, 0.0)
+    queue.submit("b", [both], fetch, 0.0)
+    batch = queue.take(MODEL)
+    assert batch
+    assert queue.cancel("a") == {batch.task: (mine,)}
+    answer(queue, batch.task, both)
+    assert kinds(queue, "b") == ["started", "done", "end"]
+    assert queue.cancel("b") == {}
+
+
+def test_a_withdrawn_unit_that_is_asked_again_is_computed_again_or_served_by_the_late_answer() -> None:
+    queue = Queue()
+    wanted = unit("x")
+    queue.submit("a", [wanted], fetch, 0.0)
+    first = queue.take(MODEL)
+    assert first
+    queue.cancel("a")
+    queue.submit("b", [wanted], fetch, 0.0)
+    assert queue.waiting(MODEL) == 1
+    queue.done(first.task, wanted, b"late", 0.0)  # it was on its way already
+    queue.finished(first.task, 0.0)
+    assert kinds(queue, "b") == ["done", "end"]
+    assert queue.take(MODEL) is None
+
+
+def test_a_batch_that_ends_without_an_answer_fails_its_units() -> None:
+    queue = Queue()
+    queue.submit("a", [unit("x")], fetch, 0.0)
+    batch = queue.take(MODEL)
+    assert batch
+    queue.finished(batch.task, 0.0)
+    assert kinds(queue, "a") == ["failed", "end"]
+
+
+def test_a_unit_that_ran_at_two_crashes_is_refused_for_ten_minutes() -> None:
+    queue = Queue()
+    bad, innocent = unit("bad"), unit("innocent", image="b")
+
+    def crash(slot: str, now: float) -> None:
+        queue.submit(slot, [bad, innocent], fetch, now)
+        batch = queue.take(MODEL)
+        assert batch and batch.units == (bad,)
+        queue.started(batch.task, bad, now)
+        queue.crashed(batch.task, "The worker crashed.", "trace", now)
+        rest = queue.take(MODEL)
+        assert rest and rest.units == (innocent,)
+        answer(queue, rest.task, innocent)
+
+    crash("one", 0.0)
+    crash("two", 60.0)
+    queue.submit("three", [bad, innocent], fetch, 120.0)
+    events = queue.events("three", 0, 120.0)
+    assert [event.kind for event in events] == ["failed"]
+    assert events[0].sentence == (
+        "This question stopped the worker 2 times in the last ten minutes, so it is refused for another 8 min. "
+        "Choose another layer or another image."
+    )
+    batch = queue.take(MODEL)
+    assert batch and batch.units == (innocent,)
+    queue.submit("later", [bad], fetch, 601.0)
+    again = queue.take(MODEL)
+    assert again and again.units == (bad,)
+
+
+def test_a_slots_name_is_used_once() -> None:
+    queue = Queue()
+    queue.submit("a", [unit("x")], fetch, 0.0)
+    with pytest.raises(ValueError, match="in use"):
+        queue.submit("a", [unit("y")], fetch, 0.0)
+
+
+def test_an_empty_or_unknown_slot_ends_at_once() -> None:
+    queue = Queue()
+    queue.submit("a", [], fetch, 0.0)
+    assert kinds(queue, "a") == ["end"]
+    assert kinds(queue, "never heard of") == ["end"]
+
+
+def test_several_readers_see_the_same_events_from_where_they_are() -> None:
+    queue = Queue()
+    queue.submit("a", [unit("x")], fetch, 0.0)
+    batch = queue.take(MODEL)
+    assert batch
+    answer(queue, batch.task, unit("x"))
+    assert kinds(queue, "a") == kinds(queue, "a") == ["started", "done", "end"]
+    assert [event.kind for event in queue.events("a", 2, 0.0)] == ["end"]
+    assert [event.kind for event in queue.events("a", 3, 0.0)] == ["end"]
+
+
+def test_finished_slots_are_forgotten_soon_after_they_were_read_and_later_if_not() -> None:
+    queue = Queue()
+    for slot in ("read", "unread"):
+        queue.submit(slot, [unit(slot)], fetch, 0.0)
+        batch = queue.take(MODEL)
+        assert batch
+        answer(queue, batch.task, *batch.units)
+    queue.events("read", 0, 1.0)
+    queue.sweep(1.0 + module.READ_SECONDS + 0.1)
+    assert kinds(queue, "read") == ["end"] and len(kinds(queue, "unread", 2.0)) == 3
+    queue.sweep(module.END_SECONDS + 0.1)
+    assert kinds(queue, "unread") == ["end"]
+
+
+def test_answers_that_nobody_fetched_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KEPT_BYTES", 2500)
+    queue = Queue()
+    for number in range(5):
+        queue.submit(f"s{number}", [unit(str(number))], fetch, float(number))
+        batch = queue.take(MODEL)
+        assert batch
+        queue.done(batch.task, batch.units[0], b"x" * 1000, float(number))
+        queue.finished(batch.task, float(number))
+    queue.sweep(5.0)
+    assert [len(kinds(queue, f"s{number}", 5.0)) for number in range(5)] == [1, 1, 1, 2, 2]
+
+
+def test_a_slot_that_nobody_looks_at_is_withdrawn() -> None:
+    queue = Queue()
+    queue.submit("gone", [unit("x")], fetch, 0.0)
+    batch = queue.take(MODEL)
+    assert batch
+    assert queue.sweep(module.ABANDONED_SECONDS - 1) == {}
+    assert queue.sweep(module.ABANDONED_SECONDS + 1) == {batch.task: (unit("x"),)}
+
+
+def test_a_model_that_cannot_be_loaded_fails_only_its_own_units() -> None:
+    queue = Queue()
+    queue.submit("a", [unit("x", model="broken"), unit("x", model="fine")], fetch, 0.0)
+    queue.fail_model("broken", "It cannot be loaded.", "why", 0.0)
+    events = queue.events("a", 0, 0.0)
+    assert [(event.kind, event.sentence, event.details) for event in events] == [
+        ("failed", "It cannot be loaded.", "why")
+    ]
+    batch = queue.take("fine")
+    assert batch and batch.units[0].model == "fine"
+
+
+def test_any_history_answers_every_waiting_unit_once_and_leaves_nothing() -> None:
+    """Random submissions, cancels, answers, failures and crashes; then the books must balance."""
+    rng = random.Random(0)
+    for _ in range(60):
+        queue = Queue()
+        slots: dict[str, list[Unit]] = {}
+        cancelled: set[str] = set()
+        running: list[module.Batch] = []
+        for step in range(120):
+            action = rng.random()
+            if action < 0.35:
+                name = f"s{step}"
+                slots[name] = [
+                    unit(str(rng.randrange(4)), rng.choice(["activation", "gradcam"]), rng.choice("ab"))
+                    for _ in range(rng.randrange(1, 4))
+                ]
+                queue.submit(name, slots[name], fetch, 0.0)
+            elif action < 0.45 and slots:
+                name = rng.choice(list(slots))
+                cancelled.add(name)
+                queue.cancel(name)
+            elif action < 0.75 and len(running) < 2:
+                flying = set(queue._running)
+                if taken := queue.take(MODEL):
+                    assert not flying & set(taken.units)
+                    running.append(taken)
+            elif running:
+                batch = running.pop(rng.randrange(len(running)))
+                for each in batch.units:
+                    if rng.random() < 0.8:
+                        queue.done(batch.task, each, b"x", 0.0)
+                queue.finished(batch.task, 0.0)
+        for left in running:
+            queue.finished(left.task, 0.0)
+        while rest := queue.take(MODEL):
+            answer(queue, rest.task, *rest.units)
+        for name, units in slots.items():
+            events = queue.events(name, 0, 0.0)
+            settled = [event.unit for event in events if event.kind in ("done", "failed")]
+            assert events[-1].kind == "end" and [event.kind for event in events].count("end") == 1
+            assert len(settled) == len(set(settled))
+            if name not in cancelled:
+                assert set(settled) == set(units)
+        queue.sweep(1e9)
+        assert not queue._slots and not queue._tasks and not queue._running
+        queue.take(MODEL)
+        assert not queue._turns

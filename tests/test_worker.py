@@ -1,0 +1,205 @@
+"""A real worker with the real default model: its numbers, the order they come in, and the hooks it leaves behind."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import skimage
+import torch
+from captum.attr import LayerGradCam
+
+from dashboard.engine.base import Event, ModelState
+from dashboard.engine.local import LocalEngine
+from dashboard.engine.protocol import ModelOptions
+from dashboard.jobs import Unit
+from dashboard.worker.models import LoadedModel, load
+from dashboard.worker.preprocessing import open_png
+from hooks.codec import decode
+from hooks.results import Activation, GradCam, Prediction
+
+PICTURES = Path(skimage.__file__).parent / "data"
+ESPRESSO = 967
+
+
+def picture(name: str) -> bytes:
+    return (PICTURES / f"{name}.png").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[LocalEngine]:
+    engine = LocalEngine([ModelOptions("default")], device="cpu")
+    engine.open("default")
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def here(engine: LocalEngine) -> LoadedModel:
+    """The same model in this process, to compute what the worker should answer."""
+    return load(ModelOptions("default"), "cpu")
+
+
+@pytest.fixture(scope="module")
+def state(engine: LocalEngine) -> ModelState:
+    deadline = time.monotonic() + 60
+    while engine.state("default").info is None:
+        assert time.monotonic() < deadline, engine.state("default")
+        time.sleep(0.05)
+    return engine.state("default")
+
+
+def ask(engine: LocalEngine, *units: Unit) -> tuple[list[Event], list[ModelState]]:
+    """Everything that happens to these units, and the model's state at each event."""
+    slot = f"slot {time.monotonic_ns()}"
+    engine.submit(slot, units, picture)
+    events: list[Event] = []
+    states = []
+    while not events or events[-1].kind != "end":
+        news, _ = engine.events(slot, len(events), 30)
+        assert news, "nothing came for 30 s"
+        states += [engine.state("default")] * len(news)
+        events += news
+    return events, states
+
+
+def answers(events: list[Event]) -> dict[str, Any]:
+    assert not [event for event in events if event.kind == "failed"], events
+    return {event.unit.layer: decode(event.data) for event in events if event.unit and event.kind == "done"}
+
+
+def unit(layer: str = "", question: Any = "activation", image: str = "coffee", **more: int) -> Unit:
+    return Unit("default", image, question, layer, **more)
+
+
+def test_what_the_page_learns_of_the_model(state: ModelState) -> None:
+    info = state.info
+    assert info and state.phase == "ready" and state.sentence == "Ready."
+    assert (info.title, info.licence, info.random, info.device) == ("EfficientNet-Lite0", "Apache-2.0", False, "cpu")
+    assert info.parameters == 4_652_008
+    assert len(info.classes) == 1000 and info.classes[ESPRESSO] == "espresso"
+    assert info.layers[0].name == "" and info.layers[0].calls[0].shape == (1, 1000)
+    stem = next(layer for layer in info.layers if layer.name == "conv_stem")
+    assert stem.calls[0].shape == (1, 32, 112, 112)
+    assert stem.calls[0].axes == ("image", "channel", "height", "width")
+    assert stem.multiply_adds == 32 * 112 * 112 * 3 * 3 * 3
+    assert len(info.fingerprint) == 64
+
+
+def test_coffee_is_espresso(engine: LocalEngine, here: LoadedModel) -> None:
+    result = answers(ask(engine, unit(question="prediction"))[0])[""]
+    assert isinstance(result, Prediction)
+    shares = torch.from_numpy(result.logits.copy()).softmax(0)
+    assert int(shares.argmax()) == ESPRESSO
+    assert float(shares[ESPRESSO]) == pytest.approx(0.951, abs=0.01)
+    prepared = here.prepare(open_png(picture("coffee")))
+    with torch.no_grad():
+        assert np.allclose(result.logits, here.module(prepared.tensor)[0].numpy(), atol=1e-4)
+    assert np.array_equal(result.pixels, prepared.pixels)
+    # 600 x 400 is resized to 384 x 256; the crop of 224 leaves 80 and 16 pixels, at 1.5625 original pixels each
+    assert result.crop == pytest.approx((80 * 600 / 384, 25.0, 304 * 600 / 384, 375.0))
+
+
+def test_a_cat_is_a_cat(engine: LocalEngine, state: ModelState) -> None:
+    result = answers(ask(engine, unit(question="prediction", image="chelsea"))[0])[""]
+    assert state.info and "cat" in state.info.classes[int(result.logits.argmax())]
+
+
+def test_an_activation_is_what_the_forward_pass_computes(engine: LocalEngine, here: LoadedModel) -> None:
+    layers = ["blocks.2.1.conv_dw", "bn1", "classifier"]
+    results = answers(ask(engine, *map(unit, layers))[0])
+    seen: dict[str, torch.Tensor] = {}
+    modules = dict(here.module.named_modules())
+    handles = [
+        modules[name].register_forward_hook(lambda m, i, o, name=name: seen.__setitem__(name, o.detach().clone()))
+        for name in layers
+    ]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(engine._threads)
+    with torch.no_grad():
+        here.module(here.prepare(open_png(picture("coffee"))).tensor)
+    torch.set_num_threads(threads)
+    for handle in handles:
+        handle.remove()
+    for name in layers:
+        result = results[name]
+        assert isinstance(result, Activation)
+        assert torch.equal(torch.from_numpy(result.values.copy()), seen[name][0]), name
+        assert result.statistics.mean == pytest.approx(float(seen[name].double().mean()))
+        assert result.statistics.max == float(seen[name].max())
+    assert results["bn1"].axes == ("channel", "height", "width")
+
+
+def test_layers_stream_in_execution_order_whatever_the_order_of_asking(engine: LocalEngine) -> None:
+    events, states = ask(engine, unit("blocks.6"), unit("conv_stem"), unit("blocks.3"))
+    assert [event.kind for event in events] == ["started"] * 3 + ["done"] * 3 + ["end"]
+    assert [event.unit.layer for event in events if event.unit and event.kind == "done"] == [
+        "conv_stem",
+        "blocks.3",
+        "blocks.6",
+    ]
+    assert states[-1].hooks == ()
+
+
+def test_hooks_are_on_the_layers_asked_for_and_gone_at_the_end(engine: LocalEngine) -> None:
+    # The page's poll may see any moment; what has to hold is that it sees these hooks during, and none after.
+    seen = set()
+    slots = [f"poll {number} {time.monotonic_ns()}" for number in range(5)]
+    for number, slot in enumerate(slots):
+        engine.submit(slot, [unit("conv_stem", image="chelsea"), unit(f"blocks.{number}")], picture)
+    for slot in slots:
+        cursor, end = 0, False
+        while not end:
+            news, cursor = engine.events(slot, cursor, 0.001)
+            seen |= {(hook.layer, hook.kind, hook.purpose) for hook in engine.state("default").hooks}
+            end = bool(news) and news[-1].kind == "end"
+    assert engine.state("default").hooks == ()
+    assert ("conv_stem", "forward", "analysis") in seen
+    assert {layer for layer, _, purpose in seen if purpose == "analysis"} <= {
+        "conv_stem",
+        *(f"blocks.{number}" for number in range(5)),
+    }
+
+
+@pytest.mark.parametrize("target", [-1, 285])
+def test_grad_cam_equals_captums(engine: LocalEngine, here: LoadedModel, target: int) -> None:
+    events, _ = ask(engine, unit("blocks.6", "gradcam", target=target), unit("conv_head", "gradcam", target=target))
+    results = answers(events)
+    tensor = here.prepare(open_png(picture("coffee"))).tensor
+    index = ESPRESSO if target == -1 else target
+    for layer in ("blocks.6", "conv_head"):
+        oracle = LayerGradCam(here.module, here.module.get_submodule(layer)).attribute(tensor, target=index)
+        result = results[layer]
+        assert isinstance(result, GradCam) and result.target == index
+        difference = np.abs(result.values - oracle[0, 0].detach().numpy()).max()
+        assert difference <= 1e-5 * max(1.0, np.abs(result.values).max())
+
+
+def test_errors_are_sentences_and_spare_the_rest_of_the_batch(engine: LocalEngine) -> None:
+    events, _ = ask(engine, unit("blocks.6"), unit("blocks.6.0.conv_pv"), unit("blocks.3", call=4))
+    failed = {event.unit.layer: event for event in events if event.unit and event.kind == "failed"}
+    done = [event.unit.layer for event in events if event.unit and event.kind == "done"]
+    assert done == ["blocks.6"]
+    assert "EfficientNet has no layer 'blocks.6.0.conv_pv'. Did you mean" in failed["blocks.6.0.conv_pv"].sentence
+    assert "call 5" in failed["blocks.3"].sentence
+    events, _ = ask(engine, unit("classifier", "gradcam"), unit("blocks.6", "gradcam", target=5000))
+    sentences = [event.sentence for event in events if event.kind == "failed"]
+    assert len(sentences) == 2 and "classifier" in sentences[0] and "5000" in sentences[1]
+
+
+def test_an_input_that_is_gone_is_a_sentence(engine: LocalEngine) -> None:
+    events, _ = ask(engine, unit("conv_stem", image="was deleted"))
+    assert events[0].kind == "failed" and "cannot be read any more" in events[0].sentence
+    assert answers(ask(engine, unit("conv_stem"))[0])
+
+
+def test_the_model_is_not_changed_by_being_looked_at(engine: LocalEngine) -> None:
+    first = answers(ask(engine, unit("blocks.5"), unit(""))[0])
+    answers(ask(engine, unit("blocks.6", "gradcam"))[0])
+    second = answers(ask(engine, unit("blocks.5"), unit(""))[0])
+    for layer in first:
+        assert np.array_equal(first[layer].values, second[layer].values)
