@@ -1,0 +1,180 @@
+"""Starts the decoding child, waits no longer than it may take, and turns whatever happens to it into a sentence."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+_log = logging.getLogger(__name__)
+
+# With -I and -S the child reads no environment, no .pth file and no current folder; it is told where its packages lie.
+_START = """
+import json, sys
+sys.path += json.loads(sys.argv[1])
+from dashboard.decoding import main
+sys.exit(main(sys.argv[2:]))
+"""
+_KEPT_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH", "TMPDIR")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_START_SECONDS = 2.0
+_ANOTHER_FORM = "open it in a picture editor, save it as PNG, and upload that."
+
+
+class InputRefused(Exception):
+    """A picture is not accepted; `str(error)` says what is wrong and what to do next.
+
+    Attributes:
+        status: the HTTP status that says the same.
+    """
+
+    def __init__(self, sentence: str, status: int = 422) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What the child made: `target`.png and `target`.jpg.
+
+    Attributes:
+        digest: SHA-256 of size and pixels. width, height: the orientation applied.
+        notes: what was done to the pixels, for the person.
+    """
+
+    digest: str
+    width: int
+    height: int
+    notes: tuple[str, ...]
+
+
+class Decoder:
+    """Decodes pictures in child processes, a few at once.
+
+    Arguments:
+        timeout_seconds: how long one picture may take.
+        at_once: how many children may run; each may need 1.5 GB at worst.
+        queue_seconds: how long a picture waits for its turn before it is refused as "busy".
+    """
+
+    def __init__(self, timeout_seconds: float = 10.0, at_once: int = 2, queue_seconds: float = 30.0) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._queue_seconds = queue_seconds
+        self._turns = threading.BoundedSemaphore(at_once)
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._closed = False
+
+    def decode(self, source: Path, target: Path) -> Decoded:
+        """Decode `source` into `target`.png and `target`.jpg.
+
+        Raises:
+            InputRefused: in a sentence, whatever happened.
+        """
+        if not self._turns.acquire(timeout=self._queue_seconds):
+            raise InputRefused("Too many pictures are being read at the moment; try again in a minute.", 503)
+        try:
+            return self._run(source, target)
+        finally:
+            self._turns.release()
+
+    def close(self) -> None:
+        """End the children that run; what waits for them is refused."""
+        with self._lock:
+            self._closed = True
+            for child in self._running:
+                child.kill()
+
+    def _run(self, source: Path, target: Path) -> Decoded:
+        child = self._start(source, target)
+        try:
+            output, _ = child.communicate(timeout=self._timeout_seconds + _START_SECONDS)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.communicate()
+            raise InputRefused(self._too_long()) from None
+        except BaseException:
+            child.kill()
+            child.communicate()
+            raise
+        finally:
+            with self._lock:
+                self._running.discard(child)
+        if self._closed:
+            raise InputRefused("The server is stopping; upload the picture again when it is back.", 503)
+        if child.returncode != 0:
+            raise InputRefused(self._death(child.returncode))
+        return _answer(output)
+
+    def _start(self, source: Path, target: Path) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-I", "-S", "-c", _START, json.dumps(_package_folders())]
+        command += [str(source), str(target), str(self._timeout_seconds)]
+        environment = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
+        # numpy's threads would each take address space from the child's limit.
+        environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        with self._lock:
+            if self._closed:
+                raise InputRefused("The server is stopping; upload the picture again when it is back.", 503)
+            try:
+                child = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    env=environment,
+                    start_new_session=True,  # Ctrl-C is for the server, which then ends its children
+                )
+            except OSError as error:
+                _log.error("The decoding process could not be started: %s", error)
+                raise InputRefused(
+                    "The server has no room to read a picture now; try again in a minute.", 503
+                ) from error
+            self._running.add(child)
+            return child
+
+    def _death(self, code: int) -> str:
+        if code in (-signal.SIGXCPU, -signal.SIGALRM):
+            return self._too_long()
+        _log.warning("The decoding process ended with %d", code)
+        if code == -signal.SIGKILL:
+            return "The system ended the reading of this picture, perhaps for want of memory; make it smaller."
+        return f"This picture's decoder crashed, so the file is probably damaged; {_ANOTHER_FORM}"
+
+    def _too_long(self) -> str:
+        return (
+            f"Reading this picture takes longer than {self._timeout_seconds:g} s; make it smaller, or {_ANOTHER_FORM}"
+        )
+
+
+def _answer(output: bytes) -> Decoded:
+    try:
+        answer = json.loads(output)
+        if "refused" in answer:
+            if "details" in answer:
+                _log.info("A picture was refused: %s", answer["details"])
+            raise InputRefused(str(answer["refused"]))
+        decoded = Decoded(str(answer["digest"]), int(answer["width"]), int(answer["height"]), tuple(answer["notes"]))
+        if not _DIGEST.fullmatch(decoded.digest):
+            raise ValueError("the digest is none")
+    except (ValueError, KeyError, TypeError) as error:
+        _log.warning("The decoding process answered nonsense: %s", error)
+        raise InputRefused(f"This picture could not be read; {_ANOTHER_FORM}") from error
+    return decoded
+
+
+def _package_folders() -> list[str]:
+    """Where this package, Pillow and numpy lie, without importing any of them."""
+    folders = [str(Path(__file__).resolve().parent.parent)]
+    for name in ("PIL", "numpy"):
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.origin is not None:
+            folders.append(str(Path(spec.origin).resolve().parent.parent))
+    return list(dict.fromkeys(folders))

@@ -1,0 +1,282 @@
+"""The pictures that people uploaded: received, decoded, kept as pixels, and found again by key.
+
+    folder/incoming/   uploads on their way in; nothing outlives its request
+    folder/pixels/     DIGEST.png, every pixel, and DIGEST.jpg, small; one pair however often it was uploaded
+    folder/keys/       KEY.json, one per upload
+
+Uploaded bytes are never served: what leaves the store was encoded by us from decoded pixels. A key is the only way to a
+picture and cannot be guessed; a file name is a label and never part of a path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+import secrets
+import threading
+import time
+from collections import Counter, OrderedDict
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from dashboard.decoder import Decoder, InputRefused
+from dashboard.incoming import Incoming, Readable, receive
+from dashboard.labels import file_label
+from dashboard.samples import SAMPLES, Sample
+
+__all__ = ["Input", "InputMissing", "InputRefused", "InputStore", "Sample"]
+
+_log = logging.getLogger(__name__)
+
+MAX_UPLOAD_BYTES = 50 * 2**20
+MAX_KEYS = 10_000
+_KEY = re.compile(r"[A-Za-z0-9_-]{22}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_SAMPLE_PREFIX = "sample-"
+_KEY_BYTES = 1024  # what a key's file counts for
+_YOUNG_SECONDS = 3600.0
+
+
+class InputMissing(LookupError):
+    """The store holds no such picture (any more); the text says what to do."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """One uploaded picture.
+
+    Attributes:
+        key: unguessable; who has it may see the picture. A sample's is "sample-" and its name.
+        digest: SHA-256 of size and pixels; the same for everyone who uploads the same picture.
+        name: the file's name as a label, cleaned.
+        width, height: in pixels, the orientation applied.
+        notes: what was done to the pixels, e.g. "first of 24 frames", "transparency drawn over white".
+    """
+
+    key: str
+    digest: str
+    name: str
+    width: int
+    height: int
+    notes: tuple[str, ...] = ()
+
+
+class InputStore:
+    """Uploaded pictures in a folder, least recently used out first.
+
+    Arguments:
+        folder: made with mode 0700; it survives restarts, and several servers may share it.
+        limit_bytes: what the pictures may take on disk; the newest one always stays.
+        decode_timeout_seconds: how long reading one picture may take.
+        max_upload_bytes: the largest file that is received.
+        samples_folder: where the built-in samples lie, if not in the `assets` of this package.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        limit_bytes: int,
+        decode_timeout_seconds: float = 10.0,
+        max_upload_bytes: int = MAX_UPLOAD_BYTES,
+        samples_folder: Path | None = None,
+    ) -> None:
+        self.limit_bytes = limit_bytes
+        self.max_upload_bytes = max_upload_bytes
+        self._samples_folder = samples_folder or _samples_folder()
+        self._pixels = folder / "pixels"
+        self._keys = folder / "keys"
+        for path in (folder, self._pixels, self._keys):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._incoming = Incoming(folder / "incoming")
+        self._decoder = Decoder(decode_timeout_seconds)
+        self._lock = threading.RLock()
+        self._sample_lock = threading.Lock()
+        self._samples: dict[str, Input] = {}
+        self._inputs: OrderedDict[str, Input] = OrderedDict()
+        self._uses: Counter[str] = Counter()
+        self._sizes: dict[str, int] = {}
+        self._remember()
+
+    def receive(self, stream: Readable, length: int | None, name: str) -> Input:
+        """Take in an upload: stream it to disk, decode it in a child process, keep its pixels.
+
+        Arguments:
+            stream: the body. length: how many bytes it announces, None if it does not say.
+            name: the file's name as the browser sent it.
+
+        Raises:
+            InputRefused: in one sentence; nothing is left behind.
+        """
+        with self._incoming.place() as place:
+            receive(stream, length, place, self.max_upload_bytes)
+            decoded = self._decoder.decode(place, place)
+            key = secrets.token_urlsafe(16)
+            found = Input(key, decoded.digest, file_label(name), decoded.width, decoded.height, decoded.notes)
+            self._keep(found, place)
+        return found
+
+    def get(self, key: str) -> Input | None:
+        """The picture that was given this key, or None if there is none (any more)."""
+        if key.startswith(_SAMPLE_PREFIX):
+            name = key.removeprefix(_SAMPLE_PREFIX)
+            with contextlib.suppress(InputRefused):
+                return self.sample(name)
+            return None
+        if not _KEY.fullmatch(key):
+            return None
+        with self._lock:
+            found = self._inputs.get(key) or self._load(self._keys / f"{key}.json")
+            if found is None or not self._png(found.digest).exists():
+                return None
+            self._inputs.move_to_end(key)
+            with contextlib.suppress(OSError):
+                os.utime(self._keys / f"{key}.json")
+            return found
+
+    def png(self, digest: str) -> bytes:
+        """Every pixel of a picture as an RGB PNG, by its digest, for the worker.
+
+        Raises:
+            InputMissing: the picture is no longer there.
+        """
+        return self._read(digest, ".png")
+
+    def preview(self, key: str) -> bytes:
+        """A JPEG of at most 640 pixels on the longer side, for the page.
+
+        Raises:
+            InputMissing: nobody was given this key, or the picture is no longer there.
+        """
+        found = self.get(key)
+        if found is None:
+            raise InputMissing("This picture is no longer kept; upload it again.")
+        return self._read(found.digest, ".jpg")
+
+    def samples(self) -> list[Sample]:
+        """The built-in pictures, with title and credit."""
+        return list(SAMPLES.values())
+
+    def sample(self, name: str) -> Input:
+        """A built-in picture, through the same decoder as everything else.
+
+        Raises:
+            InputRefused: there is no such sample.
+        """
+        if name not in SAMPLES:
+            raise InputRefused(f"There is no sample {name!r}; the samples are {', '.join(SAMPLES)}.", 404)
+        with self._sample_lock:
+            found = self._samples.get(name)
+            if found is None or not self._png(found.digest).exists():
+                sample = SAMPLES[name]
+                with self._incoming.place() as place:
+                    decoded = self._decoder.decode(self._samples_folder / sample.file, place)
+                    found = Input(f"{_SAMPLE_PREFIX}{name}", decoded.digest, sample.file, decoded.width, decoded.height)
+                    self._keep_pixels(decoded.digest, place)
+                self._samples[name] = found
+            return found
+
+    def size_bytes(self) -> int:
+        """What the uploaded pictures take on disk."""
+        with self._lock:
+            return sum(self._sizes.values()) + _KEY_BYTES * len(self._inputs)
+
+    def close(self) -> None:
+        """End what is being decoded; the pictures stay."""
+        self._decoder.close()
+        self._incoming.close()
+
+    def _keep(self, found: Input, place: Path) -> None:
+        """Keep what was decoded at `place` under a new key, and let older pictures go."""
+        with self._lock:
+            self._keep_pixels(found.digest, place)
+            draft = place.with_suffix(".json")
+            draft.write_text(json.dumps(asdict(found)))
+            draft.replace(self._keys / f"{found.key}.json")
+            self._register(found)
+            self._evict()
+
+    def _keep_pixels(self, digest: str, place: Path) -> None:
+        """Move the decoded files to where their digest says, unless the same pixels are there already."""
+        with self._lock:
+            for suffix in (".jpg", ".png"):  # the PNG last: where it is, the preview is too
+                target = self._pixels / f"{digest}{suffix}"
+                if not target.exists():
+                    place.with_suffix(suffix).replace(target)
+
+    def _register(self, found: Input) -> None:
+        self._inputs[found.key] = found
+        self._uses[found.digest] += 1
+        if found.digest not in self._sizes:
+            paths = (self._pixels / f"{found.digest}{suffix}" for suffix in (".png", ".jpg"))
+            self._sizes[found.digest] = sum(path.stat().st_size for path in paths)
+
+    def _evict(self) -> None:
+        while len(self._inputs) > 1 and (self.size_bytes() > self.limit_bytes or len(self._inputs) > MAX_KEYS):
+            self._forget(next(iter(self._inputs)))
+
+    def _forget(self, key: str) -> None:
+        found = self._inputs.pop(key)
+        (self._keys / f"{key}.json").unlink(missing_ok=True)
+        self._uses[found.digest] -= 1
+        if self._uses[found.digest] == 0:
+            del self._uses[found.digest], self._sizes[found.digest]
+            if all(sample.digest != found.digest for sample in self._samples.values()):
+                for suffix in (".png", ".jpg"):
+                    (self._pixels / f"{found.digest}{suffix}").unlink(missing_ok=True)
+
+    def _remember(self) -> None:
+        """Find what earlier runs kept, least recently used first; remove pixels that no key leads to."""
+        for path in sorted(self._keys.glob("*.json"), key=_last_used):
+            if self._load(path) is None:
+                path.unlink(missing_ok=True)
+        for path in self._pixels.iterdir():
+            # A young one may be another server's, on its way to a key; a sample of its is decoded again when asked for.
+            if path.stem not in self._uses and time.time() - _last_used(path) > _YOUNG_SECONDS:
+                path.unlink(missing_ok=True)
+        self._evict()
+
+    def _load(self, path: Path) -> Input | None:
+        """The input that a key's file describes, or None if the file is damaged or its pixels are gone."""
+        try:
+            found = Input(**(fields := json.loads(path.read_bytes())) | {"notes": tuple(fields["notes"])})
+            if found.key != path.stem or not _KEY.fullmatch(found.key) or not _DIGEST.fullmatch(found.digest):
+                return None
+            self._register(found)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return None
+        return found
+
+    def _read(self, digest: str, suffix: str) -> bytes:
+        if not _DIGEST.fullmatch(digest):
+            raise InputMissing("This is no picture's digest; choose the picture again.")
+        try:
+            return (self._pixels / f"{digest}{suffix}").read_bytes()
+        except FileNotFoundError:
+            pass
+        # Another server on this folder may have removed a sample's pixels, which no key of its own leads to.
+        for name, sample in list(self._samples.items()):
+            if sample.digest == digest:
+                with contextlib.suppress(InputRefused, FileNotFoundError):
+                    self.sample(name)
+                    return (self._pixels / f"{digest}{suffix}").read_bytes()
+        raise InputMissing("This picture is no longer kept; upload it again.")
+
+    def _png(self, digest: str) -> Path:
+        return self._pixels / f"{digest}.png"
+
+
+def _samples_folder() -> Path:
+    """The samples in a checkout, or where a wheel puts them."""
+    package = Path(__file__).resolve().parent
+    places = (package.parent / "assets" / "samples", package / "assets" / "samples")
+    return next((place for place in places if place.is_dir()), places[0])
+
+
+def _last_used(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
