@@ -1,0 +1,173 @@
+"""Pictures of maps as files: sprites of whole walls, overlays on the model's input, Grad-CAM heat; numpy and Pillow."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from dashboard.geometry import MEAN_MAP
+from dashboard.palettes import BLANK_LEVEL, INF_LEVEL, LEVELS, NAN_LEVEL, PALETTES, Palette, overlay_opacity
+from dashboard.ranking import mean_map
+from dashboard.resizing import nearest, reduce_by_area, resize_bilinear
+from dashboard.scales import Scale, Scales, levels
+
+JPEG_QUALITY = 88
+BLANK_GREY = 134  # places behind an overlay's last cell; JPEG has no transparency, and the page may be light or dark
+OVERLAY_OPACITY = 0.85  # of the value farthest from zero: the picture stays visible under it
+
+
+def sprite(
+    maps: np.ndarray,
+    order: np.ndarray,
+    columns: int,
+    scale: Scales,
+    palette: Palette,
+    cell_px: float | None = None,
+) -> bytes:
+    """One PNG with the mean map and the channels of a wall, row by row, without gaps; one byte per value.
+
+    Arguments:
+        maps: float32 (channel, height, width).
+        order: the channels to show, by index, first cell to last (`ranking.order`, cut to `WallGeometry.shown`).
+        columns: cells across.
+        scale: one for the layer, or one per channel by index and last one for the mean map (`channel_scales`).
+        palette: from `palette_for(the scale's kind, ...)`.
+        cell_px: cells wider or higher than this are reduced by area; None never reduces. Cells are never enlarged.
+    """
+    return _png(_tile(_cells(maps, order, scale, cell_px), columns, BLANK_LEVEL), palette)
+
+
+def overlay_sprite(
+    maps: np.ndarray,
+    order: np.ndarray,
+    columns: int,
+    scale: Scales,
+    palette: Palette,
+    pixels: np.ndarray,
+    cell_px: float,
+) -> bytes:
+    """A wall like `sprite`, as a JPEG: each cell is the model's input in grey under the map, which is the more opaque
+    the farther a value lies from zero.
+
+    Arguments:
+        pixels: uint8 (height, width, 3), what the model was given (`Prediction.pixels`).
+        cell_px: width of a cell; here cells are enlarged, or the picture under them could not be seen.
+    """
+    height = max(1, round(cell_px * maps.shape[1] / maps.shape[2]))
+    width = max(1, round(cell_px))
+    small = _cells(maps, order, scale, max(height, width))
+    cells = small[:, nearest(small.shape[1], height)[:, None], nearest(small.shape[2], width)]
+    grey = Image.fromarray(pixels).convert("L").resize((width, height), Image.Resampling.LANCZOS)
+    kind = scale.kind if isinstance(scale, Scale) else scale[0].kind
+    # The blended colour of each pair of level and grey is made once, 256 x 256 colours, and then only looked up.
+    alpha = overlay_opacity(kind)[:, None, None] * OVERLAY_OPACITY
+    alpha[[NAN_LEVEL, INF_LEVEL]] = 1
+    blended = palette.table[:, None] * alpha + np.arange(256)[None, :, None] * (1 - alpha)
+    table = np.rint(blended).astype(np.uint8)
+    image = Image.fromarray(_tile(table[cells, np.asarray(grey)], columns, BLANK_GREY))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    return file.getvalue()
+
+
+@dataclass(frozen=True)
+class CamOverlay:
+    """A Grad-CAM map as heat to lay over the model's input.
+
+    Attributes:
+        png: palette PNG with transparency, of the picture's size; the page sets its opacity.
+        peak: the map's largest value, in units of the logit per position; what the last colour stands for.
+        note: a sentence if there is nothing to see, else "".
+    """
+
+    png: bytes
+    peak: float
+    note: str
+
+
+def cam_overlay(cam: np.ndarray, size: tuple[int, int]) -> CamOverlay:
+    """Draw a Grad-CAM map: ReLU, divided by its maximum, resized bilinearly, coloured; transparent where it is 0.
+
+    Arguments:
+        cam: float (height, width), signed (`GradCam.values`).
+        size: (height, width) of the picture that it will lie on.
+    """
+    palette = PALETTES["magma"]
+    finite = np.isfinite(cam)
+    positive = np.where(finite, np.maximum(cam, 0), 0).astype(np.float64)
+    peak = float(positive.max(initial=0))
+    heat = resize_bilinear(positive / (peak or 1), *size) if positive.size else np.zeros(size)
+    level = levels(heat[None], Scale(0.0, 1.0, "sequential"))[0]
+    note = ""
+    if not finite.all():
+        note = f"{int((~finite).sum())} of {finite.size} values of the map are NaN or Inf and are not drawn."
+    elif peak == 0:
+        note = "No position of this layer speaks for the target: the map is zero or negative everywhere."
+    # The lower third of the palette is black: it fades out, so that the picture is not darkened where little was found.
+    share = np.arange(LEVELS) / (LEVELS - 1)
+    opacity = np.rint(np.clip(share * 1.6, 0, 1) * 255).astype(np.uint8)
+    file = io.BytesIO()
+    image = Image.fromarray(level)
+    image.putpalette(palette.table.tobytes())
+    image.save(file, "PNG", compress_level=1, transparency=opacity.tobytes())
+    return CamOverlay(file.getvalue(), peak, note)
+
+
+def picture_png(pixels: np.ndarray) -> bytes:
+    """Encode a picture, uint8 (height, width, 3), as PNG."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def media_type(data: bytes) -> str:
+    """The picture's media type, "image/png" or "image/jpeg", by its first bytes."""
+    return "image/jpeg" if data.startswith(b"\xff\xd8") else "image/png"
+
+
+def data_url(data: bytes) -> str:
+    """The picture inside a `data:` URL, for a page that must open without a server."""
+    return f"data:{media_type(data)};base64,{base64.b64encode(data).decode()}"
+
+
+def _cells(maps: np.ndarray, order: np.ndarray, scale: Scales, cell_px: float | None) -> np.ndarray:
+    """The levels of every cell, mean map first: uint8 (cell, height, width), reduced to at most `cell_px`."""
+    height, width = maps.shape[1:]
+    shrink = min(1.0, (cell_px or math.inf) / max(height, width))
+    size = max(1, math.floor(height * shrink + 1e-6)), max(1, math.floor(width * shrink + 1e-6))
+    mean = mean_map(maps)[None]
+    channels = maps if len(order) == len(maps) and (order == np.arange(len(maps))).all() else maps[order]
+    scale_mean, scale_channels = _split(scale, order)
+    first = levels(reduce_by_area(mean, *size), scale_mean)
+    return np.concatenate([first, levels(reduce_by_area(channels, *size), scale_channels)])
+
+
+def _split(scale: Scales, order: np.ndarray) -> tuple[Scale, Scales]:
+    """The scale of the mean map, and that of the channels shown."""
+    if isinstance(scale, Scale):
+        return scale, scale
+    return scale[MEAN_MAP], [scale[int(index)] for index in order]
+
+
+def _tile(cells: np.ndarray, columns: int, blank: int) -> np.ndarray:
+    """Lay cells (cell, height, width, ...) out row by row; places behind the last cell are `blank`."""
+    count, height, width, *rest = cells.shape
+    rows = math.ceil(count / columns)
+    if rows * columns > count:
+        empty = np.full((rows * columns - count, height, width, *rest), blank, cells.dtype)
+        cells = np.concatenate([cells, empty])
+    grid = cells.reshape(rows, columns, height, width, *rest).swapaxes(1, 2)
+    return np.ascontiguousarray(grid).reshape(rows * height, columns * width, *rest)
+
+
+def _png(image_levels: np.ndarray, palette: Palette) -> bytes:
+    image = Image.fromarray(image_levels)
+    image.putpalette(palette.table.tobytes())
+    file = io.BytesIO()
+    image.save(file, "PNG", compress_level=1, transparency=BLANK_LEVEL)
+    return file.getvalue()

@@ -1,0 +1,171 @@
+"""The Plotly figure of a channel wall: the sprites of A, B and B - A under grids that carry hover and clicks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import plotly.graph_objects as go
+
+from dashboard.geometry import READABLE_PX, WallGeometry, cell_of
+from dashboard.numbers import format_number
+from dashboard.plain_figures import LABEL_PX, panel_axes, panel_label, plain_figure, set_axis
+from dashboard.ranking import Numbers, channel_numbers, mean_map
+
+SELECTED = "#fa5252"
+_CLEAR = [[0, "rgba(0,0,0,0)"], [1, "rgba(0,0,0,0)"]]
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One of up to three pictures side by side in a wall.
+
+    Attributes:
+        label: "A", "B" or "B − A", above it and in its hover text.
+        source: the sprite's URL.
+        numbers: float32 (cell, 3), mean, minimum and maximum of every cell, mean map first (`cell_numbers`).
+    """
+
+    label: str
+    source: str
+    numbers: np.ndarray
+
+
+def cell_numbers(maps: np.ndarray, order: np.ndarray, numbers: Numbers | None = None) -> np.ndarray:
+    """Mean, minimum and maximum of the mean map and of each shown channel: float32 (1 + shown, 3), of finite values.
+
+    Arguments:
+        maps: float32 (channel, height, width). order: the channels shown, in the wall's order.
+        numbers: the maps' `channel_numbers`, or the same from `Statistics.channels`, where they are known.
+    """
+    if numbers is None or len(numbers.get("mean", ())) != len(maps):
+        numbers = channel_numbers(maps[order])
+    else:
+        numbers = {name: array[order] for name, array in numbers.items()}
+    first = channel_numbers(mean_map(maps)[None])
+    columns = [np.concatenate([first[name], numbers[name]]) for name in ("mean", "min", "max")]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def wall_figure(
+    panels: Sequence[Panel],
+    order: np.ndarray,
+    geometry: WallGeometry,
+    *,
+    distance: np.ndarray | None = None,
+    selected: int | None = None,
+    places: int = 0,
+    titles: bool = True,
+    key: str = "wall",
+) -> go.Figure:
+    """A card's channel wall: each panel's sprite under an invisible grid that carries hover text and clicks.
+
+    A click's (x, y) is decoded by `geometry.channel_at`. Traces 2 p and 2 p + 1 are panel p's channels and mean map; a
+    cell has the same point numbers in every panel, so the page can show the hover texts of all panels at once.
+
+    Arguments:
+        panels: A; or A, B; or A, B, B - A.
+        order: the channels shown. geometry: their layout.
+        distance: mean |A - B| of every channel by index, when there are two inputs.
+        selected: the channel to outline in every panel, or `MEAN_MAP`; None outlines nothing.
+        places: how many panels there will be, if not all are there yet; those that are keep their places.
+        titles: whether each panel's label stands above it.
+        key: Plotly's uirevision; keep it while the same wall is redrawn.
+    """
+    above = LABEL_PX if titles and any(panel.label for panel in panels) else 0
+    figure = plain_figure(geometry.height_px + above, key, above)
+    gap = 2 if geometry.cell_px >= READABLE_PX else 1
+    place = None if selected is None else cell_of(selected, geometry.columns, order)
+    for number, panel in enumerate(panels):
+        x, y = panel_axes(figure, number, max(places, len(panels)))
+        cells = {"tickmode": "linear", "tick0": 0, "dtick": 1, "showgrid": True, "gridwidth": gap, "fixedrange": True}
+        ratio = geometry.map_height / geometry.map_width
+        set_axis(figure, "x", x, range=[0, geometry.columns], constraintoward="left", **cells)
+        set_axis(
+            figure, "y", y, range=[geometry.rows, 0], scaleanchor=x, scaleratio=ratio, constraintoward="top", **cells
+        )
+        figure.add_layout_image(
+            source=panel.source,
+            xref=x,
+            yref=y,
+            x=0,
+            y=0,
+            sizex=geometry.columns,
+            sizey=geometry.rows,
+            xanchor="left",
+            yanchor="top",
+            sizing="stretch",
+            layer="below",
+        )
+        if titles and panel.label:
+            panel_label(figure, panel.label, x)
+        figure.add_trace(_channels(panel, order, geometry, distance, x, y))
+        figure.add_trace(_mean_cell(panel, x, y))
+        if place is not None:
+            figure.add_shape(
+                type="rect",
+                xref=x,
+                yref=y,
+                x0=place[0],
+                x1=place[0] + 1,
+                y0=place[1],
+                y1=place[1] + 1,
+                line={"color": SELECTED, "width": 2},
+            )
+    return figure
+
+
+def _channels(
+    panel: Panel, order: np.ndarray, geometry: WallGeometry, distance: np.ndarray | None, x: str, y: str
+) -> go.Heatmap:
+    """The invisible grid: z is the channel's index, NaN where there is no channel (and so no hover and no click)."""
+    shape = geometry.rows, geometry.columns
+    parts = list(panel.numbers[1:].T)
+    values = f"{panel.label or 'value'}: mean %{{customdata[0]:.4~g}}"
+    values += "<br>min %{customdata[1]:.4~g} · max %{customdata[2]:.4~g}"
+    head = "<b>channel %{z:.0f}</b>"
+    if (np.diff(order) < 0).any():  # else the rank is the index, and 2,048 of them would weigh 11 KB
+        head += f" · rank %{{customdata[{len(parts)}]:.0f}}"
+        parts.append(np.arange(1, len(order) + 1))
+    text = f"{head}<br>{values}"
+    if distance is not None:
+        text += f"<br>mean |A − B| %{{customdata[{len(parts)}]:.4~g}}"
+        parts.append(distance[order])
+    z = np.full(shape, np.nan, np.float32)
+    z.flat[1 : len(order) + 1] = order
+    custom = np.full((*shape, len(parts)), np.nan, np.float32)
+    custom.reshape(-1, len(parts))[1 : len(order) + 1] = np.stack(parts, axis=1)
+    return go.Heatmap(
+        z=z,
+        customdata=custom,
+        x0=0.5,
+        dx=1,
+        y0=0.5,
+        dy=1,
+        xaxis=x,
+        yaxis=y,
+        colorscale=_CLEAR,
+        showscale=False,
+        hoverongaps=False,
+        hovertemplate=text + "<extra></extra>",
+    )
+
+
+def _mean_cell(panel: Panel, x: str, y: str) -> go.Heatmap:
+    mean, low, high = (format_number(float(number)) for number in panel.numbers[0])
+    text = (
+        f"<b>mean of all channels</b><br>{panel.label or 'value'}: mean {mean}<br>min {low} · max {high}<extra></extra>"
+    )
+    return go.Heatmap(
+        z=np.zeros((1, 1), np.uint8),
+        x0=0.5,
+        dx=1,
+        y0=0.5,
+        dy=1,
+        xaxis=x,
+        yaxis=y,
+        colorscale=_CLEAR,
+        showscale=False,
+        hovertemplate=text,
+    )
