@@ -1,0 +1,371 @@
+// The layer tree: a React component for Dash without a build step (see dashboard/components/layer_tree.py).
+// The tree handles every event and hands its rows (layer_tree_row.js) primitives, so that a click draws two rows anew.
+(function () {
+  "use strict";
+  const hookscope = (window.hookscope = window.hookscope || {});
+  const React = window.React;
+  const h = React.createElement;
+  const { useEffect, useLayoutEffect, useMemo, useRef, useState } = React;
+
+  const KINDS = ["all", "conv", "norm", "act"];
+  const COLUMNS = { shape: "shape", params: "params", macs: "MACs" }; // the row's cells, and what heads them
+  const COLUMN_NAMES = { shape: "output shapes", params: "parameters", macs: "multiply-adds" };
+  const MOST_AT_ONCE = 24; // every selected layer is a card and a computation
+  const WIDE_PIXELS = 420; // from here on all three columns have room
+  const NO_KEYS = [];
+  const NO_BRANCHES = new Map();
+
+  // The open branches: those that `open` names, or the first two levels, and those that hold a selection made elsewhere.
+  // The latter stay here until the person opens or closes something: Dash loses what a component sets while it mounts.
+  // An `open` that was given for another model means nothing for this one.
+  function useOpenBranches(tree, open, selected, setProps) {
+    const { ancestorKeys, defaultOpen } = hookscope.layerTreeModel;
+    const owner = useRef({ open, signature: tree.signature });
+    if (owner.current.open !== open) owner.current = { open, signature: tree.signature };
+    const given = Array.isArray(open) && owner.current.signature === tree.signature;
+    const [revealed, setRevealed] = useState(() => ancestorKeys(tree, selected));
+    const all = useMemo(() => new Set([...(given ? open : defaultOpen(tree)), ...revealed]), [given, open, tree, revealed]);
+    const setOpen = (keys) => {
+      setRevealed(NO_KEYS);
+      setProps({ open: [...keys] });
+    };
+    return [all, setOpen, setRevealed];
+  }
+
+  // The search box answers at once; Dash hears of it when the typing pauses.
+  function useSearchText(search, setProps) {
+    const [text, setText] = useState(search || "");
+    const told = useRef(search || "");
+    useEffect(() => {
+      if ((search || "") === told.current) return;
+      told.current = search || "";
+      setText(told.current);
+    }, [search]);
+    useEffect(() => {
+      if (text === told.current) return undefined;
+      const timer = setTimeout(() => {
+        told.current = text;
+        setProps({ search: text });
+      }, 250);
+      return () => clearTimeout(timer);
+    }, [text]);
+    return [text, setText];
+  }
+
+  function useIsWide(ref) {
+    const [wide, setWide] = useState(false);
+    useEffect(() => {
+      const observer = new ResizeObserver(([entry]) => setWide(entry.contentRect.width >= WIDE_PIXELS));
+      observer.observe(ref.current);
+      return () => observer.disconnect();
+    }, []);
+    return wide;
+  }
+
+  function useSlashKey(input) {
+    useEffect(() => {
+      const onKeyDown = (event) => {
+        const typing = event.target.closest && event.target.closest("input, textarea, select, [contenteditable]");
+        if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || typing) return;
+        event.preventDefault();
+        input.current.focus();
+        input.current.select();
+      };
+      document.addEventListener("keydown", onKeyDown);
+      return () => document.removeEventListener("keydown", onKeyDown);
+    }, []);
+  }
+
+  function LayerTree(props) {
+    const { setProps } = props;
+    const model = hookscope.layerTreeModel;
+    const nodes = props.nodes || NO_KEYS;
+    const selected = props.selected || NO_KEYS;
+    const column = COLUMNS[props.column] ? props.column : "shape";
+
+    const root = useRef(null);
+    const list = useRef(null);
+    const input = useRef(null);
+    const anchor = useRef(null);
+    const typed = useRef({ text: "", at: 0 });
+    const seenSelection = useRef("");
+    const [kind, setKind] = useState("all");
+    const [unfolded, setUnfolded] = useState(NO_BRANCHES);
+    const [active, setActive] = useState("0");
+    const [message, setMessage] = useState("");
+    const [text, setText] = useSearchText(props.search, setProps);
+    const wide = useIsWide(root);
+    useSlashKey(input);
+
+    const tree = useMemo(() => model.indexTree(nodes), [nodes]);
+    const [open, setOpen, setRevealed] = useOpenBranches(tree, props.open, selected, setProps);
+    const found = useMemo(() => model.findNodes(tree, text, kind), [tree, text, kind]);
+    const filter = found && found.hits ? found : null;
+    const rows = useMemo(() => model.visibleRows(tree, open, filter, unfolded), [tree, open, filter, unfolded]);
+    const places = useMemo(() => new Map(rows.map((row, at) => [row.id, at])), [rows]);
+    const chosen = useMemo(() => new Set(selected), [selected]);
+    const holders = useMemo(() => model.ancestorKeys(tree, selected), [tree, selected]);
+
+    const keyOf = (row) => (row.call < 0 ? nodes[row.i].key : nodes[row.i].call_rows[row.call].key);
+    let current = places.has(active) ? places.get(active) : rows.findIndex((row) => chosen.has(keyOf(row)));
+    if (current < 0) current = 0;
+
+    const filterBy = (newText, newKind) => {
+      setText(newText);
+      setKind(newKind);
+      setUnfolded(NO_BRANCHES);
+      setMessage("");
+    };
+
+    const choose = (keys, mode) => {
+      let next = keys;
+      if (mode === "toggle") {
+        next = selected.filter((key) => !keys.includes(key));
+        if (next.length === selected.length) next = selected.concat(keys);
+      }
+      seenSelection.current = next.join("\n");
+      setMessage("");
+      setProps({ selected: next, event: { keys, mode, n: ((props.event && props.event.n) || 0) + 1 } });
+    };
+
+    const setBranch = (row, wanted) => {
+      const { key } = nodes[row.i];
+      if (filter) {
+        setUnfolded(new Map(unfolded).set(key, wanted));
+        return;
+      }
+      const next = new Set(open);
+      if (wanted) next.add(key);
+      else next.delete(key);
+      setOpen(next);
+    };
+
+    const act = (row, how) => {
+      const node = nodes[row.i];
+      if (how === "fold") {
+        if (row.expanded !== undefined) setBranch(row, !row.expanded);
+      } else if (!node.ran) {
+        setMessage(`${node.name || node.label} never ran. ${node.reason}`);
+        if (row.expanded !== undefined && how === "replace") setBranch(row, !row.expanded);
+      } else if (how === "range") {
+        const from = places.has(anchor.current) ? places.get(anchor.current) : current;
+        const to = places.get(row.id);
+        const keys = rows.slice(Math.min(from, to), Math.max(from, to) + 1).filter((each) => nodes[each.i].ran).map(keyOf);
+        const unique = [...new Set(keys)];
+        if (unique.length <= MOST_AT_ONCE) choose(unique, "replace");
+        else setMessage(`That range holds ${unique.length} layers; ${MOST_AT_ONCE} can be selected at once.`);
+      } else {
+        anchor.current = row.id;
+        choose([keyOf(row)], how);
+      }
+    };
+
+    const focusRow = (at) => {
+      const element = list.current.children[at];
+      if (!element) return;
+      element.focus({ preventScroll: true });
+      element.scrollIntoView({ block: "nearest" });
+    };
+
+    const rowAt = (event) => {
+      const element = event.target.closest("[data-row]");
+      return element ? rows[places.get(element.dataset.row)] : undefined;
+    };
+
+    const onClick = (event) => {
+      const row = rowAt(event);
+      if (!row) return;
+      if (event.target.closest(".hs-branch")) act(row, "fold");
+      else if (event.ctrlKey || event.metaKey || event.target.closest(".hs-add")) act(row, "toggle");
+      else act(row, event.shiftKey ? "range" : "replace");
+    };
+
+    const onDoubleClick = (event) => {
+      const row = rowAt(event);
+      const plain = !event.ctrlKey && !event.metaKey && !event.shiftKey && !event.target.closest(".hs-branch, .hs-add");
+      if (row && plain && nodes[row.i].ran) act(row, "fold");
+    };
+
+    const jumpTo = (letter, now) => {
+      const last = typed.current;
+      const begun = now - last.at < 700 ? last.text + letter : letter;
+      typed.current = { text: begun, at: now };
+      const first = begun.length === 1 ? 1 : 0; // the same letter again goes on to the next row
+      for (let step = first; step < rows.length + first; step += 1) {
+        const at = (current + step) % rows.length;
+        if (rows[at].call < 0 && nodes[rows[at].i].label.toLowerCase().startsWith(begun)) return focusRow(at);
+      }
+      return undefined;
+    };
+
+    const onKeyDown = (event) => {
+      const row = rows[current];
+      if (!row || event.altKey || event.ctrlKey || event.metaKey) return;
+      const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: 10, PageUp: -10 };
+      if (event.key in steps) focusRow(Math.min(rows.length - 1, Math.max(0, current + steps[event.key])));
+      else if (event.key === "Home") focusRow(0);
+      else if (event.key === "End") focusRow(rows.length - 1);
+      else if (event.key === "ArrowRight" && row.expanded === false) setBranch(row, true);
+      else if (event.key === "ArrowRight" && row.expanded) focusRow(current + 1);
+      else if (event.key === "ArrowLeft" && row.expanded) setBranch(row, false);
+      else if (event.key === "ArrowLeft") focusRow(row.up);
+      else if (event.key === "Enter") act(row, "replace");
+      else if (event.key === " ") act(row, "toggle");
+      else if (event.key === "Escape" && filter) filterBy("", "all");
+      else if (event.key.length === 1 && event.key !== "/") jumpTo(event.key.toLowerCase(), event.timeStamp);
+      else return;
+      event.preventDefault();
+      event.stopPropagation();
+    };
+
+    const onSearchKey = (event) => {
+      if (event.key === "Escape" && (text || kind !== "all")) filterBy("", "all");
+      else if (event.key === "ArrowDown") focusRow(filter ? Math.max(0, rows.findIndex((row) => filter.hits.has(row.i))) : current);
+      else if (event.key === "Enter" && filter) {
+        const first = rows.findIndex((row) => filter.hits.has(row.i) && nodes[row.i].ran);
+        if (first >= 0) act(rows[first], "replace");
+      } else return;
+      event.preventDefault();
+      event.stopPropagation();
+    };
+
+    // A selection that was not made here (the URL, a closed card) opens its branches and comes into view.
+    useEffect(() => {
+      const now = selected.join("\n");
+      if (now === seenSelection.current) return;
+      const known = new Set(seenSelection.current.split("\n"));
+      const fresh = selected.filter((key) => !known.has(key) && tree.byKey.has(key));
+      if (nodes.length) seenSelection.current = now;
+      if (!fresh.length) return;
+      setRevealed((before) => new Set([...before, ...model.ancestorKeys(tree, fresh)]));
+      requestAnimationFrame(() => {
+        const element = root.current && root.current.querySelector(`[data-key="${CSS.escape(fresh[0])}"]`);
+        if (element) element.scrollIntoView({ block: "nearest" });
+      });
+    }, [selected, tree]);
+
+    useLayoutEffect(() => {
+      setUnfolded(NO_BRANCHES);
+      setMessage("");
+    }, [tree.signature]);
+
+    const branches = useMemo(() => nodes.filter((_, i) => tree.children[i].length).map((node) => node.key), [tree]);
+    const allOpen = branches.every((key) => open.has(key));
+    const selectable = filter ? [...filter.hits.keys()].filter((i) => nodes[i].ran).map((i) => nodes[i].key) : NO_KEYS;
+    const total = model.counted(nodes.length, "layer");
+    const count = filter ? `${filter.hits.size} of ${total}` : total;
+    const nextColumn = { shape: "params", params: "macs", macs: "shape" }[column];
+    const note = (found && found.error) || message;
+
+    return h(
+      "div",
+      { className: "hs-tree", id: props.id, ref: root },
+      h(
+        "div",
+        { className: "hs-tree-search" },
+        h("svg", { viewBox: "0 0 16 16", "aria-hidden": true }, h("path", { d: "M7 2.5a4.5 4.5 0 1 1 0 9 4.5 4.5 0 0 1 0-9zM10.3 10.3 14 14" })),
+        h("input", {
+          ref: input,
+          type: "text",
+          value: text,
+          placeholder: "name, glob, /regex/ or :Type",
+          "aria-label": "Search layers: part of a name, a glob with * or ?, /regex/ or :Type",
+          "aria-invalid": Boolean(found && found.error),
+          "aria-describedby": `${props.id}-status`,
+          autoComplete: "off",
+          spellCheck: false,
+          onChange: (event) => filterBy(event.target.value, kind),
+          onKeyDown: onSearchKey,
+        }),
+        text
+          ? h("button", { type: "button", title: "Clear the search (Esc)", "aria-label": "Clear the search", onClick: () => { filterBy("", kind); input.current.focus(); } }, "×")
+          : h("kbd", { title: "Press / to search" }, "/"),
+      ),
+      h(
+        "div",
+        { className: "hs-tree-chips", role: "group", "aria-label": "Show only layers of one kind" },
+        KINDS.map((name) =>
+          h("button", { key: name, type: "button", "aria-pressed": kind === name, onClick: () => filterBy(text, name) }, name),
+        ),
+        h(
+          "button",
+          {
+            type: "button",
+            className: "hs-fold-all",
+            disabled: Boolean(filter),
+            title: allOpen ? "Close all but the first two levels" : "Open every branch",
+            "aria-label": allOpen ? "Close all but the first two levels" : "Open every branch",
+            onClick: () => setOpen(allOpen ? model.defaultOpen(tree) : branches),
+          },
+          h("svg", { viewBox: "0 0 12 12", "aria-hidden": true }, h("path", { d: allOpen ? "M3 1l3 3 3-3M3 11l3-3 3 3" : "M3 4l3-3 3 3M3 8l3 3 3-3" })),
+        ),
+      ),
+      h(
+        "div",
+        { className: "hs-tree-status" },
+        h("span", { role: "status", id: `${props.id}-status` }, note && !filter ? total : count),
+        selectable.length > 1 && selectable.length <= MOST_AT_ONCE &&
+          h("button", { type: "button", className: "hs-all", onClick: () => choose(selectable, "replace") }, `select all ${selectable.length} matches`),
+        !wide &&
+          h(
+            "button",
+            {
+              type: "button",
+              className: "hs-column",
+              title: `The right column shows ${COLUMN_NAMES[column]}; click for ${COLUMN_NAMES[nextColumn]}`,
+              "aria-label": `Right column: ${COLUMN_NAMES[column]}; switch to ${COLUMN_NAMES[nextColumn]}`,
+              onClick: () => setProps({ column: nextColumn }),
+            },
+            COLUMNS[column],
+          ),
+        wide && Object.keys(COLUMNS).map((name) => h("span", { key: name, className: `hs-cell hs-cell-${name}` }, COLUMNS[name])),
+        wide && Boolean(props.metric) && h("span", { className: "hs-bar hs-none" }),
+      ),
+      note && h("p", { className: "hs-tree-note", role: "alert" }, note),
+      h(
+        "div",
+        {
+          className: "hs-tree-rows",
+          role: "tree",
+          ref: list,
+          "aria-label": "Layers",
+          "aria-multiselectable": true,
+          onClick,
+          onDoubleClick,
+          onKeyDown,
+          onFocus: (event) => {
+            const row = rowAt(event);
+            if (row) setActive(row.id);
+          },
+        },
+        rows.map((row, at) => {
+          const node = nodes[row.i];
+          const hit = filter && row.call < 0 ? filter.hits.get(row.i) : undefined;
+          return h(hookscope.LayerTreeRow, {
+            key: row.id,
+            id: row.id,
+            node,
+            call: row.call,
+            level: row.level,
+            pos: row.pos,
+            size: row.size,
+            expanded: row.expanded,
+            active: at === current,
+            selected: chosen.has(keyOf(row)),
+            holds: row.expanded === false && holders.has(node.key),
+            hitOn: hit ? hit.on : "",
+            hitStart: hit ? hit.start : 0,
+            hitEnd: hit ? hit.end : 0,
+            dim: Boolean(filter) && !hit,
+            column: wide ? "all" : column,
+            metric: props.metric ? (props.metric[row.i] ?? null) : undefined,
+          });
+        }),
+      ),
+      !nodes.length && h("p", { className: "hs-tree-empty" }, "The layers appear here when the model has loaded."),
+      Boolean(nodes.length) && !rows.length && h("p", { className: "hs-tree-empty" }, "No layer matches. Esc shows them all."),
+    );
+  }
+
+  hookscope.LayerTree = LayerTree;
+})();

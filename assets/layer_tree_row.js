@@ -1,0 +1,75 @@
+// One row of the layer tree: a layer, or one call of a layer that runs several times.
+(function () {
+  "use strict";
+  const hookscope = (window.hookscope = window.hookscope || {});
+  const React = window.React;
+  const h = React.createElement;
+
+  function marked(text, start, end) {
+    const from = Math.max(0, start);
+    const to = Math.min(text.length, end);
+    if (to <= from) return text;
+    return [text.slice(0, from), h("mark", { key: "mark" }, text.slice(from, to)), text.slice(to)];
+  }
+
+  // Every property but `node` is a primitive, and `node` keeps its identity, so React.memo can tell what changed.
+  hookscope.LayerTreeRow = React.memo(function LayerTreeRow(props) {
+    const { node, call, hitOn, hitStart, hitEnd, expanded, selected, column, metric } = props;
+    const { compact, tooltip } = hookscope.layerTreeModel;
+    const isCall = call >= 0;
+    const label = isCall ? `call ${call + 1} of ${node.calls}` : node.label;
+    const skip = node.name.length > node.label.length ? node.name.length - node.label.length : 0;
+    const classes = ["hs-tree-row"];
+    if (!node.ran) classes.push("hs-never");
+    if (props.dim) classes.push("hs-dim");
+    if (isCall) classes.push("hs-call");
+    if (props.holds && expanded === false) classes.push("hs-holds");
+    const cells = {
+      shape: isCall ? node.call_rows[call].shape : node.shape,
+      params: isCall ? "" : compact(node.parameters),
+      macs: isCall ? "" : compact(node.multiply_adds),
+    };
+    const shown = column === "all" ? Object.keys(cells) : [column];
+    const title = tooltip(node, call);
+    return h(
+      "div",
+      {
+        className: classes.join(" "),
+        role: "treeitem",
+        title,
+        tabIndex: props.active ? 0 : -1,
+        "data-row": props.id,
+        "data-key": isCall ? node.call_rows[call].key : node.key,
+        "aria-level": props.level,
+        "aria-setsize": props.size,
+        "aria-posinset": props.pos,
+        "aria-expanded": expanded,
+        "aria-selected": node.ran ? selected : undefined,
+        "aria-disabled": node.ran ? undefined : true,
+        "aria-description": node.ran ? undefined : node.reason,
+        style: { "--hs-depth": props.level - 1 },
+      },
+      h("span", { className: expanded === undefined ? "hs-chevron" : "hs-chevron hs-branch", "aria-hidden": true }),
+      h(
+        "span",
+        { className: "hs-label" },
+        h("span", { className: "hs-name" }, hitOn === "name" ? marked(label, hitStart - skip, hitEnd - skip) : label),
+        !isCall &&
+          h("span", { className: "hs-type" }, hitOn === "type" ? marked(node.type, hitStart, hitEnd) : node.note),
+      ),
+      !isCall && node.calls > 1 && h("span", { className: "hs-badge" }, `×${node.calls}`),
+      shown.map((name) => h("span", { key: name, className: `hs-cell hs-cell-${name}` }, cells[name])),
+      metric !== undefined &&
+        h(
+          "span",
+          { className: "hs-bar", "aria-hidden": true },
+          metric !== null && !isCall && h("i", { style: { width: `${Math.round(100 * Math.min(1, Math.max(0, metric)))}%` } }),
+        ),
+      h("span", {
+        className: node.ran ? "hs-add" : "hs-add hs-none",
+        "aria-hidden": true,
+        title: node.ran ? (selected ? "take out of the selection" : "add to the selection") : undefined,
+      }),
+    );
+  });
+})();
