@@ -1,0 +1,185 @@
+/* How choices become the view: the browser's side of the callbacks, and the keys that work anywhere on the page. */
+(function () {
+  "use strict";
+  const hookscope = (window.hookscope = window.hookscope || {});
+  const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
+  let view = null;
+
+  /* Change the view; the one way in which anything on the page is chosen. */
+  hookscope.choose = function (changes) {
+    if (!view) return;
+    const next = { ...view, ...changes };
+    if (!same(next, view)) {
+      view = next;
+      hookscope.set("view", { data: next });
+    }
+  };
+  hookscope.view = () => view;
+
+  /* Cards keep their place: a closed one leaves a gap, which the next layer fills. */
+  function place(layers, keys, mode) {
+    if (mode !== "toggle") return keys.slice(0, 24);
+    const next = layers.slice();
+    for (const key of keys) {
+      const at = next.indexOf(key);
+      const gap = next.indexOf("");
+      if (at >= 0) next[at] = "";
+      else if (gap >= 0) next[gap] = key;
+      else if (next.length < 24) next.push(key);
+    }
+    while (next.length && !next[next.length - 1]) next.pop();
+    return next;
+  }
+
+  hookscope.close = (position) => hookscope.choose({ layers: place(view.layers, [view.layers[position]], "toggle") });
+
+  /* The room for a wall, which is measured on a card even while that is hidden. */
+  function wallWidth() {
+    const columns = getComputedStyle(document.documentElement);
+    const taken = parseFloat(columns.getPropertyValue("--numbers-w")) + parseFloat(columns.getPropertyValue("--card-space"));
+    return Math.round(document.getElementById("cards").clientWidth - taken);
+  }
+
+  window.dash_clientside = window.dash_clientside || {};
+  const callbacks = {
+    /* The view changed: ask the server, with what the page shows already. */
+    ask(data, ready, again, mounted) {
+      const no = window.dash_clientside.no_update;
+      if (!data) return no;
+      view = data;
+      hookscope.mark();
+      hookscope.watch(data.model);
+      if (!ready || ready.spec !== data.model) return no;
+      hookscope.question += 1;
+      const width = wallWidth();
+      return { view: data, page: hookscope.page, drawn: hookscope.drawn, mounted, width, number: hookscope.question };
+    },
+    answered(data) {
+      if (data) {
+        const query = data.query ? "?" + data.query : "";
+        if (query !== window.location.search) {
+          window.history.replaceState(null, "", window.location.pathname + query);
+        }
+        hookscope.follow(data.stream);
+      }
+    },
+    controls(rank, scale, colours, count, overlay, table, target) {
+      const chosen = target === null || target === "" || target === undefined ? null : Number(target);
+      hookscope.choose({ rank, scale, colours, count, overlay: !!overlay, table: !!table, target: chosen });
+    },
+    model(spec) {
+      if (view && spec && spec !== view.model) {
+        hookscope.choose({ model: spec, layers: [], detail: "", channel: -1, target: null });
+      }
+    },
+    treeEvent(event) {
+      if (view && event) hookscope.choose({ layers: place(view.layers, event.keys, event.mode) });
+    },
+    treeSelected(data, selected) {
+      const keys = data ? data.layers.filter(Boolean) : [];
+      return same(keys, selected) ? window.dash_clientside.no_update : keys;
+    },
+    target(data, shown) {
+      const wanted = data && data.target !== null ? String(data.target) : "";
+      return wanted === (shown || "") ? window.dash_clientside.no_update : wanted;
+    },
+    wallClick(clicks) {
+      const triggered = window.dash_clientside.callback_context.triggered[0];
+      if (view && triggered && triggered.value) {
+        const position = JSON.parse(triggered.prop_id.slice(0, triggered.prop_id.lastIndexOf("."))).card;
+        const point = triggered.value.points[0];
+        const key = view.layers[position];
+        const isMean = point.curveNumber % 2 === 1; // each panel has a trace of channels and one of the mean map
+        if (key && Number.isFinite(point.z)) hookscope.choose({ detail: key, channel: isMean ? -1 : point.z });
+      }
+    },
+    opacity(percent) {
+      document.documentElement.style.setProperty("--cam-opacity", percent / 100);
+    },
+    theme(clicks) {
+      if (clicks) hookscope.toggleTheme();
+    },
+  };
+
+  window.dash_clientside.hookscope = Object.assign(window.dash_clientside.hookscope || {}, callbacks);
+
+  /* Buttons that streamed updates bring onto the page carry what they do as data attributes. */
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-do]");
+    if (!button || button.disabled) return;
+    const { do: action, value } = button.dataset;
+    if (action === "close-card") hookscope.close(Number(value));
+    if (action === "close-detail") hookscope.choose({ detail: "", channel: -1 });
+    if (action === "cancel") hookscope.cancel();
+    if (action === "retry") {
+      for (const part of Object.keys(hookscope.drawn)) if (part.startsWith(value)) delete hookscope.drawn[part];
+      hookscope.askAgain();
+    }
+    if (action === "seen") hookscope.choose({ seen: !view.seen });
+    if (action === "target") hookscope.choose({ target: Number(value) });
+    if (action === "swap") hookscope.choose({ a: view.b, b: view.a });
+    if (action === "remove-input") hookscope.choose({ [value]: "" });
+    if (action === "share") hookscope.share(button);
+  });
+
+  /* Withdraw everything that is still being computed, and keep what is there. */
+  hookscope.cancel = async function () {
+    await fetch(hookscope.url("cancel/" + hookscope.page), { method: "POST" });
+  };
+
+  hookscope.share = async function (button) {
+    const answer = await fetch(hookscope.url("share"), {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(view),
+    });
+    const box = document.getElementById("share-link");
+    if (!answer.ok) { box.textContent = await answer.text(); box.hidden = false; return; }
+    const link = new URL((await answer.json()).path, window.location.href).href;
+    box.hidden = false;
+    box.replaceChildren();
+    const field = document.createElement("input");
+    field.readOnly = true;
+    field.value = link;
+    field.setAttribute("aria-label", "Link to this view");
+    const said = document.createElement("span");
+    box.append(field, said);
+    field.select();
+    try {
+      await navigator.clipboard.writeText(link);
+      said.textContent = "Copied. Whoever has this link sees this view and its pictures.";
+    } catch (error) {
+      said.textContent = "Copy this link. Whoever has it sees this view and its pictures.";
+    }
+  };
+  document.addEventListener("pointerdown", (event) => {
+    const box = document.getElementById("share-link");
+    if (box && !box.hidden && !event.target.closest("#share-link, #share")) box.hidden = true;
+  });
+
+  /* Walls are laid out for the room that they have. */
+  let resizing = 0;
+  window.addEventListener("resize", () => {
+    clearTimeout(resizing);
+    resizing = setTimeout(hookscope.askAgain, 250);
+  });
+
+  /* Arrow keys walk the wall while a channel is enlarged; Escape puts it away. */
+  const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+  document.addEventListener("keydown", (event) => {
+    if (!view || !view.detail || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.closest("input, textarea, select, [role=tree], [role=slider], [role=listbox], .ag-root")) return;
+    if (event.key === "Escape") return hookscope.choose({ detail: "", channel: -1 });
+    const step = steps[event.key];
+    const walk = hookscope.walk;
+    if (!step || !walk || walk.layer !== view.detail) return;
+    event.preventDefault();
+    const at = walk.order.indexOf(view.channel);
+    const next = at + step[0] + step[1] * walk.columns;
+    if (next >= 0 && next < walk.order.length) hookscope.choose({ channel: walk.order[next] });
+  });
+  window.dash_clientside.hookscope.walk = function (data) {
+    hookscope.walk = data;
+    hookscope.mark();
+  };
+})();

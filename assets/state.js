@@ -1,0 +1,67 @@
+/* What the worker is doing, polled while the page is visible: a second stream would cost a connection per tab. */
+(function () {
+  "use strict";
+  const hookscope = (window.hookscope = window.hookscope || {});
+  let shown = "";
+  let fingerprint = null;
+  let wanted = null;
+  let timer = 0;
+  let lost = 0;
+
+  function show(state) {
+    const text = JSON.stringify(state);
+    if (text !== shown) {
+      shown = text;
+      const dot = document.getElementById("worker-dot");
+      dot.dataset.phase = state.phase;
+      document.getElementById("worker-text").textContent = state.sentence;
+      const count = state.hooks.filter((hook) => hook.purpose !== "cancelling").length; // the check for a cancel sees no value
+      const live = document.getElementById("worker-hooks");
+      live.textContent = count === 1 ? "1 hook live" : count + " hooks live";
+      live.title = count
+        ? state.hooks.map((hook) => `${hook.layer || "(model)"}: ${hook.kind}, ${hook.owner}, ${hook.purpose}`).join("\n")
+        : "No hook is registered on the model now: each is removed as soon as its answer is there.";
+    }
+    const busy = ["idle", "loading", "restarting"].includes(state.phase) && !state.fingerprint;
+    hookscope.banner("model", busy || state.phase === "failed" ? state.sentence : "");
+    const key = state.fingerprint ? state.model + " " + state.fingerprint : null;
+    if (key && key !== fingerprint) {
+      fingerprint = key;
+      hookscope.drawn = {};
+      hookscope.set("model-ready", { data: { spec: state.model, fingerprint: state.fingerprint } });
+    }
+  }
+
+  async function poll() {
+    clearTimeout(timer);
+    let next = 1000;
+    if (wanted !== null && document.visibilityState === "visible") {
+      try {
+        const answer = await fetch(hookscope.url("state?model=" + encodeURIComponent(wanted)));
+        if (answer.ok) {
+          const state = await answer.json();
+          if (lost) { lost = 0; hookscope.banner("server", ""); hookscope.askAgain(); }
+          if (state.model === wanted) show(state);
+          if (!state.fingerprint) next = 250;
+          else if (state.phase === "computing") next = 400;
+        }
+      } catch (error) {
+        lost += 1;
+        document.getElementById("worker-dot").dataset.phase = "failed";
+        if (lost > 1) hookscope.banner("server", "Hookscope does not answer. Is it still running where you started it?");
+        shown = "";
+      }
+    }
+    timer = setTimeout(poll, next);
+  }
+
+  /* Follow a model; called whenever the view names another one. */
+  hookscope.watch = function (model) {
+    if (model === wanted) return;
+    wanted = model;
+    fingerprint = null;
+    poll();
+  };
+  hookscope.pollNow = poll;
+  document.addEventListener("visibilitychange", () => { if (document.visibilityState === "visible") poll(); });
+})();

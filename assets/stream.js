@@ -1,0 +1,94 @@
+/* The answers' way onto the page: one EventSource per question, each event a part with the properties to set.
+
+   `drawn` remembers which parts the page shows (name -> signature); it travels with the next question, so the server
+   sends only what has changed. */
+(function () {
+  "use strict";
+  const hookscope = (window.hookscope = window.hookscope || {});
+  const RETRY_FRAMES = 240; // a card that was just asked for may not be mounted yet
+  let source = null;
+  let failures = 0;
+
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  hookscope.page = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  hookscope.drawn = {};
+  hookscope.question = 0;
+
+  /* Set properties; an id that is not on the page (yet) throws inside Dash. */
+  hookscope.set = function (id, props) {
+    try {
+      window.dash_clientside.set_props(id, props);
+      return true;
+    } catch (error) {
+      return false;
+    }
+  };
+
+  hookscope.askAgain = function () {
+    hookscope.question += 1;
+    hookscope.set("again", { data: hookscope.question });
+  };
+
+  hookscope.banner = function (kind, sentence) {
+    const element = document.getElementById("banner");
+    if (!element) return;
+    if (!sentence && element.dataset.kind !== kind) return; // somebody else's sentence
+    element.dataset.kind = sentence ? kind : "";
+    element.textContent = sentence;
+    element.hidden = !sentence;
+  };
+
+  function apply(message, from, frames) {
+    if (from !== source) return; // a newer question is on screen
+    const left = message.updates.filter(([id, props]) => !hookscope.set(id, props));
+    if (left.length && frames < RETRY_FRAMES) {
+      requestAnimationFrame(() => apply({ ...message, updates: left }, from, frames + 1));
+    } else if (message.signature) {
+      hookscope.drawn[message.part] = message.signature;
+    } else {
+      delete hookscope.drawn[message.part];
+    }
+  }
+
+  function end(stream) {
+    stream.close();
+    if (source === stream) source = null;
+  }
+
+  hookscope.follow = function (url) {
+    if (source) source.close();
+    source = null;
+    if (!url) return;
+    const stream = (source = new EventSource(url));
+    stream.onmessage = (event) => {
+      failures = 0;
+      hookscope.banner("connection", "");
+      apply(JSON.parse(event.data), stream, 0);
+    };
+    /* `source` stays until the next question, so that late retries of this stream still count as its own. */
+    stream.addEventListener("done", () => { stream.close(); hookscope.banner("connection", ""); });
+    stream.addEventListener("busy", (event) => {
+      end(stream);
+      hookscope.banner("connection", JSON.parse(event.data));
+      setTimeout(() => { if (!source) hookscope.askAgain(); }, 1500 + Math.random() * 1500);
+    });
+    stream.onerror = () => {
+      if (source !== stream) return;
+      end(stream);
+      failures += 1;
+      hookscope.banner("connection", "The connection to Hookscope was lost. Trying again …");
+      setTimeout(() => { if (!source) hookscope.askAgain(); }, Math.min(10000, 500 * 2 ** failures));
+    };
+  };
+
+  window.addEventListener("pagehide", () => {
+    if (source) source.close();
+    navigator.sendBeacon(hookscope.url("leave/" + hookscope.page));
+  });
+
+  /* A path of this server, behind whatever prefix it is served. */
+  hookscope.url = function (path) {
+    const config = JSON.parse(document.getElementById("_dash-config").textContent);
+    return config.requests_pathname_prefix + path;
+  };
+})();

@@ -1,0 +1,59 @@
+"""Every component id of the page, spelled once; assets/*.js names the few that it needs in the same words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# what the page is about
+LOCATION = "location"
+VIEW = "view"  # store: the view, as View.to_dict
+MODEL = "model-ready"  # store: {"spec", "fingerprint"} of the model that is ready, set by state.js
+ASKED = "asked"  # store: what the page asks the server now
+ANSWERED = "answered"  # store: {"stream", "query"}: where the answer will come from
+AGAIN = "again"  # store: a number; changes when the same question is to be asked once more
+MOUNTED = "mounted"  # store: how many cards the page holds
+
+# header
+MODEL_SELECT = "model-select"
+MODEL_FACTS = "model-facts"
+SHARE = "share"
+EXPORT_VIEW = "export-view"
+THEME = "theme"
+BANNER = "banner"  # one sentence over the page: loading, failed, busy, connection lost
+
+# tree
+TREE = "tree"
+
+# toolbar
+RANK = "rank"
+SCALE = "scale"
+COLOURS = "colours"
+COUNT = "count"
+OVERLAY = "overlay"
+TABLE = "table"
+TARGET = "target"
+OPACITY = "opacity"
+CONTROLS = (RANK, SCALE, COLOURS, COUNT, OVERLAY, TABLE, TARGET)
+
+# cards
+CARDS = "cards"
+GUIDE = "guide"  # what stands where the cards will be, before a layer is chosen
+
+# the enlarged channel
+DETAIL = "detail"
+WALK = "walk"  # store: {"layer", "order", "columns"}: how the arrow keys walk
+
+
+def card(kind: str, position: int | Any) -> dict[str, Any]:
+    """A piece of the card at a position (or of all cards, with `dash.ALL`), e.g. `card("wall", 0)`."""
+    return {"type": f"card-{kind}", "card": position}
+
+
+def side(kind: str, which: str) -> str:
+    """A piece of input "a" or "b", e.g. `side("picture", "a")`."""
+    return f"input-{which}-{kind}"
+
+
+def detail(kind: str) -> str:
+    """A piece of the enlarged channel's panel, e.g. `detail("figure")`."""
+    return f"detail-{kind}"

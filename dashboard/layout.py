@@ -1,0 +1,37 @@
+"""The page: three regions (header, tree, main) and the stores that say what it is about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dash_mantine_components as dmc
+from dash import dcc, html
+
+from dashboard import ids
+from dashboard.inputs import InputStore
+from dashboard.panels import cards, detail, header, inputs, toolbar, tree
+
+
+def page(models: tuple[str, ...], store: InputStore, prefix: str) -> Any:
+    """Draw the page with nothing chosen.
+
+    Arguments:
+        models: specs that the operator offers. store: has the samples. prefix: the path that the page is served under.
+    """
+    return dmc.MantineProvider(
+        theme={"fontFamily": "inherit", "primaryColor": "blue", "defaultRadius": "md", "cursorType": "pointer"},
+        children=[
+            dcc.Location(id=ids.LOCATION, refresh=False),
+            *(dcc.Store(id=name) for name in (ids.VIEW, ids.MODEL, ids.ASKED, ids.ANSWERED, ids.AGAIN)),
+            dcc.Store(id=ids.MOUNTED, data=1),
+            header.layout(models),
+            html.P(id=ids.BANNER, className="banner", role="alert", hidden=True),
+            html.Div(
+                [
+                    tree.layout(),
+                    html.Main([inputs.layout(store, prefix), toolbar.layout(), *cards.layout(), detail.layout()]),
+                ],
+                className="page",
+            ),
+        ],
+    )

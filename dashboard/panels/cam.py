@@ -1,0 +1,147 @@
+"""A card's Grad-CAM: where the layer speaks for the target, over what the network saw of A and B."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import plotly.graph_objects as go
+from dash import html
+
+from dashboard import ids
+from dashboard.jobs import Unit
+from dashboard.numbers import format_number
+from dashboard.panels.graphs import drawn
+from dashboard.panels.inputs import failed
+from dashboard.parts import Answers, Failure, Part, Update, result_of
+from dashboard.pictures import cam_overlay
+from dashboard.scene import Scene
+from hooks.results import GradCam, Prediction
+
+GAP = 0.04  # between A and B, as a share of the figure's width
+WIDTH_PX = 264
+
+
+def part(scene: Scene, position: int, key: str) -> Part:
+    """The part that draws one card's Grad-CAM of every input."""
+    predictions, maps = scene.units("prediction"), scene.units("gradcam", key)
+    units = (*predictions.values(), *maps.values())
+    shows = (scene.view.target, tuple(given.name for given in scene.inputs.values()))
+    return Part(f"card {position} cam", units, shows, partial(_draw, scene, position, predictions, maps))
+
+
+def _draw(
+    scene: Scene, position: int, predictions: dict[str, Unit], maps: dict[str, Unit], answers: Answers
+) -> list[Update]:
+    shown: list[tuple[str, Prediction, GradCam]] = []
+    texts: list[object] = []
+    wrong: list[str] = []
+    for side, unit in maps.items():
+        prediction = result_of(answers, predictions[side], Prediction)
+        cam = result_of(answers, unit, GradCam)
+        if prediction is not None and cam is not None:
+            shown.append((side, prediction, cam))
+            texts.append(_caption(scene, side, cam, prediction))
+        elif unit in answers and isinstance(answers[unit].result, Failure):
+            wrong.append(answers[unit].result.sentence)
+    if wrong and not shown:
+        texts = [failed(wrong[0], f"card {position} cam")]
+    elif not shown:
+        texts = [html.Span("computing …", className="muted")]
+    return [
+        drawn(ids.card("cam", position), _figure(scene, shown, maps)),
+        (ids.card("cam-text", position), {"children": texts}),
+    ]
+
+
+def _caption(scene: Scene, side: str, cam: GradCam, prediction: Prediction) -> html.Div:
+    overlay = cam_overlay(cam.values, prediction.pixels.shape[:2])
+    help_text = (
+        "Grad-CAM (Selvaraju et al., 2017): the layer's maps, weighted by the mean gradient of the class's logit, "
+        "summed; only what speaks for the class is drawn. "
+        f"Strongest: {format_number(overlay.peak)} logits per position."
+    )
+    said = overlay.note or f"peak {format_number(overlay.peak)}"
+    return html.Div(
+        [
+            html.Span(side.upper(), className=f"letter small {side}"),
+            html.Span(scene.class_name(cam.target), className="class", title=help_text),
+            html.Span(said, className="muted", title=help_text),
+        ],
+        className="cam-caption",
+    )
+
+
+def _figure(scene: Scene, shown: list[tuple[str, Prediction, GradCam]], maps: dict[str, Unit]) -> go.Figure:
+    """Per side the picture, the heat over it (its opacity is the page's), and the map's own values on hover."""
+    sides = list(maps)
+    share = (1 - GAP * (len(sides) - 1)) / max(len(sides), 1)
+    height, width = scene.info.preprocessing.crop
+    figure = go.Figure()
+    for place, side in enumerate(sides):
+        number = "" if place == 0 else str(place + 1)
+        left = place * (share + GAP)
+        figure.update_layout(
+            {
+                f"xaxis{number}": {
+                    "domain": [left, left + share],
+                    "range": [0, 1],
+                    "visible": False,
+                    "fixedrange": True,
+                },
+                f"yaxis{number}": {"range": [1, 0], "visible": False, "fixedrange": True, "anchor": f"x{number}"},
+            }
+        )
+        found = [(prediction, cam) for which, prediction, cam in shown if which == side]
+        if found:
+            _add_side(figure, scene, number, maps[side], side, *found[0])
+    picture_px = WIDTH_PX * share * height / width
+    figure.update_layout(
+        template=None,
+        height=round(min(picture_px, 200)),
+        margin={"l": 0, "r": 0, "t": 0, "b": 0, "pad": 0},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        showlegend=False,
+        uirevision="cam",
+    )
+    return figure
+
+
+def _heat(scene: Scene, unit: Unit, size: tuple[int, int]) -> bytes:
+    return cam_overlay(scene.kept(unit, GradCam).values, size).png
+
+
+def _add_side(
+    figure: go.Figure, scene: Scene, number: str, unit: Unit, side: str, prediction: Prediction, cam: GradCam
+) -> None:
+    heat = scene.picture(
+        ("cam", unit, prediction.pixels.shape[:2]), partial(_heat, scene, unit, prediction.pixels.shape[:2])
+    )
+    for place, source in ((0, scene.seen(side)), (1e-9, heat)):  # Plotly draws one image per place
+        figure.add_layout_image(
+            source=source,
+            xref=f"x{number}",
+            yref=f"y{number}",
+            x=place,
+            y=0,
+            sizex=1,
+            sizey=1,
+            sizing="stretch",
+            layer="below",
+        )
+    rows, columns = cam.values.shape
+    figure.add_trace(
+        go.Heatmap(
+            z=cam.values.astype(np.float32),
+            x0=0.5 / columns,
+            dx=1 / columns,
+            y0=0.5 / rows,
+            dy=1 / rows,
+            xaxis=f"x{number}",
+            yaxis=f"y{number}",
+            opacity=0,
+            showscale=False,
+            hovertemplate=f"{side.upper()}: %{{z:.4g}}<extra></extra>",
+        )
+    )

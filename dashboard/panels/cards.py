@@ -1,0 +1,364 @@
+"""The cards: one per selected layer, with its wall, its distribution, its numbers and its Grad-CAM, for A and B."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import dash
+import dash_ag_grid as dag
+from dash import ALL, ClientsideFunction, Input, html
+
+from dashboard import ids
+from dashboard.charts import histogram_figure
+from dashboard.jobs import Unit
+from dashboard.layer_keys import parse_key
+from dashboard.panels import cam, wall
+from dashboard.panels.graphs import drawn, empty_figure, graph
+from dashboard.panels.inputs import failed
+from dashboard.parts import Answers, Failure, Part, Update, failures, result_of
+from dashboard.scene import Scene
+from dashboard.tables import channel_columns, channel_rows, statistics_rows
+from hooks.maps import why_no_maps
+from hooks.results import Activation, Call
+
+FIRST_STATISTICS = ("mean", "std", "min", "max", "zeros")
+
+
+def layout() -> list[Any]:
+    """Draw the place where the cards will be, with a guide in it."""
+    return [
+        html.Div(id=ids.GUIDE, className="guide", children=guide(has_input=False)),
+        html.Div([card(0)], id=ids.CARDS, className="cards"),
+    ]
+
+
+def guide(has_input: bool) -> list[Any]:
+    """What to do next, while no layer is chosen."""
+    if not has_input:
+        return [html.P("First a picture: drop one above, paste it, or take a sample. Then click a layer in the tree.")]
+    return [html.P("Now click a layer in the tree on the left to see what it computed. Ctrl+click adds a second one.")]
+
+
+def card(position: int) -> html.Section:
+    """One card, hidden until a layer is shown in it."""
+    return html.Section(
+        id=ids.card("card", position),
+        className="panel card",
+        hidden=True,
+        children=[
+            html.Div(
+                className="card-head",
+                children=[
+                    html.H2(id=ids.card("title", position)),
+                    html.Span(id=ids.card("facts", position), className="facts"),
+                    html.Span(id=ids.card("status", position), className="status muted", role="status"),
+                    html.Span(id=ids.card("notes", position), className="notes"),
+                    html.Details(
+                        [html.Summary("Save"), html.Div(id=ids.card("files", position), className="menu")],
+                        className="save",
+                    ),
+                    html.Button(
+                        "✕",
+                        className="icon",
+                        title="Close this card",
+                        **{"data-do": "close-card", "data-value": str(position), "aria-label": "Close this card"},
+                    ),
+                ],
+            ),
+            html.Div(id=ids.card("error", position)),
+            html.Div(
+                className="card-body",
+                children=[
+                    html.Div(
+                        [
+                            html.Div(id=ids.card("labels", position), className="wall-labels"),
+                            html.Div(
+                                graph(ids.card("wall", position), 120),
+                                className="wall",
+                            ),
+                            html.Div(id=ids.card("bars", position), className="colour-bars"),
+                        ],
+                        className="wall-column",
+                    ),
+                    html.Div(
+                        [
+                            graph(ids.card("histogram", position), 150, "histogram"),
+                            html.Div(id=ids.card("statistics", position), className="statistics"),
+                            html.H3("Grad-CAM", className="small-title"),
+                            graph(ids.card("cam", position), 120, "cam"),
+                            html.Div(id=ids.card("cam-text", position), className="cam-text"),
+                        ],
+                        className="numbers-column",
+                    ),
+                ],
+            ),
+            html.Div(id=ids.card("table", position), className="channel-table"),
+        ],
+    )
+
+
+def shown(scene: Scene) -> list[tuple[int, str]]:
+    """The cards in the order of the network's depth: (position, layer key); layers that the model lacks are left in."""
+    found = [(position, key) for position, key in enumerate(scene.view.layers) if key]
+
+    def depth(item: tuple[int, str]) -> int:
+        call = scene.call_of(item[1])
+        return call[1].order if call else -1
+
+    return sorted(found, key=depth)
+
+
+def parts(scene: Scene, mounted: int) -> list[Part]:
+    """Three parts per card, walls before maps, and one for each card that is put away."""
+    cards = shown(scene)
+    found: list[Part] = [_guide(scene, bool(cards))]
+    ready = [(position, key) for position, key in cards if scene.call_of(key) and scene.inputs]
+    mapless = {key: _why_no_maps(scene, key) for _, key in ready}
+    for place, (position, key) in enumerate(cards):
+        found.append(
+            _main(scene, position, place, key) if (position, key) in ready else _missing(scene, position, place, key)
+        )
+    found += [
+        _no_cam(position, mapless[key]) if mapless[key] else cam.part(scene, position, key) for position, key in ready
+    ]
+    found += [_table(scene, position, key) for position, key in ready]
+    open_positions = {position for position, _ in cards}
+    found += [_hidden(position) for position in range(mounted) if position not in open_positions]
+    return found
+
+
+def _why_no_maps(scene: Scene, key: str) -> str:
+    found = scene.call_of(key)
+    return why_no_maps(found[1], found[1].shape) if found else ""
+
+
+def _guide(scene: Scene, any_card: bool) -> Part:
+    has_input = bool(scene.inputs)
+
+    def draw(_: Answers) -> list[Update]:
+        return [(ids.GUIDE, {"children": guide(has_input), "hidden": any_card and has_input})]
+
+    return Part("guide", (), (has_input, any_card), draw)
+
+
+def _hidden(position: int) -> Part:
+    return Part(
+        f"card {position}", (), ("hidden",), lambda _: [(ids.card("card", position), {"hidden": True, "style": {}})]
+    )
+
+
+def _missing(scene: Scene, position: int, place: int, key: str) -> Part:
+    """A card that cannot be answered: no input, or a layer that the model does not have or did not run."""
+    name, number = parse_key(key)
+    layer = scene.layers.get(name)
+    if layer is None:
+        sentence = f"{scene.info.title} has no layer '{name}'. Choose one in the tree."
+    elif not layer.calls:
+        sentence = f"'{key}' did not run: {layer.reason_not_run or 'the forward pass does not call it.'}"
+    elif number >= len(layer.calls):
+        sentence = f"'{name}' runs {len(layer.calls)} times in one forward pass; there is no call {number + 1}."
+    else:
+        sentence = "Choose a picture above to see what this layer computes."
+
+    def draw(_: Answers) -> list[Update]:
+        return [
+            (
+                ids.card("card", position),
+                {"hidden": False, "className": "panel card missing", "style": {"order": place}},
+            ),
+            (ids.card("title", position), {"children": key}),
+            (ids.card("facts", position), {"children": layer.type if layer else ""}),
+            (ids.card("status", position), {"children": ""}),
+            (ids.card("notes", position), {"children": []}),
+            (ids.card("error", position), {"children": html.Div(sentence, className="sentence")}),
+        ]
+
+    return Part(f"card {position}", (), ("missing", key, place, sentence), draw)
+
+
+def _main(scene: Scene, position: int, place: int, key: str) -> Part:
+    units = scene.units("activation", key)
+    needed: list[Unit] = list(scene.units("prediction").values()) if scene.view.overlay else []
+    view = scene.view
+    shows = (key, place, view.rank, view.scale, view.colours, view.count, view.overlay, scene.width)
+    names = tuple(given.name for given in scene.inputs.values())
+    return Part(
+        f"card {position}",
+        (*needed, *units.values()),
+        (*shows, names, scene.info.fingerprint),
+        partial(_draw_main, scene, position, place, key, units, needed),
+    )
+
+
+def _draw_main(
+    scene: Scene, position: int, place: int, key: str, units: dict[str, Unit], needed: list[Unit], answers: Answers
+) -> list[Update]:
+    found = scene.call_of(key)
+    assert found is not None
+    layer, call = found
+    number = parse_key(key)[1]
+    wrong = failures(answers, (*needed, *units.values()))
+    results = {side: result_of(answers, unit, Activation) for side, unit in units.items()}
+    there = {side: result for side, result in results.items() if result is not None}
+    if any(unit not in answers or isinstance(answers[unit].result, Failure) for unit in needed):
+        there = {}
+    updates: list[Update] = [
+        (ids.card("card", position), {"hidden": False, "className": "panel card", "style": {"order": place}}),
+        (ids.card("title", position), {"children": key, "title": key}),
+        (ids.card("facts", position), {"children": _facts(layer.type, call.shape)}),
+        (ids.card("status", position), {"children": _status(answers, units, there)}),
+        (ids.card("notes", position), {"children": wall.notes(scene, layer, call, number)}),
+        (ids.card("error", position), {"children": failed(wrong[0], f"card {position}") if wrong else None}),
+    ]
+    if not there:
+        return updates + _waiting(scene, position, call)
+    source = wall.WallSource(scene, key, {side: units[side] for side in there})
+    reading = scene.readings.get(scene.view, there)
+    labels = [side.upper() for side in there]
+    activations = list(there.values())
+    if reading.maps:
+        shape = next(iter(reading.maps.values())).shape
+        geometry = wall.geometry_for(scene, shape)
+        figure = wall.figure(source, reading, geometry)
+        bars: list[Any] = wall.colour_bars(reading)
+        heads = _labels(scene, geometry.text)
+    else:
+        figure = wall.bars(scene, reading, layer)
+        bars = [html.P(wall.no_maps(activations[0]), className="sentence")]
+        heads = _labels(scene, f"{activations[0].values.size} values")[: len(there)]
+    statistics = [activation.statistics for activation in activations]
+    histogram = histogram_figure(statistics, labels, [a.values for a in activations], key=key)
+    files = [html.A(text, href=address, download="") for text, address in wall.files(source, layer, number)]
+    return [
+        *updates,
+        (ids.card("labels", position), {"children": heads}),
+        drawn(ids.card("wall", position), figure),
+        (ids.card("bars", position), {"children": bars}),
+        drawn(ids.card("histogram", position), histogram),
+        (ids.card("statistics", position), {"children": _statistics(statistics, labels)}),
+        (ids.card("files", position), {"children": files}),
+    ]
+
+
+def _waiting(scene: Scene, position: int, call: Call) -> list[Update]:
+    """Take the room that the answer will need, so that nothing jumps when it comes."""
+    height = 240
+    if not why_no_maps(call, call.shape):
+        sizes = dict(zip(call.axes, call.shape, strict=True))
+        rows, columns = call.grid or (sizes["height"], sizes["width"])
+        height = wall.geometry_for(scene, (sizes["channel"], rows, columns)).height_px
+    return [
+        drawn(ids.card("wall", position), empty_figure(height)),
+        (ids.card("labels", position), {"children": _labels(scene, "computing …")}),
+        (ids.card("bars", position), {"children": []}),
+        drawn(ids.card("histogram", position), empty_figure(150)),
+        (ids.card("statistics", position), {"children": []}),
+        (ids.card("files", position), {"children": html.Span("Nothing to save yet.", className="muted")}),
+    ]
+
+
+def _facts(kind: str, shape: tuple[int, ...]) -> list[Any]:
+    size = " × ".join(str(n) for n in shape[1:]) if shape else "no tensor"
+    return [
+        html.Span(kind, className="badge"),
+        html.Span(size, className="mono", title="The output's shape for one image"),
+    ]
+
+
+def _status(answers: Answers, units: dict[str, Unit], there: dict[str, Activation]) -> str:
+    if not all(unit in answers for unit in units.values()):
+        return "computing …"
+    fresh = [there[side].milliseconds for side, unit in units.items() if side in there and not answers[unit].cached]
+    if fresh:
+        return f"{max(fresh):.0f} ms"
+    return "from cache" if there else ""
+
+
+def _labels(scene: Scene, text: str) -> list[Any]:
+    """What stands above each panel of a wall."""
+    heads = []
+    for side, given in scene.inputs.items():
+        heads.append(
+            html.Div(
+                [html.Span(className=f"dot {side}"), html.Strong(side.upper()), html.Span(text, className="muted")],
+                title=given.name,
+            )
+        )
+        text = ""
+    if len(heads) == 2:
+        heads.append(
+            html.Div([html.Strong("B − A")], title="The difference, on a scale of its own that is symmetric about zero")
+        )
+    return heads
+
+
+def _statistics(statistics: list[Any], labels: list[str]) -> list[Any]:
+    rows = statistics_rows(statistics, labels)
+    first = [row for row in rows if row["key"] in FIRST_STATISTICS]
+    rest = [row for row in rows if row["key"] not in FIRST_STATISTICS]
+    return [_table_of(first, labels), html.Details([html.Summary("quantiles, NaN, Inf"), _table_of(rest, labels)])]
+
+
+def _table_of(rows: list[dict[str, str]], labels: list[str]) -> html.Table:
+    head = html.Tr([html.Th(""), *(html.Th(label, className=label.lower()) for label in labels)])
+    body = [
+        html.Tr([html.Th(html.Abbr(row["name"], title=row["help"])), *(html.Td(row[label]) for label in labels)])
+        for row in rows
+    ]
+    return html.Table([html.Thead(head), html.Tbody(body)])
+
+
+def _no_cam(position: int, reason: str) -> Part:
+    def draw(_: Answers) -> list[Update]:
+        text = html.Span(f"No map to lay over the picture: {reason[0].lower()}{reason[1:]}", className="muted")
+        return [
+            drawn(ids.card("cam", position), empty_figure(1)),
+            (ids.card("cam-text", position), {"children": text}),
+        ]
+
+    return Part(f"card {position} cam", (), ("none", reason), draw)
+
+
+def _table(scene: Scene, position: int, key: str) -> Part:
+    """Every channel's numbers in a sortable table, when the person asked for it."""
+    if not scene.view.table:
+        return Part(
+            f"card {position} table", (), (False,), lambda _: [(ids.card("table", position), {"children": None})]
+        )
+    units = scene.units("activation", key)
+
+    def draw(answers: Answers) -> list[Update]:
+        results = {side: result_of(answers, unit, Activation) for side, unit in units.items()}
+        there = {side: result for side, result in results.items() if result is not None}
+        reading = scene.readings.get(scene.view, there)
+        if not there or not reading.maps:
+            return [(ids.card("table", position), {"children": None})]
+        labels = [side.upper() for side in reading.numbers]
+        grid = dag.AgGrid(
+            id=ids.card("grid", position),
+            rowData=channel_rows(list(reading.numbers.values()), reading.order, reading.distance, labels),
+            columnDefs=channel_columns(labels),
+            defaultColDef={"sortable": True, "resizable": True, "minWidth": 80, "flex": 1},
+            dashGridOptions={"rowHeight": 26, "headerHeight": 30, "animateRows": False},
+            style={"height": 300},
+            className="ag-theme-alpine grid",
+        )
+        return [(ids.card("table", position), {"children": grid})]
+
+    shows = (True, key, scene.view.rank, scene.info.fingerprint)
+    return Part(f"card {position} table", tuple(units.values()), shows, draw, eager=False)
+
+
+def register(app: dash.Dash) -> None:
+    """A click on a wall chooses the channel to enlarge, hover outlines it in A, B and B - A; both in the browser."""
+    app.clientside_callback(
+        ClientsideFunction("hookscope", "wallClick"),
+        Input(ids.card("wall", ALL), "clickData"),
+        prevent_initial_call=True,
+    )
+    app.clientside_callback(
+        ClientsideFunction("hookscope", "wallHover"),
+        Input(ids.card("wall", ALL), "hoverData"),
+        prevent_initial_call=True,
+    )

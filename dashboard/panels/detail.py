@@ -1,0 +1,188 @@
+"""The enlarged channel: one map of A and of B with its values on hover; it stays while other layers are chosen."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+from dash import ClientsideFunction, Dash, Input, dcc, html
+
+from dashboard import ids, ranking, scales
+from dashboard.channel_figure import channel_figure
+from dashboard.charts import histogram_figure
+from dashboard.jobs import Unit
+from dashboard.layer_keys import parse_key
+from dashboard.numbers import format_number, format_share
+from dashboard.palettes import palette_for
+from dashboard.panels import wall
+from dashboard.panels.graphs import drawn, empty_figure, graph
+from dashboard.parts import Answers, Part, Update, failures, result_of
+from dashboard.reading import Reading
+from dashboard.scene import Scene
+from dashboard.view import MEAN
+from hooks.results import Activation
+
+HEIGHT_PX = 264
+HISTOGRAM_PX = 150
+NUMBERS = ("mean", "std", "min", "max", "zeros")
+
+
+def layout() -> html.Aside:
+    """Draw the panel, hidden until a channel is chosen."""
+    return html.Aside(
+        id=ids.DETAIL,
+        className="detail",
+        hidden=True,
+        **{"aria-label": "Enlarged channel"},
+        children=[
+            html.Div(
+                [
+                    html.H2(id=ids.detail("title")),
+                    html.Span(id=ids.detail("notes"), className="notes"),
+                    html.Span("← → ↑ ↓ walk the wall · Esc closes", className="muted keys"),
+                    html.Button(
+                        "✕",
+                        className="icon",
+                        title="Close (Escape)",
+                        **{"data-do": "close-detail", "aria-label": "Close"},
+                    ),
+                ],
+                className="card-head",
+            ),
+            html.Div(
+                [
+                    graph(ids.detail("figure"), HEIGHT_PX, "detail-figure"),
+                    graph(ids.detail("histogram"), HISTOGRAM_PX, "histogram"),
+                    html.Div(id=ids.detail("numbers"), className="statistics"),
+                ],
+                className="detail-body",
+            ),
+            dcc.Store(id=ids.WALK),
+        ],
+    )
+
+
+def parts(scene: Scene) -> list[Part]:
+    """The enlarged channel, and how the arrow keys walk from it."""
+    key = scene.view.detail
+    if not key or scene.call_of(key) is None or not scene.inputs:
+        return [Part("detail", (), ("closed",), lambda _: [(ids.DETAIL, {"hidden": True})])]
+    units = scene.units("activation", key)
+    overlay = list(scene.units("prediction").values()) if scene.view.overlay else []
+    view = scene.view
+    names = tuple(given.name for given in scene.inputs.values())
+    drawn = (key, view.channel, view.scale, view.colours, view.overlay, scene.info.fingerprint, names)
+    walked = (key, view.rank, view.count, scene.width, scene.info.fingerprint)
+    return [
+        Part("detail", (*overlay, *units.values()), drawn, partial(_draw, scene, units)),
+        Part("walk", tuple(units.values()), walked, partial(_walk, scene, units), eager=False),
+    ]
+
+
+def _reading(scene: Scene, units: dict[str, Unit], answers: Answers) -> Reading | None:
+    results = {side: result_of(answers, unit, Activation) for side, unit in units.items()}
+    there = {side: result for side, result in results.items() if result is not None}
+    return scene.readings.get(scene.view, there) if there else None
+
+
+def _walk(scene: Scene, units: dict[str, Unit], answers: Answers) -> list[Update]:
+    reading = _reading(scene, units, answers)
+    if reading is None or not reading.maps:
+        return []
+    geometry = wall.geometry_for(scene, next(iter(reading.maps.values())).shape)
+    order = [MEAN, *reading.order[: geometry.shown].tolist()]
+    return [(ids.WALK, {"data": {"layer": scene.view.detail, "order": order, "columns": geometry.columns}})]
+
+
+def _draw(scene: Scene, units: dict[str, Unit], answers: Answers) -> list[Update]:
+    key, index = scene.view.detail, scene.view.channel
+    reading = _reading(scene, units, answers)
+    title = [
+        html.Span(key, className="mono"),
+        " · ",
+        html.Strong("mean of all channels" if index == MEAN else f"channel {index}"),
+    ]
+    updates: list[Update] = [(ids.DETAIL, {"hidden": False}), (ids.detail("title"), {"children": title})]
+    found = scene.call_of(key)
+    if found:
+        updates.append((ids.detail("notes"), {"children": wall.notes(scene, *found, parse_key(key)[1])}))
+    channels = {side: reading.channel(side, index) for side in reading.maps} if reading else {}
+    maps = {side: array for side, array in channels.items() if array is not None}
+    if reading is None or not maps:
+        wrong = failures(answers, tuple(units.values()))
+        waiting = wrong[0] if wrong else "computing …"
+        if reading is not None:
+            waiting = f"This layer has no channel {index}."
+        return [
+            *updates,
+            drawn(ids.detail("figure"), empty_figure(HEIGHT_PX)),
+            drawn(ids.detail("histogram"), empty_figure(HISTOGRAM_PX)),
+            (ids.detail("numbers"), {"children": html.P(waiting, className="sentence")}),
+        ]
+    gap = ranking.difference(maps["a"], maps["b"]) if len(maps) == 2 and reading.comparable else None
+    scale = _scale(reading, index)
+    pictures = [scene.seen(side) for side in maps] if scene.view.overlay else []
+    figure = channel_figure(
+        [(f"{side.upper()} · {scene.inputs[side].name}", array) for side, array in maps.items()],
+        scale,
+        palette_for(scale.kind, scene.view.colours),
+        difference=gap,
+        difference_scale=scales.difference_scale(gap) if gap is not None else None,
+        picture=pictures,
+        opacity=0.6 if pictures else 1.0,
+        height_px=HEIGHT_PX,
+        key=key,
+    )
+    numbers = {side: ranking.channel_numbers(array[None]) for side, array in maps.items()}
+    return [
+        *updates,
+        drawn(ids.detail("figure"), figure),
+        drawn(ids.detail("histogram"), _histogram(reading, maps)),
+        (ids.detail("numbers"), {"children": _numbers(reading, index, numbers)}),
+    ]
+
+
+def _scale(reading: Reading, index: int) -> scales.Scale:
+    """The scale that the wall draws this channel on."""
+    if isinstance(reading.scale, scales.Scale):
+        return reading.scale
+    return reading.scale[index]  # the last one, which `MEAN` = -1 finds, is the mean map's
+
+
+def _histogram(reading: Reading, maps: dict[str, np.ndarray]) -> Any:
+    return histogram_figure(
+        [reading.activations[side].statistics for side in maps],
+        [side.upper() for side in maps],
+        list(maps.values()),
+        height_px=HISTOGRAM_PX,
+        key="detail",
+    )
+
+
+def _numbers(reading: Reading, index: int, numbers: dict[str, dict[str, np.ndarray]]) -> html.Table:
+    def text(side: str, name: str) -> str:
+        value = float(numbers[side][name][0])
+        return format_share(value) if name == "zeros" else format_number(value)
+
+    rows = [html.Tr([html.Th(name), *(html.Td(text(side, name)) for side in numbers)]) for name in NUMBERS]
+    strongest = [html.Td(_strongest(reading.channel(side, index))) for side in numbers]
+    rows.append(html.Tr([html.Th("strongest at", title="Row and column of the largest |value|, from 0"), *strongest]))
+    if reading.distance is not None and index != MEAN:
+        rows.append(
+            html.Tr([html.Th("mean |A − B|"), html.Td(format_number(float(reading.distance[index])), colSpan=2)])
+        )
+    head = html.Tr([html.Th(""), *(html.Th(side.upper(), className=side) for side in numbers)])
+    return html.Table([html.Thead(head), html.Tbody(rows)])
+
+
+def _strongest(values: np.ndarray | None) -> str:
+    if values is None or not np.isfinite(values).any():
+        return "nowhere"
+    row, column = np.unravel_index(np.nanargmax(np.where(np.isfinite(values), np.abs(values), np.nan)), values.shape)
+    return f"({row}, {column})"
+
+
+def register(app: Dash) -> None:
+    """The arrow keys learn how the wall is laid out; runs in the browser."""
+    app.clientside_callback(ClientsideFunction("hookscope", "walk"), Input(ids.WALK, "data"), prevent_initial_call=True)

@@ -1,0 +1,44 @@
+"""The header's "Export page": the address of the whole view as one file, drawn when it is asked for."""
+
+from __future__ import annotations
+
+import datetime
+
+from dash import html
+
+from dashboard import ids
+from dashboard.panels import cards, detail, header, inputs
+from dashboard.parts import Answers, Part, Update
+from dashboard.report import write
+from dashboard.scene import Scene
+
+
+def part(scene: Scene, prefix: str) -> Part:
+    """The part that keeps the link's address."""
+    view = scene.view
+
+    def draw(_: Answers) -> list[Update]:
+        name = f"hookscope-{'-'.join(given.name for given in scene.inputs.values()) or 'view'}.html"
+        address = scene.file(("page", view, scene.width), lambda: _page(scene, prefix), "text/html", name)
+        return [(ids.EXPORT_VIEW, {"href": address})]
+
+    names = tuple(given.key for given in scene.inputs.values())
+    return Part("export", (), (view, names, scene.width, scene.info.fingerprint), draw)
+
+
+def _page(scene: Scene, prefix: str) -> bytes:
+    info = scene.info
+    count = len(scene.view.layers)
+    now = datetime.datetime.now().strftime("%Y-%m-%d %H:%M")
+    head = [
+        html.H1(f"Hookscope · {info.title}"),
+        html.P(f"{info.weights} · {header.short_count(info.parameters)} parameters · {now}", className="muted"),
+        html.P("random weights", className="badge warn") if info.random else None,
+    ]
+    body = [
+        inputs.layout(scene.service.inputs, prefix),
+        html.Div([cards.card(position) for position in range(count)], className="cards"),
+        detail.layout(),
+    ]
+    parts = [*inputs.parts(scene), *cards.parts(scene, count), *detail.parts(scene)]
+    return write(head, body, parts, scene.service, scene.gallery)

@@ -1,0 +1,40 @@
+"""Graphs on the page: how a figure is mounted, and how a mounted one shows another figure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import plotly.graph_objects as go
+from dash import dcc
+
+from dashboard.parts import ComponentId, Update
+from dashboard.plain_figures import GRAPH_CONFIG
+
+
+def graph(component_id: ComponentId, height_px: int, class_name: str = "") -> dcc.Graph:
+    """A mounted graph that takes its place and shows nothing yet."""
+    style = {"height": f"{height_px}px"}
+    return dcc.Graph(
+        id=component_id, figure=empty_figure(height_px), config=GRAPH_CONFIG, className=class_name, style=style
+    )
+
+
+def drawn(component_id: ComponentId, figure: go.Figure) -> Update:
+    """The update that shows a figure in a mounted graph, which takes the figure's height."""
+    return component_id, {"figure": figure, "style": {"height": f"{figure.layout.height}px"}}
+
+
+def empty_figure(height_px: int) -> go.Figure:
+    """A figure of a height that shows nothing."""
+    axis = {"visible": False, "fixedrange": True}
+    clear = "rgba(0,0,0,0)"
+    layout: dict[str, Any] = {
+        "template": None,
+        "height": height_px,
+        "xaxis": axis,
+        "yaxis": axis,
+        "paper_bgcolor": clear,
+        "plot_bgcolor": clear,
+        "margin": {"l": 0, "r": 0, "t": 0, "b": 0},
+    }
+    return go.Figure(layout=layout)

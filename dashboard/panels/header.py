@@ -1,0 +1,99 @@
+"""The header: which model, what its worker does, and what can be done with the whole view."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dash
+import dash_mantine_components as dmc
+from dash import ClientsideFunction, Input, html
+
+from dashboard import ids
+from dashboard.engine.base import ModelInfo
+from dashboard.numbers import format_count
+from dashboard.setting_table import DEFAULT_MODEL
+
+
+def layout(models: tuple[str, ...]) -> html.Header:
+    """Draw the header; `models` are the specs that the operator offers."""
+    return html.Header(
+        className="header",
+        children=[
+            html.Div([html.Span(className="logo"), html.H1("Hookscope")], className="brand"),
+            html.Div(
+                className="pill model-pill",
+                children=[
+                    dmc.Select(
+                        id=ids.MODEL_SELECT,
+                        data=[{"value": spec, "label": spec_title(spec)} for spec in models],
+                        value=models[0],
+                        allowDeselect=False,
+                        variant="unstyled",
+                        size="sm",
+                        w=190,
+                        **{"aria-label": "Model"},
+                    ),
+                    html.Span(id=ids.MODEL_FACTS, className="muted facts"),
+                ],
+            ),
+            html.Div(
+                className="pill state-pill",
+                role="status",
+                children=[
+                    html.Span(id="worker-dot", className="dot", **{"data-phase": "idle"}),
+                    html.Span("starting", id="worker-text"),
+                    html.Span("0 hooks live", id="worker-hooks", className="muted"),
+                    html.Button("Cancel", id="cancel-work", className="link", **{"data-do": "cancel"}),
+                ],
+            ),
+            html.Div(className="spacer"),
+            html.Button("Share", id=ids.SHARE, className="pill", **{"data-do": "share"}),
+            html.A(
+                "Export page",
+                id=ids.EXPORT_VIEW,
+                className="pill",
+                title="Save everything shown as one HTML file that opens without Hookscope and without a network.",
+                download="hookscope.html",
+            ),
+            html.Button(
+                "◐", id=ids.THEME, className="pill", title="Light or dark", **{"aria-label": "Switch light and dark"}
+            ),
+            html.Div(id="share-link", className="popover", hidden=True),
+        ],
+    )
+
+
+def facts(info: ModelInfo) -> list[Any]:
+    """What stands beside the model's name: weights, size, device, and a badge that stays if the weights are random."""
+    parts: list[Any] = [html.Span(f"{short_count(info.parameters)} parameters · {info.device}", title=info.weights)]
+    if info.random:
+        parts.append(html.Span("random weights", className="badge warn", title=info.weights))
+    else:
+        licence = f" Licence: {info.licence}." if info.licence else ""
+        parts[0].title = f"{format_count(info.parameters)} parameters. {info.weights}{licence}"
+    return parts
+
+
+def short_count(number: int) -> str:
+    """A count in three digits: 4.65 M, 25.6 M, 950."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g} {letter}"
+    return str(number)
+
+
+def spec_title(spec: str) -> str:
+    """A spec as the model switch shows it before the model is loaded."""
+    return (
+        "EfficientNet-Lite0" if spec in ("", DEFAULT_MODEL) else spec.removeprefix("torchvision:").removeprefix("timm:")
+    )
+
+
+def register(app: dash.Dash) -> None:
+    """The header's callbacks; both run in the browser."""
+    app.clientside_callback(
+        ClientsideFunction("hookscope", "model"), Input(ids.MODEL_SELECT, "value"), prevent_initial_call=True
+    )
+    app.clientside_callback(
+        ClientsideFunction("hookscope", "theme"), Input(ids.THEME, "n_clicks"), prevent_initial_call=True
+    )

@@ -1,0 +1,197 @@
+"""The inputs A and B: the pictures, what the network saw of them, and what it answered."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+from dash import html
+
+from dashboard import ids
+from dashboard.geometry import crop_overlay_style
+from dashboard.inputs import InputStore
+from dashboard.jobs import Unit
+from dashboard.numbers import format_number
+from dashboard.parts import Answers, Part, Update, failures, result_of
+from dashboard.scene import SIDES, Scene
+from hooks.results import Prediction
+
+TOP_CLASSES = 5
+
+
+def layout(inputs: InputStore, prefix: str) -> html.Section:
+    """Draw both boxes, empty."""
+    return html.Section([_box(side, inputs, prefix) for side in SIDES], className="inputs", **{"aria-label": "Inputs"})
+
+
+def _box(side: str, inputs: InputStore, prefix: str) -> html.Div:
+    letter = side.upper()
+    invitation = "Drop a photograph here" if side == "a" else "Drop a second photograph to compare"
+    empty = html.Div(
+        id=ids.side("empty", side),
+        className="drop",
+        children=[
+            html.Span(letter, className=f"letter {side}"),
+            html.Div(
+                [
+                    html.P([html.Strong(invitation), ", paste one, or ", _browse(side, "browse"), "."]),
+                    html.Div(
+                        [
+                            html.Button(
+                                html.Img(src=f"{prefix}sample/{sample.name}", alt=""),
+                                className="sample",
+                                title=f"{sample.title} ({sample.credit})",
+                                **{"data-sample": sample.name, "data-side": side, "aria-label": sample.title},
+                            )
+                            for sample in inputs.samples()
+                        ],
+                        className="samples",
+                    ),
+                    html.P(id=ids.side("refused", side), className="sentence error", hidden=True, role="alert"),
+                ]
+            ),
+        ],
+    )
+    full = html.Div(
+        id=ids.side("full", side),
+        className="given",
+        hidden=True,
+        children=[
+            html.Div(
+                [
+                    html.Img(id=ids.side("picture", side), alt=f"Input {letter}"),
+                    html.Div(id=ids.side("crop", side), className="crop"),
+                    html.Span(letter, className=f"letter {side}"),
+                ],
+                className="picture",
+            ),
+            html.Div(
+                [
+                    html.Div(id=ids.side("caption", side), className="muted caption"),
+                    html.Div(id=ids.side("top", side), className="top5"),
+                    html.Div(
+                        [
+                            _browse(side, "replace"),
+                            html.Button("swap A, B", className="link", **{"data-do": "swap"}) if side == "b" else None,
+                            html.Button("remove", className="link", **{"data-do": "remove-input", "data-value": side}),
+                            html.Button(
+                                "network's view",
+                                id=ids.side("seen", side),
+                                className="link",
+                                title="Show the preprocessed picture: resized, cropped, as the network received it.",
+                                **{"data-do": "seen"},
+                            ),
+                        ],
+                        className="links",
+                    ),
+                ],
+                className="answer",
+            ),
+        ],
+    )
+    return html.Div([empty, full], className="panel input", id=ids.side("box", side), **{"data-side": side})
+
+
+def _browse(side: str, text: str) -> html.Button:
+    return html.Button(text, className="link", **{"data-browse": side})
+
+
+def parts(scene: Scene) -> list[Part]:
+    """One part per side, and one for a side without an input."""
+    return [_given(scene, side) if side in scene.inputs else _empty(scene, side) for side in SIDES]
+
+
+def _empty(scene: Scene, side: str) -> Part:
+    lost = bool(getattr(scene.view, side))
+    sentence = "This picture is no longer kept here: choose it again." if lost else ""
+
+    def draw(_: Answers) -> list[Update]:
+        shown = {"children": sentence, "hidden": not sentence}
+        return [
+            (ids.side("empty", side), {"hidden": False}),
+            (ids.side("full", side), {"hidden": True}),
+            (ids.side("refused", side), shown),
+        ]
+
+    return Part(f"input {side}", (), ("empty", lost), draw)
+
+
+def _given(scene: Scene, side: str) -> Part:
+    unit = scene.unit(side, "prediction")
+    given = scene.inputs[side]
+    view = scene.view
+    shows = (given.key, given.name, view.seen, view.target, scene.info.fingerprint)
+    return Part(f"input {side}", (unit,), shows, partial(_draw, scene, side, unit))
+
+
+def _draw(scene: Scene, side: str, unit: Unit, answers: Answers) -> list[Update]:
+    given = scene.inputs[side]
+    prediction = result_of(answers, unit, Prediction)
+    seen = scene.view.seen and prediction is not None
+    height, width = scene.info.preprocessing.crop
+    source = scene.picture(("preview", given.key), partial(scene.service.inputs.preview, given.key), "image/jpeg")
+    if seen:
+        source = scene.seen(side)
+    crop: dict[str, str] = {"display": "none"}
+    if prediction is not None and not seen:
+        crop = crop_overlay_style(prediction.crop, (given.width, given.height))
+    notes = "".join(f" · {note}" for note in given.notes)
+    caption = [
+        html.Span(given.name, className="file-name", title=given.name),
+        html.Span(
+            f"{given.width}×{given.height} → {width}×{height}{notes}",
+            title="The picture's size, and the size at which the network sees it. It never saw the shaded border.",
+        ),
+    ]
+    wrong = failures(answers, (unit,))
+    return [
+        (ids.side("empty", side), {"hidden": True}),
+        (ids.side("full", side), {"hidden": False}),
+        (ids.side("picture", side), {"src": source, "className": "seen" if seen else ""}),
+        (ids.side("crop", side), {"style": crop}),
+        (ids.side("caption", side), {"children": caption}),
+        (ids.side("seen", side), {"children": "whole picture" if seen else "network's view"}),
+        (ids.side("top", side), {"children": _top(scene, prediction, wrong)}),
+    ]
+
+
+def _top(scene: Scene, prediction: Prediction | None, wrong: list[str]) -> list[Any]:
+    if wrong:
+        return [failed(wrong[0], "input")]
+    if prediction is None:
+        return [html.Div(className="row waiting") for _ in range(TOP_CLASSES)]
+    shares = softmax(prediction.logits)
+    if not np.isfinite(shares).all():
+        return [
+            html.P("The network's answer contains NaN or infinite values: there is no ranking.", className="sentence")
+        ]
+    best = np.argsort(-shares, kind="stable")[:TOP_CLASSES]
+    return [_class_row(scene, int(index), float(prediction.logits[index]), float(shares[index])) for index in best]
+
+
+def _class_row(scene: Scene, index: int, logit: float, share: float) -> html.Button:
+    name = scene.class_name(index)
+    numbers = f"logit {format_number(logit)}, softmax {format_number(share)}"
+    return html.Button(
+        [
+            html.Span(name, className="class"),
+            html.Span(html.Span(style={"width": f"{share * 100:.2f}%"}), className="bar"),
+            html.Span(f"{share:.3f}", className="mono"),
+        ],
+        className="row chosen" if scene.view.target == index else "row",
+        title=f"Class {index}, {name}: {numbers}. Click to explain this class.",
+        **{"data-do": "target", "data-value": str(index)},
+    )
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Logits (class,) as shares that sum to 1, float64."""
+    raised = np.exp(logits.astype(np.float64) - np.max(logits, initial=-np.inf))
+    return np.asarray(raised / raised.sum())
+
+
+def failed(sentence: str, part: str) -> html.Div:
+    """An error where the answer would have been; its button asks the parts again whose name begins with `part`."""
+    again = html.Button("Try again", className="link", **{"data-do": "retry", "data-value": part})
+    return html.Div([html.Span(sentence), " ", again], className="sentence error", role="alert")

@@ -1,0 +1,155 @@
+"""The toolbar over the cards: how every wall is ranked, scaled and coloured, and which class Grad-CAM explains."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dash
+import dash_mantine_components as dmc
+from dash import ClientsideFunction, Input, Output, State, html
+
+from dashboard import ids
+from dashboard.engine.base import ModelInfo
+from dashboard.view import View
+
+RANKS = [
+    ("index", "index", "Channels in the order in which the layer has them"),
+    ("strongest", "strongest", "Largest |value| first"),
+    ("mean", "mean", "Largest mean first"),
+    ("variance", "variance", "Largest variance first"),
+    ("zeros", "share of zeros", "Most zeros first: channels that did not answer"),
+    ("difference", "|A − B|", "Channels in which A and B differ most first"),
+]
+SCALES = [
+    ("layer", "layer", "One colour scale for the whole layer: channels can be compared"),
+    ("channel", "channel", "A scale for each channel: shows faint maps, but makes a dead channel look alive"),
+]
+COLOURS = [("auto", "auto"), ("viridis", "viridis"), ("magma", "magma"), ("grey", "grey")]
+COUNTS = [("auto", "that fit"), ("64", "64"), ("256", "256"), ("all", "all")]
+TOP1 = {"value": "", "label": "top-1 of each input"}
+
+
+def layout() -> html.Div:
+    """Draw the controls with their defaults."""
+    return html.Div(
+        className="toolbar",
+        role="toolbar",
+        children=[
+            _select("rank", ids.RANK, [(v, t) for v, t, _ in RANKS], 108, _help(RANKS)),
+            _select("scale", ids.SCALE, [(v, t) for v, t, _ in SCALES], 76, _help(SCALES)),
+            _select(
+                "colours",
+                ids.COLOURS,
+                COLOURS,
+                80,
+                "auto: blue and red about zero for signed values, viridis from zero else.",
+            ),
+            _select("channels", ids.COUNT, COUNTS, 86, "How many channels a wall shows, best ranked first."),
+            _switch(ids.OVERLAY, "overlay", "Lay every map over what the network saw"),
+            _switch(ids.TABLE, "table", "List every channel's numbers under its wall"),
+            html.Div(className="spacer"),
+            _select(
+                "explain", ids.TARGET, [], 166, "The class whose logit Grad-CAM explains. Type to search.", search=True
+            ),
+            html.Label(
+                [
+                    html.Span("heat", className="muted"),
+                    dmc.Slider(
+                        id=ids.OPACITY,
+                        value=60,
+                        min=0,
+                        max=100,
+                        step=5,
+                        w=56,
+                        size="sm",
+                        label=None,
+                        updatemode="drag",
+                        **{"aria-label": "Opacity of the Grad-CAM heat"},
+                    ),
+                ],
+                className="control",
+                title="Opacity of the Grad-CAM heat over the picture",
+            ),
+        ],
+    )
+
+
+def _help(rows: list[tuple[str, str, str]]) -> str:
+    return "\n".join(f"{text}: {help_text}" for _, text, help_text in rows)
+
+
+def _select(
+    label: str, id: str, options: list[tuple[str, str]], width: int, help_text: str, search: bool = False
+) -> html.Label:
+    return html.Label(
+        [
+            html.Span(label, className="muted"),
+            dmc.Select(
+                id=id,
+                data=[{"value": value, "label": text} for value, text in options] if options else [TOP1],
+                value=options[0][0] if options else "",
+                allowDeselect=False,
+                searchable=search,
+                limit=60 if search else None,
+                size="xs",
+                w=width,
+                nothingFoundMessage="No class has this name" if search else None,
+                comboboxProps={"width": 260, "position": "bottom-end"} if search else {"width": "max-content"},
+            ),
+        ],
+        className="control",
+        title=help_text,
+    )
+
+
+def _switch(id: str, label: str, help_text: str) -> html.Span:
+    return html.Span(dmc.Switch(id=id, label=label, size="xs", checked=False), className="control", title=help_text)
+
+
+def targets(info: ModelInfo) -> list[dict[str, str]]:
+    """The classes that can be explained, the model's own first choice on top; equal names are told apart by number."""
+    seen: dict[str, int] = {}
+    for name in info.classes:
+        seen[name] = seen.get(name, 0) + 1
+    return [
+        TOP1,
+        *(
+            {"value": str(index), "label": name if seen[name] == 1 else f"{name} ({index})"}
+            for index, name in enumerate(info.classes)
+        ),
+    ]
+
+
+def values(view: View) -> dict[str, Any]:
+    """What each control shows for a view, by control id."""
+    return {
+        ids.RANK: view.rank,
+        ids.SCALE: view.scale,
+        ids.COLOURS: view.colours,
+        ids.COUNT: view.count,
+        ids.OVERLAY: view.overlay,
+        ids.TABLE: view.table,
+        ids.TARGET: "" if view.target is None else str(view.target),
+    }
+
+
+def property_of(control: str) -> str:
+    """The property that holds a control's value."""
+    return "checked" if control in (ids.OVERLAY, ids.TABLE) else "value"
+
+
+def register(app: dash.Dash) -> None:
+    """Controls change the view, in the browser."""
+    app.clientside_callback(
+        ClientsideFunction("hookscope", "controls"),
+        *(Input(control, property_of(control)) for control in ids.CONTROLS),
+        prevent_initial_call=True,
+    )
+    app.clientside_callback(  # the class may also be chosen in an input's list
+        ClientsideFunction("hookscope", "target"),
+        Output(ids.TARGET, "value", allow_duplicate=True),
+        Input(ids.VIEW, "data"),
+        State(ids.TARGET, "value"),
+        prevent_initial_call=True,
+    )
+    app.clientside_callback(ClientsideFunction("hookscope", "opacity"), Input(ids.OPACITY, "value"))

@@ -1,0 +1,139 @@
+"""The whole view as one HTML file that opens without a server and without a network.
+
+The page is a layout and the updates that its parts give; the file is the same layout with the same updates, written out
+once, with every picture inside it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Callable, Iterator
+from html import escape
+from typing import Any
+
+from dash import dcc, html
+from dash.development.base_component import Component
+from plotly.io.json import to_json_plotly
+from plotly.offline import get_plotlyjs
+
+from dashboard.gallery import Gallery
+from dashboard.parts import Answer, Part, Update
+from dashboard.service import Service
+from dashboard.startup import assets_folder
+
+VOID = {"img", "br", "hr", "input"}
+# what only works on the living page
+LIVE_ONLY = (
+    ".links, .samples, .save, .icon, .keys { display: none !important; } body { padding: 16px; }"
+    " .detail { position: static; margin: 0; } .cards { margin: 10px 0; } .report-head { margin-bottom: 12px; }"
+)
+
+
+def write(head: list[Any], body: list[Any], parts: list[Part], service: Service, gallery: Gallery) -> bytes:
+    """Write the file.
+
+    Arguments:
+        head: what stands above the page: which model, when.
+        body: the page's layout, to which the parts' updates are applied.
+        parts: everything the page shows; units that have no kept answer are shown as waiting.
+    """
+    root = html.Div([html.Div(head, className="report-head"), *body])
+    by_id = {_id(component): component for component in _walk(root) if getattr(component, "id", None) is not None}
+    for part in parts:
+        values = {unit: service.value(unit) for unit in part.units}
+        answers = {unit: Answer(value, cached=True) for unit, value in values.items() if value is not None}
+        _apply(part.draw(answers), by_id)
+    figures: list[Any] = []
+    text = _render(root, figures, lambda address: _inside(address, gallery))
+    script = "".join(
+        f"Plotly.newPlot('figure-{number}', {_script_json(figure, gallery)});" for number, figure in enumerate(figures)
+    )
+    scheme = (
+        "document.documentElement.dataset.mantineColorScheme = "
+        "matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light';"
+    )
+    style = (assets_folder() / "dashboard.css").read_text() + LIVE_ONLY
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Hookscope</title>'
+        f"<style>{style}</style><script>{scheme}</script><body>{text}"
+        f"<script>{get_plotlyjs()}</script><script>{script}</script></body></html>"
+    ).encode()
+
+
+def _apply(updates: list[Update], by_id: dict[str, Component]) -> None:
+    for component_id, properties in updates:
+        component = by_id.get(_key(component_id))
+        if component is None:
+            continue
+        for name, value in properties.items():
+            setattr(component, name, value)
+        for child in _walk(component):
+            if getattr(child, "id", None) is not None:
+                by_id[_id(child)] = child
+
+
+def _key(component_id: Any) -> str:
+    return component_id if isinstance(component_id, str) else json.dumps(component_id, sort_keys=True)
+
+
+def _id(component: Component) -> str:
+    return _key(component.id)
+
+
+def _walk(node: Any) -> Iterator[Component]:
+    if isinstance(node, Component):
+        yield node
+        yield from _walk(getattr(node, "children", None))
+    elif isinstance(node, list | tuple):
+        for child in node:
+            yield from _walk(child)
+
+
+def _render(node: Any, figures: list[Any], inside: Callable[[str], str]) -> str:
+    """A component as HTML; every text escaped, every button dead, every figure a numbered place."""
+    if node is None or isinstance(node, bool):
+        return ""
+    if isinstance(node, list | tuple):
+        return "".join(_render(child, figures, inside) for child in node)
+    if not isinstance(node, Component):
+        return escape(str(node))
+    if getattr(node, "hidden", False):
+        return ""
+    if isinstance(node, dcc.Graph):
+        figures.append(node.figure)
+        return f'<div id="figure-{len(figures) - 1}" class="{escape(getattr(node, "className", "") or "")}"></div>'
+    if node._namespace != "dash_html_components":
+        return ""
+    tag = node._type.lower()
+    tag = "div" if tag == "button" else tag
+    attributes = []
+    for name in ("className", "title", "alt", "src"):
+        value = getattr(node, name, None)
+        if value:
+            value = inside(value) if name == "src" else value
+            attributes.append(f'{"class" if name == "className" else name}="{escape(str(value))}"')
+    if style := getattr(node, "style", None):
+        attributes.append(f'style="{escape("; ".join(f"{_css(name)}: {value}" for name, value in style.items()))}"')
+    start = f"<{tag}{''.join(' ' + attribute for attribute in attributes)}>"
+    return start if tag in VOID else f"{start}{_render(getattr(node, 'children', None), figures, inside)}</{tag}>"
+
+
+def _css(name: str) -> str:
+    return re.sub(r"[A-Z]", lambda letter: "-" + letter[0].lower(), name)
+
+
+def _inside(address: str, gallery: Gallery) -> str:
+    """A picture's bytes in place of its address."""
+    item = gallery.get(address.rsplit("/", 1)[-1])
+    return f"data:{item.media_type};base64,{base64.b64encode(item.data).decode()}" if item else ""
+
+
+def _script_json(figure: Any, gallery: Gallery) -> str:
+    plain = json.loads(to_json_plotly(figure))
+    for image in plain.get("layout", {}).get("images", []):
+        image["source"] = _inside(image["source"], gallery)
+    config = {"displaylogo": False, "displayModeBar": False, "responsive": True}
+    texts = [json.dumps(part).replace("</", "<\\/") for part in (plain["data"], plain["layout"], config)]
+    return ", ".join(texts)

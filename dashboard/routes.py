@@ -1,0 +1,109 @@
+"""What the browser asks besides Dash's own callbacks: uploads, pictures, files, the worker's state, share links."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+
+import flask
+
+from dashboard.gallery import Gallery
+from dashboard.inputs import Input, InputMissing, InputRefused
+from dashboard.scene import Gone
+from dashboard.service import Service
+from dashboard.shares import Shares
+from dashboard.view import View
+
+FOREVER = "private, max-age=31536000, immutable"
+
+
+def register(
+    server: flask.Flask, prefix: str, service: Service, gallery: Gallery, shares: Shares, models: tuple[str, ...]
+) -> None:
+    """Put the routes on a server, all below `prefix`."""
+    inputs = service.inputs
+
+    @server.get("/healthz")
+    def healthz() -> flask.Response:
+        return flask.Response("ok\n", mimetype="text/plain")
+
+    @server.post(f"{prefix}upload")
+    def upload() -> flask.Response:
+        name = flask.request.args.get("name", "")
+        request = flask.request
+        return _received(lambda: inputs.receive(request.stream, request.content_length, name))
+
+    @server.post(f"{prefix}sample/<name>")
+    def take_sample(name: str) -> flask.Response:
+        return _received(lambda: inputs.sample(name))
+
+    @server.get(f"{prefix}sample/<name>")
+    def show_sample(name: str) -> flask.Response:
+        try:
+            data = inputs.preview(inputs.sample(name).key)
+        except (InputRefused, InputMissing):
+            return _sentence(404, "There is no such sample.")
+        return flask.Response(data, mimetype="image/jpeg", headers={"Cache-Control": "private, max-age=86400"})
+
+    @server.get(f"{prefix}picture/<key>")
+    def picture(key: str) -> flask.Response:
+        if flask.request.if_none_match.contains(key):
+            return flask.Response(status=304)
+        try:
+            item = gallery.get(key)
+        except (Gone, InputMissing) as gone:
+            return _sentence(410, str(gone))
+        if item is None:
+            return _sentence(404, "This picture is no longer kept. Reload the page.")
+        response = flask.Response(item.data, mimetype=item.media_type, headers={"Cache-Control": FOREVER})
+        response.set_etag(key)
+        if item.file_name:
+            response.headers.set("Content-Disposition", "attachment", filename=item.file_name)
+        return response
+
+    @server.get(f"{prefix}state")
+    def state() -> flask.Response:
+        model = flask.request.args.get("model", "")
+        if model not in models:
+            return _sentence(404, "This server does not offer that model.")
+        now = service.state(model)
+        if now.phase == "idle":
+            service.engine.open(model)
+        answer = {
+            "model": model,
+            "phase": now.phase,
+            "sentence": now.sentence,
+            "waiting": now.waiting,
+            "fingerprint": now.info.fingerprint if now.info else None,
+            "hooks": [dataclasses.asdict(hook) for hook in now.hooks],
+        }
+        return flask.Response(json.dumps(answer), mimetype="application/json")
+
+    @server.post(f"{prefix}share")
+    def share() -> flask.Response:
+        view = View.from_dict(flask.request.get_json(silent=True))
+        return flask.Response(json.dumps({"path": f"{prefix}?share={shares.add(view)}"}), mimetype="application/json")
+
+    @server.post(f"{prefix}leave/<page>")
+    def leave(page: str) -> flask.Response:
+        service.leave(page)
+        return flask.Response(status=204)
+
+    @server.post(f"{prefix}cancel/<page>")
+    def cancel(page: str) -> flask.Response:
+        service.stop(page)
+        return flask.Response(status=204)
+
+
+def _received(act: Callable[[], Input]) -> flask.Response:
+    try:
+        given: Input = act()
+    except InputRefused as refused:
+        return _sentence(422, str(refused))
+    answer = {"key": given.key, "name": given.name, "width": given.width, "height": given.height}
+    return flask.Response(json.dumps(answer), mimetype="application/json")
+
+
+def _sentence(status: int, text: str) -> flask.Response:
+    return flask.Response(text + "\n", status, mimetype="text/plain")

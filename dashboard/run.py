@@ -1,0 +1,103 @@
+"""Serving: the application, its engine and its stores, from the first line printed to the last process gone."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import webbrowser
+from collections.abc import Callable, Sequence
+
+import waitress
+from waitress.server import BaseWSGIServer, MultiSocketServer
+
+from dashboard.cache import Cache
+from dashboard.engine.local import LocalEngine, options_for
+from dashboard.inputs import InputStore
+from dashboard.server import create_app
+from dashboard.service import Service
+from dashboard.settings import Settings
+from dashboard.shares import Shares
+from dashboard.startup import address, check_port
+
+# Half-sent requests and silent readers may not keep others out: many threads, more connections, an early hang-up, and
+# a look ahead on each connection, so that a closed tab is noticed while its stream is being written.
+WAITRESS = {"threads": 64, "connection_limit": 1000, "channel_timeout": 20, "channel_request_lookahead": 1}
+
+
+def run(settings: Settings) -> int:
+    """Serve until SIGINT or SIGTERM; returns the process's exit code."""
+    problem = check_port(settings.host, settings.port)
+    if problem:
+        print(problem, file=sys.stderr)
+        return 2
+    cache = Cache(settings.cache_dir / "answers", settings.cache_limit_mb * 1_000_000)
+    inputs = InputStore(
+        settings.cache_dir / "inputs",
+        settings.inputs_limit_mb * 1_000_000,
+        max_upload_bytes=settings.max_upload_mb * 1_000_000,
+    )
+    engine = _engine(settings)
+    service = Service(engine, cache, inputs, settings.max_streams)
+    try:
+        app = create_app(settings, service, Shares(settings.cache_dir / "shares"))
+        engine.open(settings.models[0])
+        server = waitress.create_server(app.server, host=settings.host, port=settings.port, **WAITRESS)
+        where = address(settings, _port_of(server))
+        print(f"Hookscope is open at {where}\nStop it with Ctrl+C.", flush=True)
+        if settings.open_browser:
+            threading.Timer(0.5, webbrowser.open, [where]).start()
+        _serve(server, stop=(service.close, engine.close))
+    finally:
+        service.close()
+        engine.close()
+        inputs.close()
+        cache.close()
+    return 0
+
+
+def _engine(settings: Settings) -> LocalEngine:
+    models = options_for(
+        settings.models,
+        weights=settings.weights,
+        labels=settings.labels,
+        factory_args=settings.factory_args,
+        input_size=settings.input_size,
+        mean=settings.mean,
+        std=settings.std,
+        interpolation=settings.interpolation,
+        seed=settings.seed,
+    )
+    return LocalEngine(
+        models,
+        workers=settings.workers,
+        device=settings.device,
+        threads=settings.threads,
+        job_timeout_seconds=settings.job_timeout_seconds,
+    )
+
+
+def _port_of(server: MultiSocketServer | BaseWSGIServer) -> int:
+    if isinstance(server, MultiSocketServer):
+        return int(server.effective_listen[0][1])
+    return int(server.effective_port)
+
+
+def _serve(server: MultiSocketServer | BaseWSGIServer, stop: Sequence[Callable[[], None]]) -> None:
+    """Run the server until a signal: then end the streams and workers first, because waitress waits for its threads."""
+
+    def leave(*_: object) -> None:
+        raise SystemExit(0)
+
+    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGINT, leave)
+    try:
+        server.run()
+    except SystemExit:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for each in stop:
+            each()
+        server.close()

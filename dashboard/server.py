@@ -1,0 +1,145 @@
+"""The web application: the page, its callbacks and its routes, around a service that is handed in."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qs
+
+import dash
+import dash_ag_grid  # noqa: F401  its scripts must be known before the first page is served
+from dash import ClientsideFunction, Input, Output, Patch, State, no_update
+
+from dashboard import guard, ids, layout, routes, startup, stream
+from dashboard.components.layer_tree import tree_nodes
+from dashboard.gallery import Gallery
+from dashboard.panels import cards, detail, export, header, inputs, toolbar, tree
+from dashboard.parts import Part
+from dashboard.reading import Readings
+from dashboard.scene import Scene
+from dashboard.service import Service
+from dashboard.settings import Settings
+from dashboard.shares import Shares
+from dashboard.view import MAX_LAYERS, View
+
+
+def create_app(settings: Settings, service: Service, shares: Shares) -> dash.Dash:
+    """Build the application; nothing is started and nothing listens yet."""
+    prefix = settings.url_prefix
+    app = dash.Dash(
+        __name__,
+        title="Hookscope",
+        update_title=None,  # the title stays as it is while a callback runs
+        assets_folder=str(startup.assets_folder()),
+        assets_ignore=r".*samples.*",
+        url_base_pathname=prefix,
+        serve_locally=True,
+        enable_mcp=False,
+        suppress_callback_exceptions=False,
+    )
+    gallery = Gallery(f"{prefix}picture/")
+    readings = Readings()
+    app.layout = lambda: layout.page(settings.models, service.inputs, prefix)
+    for panel in (header, tree, toolbar, cards, detail):
+        panel.register(app)
+    _register_view(app, settings, service, shares)
+    _register_question(app, service, gallery, readings, prefix)
+    routes.register(app.server, prefix, service, gallery, shares, settings.models)
+    stream.register(app.server, service, f"{prefix}stream/")
+    guard.install(app.server, settings, script_hashes=app.csp_hashes)
+    return app
+
+
+def _register_view(app: dash.Dash, settings: Settings, service: Service, shares: Shares) -> None:
+    """The view comes out of the address, and what belongs to its model comes when that is ready."""
+
+    @app.callback(
+        output=dict(
+            view=Output(ids.VIEW, "data"),
+            model=Output(ids.MODEL_SELECT, "value"),
+            controls={name: Output(name, toolbar.property_of(name)) for name in ids.CONTROLS},
+        ),
+        inputs=dict(query=Input(ids.LOCATION, "search")),
+    )
+    def arrive(query: str | None) -> dict[str, Any]:
+        view = _view_of(query or "", settings, shares)
+        return dict(view=view.to_dict(), model=view.model, controls=toolbar.values(view))
+
+    @app.callback(
+        output=dict(
+            nodes=Output(ids.TREE, "nodes"),
+            facts=Output(ids.MODEL_FACTS, "children"),
+            targets=Output(ids.TARGET, "data"),
+        ),
+        inputs=dict(ready=Input(ids.MODEL, "data")),
+        prevent_initial_call=True,
+    )
+    def show_model(ready: dict[str, str]) -> dict[str, Any]:
+        info = service.state(ready["spec"]).info
+        if info is None:
+            return dict(nodes=no_update, facts=no_update, targets=no_update)
+        return dict(nodes=tree_nodes(info.layers, info.title), facts=header.facts(info), targets=toolbar.targets(info))
+
+
+def _view_of(query: str, settings: Settings, shares: Shares) -> View:
+    """The view that an address names: a share link's, or the one written out in it."""
+    key = parse_qs(query.removeprefix("?")).get("share", [""])[0]
+    view = (shares.get(key) if key else None) or View.from_query(query)
+    return view if view.model in settings.models else View.from_dict({**view.to_dict(), "model": settings.models[0]})
+
+
+def _register_question(app: dash.Dash, service: Service, gallery: Gallery, readings: Readings, prefix: str) -> None:
+    """A changed view becomes a question, its answer a stream."""
+    app.clientside_callback(
+        ClientsideFunction("hookscope", "ask"),
+        Output(ids.ASKED, "data"),
+        Input(ids.VIEW, "data"),
+        Input(ids.MODEL, "data"),
+        Input(ids.AGAIN, "data"),
+        State(ids.MOUNTED, "data"),
+        prevent_initial_call=True,
+    )
+    app.clientside_callback(
+        ClientsideFunction("hookscope", "answered"), Input(ids.ANSWERED, "data"), prevent_initial_call=True
+    )
+
+    @app.callback(
+        output=dict(
+            answered=Output(ids.ANSWERED, "data"),
+            cards=Output(ids.CARDS, "children"),
+            mounted=Output(ids.MOUNTED, "data"),
+        ),
+        inputs=dict(asked=Input(ids.ASKED, "data")),
+        prevent_initial_call=True,
+    )
+    def answer(asked: dict[str, Any]) -> dict[str, Any]:
+        view = View.from_dict(asked["view"])
+        info = service.state(view.model).info
+        if info is None:
+            return dict(answered=no_update, cards=no_update, mounted=no_update)
+        mounted = min(int(asked["mounted"]), MAX_LAYERS)
+        needed = max(mounted, len(view.layers))
+        scene = Scene.build(view, info, service, gallery, readings, min(max(int(asked["width"]), 240), 4000))
+        name = service.ask(str(asked["page"]), parts(scene, needed, prefix), asked["drawn"])
+        return dict(
+            answered={
+                "stream": f"{prefix}stream/{name}" if name else "",
+                "query": view.to_query(),
+                "n": asked["number"],
+            },
+            cards=_more_cards(mounted, needed),
+            mounted=needed if needed > mounted else no_update,
+        )
+
+
+def parts(scene: Scene, mounted: int, prefix: str) -> list[Part]:
+    """Everything the page shows, most urgent first."""
+    return [*inputs.parts(scene), *cards.parts(scene, mounted), *detail.parts(scene), export.part(scene, prefix)]
+
+
+def _more_cards(mounted: int, needed: int) -> Any:
+    """Add cards below those that the page holds, which stay as they are."""
+    if needed <= mounted:
+        return no_update
+    children = Patch()
+    children.extend([cards.card(position) for position in range(mounted, needed)])
+    return children

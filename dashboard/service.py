@@ -1,0 +1,231 @@
+"""Answers what a page asks: from memory, from the cache, or from the engine, each as soon as it is there.
+
+page asks for parts -> units -> memory or cache: at once
+                             -> engine: as each is computed, kept in the cache on the way
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dashboard.cache import Cache
+from dashboard.engine.base import Engine, Event, ModelState
+from dashboard.inputs import InputStore
+from dashboard.jobs import Unit
+from dashboard.parts import Answer, Failure, Part, Update
+from hooks.codec import CodecError, decode
+
+Shown = tuple[Part, list[Update], str | None]  # a part, what it shows now, and its signature once that is all
+
+MEMORY_BYTES = 256 << 20
+MAX_PAGES = 2_000
+PING_SECONDS = 5.0
+STOPPED = "Stopped before it was computed."
+
+
+@dataclass
+class Stream:
+    """One answer on its way to a page: what it draws, and whether a newer question has replaced it."""
+
+    name: str
+    parts: Sequence[Part]
+    slot: str
+    answers: dict[Unit, Answer]
+    replaced: threading.Event = field(default_factory=threading.Event)
+
+
+class Service:
+    """What the panels ask; it knows units, answers and parts, and nothing of how a page looks."""
+
+    def __init__(self, engine: Engine, cache: Cache, inputs: InputStore, max_streams: int = 40) -> None:
+        self.engine = engine
+        self.cache = cache
+        self.inputs = inputs
+        self._memory: OrderedDict[str, tuple[Any, int]] = OrderedDict()
+        self._memory_bytes = 0
+        self._pages: OrderedDict[str, Stream] = OrderedDict()
+        self._streams: dict[str, Stream] = {}
+        self._open = threading.BoundedSemaphore(max_streams)
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+
+    def state(self, model: str) -> ModelState:
+        """What a model is doing now."""
+        return self.engine.state(model)
+
+    def ask(self, page: str, parts: Sequence[Part], drawn: Mapping[str, str]) -> str:
+        """Begin to answer a page, in place of what it asked before.
+
+        Arguments:
+            page: the page's own token.
+            parts: everything the page shows.
+            drawn: signatures of the parts that it shows already, by name.
+
+        Returns:
+            The name of a stream to read with `updates`, "" if the page shows all of it already.
+        """
+        wanted = [part for part in parts if drawn.get(part.name) != part.signature()]
+        answers: dict[Unit, Answer] = {}
+        missing: list[Unit] = []
+        for unit in dict.fromkeys(unit for part in wanted for unit in part.units):
+            value = self.value(unit)
+            if value is None:
+                missing.append(unit)
+            else:
+                answers[unit] = Answer(value, cached=True)
+        name = secrets.token_urlsafe(18)
+        stream = Stream(name, wanted, slot=name if missing else "", answers=answers)
+        if missing:
+            self.engine.submit(name, missing, self.inputs.png)
+        self._replace(page, stream if wanted else None)
+        return name if wanted else ""
+
+    def _replace(self, page: str, stream: Stream | None) -> None:
+        """Put a page's new stream in place of its old one, which ends at once; shared units go on."""
+        with self._lock:
+            old = [self._pages.pop(page)] if page in self._pages else []
+            if stream is not None:
+                self._pages[page] = self._streams[stream.name] = stream
+            while len(self._pages) > MAX_PAGES:
+                old.append(self._pages.popitem(last=False)[1])
+            for gone in old:
+                self._streams.pop(gone.name, None)
+        for gone in old:
+            gone.replaced.set()
+            if gone.slot:
+                self.engine.cancel(gone.slot)
+
+    def stop(self, page: str) -> None:
+        """The person cancelled: withdraw what the page still waits for; what it has, stays."""
+        with self._lock:
+            stream = self._pages.get(page)
+        if stream is not None and stream.slot:
+            self.engine.cancel(stream.slot)
+
+    def leave(self, page: str) -> None:
+        """A page was closed: nobody waits for its answers any more."""
+        self._replace(page, None)
+
+    def updates(self, name: str, gone: Callable[[], bool]) -> Iterator[Shown | None]:
+        """What a stream's parts show, as it becomes known; None now and then, to notice a closed tab.
+
+        Arguments:
+            name: from `ask`. A stream that a newer question replaced, or that was read already, is empty.
+            gone: asked often; true once nobody reads any more.
+        """
+        with self._lock:
+            stream = self._streams.pop(name, None)
+        if stream is None:
+            return
+        try:
+            yield from self._follow(stream, gone)
+        finally:
+            if stream.slot:
+                self.engine.cancel(stream.slot)
+
+    def _follow(self, stream: Stream, gone: Callable[[], bool]) -> Iterator[Shown | None]:
+        for part in stream.parts:
+            yield _draw(part, stream.answers)
+        cursor = 0
+        ended = False
+        told = time.monotonic()
+        while stream.slot and not (ended or stream.replaced.is_set() or gone() or self._closed.is_set()):
+            events, cursor = self.engine.events(stream.slot, cursor, timeout_seconds=0.25)
+            for event in events:
+                ended = event.kind == "end"
+                answered = self._take(stream, event)
+                for part in stream.parts:
+                    if answered.intersection(part.units) and (part.eager or part.complete(stream.answers)):
+                        if stream.replaced.is_set():
+                            return
+                        yield _draw(part, stream.answers)
+                        told = time.monotonic()
+            if time.monotonic() - told > PING_SECONDS:
+                told = time.monotonic()
+                yield None
+
+    def _take(self, stream: Stream, event: Event) -> set[Unit]:
+        """Note what an event says; returns the units that it answers."""
+        if event.kind == "end":  # what has no answer by now was withdrawn by the person
+            left = {unit for part in stream.parts for unit in part.units if unit not in stream.answers}
+            stream.answers.update(dict.fromkeys(left, Answer(Failure(STOPPED))))
+            return left
+        if event.unit is None or event.kind == "started":
+            return set()
+        failed = event.kind == "failed"
+        result = Failure(event.sentence, event.details) if failed else self._received(event.unit, event.data)
+        stream.answers[event.unit] = Answer(result)
+        return {event.unit}
+
+    def claim_stream(self) -> bool:
+        """Take one of the places for open streams; False if all are taken. Give it back with `release_stream`."""
+        return self._open.acquire(blocking=False)
+
+    def release_stream(self) -> None:
+        """Give back a place taken with `claim_stream`."""
+        self._open.release()
+
+    def value(self, unit: Unit) -> Any:
+        """A unit's answer if it is in memory or in the cache, else None."""
+        key = self._key(unit)
+        if key is None:
+            return None
+        with self._lock:
+            if key in self._memory:
+                self._memory.move_to_end(key)
+                return self._memory[key][0]
+        data = self.cache.get(key)
+        if data is None:
+            return None
+        try:
+            result = decode(data)
+        except CodecError:
+            return None
+        self._remember(key, result, len(data))
+        return result
+
+    def _key(self, unit: Unit) -> str | None:
+        info = self.engine.state(unit.model).info
+        return unit.key(info.fingerprint) if info else None
+
+    def _received(self, unit: Unit, data: bytes) -> Any:
+        """Keep an answer that the engine just gave, and decode it."""
+        try:
+            result = decode(data)
+        except CodecError as error:
+            return Failure("The worker's answer was damaged on its way. Choose the layer again.", str(error))
+        key = self._key(unit)
+        if key is not None and self._remember(key, result, len(data)):
+            self.cache.put(key, data)
+        return result
+
+    def _remember(self, key: str, result: Any, size: int) -> bool:
+        """Keep an answer in memory; False if it is there already."""
+        with self._lock:
+            if key in self._memory:
+                return False
+            self._memory[key] = (result, size)
+            self._memory_bytes += size
+            while self._memory_bytes > MEMORY_BYTES and len(self._memory) > 1:
+                _, (_, freed) = self._memory.popitem(last=False)
+                self._memory_bytes -= freed
+            return True
+
+    def close(self) -> None:
+        """End every stream."""
+        self._closed.set()
+        with self._lock:
+            streams = [*self._pages.values(), *self._streams.values()]
+        for stream in streams:
+            stream.replaced.set()
+
+
+def _draw(part: Part, answers: Mapping[Unit, Answer]) -> Shown:
+    known = {unit: answers[unit] for unit in part.units if unit in answers}
+    return part, part.draw(known), part.signature() if part.complete(known) else None

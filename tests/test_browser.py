@@ -1,0 +1,270 @@
+"""The product as a person uses it: the real application, the real model, real photographs, a real browser."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from captum.attr import LayerGradCam
+from PIL import Image
+from playwright.sync_api import Browser, BrowserContext, Page
+from served import SAMPLES, Application, array, figure, open_page, plot_of, row, top5, until
+
+from dashboard.engine.protocol import ModelOptions
+from dashboard.worker.models import LoadedModel, load
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]:
+    started = Application(tmp_path_factory.mktemp("hookscope"))
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="module")
+def oracle() -> LoadedModel:
+    """The same weights in this process, run without any hook of ours."""
+    return load(ModelOptions("embedded"), "cpu")
+
+
+def forward_to(oracle: LoadedModel, layer: str, picture: str) -> np.ndarray:
+    """A layer's output by a plain forward hook that copies: float32 (channel, height, width)."""
+    found: list[torch.Tensor] = []
+    module = oracle.module.get_submodule(layer)
+    handle = module.register_forward_hook(lambda _module, _args, output: found.append(output.clone()) or None)
+    with torch.no_grad():
+        oracle.module(tensor_of(oracle, picture))
+    handle.remove()
+    return found[0][0].numpy()
+
+
+def tensor_of(oracle: LoadedModel, picture: str) -> torch.Tensor:
+    with Image.open(SAMPLES / picture) as image:
+        return oracle.prepare(image.convert("RGB")).tensor
+
+
+def drop(page: Page, side: str, file: Path) -> None:
+    """Drop a file onto an input's box, as a drag from the desktop does."""
+    script = """async ([side, name, bytes]) => {
+      const transfer = new DataTransfer();
+      transfer.items.add(new File([new Uint8Array(bytes)], name));
+      const box = document.getElementById(`input-${side}-box`);
+      for (const kind of ["dragover", "drop"]) {
+        box.dispatchEvent(new DragEvent(kind, {dataTransfer: transfer, bubbles: true, cancelable: true}));
+      }
+    }"""
+    page.evaluate(script, [side, file.name, list(file.read_bytes())])
+
+
+def images(page: Page, kind: str, card: int = 0) -> int:
+    """How many pictures a card's graph has loaded and drawn."""
+    script = """([kind, card]) => document.getElementById(JSON.stringify({card: card, type: "card-" + kind}))
+      ?.querySelectorAll(".imagelayer image").length || 0"""
+    return page.evaluate(script, [kind, card])
+
+
+def wall_numbers(page: Page, card: int, trace: int) -> dict[int, float]:
+    """Channel -> mean, as the wall's hover text shows them."""
+    drawn = figure(page, "wall", card)["data"][trace]
+    channels, numbers = array(drawn["z"]).ravel(), array(drawn["customdata"])
+    return {int(c): float(n[0]) for c, n in zip(channels, numbers.reshape(len(channels), -1), strict=True) if c == c}
+
+
+def test_from_a_dropped_photograph_to_two_side_by_side(
+    application: Application, page: Page, oracle: LoadedModel, tmp_path: Path
+) -> None:
+    open_page(page, application.url)
+    drop(page, "a", SAMPLES / "coffee.png")
+    until(lambda: len(top5(page, "a")) == 5, what="for A's classes")
+    assert next(iter(top5(page, "a"))) == "espresso"
+    assert top5(page, "a")["espresso"] == pytest.approx(0.95, abs=0.01)
+
+    row(page, "conv_stem").click()
+    until(lambda: images(page, "wall") == 1, what="for the wall")
+    expected = forward_to(oracle, "conv_stem", "coffee.png")
+    shown = wall_numbers(page, 0, 0)
+    assert shown.keys() == set(range(32))
+    assert [shown[c] for c in range(32)] == pytest.approx(expected.mean(axis=(1, 2)), abs=1e-5)
+    statistics = page.locator(".card:not([hidden]) .statistics table").first.inner_text()
+    assert f"{expected.min():.4g}" in statistics and f"{expected.max():.4g}" in statistics
+
+    drop(page, "b", SAMPLES / "chelsea.png")
+    until(lambda: len(top5(page, "b")) == 5, what="for B's classes")
+    assert next(iter(top5(page, "b"))) == "tiger cat"
+    until(lambda: images(page, "wall") == 3, what="for A, B and B - A")
+    other = forward_to(oracle, "conv_stem", "chelsea.png")
+    assert [wall_numbers(page, 0, 2)[c] for c in range(32)] == pytest.approx(other.mean(axis=(1, 2)), abs=1e-5)
+    gap = (other - expected).mean(axis=(1, 2))
+    assert [wall_numbers(page, 0, 4)[c] for c in range(32)] == pytest.approx(gap, abs=1e-5)
+    until(lambda: page.locator("#worker-hooks").inner_text() == "0 hooks live", what="for the hooks to be gone")
+
+
+def test_grad_cam_is_captums_and_lies_on_the_cup(application: Application, page: Page, oracle: LoadedModel) -> None:
+    open_page(page, f"{application.url}?a=sample-coffee&layer=blocks.6")
+    until(lambda: images(page, "cam") == 2, what="for Grad-CAM")
+    shown = array(figure(page, "cam")["data"][0]["z"])
+    tensor = tensor_of(oracle, "coffee.png")
+    target = int(oracle.module(tensor).argmax())
+    expected = LayerGradCam(oracle.module, oracle.module.get_submodule("blocks.6")).attribute(tensor, target=target)
+    assert np.abs(shown - expected[0, 0].detach().numpy()).max() <= 1e-5
+    heat = np.maximum(shown, 0)
+    rows, columns = np.mgrid[0:7, 0:7]
+    centre = (heat * rows).sum() / heat.sum(), (heat * columns).sum() / heat.sum()
+    assert 1.5 <= centre[0] <= 4.5 and 1.5 <= centre[1] <= 4.5  # the cup fills the middle of the crop
+
+
+def test_three_layers_at_once_fill_in_the_order_of_depth(application: Application, page: Page) -> None:
+    open_page(page, f"{application.url}?a=sample-rocket")
+    until(lambda: len(top5(page, "a")) == 5)
+    page.evaluate(
+        """() => { window.order = []; const note = window.hookscope.set;
+          window.hookscope.set = (id, props) => {
+            if (id.type === "card-wall" && props.figure.data.length) window.order.push("wall " + id.card);
+            if (id.type === "card-cam" && props.figure.data.length) window.order.push("cam " + id.card);
+            return note(id, props); }; }"""
+    )
+    page.evaluate("window.hookscope.choose({layers: ['conv_head', 'blocks.0.0.conv_dw', 'blocks.3']})")
+    until(lambda: len(page.evaluate("window.order")) >= 6)
+    order = page.evaluate("window.order")
+    assert order[:3] == ["wall 1", "wall 2", "wall 0"]  # shallow to deep, and every wall before any Grad-CAM
+    assert set(order[3:]) == {"cam 0", "cam 1", "cam 2"}
+    titles = page.locator(".card:not([hidden]) h2")
+    on_screen = sorted((titles.nth(i).bounding_box()["y"], titles.nth(i).inner_text()) for i in range(3))  # type: ignore[index]
+    assert [title for _, title in on_screen] == ["blocks.0.0.conv_dw", "blocks.3", "conv_head"]
+
+
+def test_the_enlarged_channel_shows_the_values_walks_and_stays(
+    application: Application, page: Page, oracle: LoadedModel
+) -> None:
+    open_page(page, f"{application.url}?a=sample-coffee&layer=blocks.4.2.bn2&rank=strongest")
+    until(lambda: images(page, "wall") == 1)
+    wall = page.locator(".card:not([hidden]) .wall .nsewdrag").first
+    box = wall.bounding_box()
+    assert box is not None
+    expected = forward_to(oracle, "blocks.4.2.bn2", "coffee.png")
+    best = int(np.argmax(np.abs(expected).max(axis=(1, 2))))
+    columns = array(figure(page, "wall")["data"][0]["z"]).shape[1]
+    cell = box["width"] / columns
+    page.mouse.click(box["x"] + 1.5 * cell, box["y"] + 0.5 * cell)  # the cell after the mean map
+    until(lambda: f"channel {best}" in page.locator("#detail").inner_text(), what=f"for channel {best}")
+    shown = array(until(lambda: plot_of(page, "#detail")["data"])[0]["z"])
+    assert np.abs(shown - expected[best]).max() <= 1e-5
+    page.keyboard.press("ArrowLeft")
+    until(lambda: "mean of all channels" in page.locator("#detail").inner_text())
+    page.keyboard.press("ArrowRight")
+    until(lambda: f"channel {best}" in page.locator("#detail").inner_text())
+    row(page, "conv_head").click()
+    until(lambda: page.locator(".card:not([hidden]) h2").first.inner_text() == "conv_head")
+    assert f"channel {best}" in page.locator("#detail").inner_text()  # it stays while another layer is chosen
+    page.locator(".card:not([hidden]) h2").first.click()
+    page.keyboard.press("Escape")
+    until(lambda: page.locator("#detail").is_hidden())
+
+
+def test_reload_share_and_a_second_tab(application: Application, page: Page) -> None:
+    open_page(page, application.url)
+    page.locator("[data-sample=coffee][data-side=a]").click()
+    until(lambda: len(top5(page, "a")) == 5)
+    row(page, "conv_head").click()
+    until(lambda: images(page, "wall") == 1)
+    assert "layer=conv_head" in page.url and "a=sample-coffee" in page.url
+    page.reload()
+    until(lambda: images(page, "wall") == 1)
+    assert "from cache" in page.locator(".card:not([hidden]) .status").inner_text()
+    page.locator("#share").click()
+    link = until(lambda: page.locator("#share-link input").input_value(timeout=10_000))
+    assert re.search(r"share=[A-Za-z0-9_-]{20,}$", link)
+    second = page.context.new_page()
+    open_page(second, link)
+    until(lambda: images(second, "wall") == 1)
+    assert second.locator(".card:not([hidden]) h2").first.inner_text() == "conv_head"
+    # two tabs choose different layers at the same time: each gets its own
+    row(second, "conv_stem").click()
+    row(page, "bn2").click()
+    for tab, layer in ((second, "conv_stem"), (page, "bn2")):
+        until(lambda tab=tab, layer=layer: tab.locator(".card:not([hidden]) h2").first.inner_text() == layer)
+        until(
+            lambda tab=tab: (
+                images(tab, "wall") == 1 and "computing" not in tab.locator(".card:not([hidden]) .status").inner_text()
+            )
+        )
+    assert len(wall_numbers(second, 0, 0)) == 32
+    assert second.locator(".card:not([hidden]) .facts").inner_text().split("\n")[0] == "Conv2dSame"
+    assert page.locator(".card:not([hidden]) .facts").inner_text().split("\n")[0] == "BatchNormAct2d"
+
+
+def test_what_is_saved_is_what_was_computed(
+    application: Application, page: Page, context: BrowserContext, oracle: LoadedModel
+) -> None:
+    open_page(page, f"{application.url}?a=sample-coffee&b=sample-chelsea&layer=blocks.1.1.bn3")
+    until(lambda: images(page, "wall") == 3)
+    links = page.evaluate(
+        "Object.fromEntries([...document.querySelectorAll('.card .menu a')].map(a => [a.textContent, a.href]))"
+    )
+
+    def fetch(text: str) -> bytes:
+        answer = context.request.get(links[text])
+        assert answer.status == 200, answer.text()
+        return answer.body()
+
+    expected = forward_to(oracle, "blocks.1.1.bn3", "chelsea.png")
+    saved = np.load(io.BytesIO(fetch("Activation of B, NPZ")), allow_pickle=False)
+    assert np.array_equal(saved["values"], expected)
+    rows = list(csv.DictReader(io.StringIO(fetch("Numbers per channel, CSV").decode())))
+    assert len(rows) == 24
+    assert float(rows[3]["B mean"]) == pytest.approx(float(expected[3].mean(dtype=np.float64)), abs=1e-9)
+    picture = Image.open(io.BytesIO(fetch("Picture, PNG")))
+    assert picture.format == "PNG" and picture.width > 600
+    whole = context.request.get(page.evaluate("document.getElementById('export-view').href")).text()
+    assert "tiger cat" in whole and whole.count("data:image/") >= 5
+    assert not re.search(r'(src|href)="(?!data:)[^"]*/', whole.split("<script>")[1])
+
+
+def test_the_exported_page_opens_offline(
+    application: Application, browser: Browser, page: Page, context: BrowserContext, tmp_path: Path
+) -> None:
+    open_page(page, f"{application.url}?a=sample-coffee&layer=conv_head")
+    until(lambda: images(page, "wall") == 1 and images(page, "cam") == 2)
+    saved = tmp_path / "view.html"
+    saved.write_bytes(context.request.get(page.evaluate("document.getElementById('export-view').href")).body())
+    elsewhere = browser.new_context(offline=True)
+    offline = elsewhere.new_page()
+    problems: list[str] = []
+    offline.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    offline.goto(saved.as_uri())
+    until(lambda: offline.locator(".imagelayer image").count() == 3)
+    assert "espresso" in offline.locator("body").inner_text()
+    assert not problems
+    elsewhere.close()
+
+
+def test_a_refused_upload_says_why_where_the_picture_would_be(application: Application, page: Page, watch) -> None:  # type: ignore[no-untyped-def]
+    watch.expect("422")
+    open_page(page, application.url)
+    page.evaluate(
+        """() => { const transfer = new DataTransfer();
+          transfer.items.add(new File([new TextEncoder().encode('<html>')], 'photo.png'));
+          const box = document.getElementById('input-a-box');
+          box.dispatchEvent(new DragEvent('drop', {dataTransfer: transfer, bubbles: true, cancelable: true})); }"""
+    )
+    until(lambda: page.locator("#input-a-box .refused").count() and page.locator("#input-a-box .refused").inner_text())
+    assert len(page.locator("#input-a-box .refused").inner_text()) > 20
+
+
+def test_nothing_is_lost_at_1024_pixels(application: Application, page: Page) -> None:
+    page.set_viewport_size({"width": 1024, "height": 700})
+    open_page(page, f"{application.url}?a=sample-coffee&b=sample-chelsea&layer=conv_head")
+    until(lambda: images(page, "wall") == 3)
+    wide = page.evaluate("document.documentElement.scrollWidth")
+    assert wide <= 1024
+    for selector in ("#share", "#export-view", "#theme", "#rank", "#target", ".card:not([hidden]) .statistics"):
+        box = page.locator(selector).first.bounding_box()
+        assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= 1024, selector
