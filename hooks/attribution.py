@@ -173,7 +173,11 @@ class _Tap:
         channels = arrange(self.value, self.axes, grid, prefix).astype(np.float64)
         slopes = arrange(_array(gradient), self.axes, grid, prefix)
         if not slopes.any():
-            hint = "Only the class token goes on after the last attention; choose an earlier layer." if prefix else ""
+            hint = (
+                "After the last attention only the class token goes on; an earlier layer may have a map."
+                if prefix
+                else ""
+            )
             raise NoGradient(
                 f"The logit of class {target} does not depend on any position of layer {self.asked!r} for this image: "
                 f"the gradient there is exactly 0. {hint}".rstrip()
