@@ -15,13 +15,14 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint test-slow bench docker clean
+.PHONY: help run test lint test-slow bench screenshot docker clean
 
 help:
 	@echo "make run         start the page; options go through ARGS=\"...\", \"make run ARGS=--help\" lists them"
 	@echo "make test        lint, types and tests"
 	@echo "make test-slow   the tests that take minutes or need root"
 	@echo "make bench       the benchmarks"
+	@echo "make screenshot  make the README's picture anew"
 	@echo "make docker      build the image"
 	@echo "make clean       remove .venv and everything else that was made here"
 
@@ -44,6 +45,10 @@ test-slow: $(DEV)
 bench: $(DEV)
 	$(PY) tests/find_chromium.py
 	$(PY) -m bench $(ARGS)
+
+screenshot: $(DEV)
+	$(PY) tests/find_chromium.py
+	$(PY) docs/screenshot.py
 
 docker:
 	@command -v docker >/dev/null || { echo "make docker needs Docker, and there is no program of that name." >&2; exit 1; }

@@ -14,7 +14,8 @@
       shown = text;
       const dot = document.getElementById("worker-dot");
       dot.dataset.phase = state.phase;
-      document.getElementById("worker-text").textContent = state.sentence;
+      const more = state.waiting > 0 ? ` ${state.waiting} more waiting.` : "";
+      document.getElementById("worker-text").textContent = state.sentence + more;
       const count = state.hooks.filter((hook) => hook.purpose !== "cancelling").length; // the check for a cancel sees no value
       const live = document.getElementById("worker-hooks");
       live.textContent = count === 1 ? "1 hook live" : count + " hooks live";

@@ -81,6 +81,13 @@ def array(packed: Any) -> np.ndarray:
     return values.reshape([int(n) for n in str(packed["shape"]).split(",")]) if "shape" in packed else values
 
 
+def images(page: Page, kind: str, card: int = 0) -> int:
+    """How many pictures a card's graph has loaded and drawn."""
+    script = """([kind, card]) => document.getElementById(JSON.stringify({card: card, type: "card-" + kind}))
+      ?.querySelectorAll(".imagelayer image").length || 0"""
+    return page.evaluate(script, [kind, card])
+
+
 def top5(page: Page, side: str) -> dict[str, float]:
     """The classes and shares that an input's box shows; empty while it waits."""
     script = """(id) => [...document.querySelectorAll(`#${id} button.row`)].map((row) =>

@@ -14,7 +14,7 @@ import torch
 from captum.attr import LayerGradCam
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page
-from served import SAMPLES, Application, array, figure, open_page, plot_of, row, top5, until
+from served import SAMPLES, Application, array, figure, images, open_page, plot_of, row, top5, until
 
 from dashboard.engine.protocol import ModelOptions
 from dashboard.worker.models import LoadedModel, load
@@ -62,13 +62,6 @@ def drop(page: Page, side: str, file: Path) -> None:
       }
     }"""
     page.evaluate(script, [side, file.name, list(file.read_bytes())])
-
-
-def images(page: Page, kind: str, card: int = 0) -> int:
-    """How many pictures a card's graph has loaded and drawn."""
-    script = """([kind, card]) => document.getElementById(JSON.stringify({card: card, type: "card-" + kind}))
-      ?.querySelectorAll(".imagelayer image").length || 0"""
-    return page.evaluate(script, [kind, card])
 
 
 def wall_numbers(page: Page, card: int, trace: int) -> dict[int, float]:

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import dash
-import dash_ag_grid as dag
 from dash import ALL, ClientsideFunction, Input, html
 
 from dashboard import ids
@@ -16,13 +15,11 @@ from dashboard.layer_keys import parse_key
 from dashboard.panels import cam, wall
 from dashboard.panels.graphs import drawn, empty_figure, graph
 from dashboard.panels.inputs import failed
+from dashboard.panels.numbers import statistics_tables, table_part
 from dashboard.parts import Answers, Failure, Part, Update, failures, result_of
 from dashboard.scene import Scene
-from dashboard.tables import channel_columns, channel_rows, statistics_rows
 from hooks.maps import why_no_maps
 from hooks.results import Activation, Call
-
-FIRST_STATISTICS = ("mean", "std", "min", "max", "zeros")
 
 
 def layout() -> list[Any]:
@@ -122,7 +119,7 @@ def parts(scene: Scene, mounted: int) -> list[Part]:
     found += [
         _no_cam(position, mapless[key]) if mapless[key] else cam.part(scene, position, key) for position, key in ready
     ]
-    found += [_table(scene, position, key) for position, key in ready]
+    found += [table_part(scene, position, key) for position, key in ready]
     open_positions = {position for position, _ in cards}
     found += [_hidden(position) for position in range(mounted) if position not in open_positions]
     return found
@@ -236,7 +233,7 @@ def _draw_main(
         drawn(ids.card("wall", position), figure),
         (ids.card("bars", position), {"children": bars}),
         drawn(ids.card("histogram", position), histogram),
-        (ids.card("statistics", position), {"children": _statistics(statistics, labels)}),
+        (ids.card("statistics", position), {"children": statistics_tables(statistics, labels)}),
         (ids.card("files", position), {"children": files}),
     ]
 
@@ -293,22 +290,6 @@ def _labels(scene: Scene, text: str) -> list[Any]:
     return heads
 
 
-def _statistics(statistics: list[Any], labels: list[str]) -> list[Any]:
-    rows = statistics_rows(statistics, labels)
-    first = [row for row in rows if row["key"] in FIRST_STATISTICS]
-    rest = [row for row in rows if row["key"] not in FIRST_STATISTICS]
-    return [_table_of(first, labels), html.Details([html.Summary("quantiles, NaN, Inf"), _table_of(rest, labels)])]
-
-
-def _table_of(rows: list[dict[str, str]], labels: list[str]) -> html.Table:
-    head = html.Tr([html.Th(""), *(html.Th(label, className=label.lower()) for label in labels)])
-    body = [
-        html.Tr([html.Th(html.Abbr(row["name"], title=row["help"])), *(html.Td(row[label]) for label in labels)])
-        for row in rows
-    ]
-    return html.Table([html.Thead(head), html.Tbody(body)])
-
-
 def _no_cam(position: int, reason: str) -> Part:
     def draw(_: Answers) -> list[Update]:
         text = html.Span(f"No map to lay over the picture: {reason[0].lower()}{reason[1:]}", className="muted")
@@ -318,36 +299,6 @@ def _no_cam(position: int, reason: str) -> Part:
         ]
 
     return Part(f"card {position} cam", (), ("none", reason), draw)
-
-
-def _table(scene: Scene, position: int, key: str) -> Part:
-    """Every channel's numbers in a sortable table, when the person asked for it."""
-    if not scene.view.table:
-        return Part(
-            f"card {position} table", (), (False,), lambda _: [(ids.card("table", position), {"children": None})]
-        )
-    units = scene.units("activation", key)
-
-    def draw(answers: Answers) -> list[Update]:
-        results = {side: result_of(answers, unit, Activation) for side, unit in units.items()}
-        there = {side: result for side, result in results.items() if result is not None}
-        reading = scene.readings.get(scene.view, there)
-        if not there or not reading.maps:
-            return [(ids.card("table", position), {"children": None})]
-        labels = [side.upper() for side in reading.numbers]
-        grid = dag.AgGrid(
-            id=ids.card("grid", position),
-            rowData=channel_rows(list(reading.numbers.values()), reading.order, reading.distance, labels),
-            columnDefs=channel_columns(labels),
-            defaultColDef={"sortable": True, "resizable": True, "minWidth": 80, "flex": 1},
-            dashGridOptions={"rowHeight": 26, "headerHeight": 30, "animateRows": False},
-            style={"height": 300},
-            className="ag-theme-alpine grid",
-        )
-        return [(ids.card("table", position), {"children": grid})]
-
-    shows = (True, key, scene.view.rank, scene.info.fingerprint)
-    return Part(f"card {position} table", tuple(units.values()), shows, draw, eager=False)
 
 
 def register(app: dash.Dash) -> None:
