@@ -49,7 +49,6 @@
       view = data;
       hookscope.mark();
       hookscope.watch(data.model);
-      if (!ready || ready.spec !== data.model) return no;
       hookscope.question += 1;
       const width = wallWidth();
       return { view: data, page: hookscope.page, drawn: hookscope.drawn, mounted, width, number: hookscope.question };
@@ -111,6 +110,7 @@
     if (action === "close-card") hookscope.close(Number(value));
     if (action === "close-detail") hookscope.choose({ detail: "", channel: -1 });
     if (action === "cancel") hookscope.cancel();
+    if (action === "open-model") hookscope.openModel();
     if (action === "retry") {
       for (const part of Object.keys(hookscope.drawn)) if (part.startsWith(value)) delete hookscope.drawn[part];
       hookscope.askAgain();

@@ -23,8 +23,9 @@
         ? state.hooks.map((hook) => `${hook.layer || "(model)"}: ${hook.kind}, ${hook.owner}, ${hook.purpose}`).join("\n")
         : "No hook is registered on the model now: each is removed as soon as its answer is there.";
     }
-    const busy = ["idle", "loading", "restarting"].includes(state.phase) && !state.fingerprint;
-    hookscope.banner("model", busy || state.phase === "failed" ? state.sentence : "");
+    const failed = state.phase === "failed";
+    const again = failed && { text: "Try again", name: "open-model" };
+    hookscope.banner("model", failed ? state.sentence : "", again);
     const key = state.fingerprint ? state.model + " " + state.fingerprint : null;
     if (key && key !== fingerprint) {
       fingerprint = key;
@@ -63,6 +64,9 @@
     fingerprint = null;
     poll();
   };
-  hookscope.pollNow = poll;
+  hookscope.openModel = async function () {
+    await fetch(hookscope.url("open?model=" + encodeURIComponent(wanted)), { method: "POST" });
+    poll();
+  };
   document.addEventListener("visibilitychange", () => { if (document.visibilityState === "visible") poll(); });
 })();

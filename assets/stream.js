@@ -29,12 +29,19 @@
     hookscope.set("again", { data: hookscope.question });
   };
 
-  hookscope.banner = function (kind, sentence) {
+  /* One sentence over the page, with a button where something can be done; an empty one takes back its own kind only. */
+  hookscope.banner = function (kind, sentence, action) {
     const element = document.getElementById("banner");
-    if (!element) return;
-    if (!sentence && element.dataset.kind !== kind) return; // somebody else's sentence
+    if (!element || (!sentence && element.dataset.kind !== kind)) return;
     element.dataset.kind = sentence ? kind : "";
-    element.textContent = sentence;
+    element.replaceChildren(sentence);
+    if (sentence && action) {
+      const button = document.createElement("button");
+      button.className = "link";
+      button.textContent = action.text;
+      button.dataset.do = action.name;
+      element.append(" ", button);
+    }
     element.hidden = !sentence;
   };
 

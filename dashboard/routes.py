@@ -80,6 +80,14 @@ def register(
         }
         return flask.Response(json.dumps(answer), mimetype="application/json")
 
+    @server.post(f"{prefix}open")
+    def open_model() -> flask.Response:
+        model = flask.request.args.get("model", "")
+        if model not in models:
+            return _sentence(404, "This server does not offer that model.")
+        service.engine.open(model)  # which tries again after a failure
+        return flask.Response(status=204)
+
     @server.post(f"{prefix}share")
     def share() -> flask.Response:
         view = View.from_dict(flask.request.get_json(silent=True))

@@ -102,6 +102,10 @@ def _register_question(app: dash.Dash, service: Service, gallery: Gallery, readi
         ClientsideFunction("hookscope", "answered"), Input(ids.ANSWERED, "data"), prevent_initial_call=True
     )
 
+    def whence(name: str, view: View, asked: dict[str, Any]) -> dict[str, Any]:
+        stream_path = f"{prefix}stream/{name}" if name else ""
+        return {"stream": stream_path, "query": view.to_query(), "number": asked["number"]}
+
     @app.callback(
         output=dict(
             answered=Output(ids.ANSWERED, "data"),
@@ -115,7 +119,9 @@ def _register_question(app: dash.Dash, service: Service, gallery: Gallery, readi
         view = View.from_dict(asked["view"])
         info = service.state(view.model).info
         if info is None:
-            return dict(answered=no_update, cards=no_update, mounted=no_update)
+            early = inputs.parts_while_loading(view, service.inputs, gallery)
+            name = service.ask(str(asked["page"]), early, asked["drawn"])
+            return dict(answered=whence(name, view, asked), cards=no_update, mounted=no_update)
         mounted = min(int(asked["mounted"]), MAX_LAYERS)
         needed = max(mounted, len(view.layers))
         scene = Scene.build(view, info, service, gallery, readings, min(max(int(asked["width"]), 240), 4000))

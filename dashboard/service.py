@@ -6,6 +6,7 @@ page asks for parts -> units -> memory or cache: at once
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 import time
@@ -27,6 +28,9 @@ MEMORY_BYTES = 256 << 20
 MAX_PAGES = 2_000
 PING_SECONDS = 5.0
 STOPPED = "Stopped before it was computed."
+UNDRAWN = "The values are there, but drawing them failed. The server's log has the details; another view may work."
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -228,4 +232,9 @@ class Service:
 
 def _draw(part: Part, answers: Mapping[Unit, Answer]) -> Shown:
     known = {unit: answers[unit] for unit in part.units if unit in answers}
-    return part, part.draw(known), part.signature() if part.complete(known) else None
+    signature = part.signature() if part.complete(known) else None
+    try:
+        return part, part.draw(known), signature
+    except Exception:  # a fault of ours in one region: say so there, and let the rest of the page go on
+        log.exception("drawing %s failed", part.name)
+        return part, [(part.error, {"children": UNDRAWN})] if part.error is not None else [], signature

@@ -27,7 +27,8 @@ def part(scene: Scene, position: int, key: str) -> Part:
     predictions, maps = scene.units("prediction"), scene.units("gradcam", key)
     units = (*predictions.values(), *maps.values())
     shows = (scene.view.target, tuple(given.name for given in scene.inputs.values()))
-    return Part(f"card {position} cam", units, shows, partial(_draw, scene, position, predictions, maps))
+    draw = partial(_draw, scene, position, predictions, maps)
+    return Part(f"card {position} cam", units, shows, draw, error=ids.card("cam-text", position))
 
 
 def _draw(

@@ -13,7 +13,7 @@ from dashboard.charts import histogram_figure
 from dashboard.jobs import Unit
 from dashboard.layer_keys import parse_key
 from dashboard.panels import cam, wall
-from dashboard.panels.graphs import drawn, empty_figure, graph
+from dashboard.panels.graphs import MIN_HEIGHT_PX, drawn, empty_figure, graph
 from dashboard.panels.inputs import failed
 from dashboard.panels.numbers import statistics_tables, table_part
 from dashboard.parts import Answers, Failure, Part, Update, failures, result_of
@@ -185,6 +185,7 @@ def _main(scene: Scene, position: int, place: int, key: str) -> Part:
         (*needed, *units.values()),
         (*shows, names, scene.info.fingerprint),
         partial(_draw_main, scene, position, place, key, units, needed),
+        error=ids.card("error", position),
     )
 
 
@@ -294,7 +295,7 @@ def _no_cam(position: int, reason: str) -> Part:
     def draw(_: Answers) -> list[Update]:
         text = html.Span(f"No map to lay over the picture: {reason[0].lower()}{reason[1:]}", className="muted")
         return [
-            drawn(ids.card("cam", position), empty_figure(1)),
+            drawn(ids.card("cam", position), empty_figure(MIN_HEIGHT_PX)),
             (ids.card("cam-text", position), {"children": text}),
         ]
 

@@ -75,7 +75,7 @@ def parts(scene: Scene) -> list[Part]:
     drawn = (key, view.channel, view.scale, view.colours, view.overlay, scene.info.fingerprint, names)
     walked = (key, view.rank, view.count, scene.width, scene.info.fingerprint)
     return [
-        Part("detail", (*overlay, *units.values()), drawn, partial(_draw, scene, units)),
+        Part("detail", (*overlay, *units.values()), drawn, partial(_draw, scene, units), error=ids.detail("numbers")),
         Part("walk", tuple(units.values()), walked, partial(_walk, scene, units), eager=False),
     ]
 

@@ -10,6 +10,8 @@ from dash import dcc
 from dashboard.parts import ComponentId, Update
 from dashboard.plain_figures import GRAPH_CONFIG
 
+MIN_HEIGHT_PX = 10  # Plotly draws nothing lower
+
 
 def graph(component_id: ComponentId, height_px: int, class_name: str = "") -> dcc.Graph:
     """A mounted graph that takes its place and shows nothing yet."""

@@ -9,12 +9,14 @@ import numpy as np
 from dash import html
 
 from dashboard import ids
+from dashboard.gallery import Gallery
 from dashboard.geometry import crop_overlay_style
-from dashboard.inputs import InputStore
+from dashboard.inputs import Input, InputStore
 from dashboard.jobs import Unit
 from dashboard.numbers import format_number
 from dashboard.parts import Answers, Part, Update, failures, result_of
-from dashboard.scene import SIDES, Scene
+from dashboard.scene import SIDES, Scene, find
+from dashboard.view import View
 from hooks.results import Prediction
 
 TOP_CLASSES = 5
@@ -99,18 +101,57 @@ def _browse(side: str, text: str) -> html.Button:
 
 def parts(scene: Scene) -> list[Part]:
     """One part per side, and one for a side without an input."""
-    return [_given(scene, side) if side in scene.inputs else _empty(scene, side) for side in SIDES]
+    return [_given(scene, side) if side in scene.inputs else _empty(scene.view, side) for side in SIDES]
 
 
-def _empty(scene: Scene, side: str) -> Part:
-    lost = bool(getattr(scene.view, side))
+def parts_while_loading(view: View, store: InputStore, gallery: Gallery) -> list[Part]:
+    """The same while the model is not there yet: the pictures are shown, their answers wait."""
+    found = {side: find(store, getattr(view, side)) for side in SIDES}
+    return [_early(side, given, store, gallery) if given else _empty(view, side) for side, given in found.items()]
+
+
+def _early(side: str, given: Input, store: InputStore, gallery: Gallery) -> Part:
+    def draw(_: Answers) -> list[Update]:
+        return [
+            *_shown(side, True),
+            (ids.side("picture", side), {"src": _preview(store, gallery, given), "className": ""}),
+            (ids.side("crop", side), {"style": {"display": "none"}}),
+            (ids.side("caption", side), {"children": _caption(given, f"{given.width}×{given.height}")}),
+            (ids.side("top", side), {"children": _top_waiting()}),
+        ]
+
+    return Part(f"input {side}", (), ("early", given.key), draw)
+
+
+def _shown(side: str, full: bool) -> list[Update]:
+    return [(ids.side("empty", side), {"hidden": full}), (ids.side("full", side), {"hidden": not full})]
+
+
+def _preview(store: InputStore, gallery: Gallery, given: Input) -> str:
+    return gallery.add(("preview", given.key), partial(store.preview, given.key), "image/jpeg")
+
+
+def _caption(given: Input, sizes: str) -> list[Any]:
+    notes = "".join(f" · {note}" for note in given.notes)
+    help_text = "The picture's size, and the size at which the network sees it. It never saw the shaded border."
+    return [
+        html.Span(given.name, className="file-name", title=given.name),
+        html.Span(f"{sizes}{notes}", title=help_text),
+    ]
+
+
+def _top_waiting() -> list[Any]:
+    return [html.Div(className="row waiting") for _ in range(TOP_CLASSES)]
+
+
+def _empty(view: View, side: str) -> Part:
+    lost = bool(getattr(view, side))
     sentence = "This picture is no longer kept here: choose it again." if lost else ""
 
     def draw(_: Answers) -> list[Update]:
         shown = {"children": sentence, "hidden": not sentence}
         return [
-            (ids.side("empty", side), {"hidden": False}),
-            (ids.side("full", side), {"hidden": True}),
+            *_shown(side, False),
             (ids.side("refused", side), shown),
         ]
 
@@ -122,7 +163,7 @@ def _given(scene: Scene, side: str) -> Part:
     given = scene.inputs[side]
     view = scene.view
     shows = (given.key, given.name, view.seen, view.target, scene.info.fingerprint)
-    return Part(f"input {side}", (unit,), shows, partial(_draw, scene, side, unit))
+    return Part(f"input {side}", (unit,), shows, partial(_draw, scene, side, unit), error=ids.side("top", side))
 
 
 def _draw(scene: Scene, side: str, unit: Unit, answers: Answers) -> list[Update]:
@@ -130,24 +171,16 @@ def _draw(scene: Scene, side: str, unit: Unit, answers: Answers) -> list[Update]
     prediction = result_of(answers, unit, Prediction)
     seen = scene.view.seen and prediction is not None
     height, width = scene.info.preprocessing.crop
-    source = scene.picture(("preview", given.key), partial(scene.service.inputs.preview, given.key), "image/jpeg")
+    source = _preview(scene.service.inputs, scene.gallery, given)
     if seen:
         source = scene.seen(side)
     crop: dict[str, str] = {"display": "none"}
     if prediction is not None and not seen:
         crop = crop_overlay_style(prediction.crop, (given.width, given.height))
-    notes = "".join(f" · {note}" for note in given.notes)
-    caption = [
-        html.Span(given.name, className="file-name", title=given.name),
-        html.Span(
-            f"{given.width}×{given.height} → {width}×{height}{notes}",
-            title="The picture's size, and the size at which the network sees it. It never saw the shaded border.",
-        ),
-    ]
+    caption = _caption(given, f"{given.width}×{given.height} → {width}×{height}")
     wrong = failures(answers, (unit,))
     return [
-        (ids.side("empty", side), {"hidden": True}),
-        (ids.side("full", side), {"hidden": False}),
+        *_shown(side, True),
         (ids.side("picture", side), {"src": source, "className": "seen" if seen else ""}),
         (ids.side("crop", side), {"style": crop}),
         (ids.side("caption", side), {"children": caption}),
@@ -160,7 +193,7 @@ def _top(scene: Scene, prediction: Prediction | None, wrong: list[str]) -> list[
     if wrong:
         return [failed(wrong[0], "input")]
     if prediction is None:
-        return [html.Div(className="row waiting") for _ in range(TOP_CLASSES)]
+        return _top_waiting()
     shares = softmax(prediction.logits)
     if not np.isfinite(shares).all():
         return [

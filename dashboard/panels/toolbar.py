@@ -36,7 +36,7 @@ def layout() -> html.Div:
         role="toolbar",
         children=[
             _select("rank", ids.RANK, [(v, t) for v, t, _ in RANKS], 108, _help(RANKS)),
-            _select("scale", ids.SCALE, [(v, t) for v, t, _ in SCALES], 76, _help(SCALES)),
+            _select("scale", ids.SCALE, [(v, t) for v, t, _ in SCALES], 94, _help(SCALES)),
             _select(
                 "colours",
                 ids.COLOURS,
@@ -49,7 +49,7 @@ def layout() -> html.Div:
             _switch(ids.TABLE, "table", "List every channel's numbers under its wall"),
             html.Div(className="spacer"),
             _select(
-                "explain", ids.TARGET, [], 166, "The class whose logit Grad-CAM explains. Type to search.", search=True
+                "explain", ids.TARGET, [], 160, "The class whose logit Grad-CAM explains. Type to search.", search=True
             ),
             html.Label(
                 [

@@ -22,7 +22,7 @@ from dashboard.worker import weights
 from dashboard.worker.building import Source
 from dashboard.worker.classes import class_names
 from dashboard.worker.preprocessing import Prepared, Preprocessor
-from dashboard.worker.sources import build
+from dashboard.worker.sources import EMBEDDED, build
 from hooks.errors import HooksError
 from hooks.layers import describe
 from hooks.results import LayerInfo
@@ -59,12 +59,13 @@ def load(
         HooksError: why it cannot be loaded, with what to do.
     """
     place = choose_device(device)
-    progress(f"Loading {options.spec}.")
+    name = "EfficientNet-Lite0" if options.spec in EMBEDDED else options.spec
+    progress(f"Loading {name} …")
     source = build(options, progress)
     module = source.module.to(place)
     for each in module.modules():
         each.training = False
-    progress("Describing the layers.")
+    progress("Describing the layers …")
     layers = describe(module, source.preprocessor.noise(options.seed).to(place))
     count = class_count(layers)
     classes = class_names(count, source.classes, options.labels) if count else ()

@@ -1,0 +1,115 @@
+"""What a benchmark found, as a Markdown table, and its way into the README."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+END = "<!-- /bench -->"
+
+
+@dataclass(frozen=True)
+class Table:
+    """One topic's findings.
+
+    Attributes:
+        name: the topic, as the command line and the README's markers spell it.
+        columns: what heads them; the first column names the rows.
+        rows: as many texts each as there are columns.
+        notes: sentences that a reader needs to understand the numbers.
+    """
+
+    name: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()
+
+    def markdown(self) -> str:
+        """The table, numbers to the right, and the notes below it as a paragraph."""
+        lines = [_line(self.columns), _line(["---", *["---:"] * (len(self.columns) - 1)]), *map(_line, self.rows)]
+        notes = ["", " ".join(self.notes)] if self.notes else []
+        return "\n".join([*lines, *notes])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def missing_markers(text: str, names: Iterable[str]) -> list[str]:
+    """The topics whose markers `<!-- bench:NAME -->` ... `<!-- /bench -->` a text lacks."""
+    return [name for name in names if not _between(name).search(text)]
+
+
+def with_tables(text: str, tables: Iterable[Table]) -> str:
+    """A text with what stands between the tables' markers replaced."""
+    for table in tables:
+        filled = f"{_begin(table.name)}\n\n{table.markdown()}\n\n{END}"
+        text = _between(table.name).sub(lambda _, filled=filled: filled, text, count=1)
+    return text
+
+
+def write(readme: Path, tables: Sequence[Table]) -> None:
+    """Put the tables between their markers in a file that has them all."""
+    readme.write_text(with_tables(readme.read_text(encoding="utf-8"), tables), encoding="utf-8")
+
+
+def _begin(name: str) -> str:
+    return f"<!-- bench:{name} -->"
+
+
+def _between(name: str) -> re.Pattern[str]:
+    # up to the next end, and not beyond another topic's beginning
+    return re.compile(rf"{re.escape(_begin(name))}(?:(?!<!-- bench:).)*?{re.escape(END)}", re.DOTALL)
+
+
+def median(values: Sequence[float]) -> float:
+    """The middle of some measurements; NaN of none."""
+    return statistics.median(values) if values else float("nan")
+
+
+def median_ratio(values: Sequence[float], per: Sequence[float]) -> float:
+    """The median of ratios, each of two measurements of the same round, so that a drift of the machine cancels."""
+    return median([value / other for value, other in zip(values, per, strict=True)])
+
+
+def slope(values: Sequence[float]) -> float:
+    """How much values rise per step: the least-squares line through them."""
+    if len(values) < 2:
+        return float("nan")
+    return statistics.linear_regression(range(len(values)), values).slope
+
+
+def milliseconds(value: float) -> str:
+    """A time for a table, e.g. "4.2 ms", "183 ms", "12.4 s"; "–" for none."""
+    if value != value:
+        return "–"
+    if value >= 9_950:
+        return f"{value / 1000:.1f} s"
+    return f"{value:.1f} ms" if value < 9.95 else f"{value:,.0f} ms"
+
+
+def seconds(value: float) -> str:
+    """A time for a table, e.g. "0.43 s"; "–" for none."""
+    return "–" if value != value else f"{value:.2f} s"
+
+
+def kilobytes(count: float) -> str:
+    """A size for a table, in units of 1,000 bytes, e.g. "3.4 KB", "1,204 KB"; "–" for none."""
+    if count != count:
+        return "–"
+    return f"{count / 1000:.1f} KB" if count < 9_950 else f"{count / 1000:,.0f} KB"
+
+
+def megabytes(count: float) -> str:
+    """A size for a table, in units of 1,000,000 bytes, e.g. "412 MB"."""
+    return "–" if count != count else f"{count / 1e6:,.0f} MB"
+
+
+def times(value: float) -> str:
+    """A ratio for a table, e.g. "1.05×", "23×"; "–" for none."""
+    if value != value:
+        return "–"
+    return f"{value:.2f}×" if value < 9.95 else f"{value:,.0f}×"

@@ -1,0 +1,90 @@
+/* What a benchmark sees of a page: when a click happened, and the frame in which its answer is on the screen.
+
+   `bench.expect(what)` is called before a click. When it is drawn, the page logs "bench " and a JSON text on the console:
+   the milliseconds from the click to that frame, when what happened on the way, and the bytes that came. */
+(function () {
+  "use strict";
+  const bench = (window.bench = { streams: 0, open: false });
+  let expected = null;
+  let clicked = 0;
+  let streamed = 0;
+  let messages = [];
+
+  bench.expect = function (what) {
+    performance.clearResourceTimings();
+    messages = [];
+    clicked = streamed = 0;
+    expected = what;
+  };
+
+  /* The time stamp is that of the mouse button, before any of the page's code ran. */
+  document.addEventListener("click", (event) => {
+    if (!expected || clicked) return;
+    clicked = event.timeStamp;
+    if (expected.kind === "figure") requestAnimationFrame(lookForFigure);
+  }, true);
+
+  /* Hookscope's answers come by Server-Sent Events. */
+  const Plain = window.EventSource;
+  window.EventSource = class extends Plain {
+    constructor(url) {
+      super(url);
+      streamed = performance.now();
+      bench.streams += 1;
+      bench.open = true;
+      const number = bench.streams;
+      this.addEventListener("message", (event) => messages.push([performance.now(), event.data]));
+      this.addEventListener("done", () => { if (number === bench.streams) bench.open = false; });
+    }
+  };
+
+  /* A wall's sprite is an <image> inside a Plotly figure: it is there when it has loaded. */
+  document.addEventListener("load", (event) => {
+    if (!expected || !clicked || expected.kind !== "wall" || !(event.target instanceof SVGImageElement)) return;
+    const graph = event.target.closest(`[id='${JSON.stringify({ card: expected.card, type: "card-wall" })}']`);
+    const layout = graph && graph.querySelector(".js-plotly-plot").layout;
+    if (!layout || layout.uirevision !== expected.key) return;
+    const source = layout.images[0].source;
+    if (event.target.href.baseVal === source) finish(() => wall(source), performance.now());
+  }, true);
+
+  /* A figure of the article's page is there when all of its heatmaps are. */
+  function lookForFigure() {
+    const graph = document.querySelector(".js-plotly-plot");
+    const there = graph && graph.layout && graph.layout.meta === expected.name;
+    const drawn = there ? graph.querySelectorAll(".heatmaplayer image").length : 0;
+    if (drawn >= expected.heatmaps) finish(figure, performance.now());
+    else requestAnimationFrame(lookForFigure);
+  }
+
+  function finish(describe, loaded) {
+    expected = null;
+    requestAnimationFrame(() => requestAnimationFrame(() => {
+      const drawn = performance.now();
+      console.info("bench " + JSON.stringify({ milliseconds: drawn - clicked, loaded: loaded - clicked, ...describe() }));
+    }));
+  }
+
+  function entry(part) {
+    return performance.getEntriesByType("resource").filter((each) => each.name.includes(part)).pop();
+  }
+
+  function wall(source) {
+    const question = entry("_dash-update-component");
+    const [told, answer] = messages.filter(([, data]) => data.includes(source)).shift();
+    const picture = entry(source);
+    return {
+      asked: question.startTime - clicked,
+      answered: question.responseEnd - clicked,
+      streamed: streamed - clicked,
+      told: told - clicked,
+      answerBytes: new Blob([answer]).size,
+      pictureBytes: picture ? picture.encodedBodySize : 0,
+    };
+  }
+
+  function figure() {
+    const answer = entry("_dash-update-component");
+    return { asked: answer.startTime - clicked, told: answer.responseEnd - clicked, answerBytes: answer.encodedBodySize };
+  }
+})();
