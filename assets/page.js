@@ -167,9 +167,17 @@
   /* Arrow keys walk the wall while a channel is enlarged; Escape puts it away. */
   const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
   document.addEventListener("keydown", (event) => {
-    if (!view || !view.detail || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (!view || event.ctrlKey || event.metaKey || event.altKey) return;
+    const wall = event.target.closest("[data-wall]");
+    if (event.key === "Enter" && event.target === wall) {
+      const key = view.layers[Number(wall.dataset.wall)];
+      return hookscope.choose(view.detail === key ? { detail: "", channel: -1 } : { detail: key, channel: -1 });
+    }
+    if (!view.detail) return;
+    if (event.key === "Escape" && !event.target.value && !event.target.closest("[role=listbox]")) {
+      return hookscope.choose({ detail: "", channel: -1 });
+    }
     if (event.target.closest("input, textarea, select, [role=tree], [role=slider], [role=listbox], .ag-root")) return;
-    if (event.key === "Escape") return hookscope.choose({ detail: "", channel: -1 });
     const step = steps[event.key];
     const walk = hookscope.walk;
     if (!step || !walk || walk.layer !== view.detail) return;
@@ -178,6 +186,14 @@
     const next = at + step[0] + step[1] * walk.columns;
     if (next >= 0 && next < walk.order.length) hookscope.choose({ channel: walk.order[next] });
   });
+
+  /* A "Save" menu closes when something else is clicked, or on Escape. */
+  function closeMenus(except) {
+    document.querySelectorAll("details.save[open]").forEach((menu) => { if (menu !== except) menu.open = false; });
+  }
+  document.addEventListener("pointerdown", (event) => closeMenus(event.target.closest("details.save")));
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape") closeMenus(null); });
+
   window.dash_clientside.hookscope.walk = function (data) {
     hookscope.walk = data;
     hookscope.mark();

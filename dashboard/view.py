@@ -73,7 +73,10 @@ class View:
     @classmethod
     def from_query(cls, query: str) -> View:
         """Read a view from a URL's query string."""
-        fields = parse_qs(query.removeprefix("?"), max_num_fields=200)
+        try:
+            fields = parse_qs(query.removeprefix("?"), max_num_fields=200)
+        except ValueError:  # more fields than any view has
+            return cls()
         values: dict[str, Any] = {name: items[-1] for name, items in fields.items() if name != "layer"}
         for name in ("overlay", "seen", "table"):
             values[name] = values.get(name) == "1"
@@ -102,7 +105,8 @@ class View:
 
 
 def _text(value: Any) -> str:
-    return value[:400] if isinstance(value, str) else ""
+    # JSON can spell half of a surrogate pair, which no address and no answer can carry
+    return value[:400].encode("utf-8", "ignore").decode() if isinstance(value, str) else ""
 
 
 def _input_key(value: Any) -> str:

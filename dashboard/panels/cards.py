@@ -21,6 +21,8 @@ from dashboard.scene import Scene
 from hooks.maps import why_no_maps
 from hooks.results import Activation, Call
 
+WALL_HELP = "Channels as maps. Click one to enlarge it; or press Enter, and walk with the arrow keys."
+
 
 def layout() -> list[Any]:
     """Draw the place where the cards will be, with a guide in it."""
@@ -73,6 +75,8 @@ def card(position: int) -> html.Section:
                             html.Div(
                                 graph(ids.card("wall", position), 120),
                                 className="wall",
+                                tabIndex="0",
+                                **{"data-wall": str(position), "aria-label": WALL_HELP},
                             ),
                             html.Div(id=ids.card("bars", position), className="colour-bars"),
                         ],

@@ -1,0 +1,211 @@
+"""The view: what a URL, a share link or a hostile browser can put into it, and that nothing chosen is lost."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import fields, replace
+from typing import Any, get_args
+from urllib.parse import parse_qs, quote
+
+import pytest
+
+from dashboard.view import MAX_LAYERS, MEAN, Colours, Count, Rank, ScaleBy, View
+
+CHOSEN = View(
+    model="torchvision:resnet50@IMAGENET1K_V2",
+    a="sample-coffee",
+    b="Ab_-" * 5,
+    layers=("layer1.0.relu:1", "(model)", "blocks.4.2.bn2"),
+    target=0,
+    rank="difference",
+    scale="channel",
+    colours="grey",
+    count="256",
+    overlay=True,
+    seen=True,
+    table=True,
+    detail="layer1.0.relu:1",
+    channel=0,
+)
+ODD_KEYS = ("a b", "a+b", "a&layer=c", "a=b", "50%", "a#b", "ünï.çödé", "日本.語", "a/b?c", '<script>"x"</script>', "a\nb")
+
+
+def through_the_url(view: View) -> View:
+    return View.from_query("?" + view.to_query())
+
+
+def test_every_field_differs_from_its_default_in_the_example() -> None:
+    default = View()
+    assert [field.name for field in fields(View) if getattr(CHOSEN, field.name) == getattr(default, field.name)] == []
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(View)])
+def test_every_field_survives_the_url(name: str) -> None:
+    view = replace(View(detail="conv"), **{name: getattr(CHOSEN, name)})
+    assert through_the_url(view) == view
+    assert View.from_query(view.to_query()) == view  # with or without the question mark
+
+
+def test_the_whole_view_survives_the_url_and_the_store() -> None:
+    assert through_the_url(CHOSEN) == CHOSEN
+    assert View.from_dict(json.loads(json.dumps(CHOSEN.to_dict()))) == CHOSEN
+
+
+@pytest.mark.parametrize(
+    ("name", "choice"),
+    [
+        (name, choice)
+        for name, kind in (("rank", Rank), ("scale", ScaleBy), ("colours", Colours), ("count", Count))
+        for choice in get_args(kind)
+    ],
+)
+def test_every_choice_survives_the_url(name: str, choice: str) -> None:
+    assert getattr(through_the_url(replace(View(), **{name: choice})), name) == choice
+
+
+@pytest.mark.parametrize("key", ODD_KEYS)
+def test_odd_layer_names_survive_the_url(key: str) -> None:
+    view = View(layers=(key, "conv"), detail=key, channel=7)
+    assert through_the_url(view) == view
+
+
+def test_the_url_holds_only_what_differs_and_reads_well() -> None:
+    assert View().to_query() == ""
+    assert View(channel=5).to_query() == ""  # without an enlarged layer there is no enlarged channel
+    assert View(layers=("layer1.0", "(model)", "relu:1")).to_query() == "layer=layer1.0&layer=(model)&layer=relu:1"
+    assert View(overlay=True, target=0).to_query() == "target=0&overlay=1"
+
+
+def test_a_closed_card_leaves_a_gap_that_the_url_forgets() -> None:
+    view = View.from_dict({"layers": ["conv", "", "fc", ""]})
+    assert view.layers == ("conv", "", "fc", "")
+    assert through_the_url(view).layers == ("conv", "fc")
+    assert View.from_query("layer=&layer=conv&layer=").layers == ("conv",)
+
+
+def test_a_layer_twice_is_one_card() -> None:
+    assert View.from_dict({"layers": ["conv", "fc", "conv", "", "fc"]}).layers == ("conv", "fc", "", "", "")
+
+
+def test_there_are_no_more_cards_than_fit() -> None:
+    assert len(View.from_dict({"layers": [f"layer{n}" for n in range(100_000)]}).layers) == MAX_LAYERS
+    assert len(View.from_query("&".join(f"layer=l{n}" for n in range(150))).layers) == MAX_LAYERS
+
+
+@pytest.mark.parametrize("name", ["rank", "scale", "colours", "count"])
+@pytest.mark.parametrize("value", ["", "nonsense", "INDEX", None, 7, ["index"], {"index": 1}, float("nan"), True])
+def test_an_unknown_choice_falls_back(name: str, value: Any) -> None:
+    assert getattr(View.from_dict({name: value}), name) == getattr(View(), name)
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [
+        (3, 3),
+        ("3", 3),
+        (0, 0),
+        (999_999, 999_999),
+        (10**6, None),
+        (-1, None),
+        ("-5", None),
+        ("", None),
+        ("three", None),
+        (None, None),
+        (float("nan"), None),
+        (float("inf"), None),
+        (float("-inf"), None),
+        ("9" * 5000, None),
+        ([3], None),
+        ({}, None),
+        ("0x10", None),
+        ("1e3", None),
+    ],
+)
+def test_a_class_is_a_number_or_nothing(value: Any, wanted: int | None) -> None:
+    assert View.from_dict({"target": value}).target == wanted
+    assert View.from_dict({"channel": value}).channel == (MEAN if wanted is None else wanted)
+
+
+@pytest.mark.parametrize(
+    "key", ["../../etc/passwd", "a/b", "a b", "x" * 65, "", None, 5, ["k"], "<img>", "a.b", "ключ", "a\n", "a\x00"]
+)
+def test_an_input_key_that_no_store_gives_out_is_none(key: Any) -> None:
+    view = View.from_dict({"a": key, "b": key})
+    assert view.a == view.b == ""
+
+
+def test_text_is_cut_where_no_layer_name_reaches() -> None:
+    view = View.from_dict({"model": "m" * 10**6, "detail": "d" * 10**6, "layers": ["l" * 10**6]})
+    assert (len(view.model), len(view.detail), len(view.layers[0])) == (400, 400, 400)
+
+
+@pytest.mark.parametrize("name", ["overlay", "seen", "table"])
+def test_a_switch_in_the_url_is_on_only_as_we_write_it(name: str) -> None:
+    assert getattr(View.from_query(f"{name}=1"), name) is True
+    assert not any(getattr(View.from_query(f"{name}={text}"), name) for text in ("0", "", "false", "yes", "2"))
+    assert getattr(View.from_query(f"{name}=0&{name}=1"), name) is True  # the last one counts, as for every field
+
+
+@pytest.mark.parametrize("values", [None, [], "view", 5, float("nan"), b"view", {"layers": "conv"}, {"layers": 7}, {}])
+def test_what_is_no_view_is_an_empty_one(values: Any) -> None:
+    assert View.from_dict(values) == View()
+
+
+@pytest.mark.parametrize("text", ["\ud800", "conv\udfff", "\x00", "‮gnp", "a" * 399 + "😀😀", "é" * 400])
+def test_odd_unicode_never_breaks_the_url_the_store_or_a_signature(text: str) -> None:
+    view = View.from_dict(json.loads(json.dumps({"layers": [text], "detail": text, "model": text, "channel": 1})))
+    assert through_the_url(view) == view
+    assert View.from_dict(json.loads(json.dumps(view.to_dict()))) == view
+    assert view.to_query().encode() and repr(view).encode()
+    assert text.strip("\ud800\udfff") in (view.detail, view.detail + "😀")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "&".join(f"x{n}=1" for n in range(5000)),  # more fields than parse_qs takes
+        "?" * 1000,
+        "layer=" + "%ff" * 1000,
+        "layer=%00&detail=%ed%a0%80",
+        "&" * 10_000,
+        "=" * 10_000,
+        "layer[]=conv&layer=%5B%5D",
+        "layers=conv&a=..%2F..%2F&target=NaN",
+        "a=sample-coffee;b=sample-chelsea",
+        "model=" + quote("<script>alert(1)</script>"),
+    ],
+)
+def test_a_hostile_address_is_a_view_that_can_be_written_again(query: str) -> None:
+    view = View.from_query(query)
+    assert through_the_url(view) == view
+
+
+def test_markup_stays_text() -> None:
+    markup = "<img src=x onerror=alert(1)>"
+    query = View(detail=markup).to_query()
+    assert "<" not in query and parse_qs(query)["detail"] == [markup]
+
+
+def test_a_thousand_random_views_are_read_without_an_error_and_are_stable() -> None:
+    rng = random.Random(7)
+
+    def value(depth: int = 0) -> Any:
+        kinds: list[Any] = [None, True, -1, 10**40, 0.5, float("nan"), float("inf"), "", "conv", "é\ud800", "9", "<b>"]
+        if depth < 3:
+            kinds += [[value(depth + 1) for _ in range(rng.randrange(40))], {"layers": value(depth + 1)}]
+        return rng.choice(kinds)
+
+    names = [field.name for field in fields(View)]
+    for _ in range(1000):
+        view = View.from_dict({name: value() for name in names if rng.random() < 0.8} | {"more": value()})
+        assert View.from_dict(view.to_dict()) == view
+        assert View.from_dict(json.loads(json.dumps(view.to_dict()))) == view
+        gone = replace(view, layers=tuple(key for key in view.layers if key))
+        if not view.detail:
+            gone = replace(gone, channel=MEAN)
+        assert through_the_url(view) == gone
+
+
+def test_inputs_are_exchanged_and_nothing_else() -> None:
+    assert CHOSEN.with_inputs("x", "y") == replace(CHOSEN, a="x", b="y")
