@@ -77,7 +77,7 @@ class Application:
 
     def state(self, model: str) -> dict[str, Any]:
         """What Hookscope's header polls: the worker's phase, its model's fingerprint, and the live hooks."""
-        address = f"{self.url.split('?')[0]}state?model={urllib.parse.quote(model)}"
+        address = f"{self.url}state?model={urllib.parse.quote(model)}"
         with urllib.request.urlopen(address, timeout=10) as answer:
             return dict(json.loads(answer.read()))
 
@@ -92,6 +92,11 @@ class Application:
 
         until(ready, seconds, f"for {model}")
         return time.perf_counter() - self.began
+
+    def upload(self, data: bytes) -> str:
+        """Send a picture as Hookscope's page does; returns the key of the input."""
+        with urllib.request.urlopen(f"{self.url}upload?name=coffee.png", data=data, timeout=60) as answer:
+            return str(json.loads(answer.read())["key"])
 
     def stop(self) -> float:
         """End it as Ctrl+C does, and whatever is left of it by force; returns how long it took, in seconds."""

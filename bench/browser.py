@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Error, Locator, Page, TimeoutError, sync_playwright
+from playwright.sync_api import Browser, Error, Locator, Page, sync_playwright
 
 from bench.application import until
 from tests.find_chromium import find_chromium
@@ -75,6 +75,16 @@ def chromium() -> Iterator[Browser]:
                 browser.close()
 
 
+def another(browser: Browser) -> Browser:
+    """One more Chromium, which can be ended without the first."""
+    return browser.browser_type.launch(executable_path=find_chromium(), args=FLAGS)
+
+
+def version(browser: Browser) -> str:
+    """For example "Chromium 140"."""
+    return f"Chromium {browser.version.split('.')[0]}"
+
+
 def watched_page(browser: Browser) -> Page:
     """A page that can be timed, in a context of its own."""
     context = browser.new_context(viewport={"width": 1440, "height": 900})
@@ -90,7 +100,7 @@ def timed_click(page: Page, target: Locator, expected: dict[str, Any], *, second
         control: whether the Ctrl key is held.
 
     Raises:
-        TimeoutError: it was not drawn in that time.
+        playwright.sync_api.TimeoutError: it was not drawn in that time.
     """
     page.evaluate("(expected) => window.bench.expect(expected)", expected)
     target.scroll_into_view_if_needed()
@@ -110,5 +120,3 @@ def streams(page: Page) -> int:
     """How many answers the page has begun to receive."""
     return int(page.evaluate("window.bench.streams"))
 
-
-__all__ = ["Drawn", "TimeoutError", "chromium", "settle", "streams", "timed_click", "watched_page"]

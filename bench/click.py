@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
+import numpy as np
 import torch
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Page
 
-from bench import browser, conditions
-from bench.application import Application, hookscope, until
-from bench.browser import Drawn, timed_click
+from bench import conditions
+from bench.application import Application, hookscope
+from bench.article_page import HEATMAPS, MONTAGE, article_round, large_heatmaps, means, open_article, show
+from bench.browser import Drawn, chromium, version, watched_page
 from bench.options import Options, say
 from bench.report import Table, kilobytes, median, milliseconds, times
-from bench.walls import FIRST, MODEL, WALLS, Wall, bare_forward, modules_to, photograph, resnet
+from bench.visitor import CACHED, CACHED_NEW, UNCACHED, UNCACHED_NEW, Visitor
+from bench.walls import MODEL, WALLS, Wall, bare_forward, modules_to, resnet
 
-PATIENCE_SECONDS = 60.0
-SUBPLOTS_AT_MOST = 512  # of the article's heatmaps; 2,048 subplots were never drawn to their end
-
-Samples = dict[tuple[str, str], list[Drawn]]  # by (what was clicked, layer)
+SUBPLOTS_AT_MOST = 512  # nobody has waited for the end of 2,048 subplots
 
 
 @dataclass
@@ -30,50 +28,134 @@ class Findings:
 
     Attributes:
         drawn: by (what was clicked, layer). bare: milliseconds of the bare forward pass, by layer.
-        given_up: the seconds after which the article's heatmaps were given up, by layer.
+        gave_up: seconds after which the article's heatmaps were given up, by layer.
     """
 
-    drawn: Samples = field(default_factory=lambda: defaultdict(list))
+    chromium: str = ""
+    drawn: dict[tuple[str, str], list[Drawn]] = field(default_factory=lambda: defaultdict(list))
     bare: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    given_up: dict[str, float] = field(default_factory=dict)
+    gave_up: dict[str, float] = field(default_factory=dict)
+
+    def middle(self, kind: str, wall: Wall, what: Callable[[Drawn], float] = lambda drawn: drawn.milliseconds) -> float:
+        """The median of something about a kind of click; NaN if it was not measured."""
+        return median([what(drawn) for drawn in self.drawn.get((kind, wall.layer), [])])
 
 
 def run(options: Options) -> Table:
     """Measure and describe."""
-    return table(measure(options))
+    found = measure(options)
+    say(course(found))
+    return table(found, options)
 
 
 def measure(options: Options) -> Findings:
     """Click in both pages, in rounds, so that a drift of the machine meets both."""
-    findings = Findings()
+    found = Findings()
     say("click: starting Hookscope and the article's page")
-    threads = str(torch.get_num_threads())
     model = resnet()
     picture = model.prepare.noise(0)
     with (
-        hookscope("--model", MODEL, "--threads", threads) as application,
+        hookscope("--model", MODEL, "--threads", str(torch.get_num_threads())) as application,
         Application("-m", "bench.article") as article,
-        browser.chromium() as chromium,
+        chromium() as browser,
     ):
+        found.chromium = version(browser)
         application.wait_for_model(MODEL)
-        visitor = Visitor(browser.watched_page(chromium), application.url)
-        other = browser.watched_page(chromium)
-        other.goto(article.url)
-        other.wait_for_selector("button", timeout=PATIENCE_SECONDS * 1000)
+        visitor = Visitor(watched_page(browser), application)
+        other = open_article(browser, article.url)
+        _check_that_both_show_the_same(visitor, other)
         for number in range(options.repeats + 1):
-            say(f"click: round {number + 1} of {options.repeats + 1}" + (", to warm up" if number == 0 else ""))
-            found: Samples = defaultdict(list)
-            for kind, wall, drawn in [*visitor.round(number), *_article(other, options.give_up_seconds)]:
-                found[kind, wall.layer].append(drawn)
-            if number == 0:
-                _check_same_numbers(visitor.page, other)
-                continue
-            for key, samples in found.items():
-                findings.drawn[key] += samples
+            say(f"click: round {number} of {options.repeats}" if number else "click: a round to warm up")
+            for kind, wall, drawn in [*visitor.round(number), *article_round(other)]:
+                if number:
+                    found.drawn[kind, wall.layer].append(drawn)
             for wall in WALLS:
-                findings.bare[wall.layer].append(bare_forward(modules_to(model.module, wall), picture))
-        chromium_version = f"Chromium {chromium.version.split('.')[0]}"
+                found.bare[wall.layer].append(bare_forward(modules_to(model.module, wall), picture))
         visitor.page.close()
-    _large_heatmaps(findings, options)
-    findings.version = chromium_version
-    return findings
+        other.close()
+        for wall in WALLS[1:]:
+            if wall.channels <= SUBPLOTS_AT_MOST:
+                say(f"click: {wall.channels} heatmaps, for at most {options.give_up_seconds:.0f} s")
+                drawn = large_heatmaps(browser, article.url, wall, options.repeats, options.give_up_seconds)
+                found.drawn[HEATMAPS, wall.layer] += drawn
+                if not drawn:
+                    found.gave_up[wall.layer] = options.give_up_seconds
+    return found
+
+
+def _check_that_both_show_the_same(visitor: Visitor, other: Page) -> None:
+    """A faster picture of other numbers would prove nothing."""
+    wall = WALLS[0]
+    visitor.open("sample-coffee", wall.layer)
+    show(other, wall, "heatmaps")
+    ours, theirs = visitor.means(), means(other)
+    if not np.allclose(ours, theirs, atol=1e-5):
+        raise RuntimeError(f"Hookscope and the article's page show different numbers of {wall.layer}.")
+
+
+def table(found: Findings, options: Options) -> Table:
+    """One column per wall."""
+
+    def row(text: str, cell: Callable[[Wall], str]) -> list[str]:
+        return [text, *map(cell, WALLS)]
+
+    def beyond(kind: str) -> Callable[[Wall], str]:
+        return lambda wall: milliseconds(found.middle(kind, wall) - median(found.bare[wall.layer]))
+
+    def time_of(kind: str) -> Callable[[Wall], str]:
+        return lambda wall: milliseconds(found.middle(kind, wall))
+
+    def ratio(kind: str) -> Callable[[Wall], str]:
+        return lambda wall: times(found.middle(kind, wall) / found.middle(UNCACHED, wall))
+
+    def size(kind: str) -> Callable[[Wall], str]:
+        return lambda wall: kilobytes(found.middle(kind, wall, lambda drawn: drawn.answer_bytes + drawn.picture_bytes))
+
+    def heatmaps(wall: Wall) -> str:
+        if wall.layer in found.gave_up:
+            return f"gave up after {found.gave_up[wall.layer]:.0f} s"
+        return milliseconds(found.middle(HEATMAPS, wall)) if wall.channels <= SUBPLOTS_AT_MOST else "not tried"
+
+    rows = [
+        row("the bare forward pass to that layer", lambda wall: milliseconds(median(found.bare[wall.layer]))),
+        row(f"**Hookscope**, {UNCACHED}", time_of(UNCACHED)),
+        row("… beyond the bare forward pass", beyond(UNCACHED)),
+        row(f"**Hookscope**, {UNCACHED_NEW}", time_of(UNCACHED_NEW)),
+        row("… beyond the bare forward pass", beyond(UNCACHED_NEW)),
+        row(f"**Hookscope**, {CACHED}", time_of(CACHED)),
+        row(f"**Hookscope**, {CACHED_NEW}", time_of(CACHED_NEW)),
+        row(HEATMAPS, heatmaps),
+        row("… against Hookscope, uncached", ratio(HEATMAPS)),
+        row(MONTAGE, time_of(MONTAGE)),
+        row("… against Hookscope, uncached", ratio(MONTAGE)),
+        row("on the wire: Hookscope, the whole card and its picture", size(UNCACHED)),
+        row("on the wire: one heatmap per channel", size(HEATMAPS)),
+        row("on the wire: one px.imshow of all channels", size(MONTAGE)),
+    ]
+    notes = [
+        "From the mouse button to the second animation frame after everything was there, timed inside the page;",
+        f"medians of {options.repeats} after a warm-up, of up to 3 for more than 64 heatmaps.",
+        "ResNet-50, random weights, all channels shown, one picture.",
+        "The article's page has the model in the server's process, sends no Grad-CAM, histogram or numbers, and has no",
+        "cache.",
+        conditions.sentence(["torch", "dash", "plotly"], found.chromium),
+    ]
+    return Table("click", ["click → drawn", *(wall.text for wall in WALLS)], rows, notes)
+
+
+def course(found: Findings) -> str:
+    """Where the time of Hookscope's clicks goes, for whoever wants to make them faster."""
+    steps: dict[str, Callable[[Drawn], float]] = {
+        "question leaves": lambda drawn: drawn.asked,
+        "answered": lambda drawn: drawn.answered,
+        "stream opened": lambda drawn: drawn.streamed,
+        "figure arrives": lambda drawn: drawn.told,
+        "picture loaded": lambda drawn: drawn.loaded,
+        "painted": lambda drawn: drawn.milliseconds,
+    }
+    lines = ["click: where the time goes, medians in ms since the click"]
+    for kind in (UNCACHED, UNCACHED_NEW, CACHED, CACHED_NEW):
+        for wall in WALLS:
+            course = ", ".join(f"{step} {found.middle(kind, wall, what):.0f}" for step, what in steps.items())
+            lines.append(f"  {wall.channels:>4} channels, {kind}: {course}")
+    return "\n".join(lines)

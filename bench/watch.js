@@ -71,8 +71,9 @@
 
   function wall(source) {
     const question = entry("_dash-update-component");
-    const [told, answer] = messages.filter(([, data]) => data.includes(source)).shift();
-    const picture = entry(source);
+    const key = source.split("/").pop(); // Plotly's JSON writes slashes as \u002f
+    const [told, answer] = messages.find(([, data]) => data.includes(key));
+    const picture = entry(key);
     return {
       asked: question.startTime - clicked,
       answered: question.responseEnd - clicked,

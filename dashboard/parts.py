@@ -51,7 +51,7 @@ class Part:
         shows: everything else that the drawing depends on; values with a stable `repr`.
         draw: given the answers so far, the properties to set; called once with what the cache holds (nothing at all,
             perhaps: the region says that it waits), and again at every answer to one of its units.
-        error: the component that gets a sentence if drawing itself fails; None leaves the region as it is.
+        error: the `Markup` that gets a sentence if drawing itself fails; None leaves the region as it is.
         eager: whether it wants to be drawn before its last answer is there.
     """
 

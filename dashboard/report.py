@@ -18,6 +18,7 @@ from dash.development.base_component import Component
 from plotly.io.json import to_json_plotly
 from plotly.offline import get_plotlyjs
 
+from dashboard.components.markup import Markup
 from dashboard.gallery import Gallery
 from dashboard.parts import Answer, Part, Update
 from dashboard.service import Service
@@ -104,20 +105,35 @@ def _render(node: Any, figures: list[Any], inside: Callable[[str], str]) -> str:
     if isinstance(node, dcc.Graph):
         figures.append(node.figure)
         return f'<div id="figure-{len(figures) - 1}" class="{escape(getattr(node, "className", "") or "")}"></div>'
+    if isinstance(node, Markup):
+        inner = "".join(_element(each, inside) for each in node.tree)
+        return f'<div class="{escape(getattr(node, "className", "") or "")}">{inner}</div>'
     if node._namespace != "dash_html_components":
         return ""
-    tag = node._type.lower()
-    tag = "div" if tag == "button" else tag
+    properties = {name: value for name, value in node.to_plotly_json()["props"].items() if name != "children"}
+    inner = _render(getattr(node, "children", None), figures, inside)
+    return _tagged(node._type.lower(), properties, inner, inside)
+
+
+def _element(node: Any, inside: Callable[[str], str]) -> str:
+    """One node of a `Markup`'s tree as HTML."""
+    if isinstance(node, str):
+        return escape(node)
+    tag, attributes, children = node
+    return _tagged(tag, attributes, "".join(_element(child, inside) for child in children), inside)
+
+
+def _tagged(tag: str, properties: dict[str, Any], inner: str, inside: Callable[[str], str]) -> str:
+    tag = "div" if tag in ("button", "a") else tag  # nothing can be asked of a file
     attributes = []
     for name in ("className", "title", "alt", "src"):
-        value = getattr(node, name, None)
-        if value:
+        if value := properties.get(name):
             value = inside(value) if name == "src" else value
-            attributes.append(f'{"class" if name == "className" else name}="{escape(str(value))}"')
-    if style := getattr(node, "style", None):
-        attributes.append(f'style="{escape("; ".join(f"{_css(name)}: {value}" for name, value in style.items()))}"')
-    start = f"<{tag}{''.join(' ' + attribute for attribute in attributes)}>"
-    return start if tag in VOID else f"{start}{_render(getattr(node, 'children', None), figures, inside)}</{tag}>"
+            attributes.append(f' {"class" if name == "className" else name}="{escape(str(value))}"')
+    if style := properties.get("style"):
+        attributes.append(f' style="{escape("; ".join(f"{_css(name)}: {value}" for name, value in style.items()))}"')
+    start = f"<{tag}{''.join(attributes)}>"
+    return start if tag in VOID else f"{start}{inner}</{tag}>"
 
 
 def _css(name: str) -> str:

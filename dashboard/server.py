@@ -120,12 +120,12 @@ def _register_question(app: dash.Dash, service: Service, gallery: Gallery, readi
         info = service.state(view.model).info
         if info is None:
             early = inputs.parts_while_loading(view, service.inputs, gallery)
-            name = service.ask(str(asked["page"]), early, asked["drawn"])
+            name = service.ask(str(asked["page"]), early, asked["drawn"], int(asked["number"]))
             return dict(answered=whence(name, view, asked), cards=no_update, mounted=no_update)
         mounted = min(int(asked["mounted"]), MAX_LAYERS)
         needed = max(mounted, len(view.layers))
         scene = Scene.build(view, info, service, gallery, readings, min(max(int(asked["width"]), 240), 4000))
-        name = service.ask(str(asked["page"]), parts(scene, needed, prefix), asked["drawn"])
+        name = service.ask(str(asked["page"]), parts(scene, needed, prefix), asked["drawn"], int(asked["number"]))
         return dict(
             answered={
                 "stream": f"{prefix}stream/{name}" if name else "",

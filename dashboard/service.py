@@ -26,6 +26,7 @@ Shown = tuple[Part, list[Update], str | None]  # a part, what it shows now, and 
 
 MEMORY_BYTES = 256 << 20
 MAX_PAGES = 2_000
+UNREAD_SECONDS = 60.0  # how long an answer waits for a page to read it; a browser does at once
 PING_SECONDS = 5.0
 STOPPED = "Stopped before it was computed."
 UNDRAWN = "The values are there, but drawing them failed. The server's log has the details; another view may work."
@@ -35,13 +36,26 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Stream:
-    """One answer on its way to a page: what it draws, and whether a newer question has replaced it."""
+    """One answer on its way to a page.
+
+    Attributes:
+        number: the page's own count of its questions.
+        parts: what it draws, answers: from what; both are let go as soon as it was read.
+        slot: where the engine's events for it are; "" if it waits for none.
+        replaced: set once a newer question has taken its place.
+    """
 
     name: str
+    number: int
     parts: Sequence[Part]
-    slot: str
-    answers: dict[Unit, Answer]
+    asked_at: float = field(default_factory=time.monotonic)
+    slot: str = ""
+    answers: dict[Unit, Answer] = field(default_factory=dict)
     replaced: threading.Event = field(default_factory=threading.Event)
+
+    def let_go(self) -> None:
+        """Keep nothing but the name; a page may stay open for days after its answer."""
+        self.parts, self.answers = (), {}
 
 
 class Service:
@@ -63,47 +77,69 @@ class Service:
         """What a model is doing now."""
         return self.engine.state(model)
 
-    def ask(self, page: str, parts: Sequence[Part], drawn: Mapping[str, str]) -> str:
+    def ask(self, page: str, parts: Sequence[Part], drawn: Mapping[str, str], number: int = 0) -> str:
         """Begin to answer a page, in place of what it asked before.
 
         Arguments:
             page: the page's own token.
             parts: everything the page shows.
             drawn: signatures of the parts that it shows already, by name.
+            number: the page's own count of its questions; one that a newer question has overtaken is not answered.
 
         Returns:
             The name of a stream to read with `updates`, "" if the page shows all of it already.
         """
         wanted = [part for part in parts if drawn.get(part.name) != part.signature()]
-        answers: dict[Unit, Answer] = {}
+        stream = Stream(secrets.token_urlsafe(18), number, wanted)
+        old = self._take_place(page, stream)
+        if old is None:
+            return ""
         missing: list[Unit] = []
         for unit in dict.fromkeys(unit for part in wanted for unit in part.units):
             value = self.value(unit)
             if value is None:
                 missing.append(unit)
             else:
-                answers[unit] = Answer(value, cached=True)
-        name = secrets.token_urlsafe(18)
-        stream = Stream(name, wanted, slot=name if missing else "", answers=answers)
+                stream.answers[unit] = Answer(value, cached=True)
         if missing:
-            self.engine.submit(name, missing, self.inputs.png)
-        self._replace(page, stream if wanted else None)
-        return name if wanted else ""
+            stream.slot = stream.name
+            self.engine.submit(stream.slot, missing, self.inputs.png)
+        self._end(old)  # not before the new units are there, so that what both want goes on
+        if stream.replaced.is_set():  # by a newer question, while this one looked its values up
+            self._end([stream])
+        return stream.name if wanted else ""
 
-    def _replace(self, page: str, stream: Stream | None) -> None:
-        """Put a page's new stream in place of its old one, which ends at once; shared units go on."""
+    def _take_place(self, page: str, stream: Stream) -> list[Stream] | None:
+        """Put a page's new stream where its old one was.
+
+        Returns:
+            The streams that have to end now; None if the page has asked something newer.
+        """
         with self._lock:
-            old = [self._pages.pop(page)] if page in self._pages else []
-            if stream is not None:
-                self._pages[page] = self._streams[stream.name] = stream
+            last = self._pages.get(page)
+            if last is not None and last.number > stream.number:
+                return None
+            self._pages[page] = stream
+            self._pages.move_to_end(page)
+            old = [last] if last is not None else []
             while len(self._pages) > MAX_PAGES:
                 old.append(self._pages.popitem(last=False)[1])
+            for unread in self._streams.values():  # oldest first
+                if stream.asked_at - unread.asked_at < UNREAD_SECONDS:
+                    break
+                old.append(unread)
             for gone in old:
                 self._streams.pop(gone.name, None)
-        for gone in old:
+            if stream.parts:
+                self._streams[stream.name] = stream
+            return old
+
+    def _end(self, streams: Sequence[Stream]) -> None:
+        for gone in streams:
             gone.replaced.set()
             if gone.slot:
                 self.engine.cancel(gone.slot)
+            gone.let_go()
 
     def stop(self, page: str) -> None:
         """The person cancelled: withdraw what the page still waits for; what it has, stays."""
@@ -114,7 +150,11 @@ class Service:
 
     def leave(self, page: str) -> None:
         """A page was closed: nobody waits for its answers any more."""
-        self._replace(page, None)
+        with self._lock:
+            stream = self._pages.pop(page, None)
+            if stream is not None:
+                self._streams.pop(stream.name, None)
+        self._end([stream] if stream is not None else [])
 
     def updates(self, name: str, gone: Callable[[], bool]) -> Iterator[Shown | None]:
         """What a stream's parts show, as it becomes known; None now and then, to notice a closed tab.
@@ -130,23 +170,27 @@ class Service:
         try:
             yield from self._follow(stream, gone)
         finally:
-            if stream.slot:
-                self.engine.cancel(stream.slot)
+            self._end([stream])
 
     def _follow(self, stream: Stream, gone: Callable[[], bool]) -> Iterator[Shown | None]:
+        def over() -> bool:
+            return stream.replaced.is_set() or gone() or self._closed.is_set()
+
         for part in stream.parts:
+            if over():
+                return
             yield _draw(part, stream.answers)
         cursor = 0
         ended = False
         told = time.monotonic()
-        while stream.slot and not (ended or stream.replaced.is_set() or gone() or self._closed.is_set()):
+        while stream.slot and not (ended or over()):
             events, cursor = self.engine.events(stream.slot, cursor, timeout_seconds=0.25)
             for event in events:
                 ended = event.kind == "end"
                 answered = self._take(stream, event)
                 for part in stream.parts:
                     if answered.intersection(part.units) and (part.eager or part.complete(stream.answers)):
-                        if stream.replaced.is_set():
+                        if over():
                             return
                         yield _draw(part, stream.answers)
                         told = time.monotonic()
@@ -237,4 +281,4 @@ def _draw(part: Part, answers: Mapping[Unit, Answer]) -> Shown:
         return part, part.draw(known), signature
     except Exception:  # a fault of ours in one region: say so there, and let the rest of the page go on
         log.exception("drawing %s failed", part.name)
-        return part, [(part.error, {"children": UNDRAWN})] if part.error is not None else [], signature
+        return part, [(part.error, {"tree": [UNDRAWN]})] if part.error is not None else [], signature

@@ -36,7 +36,7 @@ class Shares:
             return None
         try:
             return View.from_dict(json.loads((self._folder / f"{key}.json").read_text()))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
 
     def _trim(self) -> None:

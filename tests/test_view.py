@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from dataclasses import fields, replace
 from typing import Any, get_args
@@ -152,7 +153,7 @@ def test_what_is_no_view_is_an_empty_one(values: Any) -> None:
     assert View.from_dict(values) == View()
 
 
-@pytest.mark.parametrize("text", ["\ud800", "conv\udfff", "\x00", "‮gnp", "a" * 399 + "😀😀", "é" * 400])
+@pytest.mark.parametrize("text", ["a\ud800", "conv\udfff", "\x00", "‮gnp", "a" * 399 + "😀😀", "é" * 400])
 def test_odd_unicode_never_breaks_the_url_the_store_or_a_signature(text: str) -> None:
     view = View.from_dict(json.loads(json.dumps({"layers": [text], "detail": text, "model": text, "channel": 1})))
     assert through_the_url(view) == view
@@ -191,10 +192,12 @@ def test_a_thousand_random_views_are_read_without_an_error_and_are_stable() -> N
     rng = random.Random(7)
 
     def value(depth: int = 0) -> Any:
-        kinds: list[Any] = [None, True, -1, 10**40, 0.5, float("nan"), float("inf"), "", "conv", "é\ud800", "9", "<b>"]
-        if depth < 3:
-            kinds += [[value(depth + 1) for _ in range(rng.randrange(40))], {"layers": value(depth + 1)}]
-        return rng.choice(kinds)
+        kind = rng.random()
+        if depth < 3 and kind < 0.2:
+            return [value(depth + 1) for _ in range(rng.randrange(40))]
+        if depth < 3 and kind < 0.3:
+            return {"layers": value(depth + 1)}
+        return rng.choice([None, True, -1, 10**40, 0.5, math.nan, math.inf, "", "conv", "fc", "é\ud800", "9", "<b>"])
 
     names = [field.name for field in fields(View)]
     for _ in range(1000):

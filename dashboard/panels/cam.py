@@ -11,8 +11,8 @@ from dash import html
 from dashboard import ids
 from dashboard.jobs import Unit
 from dashboard.numbers import format_number
-from dashboard.panels.graphs import drawn
 from dashboard.panels.inputs import failed
+from dashboard.panels.regions import drawn, said
 from dashboard.parts import Answers, Failure, Part, Update, result_of
 from dashboard.pictures import cam_overlay
 from dashboard.scene import Scene
@@ -51,7 +51,7 @@ def _draw(
         texts = [html.Span("computing …", className="muted")]
     return [
         drawn(ids.card("cam", position), _figure(scene, shown, maps)),
-        (ids.card("cam-text", position), {"children": texts}),
+        said(ids.card("cam-text", position), texts),
     ]
 
 

@@ -10,12 +10,13 @@ from dash import ALL, ClientsideFunction, Input, html
 
 from dashboard import ids
 from dashboard.charts import histogram_figure
+from dashboard.components.markup import Markup
 from dashboard.jobs import Unit
 from dashboard.layer_keys import parse_key
 from dashboard.panels import cam, wall
-from dashboard.panels.graphs import MIN_HEIGHT_PX, drawn, empty_figure, graph
 from dashboard.panels.inputs import failed
 from dashboard.panels.numbers import statistics_tables, table_part
+from dashboard.panels.regions import MIN_HEIGHT_PX, drawn, empty_figure, graph, said
 from dashboard.parts import Answers, Failure, Part, Update, failures, result_of
 from dashboard.scene import Scene
 from hooks.maps import why_no_maps
@@ -27,7 +28,7 @@ WALL_HELP = "Channels as maps. Click one to enlarge it; or press Enter, and walk
 def layout() -> list[Any]:
     """Draw the place where the cards will be, with a guide in it."""
     return [
-        html.Div(id=ids.GUIDE, className="guide", children=guide(has_input=False)),
+        Markup(ids.GUIDE, guide(has_input=False), className="guide"),
         html.Div([card(0)], id=ids.CARDS, className="cards"),
     ]
 
@@ -49,12 +50,9 @@ def card(position: int) -> html.Section:
             html.Div(
                 className="card-head",
                 children=[
-                    html.H2(id=ids.card("title", position)),
-                    html.Span(id=ids.card("facts", position), className="facts"),
-                    html.Span(id=ids.card("status", position), className="status muted", role="status"),
-                    html.Span(id=ids.card("notes", position), className="notes"),
+                    Markup(ids.card("head", position), className="head"),
                     html.Details(
-                        [html.Summary("Save"), html.Div(id=ids.card("files", position), className="menu")],
+                        [html.Summary("Save"), Markup(ids.card("files", position), className="menu")],
                         className="save",
                     ),
                     html.Button(
@@ -65,30 +63,29 @@ def card(position: int) -> html.Section:
                     ),
                 ],
             ),
-            html.Div(id=ids.card("error", position)),
             html.Div(
                 className="card-body",
                 children=[
                     html.Div(
                         [
-                            html.Div(id=ids.card("labels", position), className="wall-labels"),
+                            Markup(ids.card("labels", position)),
                             html.Div(
                                 graph(ids.card("wall", position), 120),
                                 className="wall",
                                 tabIndex="0",
                                 **{"data-wall": str(position), "aria-label": WALL_HELP},
                             ),
-                            html.Div(id=ids.card("bars", position), className="colour-bars"),
+                            Markup(ids.card("bars", position), className="colour-bars"),
                         ],
                         className="wall-column",
                     ),
                     html.Div(
                         [
                             graph(ids.card("histogram", position), 150, "histogram"),
-                            html.Div(id=ids.card("statistics", position), className="statistics"),
+                            Markup(ids.card("statistics", position), className="statistics"),
                             html.H3("Grad-CAM", className="small-title"),
                             graph(ids.card("cam", position), 120, "cam"),
-                            html.Div(id=ids.card("cam-text", position), className="cam-text"),
+                            Markup(ids.card("cam-text", position), className="cam-text"),
                         ],
                         className="numbers-column",
                     ),
@@ -138,7 +135,7 @@ def _guide(scene: Scene, any_card: bool) -> Part:
     has_input = bool(scene.inputs)
 
     def draw(_: Answers) -> list[Update]:
-        return [(ids.GUIDE, {"children": guide(has_input), "hidden": any_card and has_input})]
+        return [said(ids.GUIDE, guide(has_input), hidden=any_card and has_input)]
 
     return Part("guide", (), (has_input, any_card), draw)
 
@@ -168,11 +165,8 @@ def _missing(scene: Scene, position: int, place: int, key: str) -> Part:
                 ids.card("card", position),
                 {"hidden": False, "className": "panel card missing", "style": {"order": place}},
             ),
-            (ids.card("title", position), {"children": key}),
-            (ids.card("facts", position), {"children": layer.type if layer else ""}),
-            (ids.card("status", position), {"children": ""}),
-            (ids.card("notes", position), {"children": []}),
-            (ids.card("error", position), {"children": html.Div(sentence, className="sentence")}),
+            said(ids.card("head", position), _head(key, layer.type if layer else "", None, "", [])),
+            said(ids.card("labels", position), html.Div(sentence, className="sentence")),
         ]
 
     return Part(f"card {position}", (), ("missing", key, place, sentence), draw)
@@ -189,7 +183,7 @@ def _main(scene: Scene, position: int, place: int, key: str) -> Part:
         (*needed, *units.values()),
         (*shows, names, scene.info.fingerprint),
         partial(_draw_main, scene, position, place, key, units, needed),
-        error=ids.card("error", position),
+        error=ids.card("labels", position),
     )
 
 
@@ -205,16 +199,14 @@ def _draw_main(
     there = {side: result for side, result in results.items() if result is not None}
     if any(unit not in answers or isinstance(answers[unit].result, Failure) for unit in needed):
         there = {}
+    head = _head(key, layer.type, call, _status(answers, units, there), wall.notes(scene, layer, call, number))
     updates: list[Update] = [
         (ids.card("card", position), {"hidden": False, "className": "panel card", "style": {"order": place}}),
-        (ids.card("title", position), {"children": key, "title": key}),
-        (ids.card("facts", position), {"children": _facts(layer.type, call.shape)}),
-        (ids.card("status", position), {"children": _status(answers, units, there)}),
-        (ids.card("notes", position), {"children": wall.notes(scene, layer, call, number)}),
-        (ids.card("error", position), {"children": failed(wrong[0], f"card {position}") if wrong else None}),
+        said(ids.card("head", position), head),
     ]
+    error = [failed(wrong[0], f"card {position}")] if wrong else []
     if not there:
-        return updates + _waiting(scene, position, call)
+        return updates + _waiting(scene, position, call, error)
     source = wall.WallSource(scene, key, {side: units[side] for side in there})
     reading = scene.readings.get(scene.view, there)
     labels = [side.upper() for side in there]
@@ -228,22 +220,23 @@ def _draw_main(
     else:
         figure = wall.bars(scene, reading, layer)
         bars = [html.P(wall.no_maps(activations[0]), className="sentence")]
-        heads = _labels(scene, f"{activations[0].values.size} values")[: len(there)]
+        heads = _labels(scene, f"{activations[0].values.size} values", len(there))
     statistics = [activation.statistics for activation in activations]
-    histogram = histogram_figure(statistics, labels, [a.values for a in activations], key=key)
+    both = [a.values for a in activations] if len(activations) == 2 else None  # for bins that A and B share
+    histogram = histogram_figure(statistics, labels, both, key=key)
     files = [html.A(text, href=address, download="") for text, address in wall.files(source, layer, number)]
     return [
         *updates,
-        (ids.card("labels", position), {"children": heads}),
+        said(ids.card("labels", position), [*error, heads]),
         drawn(ids.card("wall", position), figure),
-        (ids.card("bars", position), {"children": bars}),
+        said(ids.card("bars", position), bars),
         drawn(ids.card("histogram", position), histogram),
-        (ids.card("statistics", position), {"children": statistics_tables(statistics, labels)}),
-        (ids.card("files", position), {"children": files}),
+        said(ids.card("statistics", position), statistics_tables(statistics, labels)),
+        said(ids.card("files", position), files),
     ]
 
 
-def _waiting(scene: Scene, position: int, call: Call) -> list[Update]:
+def _waiting(scene: Scene, position: int, call: Call, error: list[Any]) -> list[Update]:
     """Take the room that the answer will need, so that nothing jumps when it comes."""
     height = 240
     if not why_no_maps(call, call.shape):
@@ -252,19 +245,26 @@ def _waiting(scene: Scene, position: int, call: Call) -> list[Update]:
         height = wall.geometry_for(scene, (sizes["channel"], rows, columns)).height_px
     return [
         drawn(ids.card("wall", position), empty_figure(height)),
-        (ids.card("labels", position), {"children": _labels(scene, "computing …")}),
-        (ids.card("bars", position), {"children": []}),
+        said(ids.card("labels", position), error or _labels(scene, "computing …")),
+        said(ids.card("bars", position), None),
         drawn(ids.card("histogram", position), empty_figure(150)),
-        (ids.card("statistics", position), {"children": []}),
-        (ids.card("files", position), {"children": html.Span("Nothing to save yet.", className="muted")}),
+        said(ids.card("statistics", position), None),
+        said(ids.card("files", position), html.Span("Nothing to save yet.", className="muted")),
     ]
 
 
-def _facts(kind: str, shape: tuple[int, ...]) -> list[Any]:
-    size = " × ".join(str(n) for n in shape[1:]) if shape else "no tensor"
-    return [
+def _head(key: str, kind: str, call: Call | None, status: str, notes: list[html.Span]) -> list[Any]:
+    """A card's first line: which layer, what it is, how long it took, and what every picture has to say of itself."""
+    size = " × ".join(str(n) for n in call.shape[1:]) if call and call.shape else ""
+    facts = [
         html.Span(kind, className="badge"),
         html.Span(size, className="mono", title="The output's shape for one image"),
+    ]
+    return [
+        html.H2(key, title=key),
+        html.Span(facts, className="facts"),
+        html.Span(status, className="status muted"),
+        html.Span(notes, className="notes"),
     ]
 
 
@@ -277,7 +277,7 @@ def _status(answers: Answers, units: dict[str, Unit], there: dict[str, Activatio
     return "from cache" if there else ""
 
 
-def _labels(scene: Scene, text: str) -> list[Any]:
+def _labels(scene: Scene, text: str, count: int = 3) -> html.Div:
     """What stands above each panel of a wall."""
     heads = []
     for side, given in scene.inputs.items():
@@ -292,7 +292,7 @@ def _labels(scene: Scene, text: str) -> list[Any]:
         heads.append(
             html.Div([html.Strong("B − A")], title="The difference, on a scale of its own that is symmetric about zero")
         )
-    return heads
+    return html.Div(heads[:count], className="wall-labels")
 
 
 def _no_cam(position: int, reason: str) -> Part:
@@ -300,7 +300,7 @@ def _no_cam(position: int, reason: str) -> Part:
         text = html.Span(f"No map to lay over the picture: {reason[0].lower()}{reason[1:]}", className="muted")
         return [
             drawn(ids.card("cam", position), empty_figure(MIN_HEIGHT_PX)),
-            (ids.card("cam-text", position), {"children": text}),
+            said(ids.card("cam-text", position), text),
         ]
 
     return Part(f"card {position} cam", (), ("none", reason), draw)

@@ -11,12 +11,13 @@ from dash import ClientsideFunction, Dash, Input, dcc, html
 from dashboard import ids, ranking, scales
 from dashboard.channel_figure import channel_figure
 from dashboard.charts import histogram_figure
+from dashboard.components.markup import Markup
 from dashboard.jobs import Unit
 from dashboard.layer_keys import parse_key
 from dashboard.numbers import format_number, format_share
 from dashboard.palettes import palette_for
 from dashboard.panels import wall
-from dashboard.panels.graphs import drawn, empty_figure, graph
+from dashboard.panels.regions import drawn, empty_figure, graph, said
 from dashboard.parts import Answers, Part, Update, failures, result_of
 from dashboard.reading import Reading
 from dashboard.scene import Scene
@@ -38,8 +39,8 @@ def layout() -> html.Aside:
         children=[
             html.Div(
                 [
-                    html.H2(id=ids.detail("title")),
-                    html.Span(id=ids.detail("notes"), className="notes"),
+                    Markup(ids.detail("title"), className="detail-title"),
+                    Markup(ids.detail("notes"), className="notes"),
                     html.Span("← → ↑ ↓ walk the wall · Esc closes", className="muted keys"),
                     html.Button(
                         "✕",
@@ -54,7 +55,7 @@ def layout() -> html.Aside:
                 [
                     graph(ids.detail("figure"), HEIGHT_PX, "detail-figure"),
                     graph(ids.detail("histogram"), HISTOGRAM_PX, "histogram"),
-                    html.Div(id=ids.detail("numbers"), className="statistics"),
+                    Markup(ids.detail("numbers"), className="statistics"),
                 ],
                 className="detail-body",
             ),
@@ -103,10 +104,10 @@ def _draw(scene: Scene, units: dict[str, Unit], answers: Answers) -> list[Update
         " · ",
         html.Strong("mean of all channels" if index == MEAN else f"channel {index}"),
     ]
-    updates: list[Update] = [(ids.DETAIL, {"hidden": False}), (ids.detail("title"), {"children": title})]
+    updates: list[Update] = [(ids.DETAIL, {"hidden": False}), said(ids.detail("title"), title)]
     found = scene.call_of(key)
     if found:
-        updates.append((ids.detail("notes"), {"children": wall.notes(scene, *found, parse_key(key)[1])}))
+        updates.append(said(ids.detail("notes"), wall.notes(scene, *found, parse_key(key)[1])))
     channels = {side: reading.channel(side, index) for side in reading.maps} if reading else {}
     maps = {side: array for side, array in channels.items() if array is not None}
     if reading is None or not maps:
@@ -118,7 +119,7 @@ def _draw(scene: Scene, units: dict[str, Unit], answers: Answers) -> list[Update
             *updates,
             drawn(ids.detail("figure"), empty_figure(HEIGHT_PX)),
             drawn(ids.detail("histogram"), empty_figure(HISTOGRAM_PX)),
-            (ids.detail("numbers"), {"children": html.P(waiting, className="sentence")}),
+            said(ids.detail("numbers"), html.P(waiting, className="sentence")),
         ]
     gap = ranking.difference(maps["a"], maps["b"]) if len(maps) == 2 and reading.comparable else None
     scale = _scale(reading, index)
@@ -139,7 +140,7 @@ def _draw(scene: Scene, units: dict[str, Unit], answers: Answers) -> list[Update
         *updates,
         drawn(ids.detail("figure"), figure),
         drawn(ids.detail("histogram"), _histogram(reading, maps)),
-        (ids.detail("numbers"), {"children": _numbers(reading, index, numbers)}),
+        said(ids.detail("numbers"), _numbers(reading, index, numbers)),
     ]
 
 

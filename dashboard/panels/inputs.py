@@ -9,11 +9,13 @@ import numpy as np
 from dash import html
 
 from dashboard import ids
+from dashboard.components.markup import Markup
 from dashboard.gallery import Gallery
 from dashboard.geometry import crop_overlay_style
 from dashboard.inputs import Input, InputStore
 from dashboard.jobs import Unit
 from dashboard.numbers import format_number
+from dashboard.panels.regions import said
 from dashboard.parts import Answers, Part, Update, failures, result_of
 from dashboard.scene import SIDES, Scene, find
 from dashboard.view import View
@@ -50,7 +52,7 @@ def _box(side: str, inputs: InputStore, prefix: str) -> html.Div:
                         ],
                         className="samples",
                     ),
-                    html.P(id=ids.side("refused", side), className="sentence error", hidden=True, role="alert"),
+                    Markup(ids.side("refused", side), className="sentence error", hidden=True, role="alert"),
                 ]
             ),
         ],
@@ -70,8 +72,8 @@ def _box(side: str, inputs: InputStore, prefix: str) -> html.Div:
             ),
             html.Div(
                 [
-                    html.Div(id=ids.side("caption", side), className="muted caption"),
-                    html.Div(id=ids.side("top", side), className="top5"),
+                    Markup(ids.side("caption", side), className="muted caption"),
+                    Markup(ids.side("top", side), className="top5"),
                     html.Div(
                         [
                             _browse(side, "replace"),
@@ -116,8 +118,8 @@ def _early(side: str, given: Input, store: InputStore, gallery: Gallery) -> Part
             *_shown(side, True),
             (ids.side("picture", side), {"src": _preview(store, gallery, given), "className": ""}),
             (ids.side("crop", side), {"style": {"display": "none"}}),
-            (ids.side("caption", side), {"children": _caption(given, f"{given.width}×{given.height}")}),
-            (ids.side("top", side), {"children": _top_waiting()}),
+            said(ids.side("caption", side), _caption(given, f"{given.width}×{given.height}")),
+            said(ids.side("top", side), _top_waiting()),
         ]
 
     return Part(f"input {side}", (), ("early", given.key), draw)
@@ -149,10 +151,9 @@ def _empty(view: View, side: str) -> Part:
     sentence = "This picture is no longer kept here: choose it again." if lost else ""
 
     def draw(_: Answers) -> list[Update]:
-        shown = {"children": sentence, "hidden": not sentence}
         return [
             *_shown(side, False),
-            (ids.side("refused", side), shown),
+            said(ids.side("refused", side), sentence, hidden=not sentence),
         ]
 
     return Part(f"input {side}", (), ("empty", lost), draw)
@@ -183,9 +184,9 @@ def _draw(scene: Scene, side: str, unit: Unit, answers: Answers) -> list[Update]
         *_shown(side, True),
         (ids.side("picture", side), {"src": source, "className": "seen" if seen else ""}),
         (ids.side("crop", side), {"style": crop}),
-        (ids.side("caption", side), {"children": caption}),
+        said(ids.side("caption", side), caption),
         (ids.side("seen", side), {"children": "whole picture" if seen else "network's view"}),
-        (ids.side("top", side), {"children": _top(scene, prediction, wrong)}),
+        said(ids.side("top", side), _top(scene, prediction, wrong)),
     ]
 
 

@@ -111,7 +111,7 @@ def figure(source: WallSource, reading: Reading, geometry: WallGeometry) -> go.F
             "image/jpeg" if overlaid else "image/png",
         )
         label = "B − A" if which == "difference" else which.upper()
-        panels.append(Panel(label, address, cell_numbers(values, order)))
+        panels.append(Panel(label, address, cell_numbers(values, order, reading.numbers.get(which))))
     places = 3 if len(scene.inputs) == 2 else 1
     return wall_figure(panels, order, geometry, distance=reading.distance, places=places, titles=False, key=source.key)
 

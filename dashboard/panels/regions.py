@@ -1,4 +1,4 @@
-"""Graphs on the page: how a figure is mounted, and how a mounted one shows another figure."""
+"""How a panel's regions are mounted and updated: figures in graphs, plain elements in markup."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import plotly.graph_objects as go
 from dash import dcc
 
+from dashboard.components.markup import plain
 from dashboard.parts import ComponentId, Update
 from dashboard.plain_figures import GRAPH_CONFIG
 
@@ -24,6 +25,11 @@ def graph(component_id: ComponentId, height_px: int, class_name: str = "") -> dc
 def drawn(component_id: ComponentId, figure: go.Figure) -> Update:
     """The update that shows a figure in a mounted graph, which takes the figure's height."""
     return component_id, {"figure": figure, "style": {"height": f"{figure.layout.height}px"}}
+
+
+def said(component_id: ComponentId, children: Any, **properties: Any) -> Update:
+    """The update that shows plain elements or text in a mounted `Markup`."""
+    return component_id, {"tree": plain(children), **properties}
 
 
 def empty_figure(height_px: int) -> go.Figure:

@@ -1,0 +1,63 @@
+"""`python -m bench [TOPIC ...]`: runs the benchmarks and prints one Markdown table each."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from bench import conditions
+from bench.application import ROOT
+from bench.options import QUICK, Options, say
+from bench.report import Table, missing_markers, write
+
+TOPICS = {
+    "click": "click",
+    "hooks": "hooks_cost",
+    "memory": "memory",
+    "start": "start",
+}
+README = ROOT / "README.md"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the topics that are named, or all; returns the process's exit code."""
+    given = _parser().parse_args(arguments)
+    names = given.topics or list(TOPICS)
+    if given.write and (problem := _not_writable(names, given.quick)):
+        print(problem, file=sys.stderr)
+        return 2
+    if busy := conditions.busy():
+        say(busy)
+    options = QUICK if given.quick else Options()
+    tables: list[Table] = []
+    for name in names:
+        found = importlib.import_module(f"bench.{TOPICS[name]}").run(options)
+        print(f"### {name}\n\n{found.markdown()}\n", flush=True)
+        tables.append(found)
+    if given.write:
+        write(README, tables)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure what Hookscope costs.")
+    parser.add_argument("topics", nargs="*", choices=[*TOPICS, []], metavar="TOPIC", help=f"{', '.join(TOPICS)}; all")
+    parser.add_argument("--write", action="store_true", help="put the tables between their markers in README.md")
+    parser.add_argument("--quick", action="store_true", help="measure next to nothing, to see that everything works")
+    return parser
+
+
+def _not_writable(names: Sequence[str], quick: bool) -> str:
+    if quick:
+        return "--quick measures too little to be written into the README: leave one of --quick and --write away."
+    missing = missing_markers(README.read_text(encoding="utf-8"), names)
+    if not missing:
+        return ""
+    wanted = ", ".join(f"<!-- bench:{name} --> ... <!-- /bench -->" for name in missing)
+    return f"README.md lacks the places for these tables: {wanted}."
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
