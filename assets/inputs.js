@@ -2,11 +2,20 @@
 (function () {
   "use strict";
   const hookscope = (window.hookscope = window.hookscope || {});
-  const chooser = document.createElement("input");
-  chooser.type = "file";
-  chooser.accept = "image/png,image/jpeg,image/webp,image/gif,image/bmp,image/tiff";
-  chooser.multiple = true;
-  let chooserSide = "a";
+  const choosers = {};
+  for (const side of ["a", "b"]) {
+    const chooser = (choosers[side] = document.createElement("input"));
+    chooser.type = "file";
+    chooser.id = `file-${side}`;
+    chooser.hidden = true;
+    chooser.multiple = true;
+    chooser.accept = "image/png,image/jpeg,image/webp,image/gif,image/bmp,image/tiff";
+    chooser.addEventListener("change", () => {
+      sendAll(Array.from(chooser.files), side);
+      chooser.value = ""; // so that the same file can be chosen again
+    });
+    document.body.append(chooser);
+  }
 
   /* Without a box of its own, a picture is A, and the next one is B. */
   function freeSide() {
@@ -66,17 +75,9 @@
     if (pictures.length > 1) await send(first === "a" ? "b" : "a", pictures[1]);
   }
 
-  chooser.addEventListener("change", () => {
-    sendAll(chooser.files, chooserSide);
-    chooser.value = "";
-  });
-
   document.addEventListener("click", (event) => {
     const browse = event.target.closest("[data-browse]");
-    if (browse) {
-      chooserSide = browse.dataset.browse;
-      chooser.click();
-    }
+    if (browse) choosers[browse.dataset.browse].click();
     const sample = event.target.closest("[data-sample]");
     if (sample) {
       take(sample.dataset.side, () => fetch(hookscope.url("sample/" + sample.dataset.sample), { method: "POST" }));

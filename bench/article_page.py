@@ -19,7 +19,7 @@ def open_article(browser: Browser, url: str) -> Page:
     """The page, ready for clicks."""
     page = watched_page(browser)
     page.goto(url)
-    page.wait_for_selector("button", timeout=PATIENCE_SECONDS * 1000)
+    page.wait_for_selector(".js-plotly-plot .main-svg", state="attached", timeout=PATIENCE_SECONDS * 1000)
     return page
 
 

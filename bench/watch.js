@@ -5,6 +5,7 @@
 (function () {
   "use strict";
   const bench = (window.bench = { streams: 0, open: false });
+  const watched = new WeakSet();
   let expected = null;
   let clicked = 0;
   let streamed = 0;
@@ -15,13 +16,16 @@
     messages = [];
     clicked = streamed = 0;
     expected = what;
+    const graph = document.querySelector(".js-plotly-plot");
+    if (what.kind === "figure" && !watched.has(graph)) {
+      watched.add(graph);
+      graph.on("plotly_afterplot", () => lookForFigure(graph));
+    }
   };
 
   /* The time stamp is that of the mouse button, before any of the page's code ran. */
   document.addEventListener("click", (event) => {
-    if (!expected || clicked) return;
-    clicked = event.timeStamp;
-    if (expected.kind === "figure") requestAnimationFrame(lookForFigure);
+    if (expected && !clicked) clicked = event.timeStamp;
   }, true);
 
   /* Hookscope's answers come by Server-Sent Events. */
@@ -49,12 +53,9 @@
   }, true);
 
   /* A figure of the article's page is there when all of its heatmaps are. */
-  function lookForFigure() {
-    const graph = document.querySelector(".js-plotly-plot");
-    const there = graph && graph.layout && graph.layout.meta === expected.name;
-    const drawn = there ? graph.querySelectorAll(".heatmaplayer image").length : 0;
-    if (drawn >= expected.heatmaps) finish(figure, performance.now());
-    else requestAnimationFrame(lookForFigure);
+  function lookForFigure(graph) {
+    if (!expected || !clicked || graph.layout.meta !== expected.name) return;
+    if (graph.querySelectorAll(".heatmaplayer image").length >= expected.heatmaps) finish(figure, performance.now());
   }
 
   function finish(describe, loaded) {

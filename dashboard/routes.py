@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from urllib.parse import quote
 
 import flask
 
@@ -49,17 +50,16 @@ def register(
     @server.get(f"{prefix}picture/<key>")
     def picture(key: str) -> flask.Response:
         if flask.request.if_none_match.contains(key):
-            return flask.Response(status=304)
+            return _kept_for_ever(flask.Response(status=304), key)
         try:
             item = gallery.get(key)
         except (Gone, InputMissing) as gone:
             return _sentence(410, str(gone))
         if item is None:
             return _sentence(404, "This picture is no longer kept. Reload the page.")
-        response = flask.Response(item.data, mimetype=item.media_type, headers={"Cache-Control": FOREVER})
-        response.set_etag(key)
+        response = _kept_for_ever(flask.Response(item.data, mimetype=item.media_type), key)
         if item.file_name:
-            response.headers.set("Content-Disposition", "attachment", filename=item.file_name)
+            response.headers.set("Content-Disposition", "attachment", **_saved_as(item.file_name))
         return response
 
     @server.get(f"{prefix}state")
@@ -90,8 +90,13 @@ def register(
 
     @server.post(f"{prefix}share")
     def share() -> flask.Response:
-        view = View.from_dict(flask.request.get_json(silent=True))
-        return flask.Response(json.dumps({"path": f"{prefix}?share={shares.add(view)}"}), mimetype="application/json")
+        try:
+            key = shares.add(View.from_dict(flask.request.get_json(silent=True)))
+        except RecursionError:  # JSON that is nested thousands of levels deep
+            return _sentence(400, "This is no view that could be shared.")
+        except OSError:
+            return _sentence(507, "The server's disk could not keep this link; tell whoever runs the server.")
+        return flask.Response(json.dumps({"path": f"{prefix}?share={key}"}), mimetype="application/json")
 
     @server.post(f"{prefix}leave/<page>")
     def leave(page: str) -> flask.Response:
@@ -108,9 +113,21 @@ def _received(act: Callable[[], Input]) -> flask.Response:
     try:
         given: Input = act()
     except InputRefused as refused:
-        return _sentence(422, str(refused))
+        return _sentence(refused.status, str(refused))
     answer = {"key": given.key, "name": given.name, "width": given.width, "height": given.height}
     return flask.Response(json.dumps(answer), mimetype="application/json")
+
+
+def _kept_for_ever(response: flask.Response, key: str) -> flask.Response:
+    response.headers["Cache-Control"] = FOREVER
+    response.set_etag(key)
+    return response
+
+
+def _saved_as(name: str) -> dict[str, str]:
+    """A file's name for a header, which is Latin-1 on its way: others are spelled out as RFC 8187 says."""
+    plain = name.encode("ascii", "ignore").decode()
+    return {"filename": name} if plain == name else {"filename": plain, "filename*": f"UTF-8''{quote(name, safe='')}"}
 
 
 def _sentence(status: int, text: str) -> flask.Response:

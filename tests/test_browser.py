@@ -285,3 +285,23 @@ def test_alexnets_first_layer_is_shown_as_it_was_before_the_in_place_relu(applic
 def test_the_same_layer_of_another_model_is_not_taken_for_it(application: Application, page: Page) -> None:
     open_page(page, f"{application.url}?a=sample-coffee&model={ALEXNET}&layer=conv_stem")
     until(lambda: "has no layer 'conv_stem'" in page.locator(".card:not([hidden])").first.inner_text())
+
+
+def test_pictures_come_by_file_and_by_paste(application: Application, page: Page, tmp_path: Path) -> None:
+    """A phone's photograph lies on its side in the file; what its EXIF says is upright is what the network sees."""
+    with Image.open(SAMPLES / "coffee.png") as image:
+        exif = Image.Exif()
+        exif[0x0112] = 6  # to be turned by a quarter to the right
+        image.rotate(90, expand=True).save(tmp_path / "phone.jpg", quality=95, exif=exif)
+    open_page(page, application.url)
+    page.set_input_files("#file-a", tmp_path / "phone.jpg")
+    until(lambda: len(top5(page, "a")) == 5)
+    assert top5(page, "a")["espresso"] > 0.9
+    assert "600×400" in page.locator("#input-a-caption").inner_text()
+    script = """async (bytes) => {
+      const transfer = new DataTransfer();
+      transfer.items.add(new File([new Uint8Array(bytes)], "image.png", {type: "image/png"}));
+      document.dispatchEvent(new ClipboardEvent("paste", {clipboardData: transfer, bubbles: true}));
+    }"""
+    page.evaluate(script, list((SAMPLES / "chelsea.png").read_bytes()))
+    until(lambda: next(iter(top5(page, "b")), "") == "tiger cat")

@@ -178,13 +178,16 @@ def test_withdrawing_one_of_two_layers_stops_the_forward_at_the_other(ready: Loc
     assert Ask(ready, unit("1", "calm part")).kinds() == ["started", "done", "end"]
 
 
-def test_an_exception_of_the_model_is_a_sentence_with_its_traceback(ready: LocalEngine) -> None:
+def test_an_exception_of_the_model_is_a_sentence_with_its_traceback(
+    ready: LocalEngine, capfd: pytest.CaptureFixture[str]
+) -> None:
     ask = Ask(ready, unit("3", "raise"))
     assert ask.kinds() == ["started", "failed", "end"]
     failed = ask.events[1]
     assert failed.sentence.startswith("The model failed while computing the activation of '3': ")
     assert failed.sentence.endswith(": ValueError: red is not my colour")
     assert "zoo.py" in failed.details and "Traceback" in failed.details
+    assert "zoo.py" in capfd.readouterr().err  # where the operator looks for it: on the server's own stderr
     assert ready.state("zoo:net").hooks == ()
     assert Ask(ready, unit("3", "calm")).kinds() == ["started", "done", "end"]
 
@@ -243,11 +246,12 @@ def test_what_crashed_the_worker_twice_is_refused(ready: LocalEngine, capfd: pyt
     assert Ask(ready, unit("2", "calm")).kinds() == ["started", "done", "end"]
 
 
-def test_a_model_that_cannot_be_loaded_says_why(engine: LocalEngine) -> None:
+def test_a_model_that_cannot_be_loaded_says_why(engine: LocalEngine, capfd: pytest.CaptureFixture[str]) -> None:
     ask = Ask(engine, unit("", "calm", "zoo:broken"))
     assert ask.kinds() == ["failed", "end"]
     assert ask.events[0].sentence == "zoo:broken failed: RuntimeError: there is no such thing."
     assert "zoo.py" in ask.events[0].details
+    wait_for(lambda: "zoo.py" in capfd.readouterr().err, 5)
     state = engine.state("zoo:broken")
     assert state.phase == "failed" and state.sentence == ask.events[0].sentence
     later = Ask(engine, unit("0", "calm", "zoo:broken"))  # at once, without another attempt

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import traceback
 from collections import OrderedDict
 
@@ -64,7 +65,10 @@ def _load(mailbox: Mailbox, order: protocol.Load) -> LoadedModel:
         sentence = str(error)
         if not isinstance(error, HooksError):
             sentence = f"{order.options.spec} cannot be loaded: {type(error).__name__}: {error}"
-        details = getattr(error, "details", "") or traceback.format_exc()
+        own = getattr(error, "details", "")
+        details = own or traceback.format_exc()
+        if own or not isinstance(error, HooksError):  # where a model's author looks: the server passes it on
+            print(details, file=sys.stderr, flush=True)
         mailbox.send(protocol.LoadFailed(sentence, details))
         end(1)
         raise  # not reached
@@ -79,6 +83,8 @@ def _answer(mailbox: Mailbox, model: LoadedModel, inputs: Inputs, run: protocol.
     except (Exception, SystemExit) as error:
         task.hooks_changed()  # they are gone by now, and the page may ask as soon as it has the error
         task.fail_rest(error)
+        if not isinstance(error, HooksError):
+            traceback.print_exc()  # the page has the sentence; whoever wrote the model needs the line
         device_lost = isinstance(error, getattr(torch, "AcceleratorError", ())) or "CUDA error" in str(error)
     finally:
         task.finish()
