@@ -68,6 +68,8 @@
     },
     model(spec) {
       if (view && spec && spec !== view.model) {
+        hookscope.set("tree", { nodes: [] });
+        hookscope.set("model-facts", { children: [] });
         hookscope.choose({ model: spec, layers: [], detail: "", channel: -1, target: null });
       }
     },

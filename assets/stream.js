@@ -48,6 +48,7 @@
   function apply(message, from, frames) {
     if (from !== source) return; // a newer question is on screen
     const left = message.updates.filter(([id, props]) => !hookscope.set(id, props));
+    if (message.part === "detail") requestAnimationFrame(() => hookscope.fit(document.getElementById("detail")));
     if (left.length && frames < RETRY_FRAMES) {
       requestAnimationFrame(() => apply({ ...message, updates: left }, from, frames + 1));
     } else if (message.signature) {

@@ -49,6 +49,14 @@
       });
     }
   };
+  /* A graph that was drawn while it was hidden has no width of its own yet. */
+  hookscope.fit = function (region) {
+    region.querySelectorAll(".js-plotly-plot").forEach((plot) => {
+      const width = plot.parentElement.clientWidth;
+      if (plot._fullLayout && width && Math.abs(plot._fullLayout.width - width) > 1) window.Plotly.Plots.resize(plot);
+    });
+  };
+
   /* Outline the enlarged channel wherever its layer's wall is on the page. */
   hookscope.mark = function () {
     document.querySelectorAll(".wall .outline.selected").forEach((box) => box.remove());

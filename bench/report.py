@@ -86,9 +86,9 @@ def milliseconds(value: float) -> str:
     """A time for a table, e.g. "4.2 ms", "183 ms", "12.4 s"; "–" for none."""
     if value != value:
         return "–"
-    if value >= 9_950:
+    if abs(value) >= 9_950:
         return f"{value / 1000:.1f} s"
-    return f"{value:.1f} ms" if value < 9.95 else f"{value:,.0f} ms"
+    return f"{value:.1f} ms" if abs(value) < 9.95 else f"{value:,.0f} ms"
 
 
 def seconds(value: float) -> str:

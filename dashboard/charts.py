@@ -42,7 +42,7 @@ def histogram_figure(
         else f"zeros {shares[0]}"
     )
     figure.add_annotation(
-        text=" · ".join([zeros, *_broken_notes(statistics, labels)]),
+        text=" · ".join([zeros, *_broken_notes(statistics)]),
         xref="paper",
         yref="paper",
         x=1,
@@ -131,13 +131,10 @@ def _step_line(counts: np.ndarray, edges: np.ndarray, label: str, number: int) -
     )
 
 
-def _broken_notes(statistics: Sequence[Statistics], labels: Sequence[str]) -> list[str]:
-    notes = []
-    for one, label in zip(statistics, labels, strict=False):
-        counted = [f"{format_count(count)} {name}" for name, count in (("NaN", one.nan), ("Inf", one.inf)) if count]
-        if counted:
-            notes.append(f"{label}: {', '.join(counted)} not drawn")
-    return notes
+def _broken_notes(statistics: Sequence[Statistics]) -> list[str]:
+    """That something is not drawn, in few letters: a card is narrow, and its table has the counts."""
+    left_out = sum(one.nan + one.inf for one in statistics)
+    return [f"{format_count(left_out)} not finite"] if left_out else []
 
 
 def bars_figure(

@@ -55,7 +55,8 @@ def wall_png(
     """
     large, small = _font(20), _font(14)
     title, lines = _printable(title, large), [_printable(line, small) for line in lines]
-    walls = [_wall(panel.picture, columns, rows, cell_px) for panel in panels]
+    sides = [_cell_side(panel.picture, columns, rows) for panel in panels]
+    walls = [_wall(panel.picture, columns, rows, max(cell_px, *sides)) for panel in panels]
     texts = [(_printable(panel.label, small), _printable(scale_text(panel.scale), small)) for panel in panels]
     widths = [
         max(wall.width, *(round(small.getlength(text)) for text in pair))
@@ -101,6 +102,11 @@ def _printable(text: str, font: ImageFont.FreeTypeFont) -> str:
     for sign, plain in (("×", "x"), ("−", "-"), ("±", "+-"), ("\n", " ")):
         text = text.replace(sign, plain)
     return "".join("?" if letter != " " and bytes(font.getmask(letter)) == missing else letter for letter in text)
+
+
+def _cell_side(picture: bytes, columns: int, rows: int) -> int:
+    with Image.open(io.BytesIO(picture)) as image:
+        return max(image.width // columns, image.height // rows)
 
 
 def _wall(picture: bytes, columns: int, rows: int, cell_px: int) -> Image.Image:

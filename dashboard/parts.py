@@ -19,10 +19,15 @@ Update = tuple[ComponentId, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Failure:
-    """Stands where an answer would have been: a sentence that says what is wrong and what to do next."""
+    """Stands where an answer would have been: a sentence that says what is wrong and what to do next.
+
+    Attributes:
+        final: asking again would give the same; a fact about the model, not a fault.
+    """
 
     sentence: str
     details: str = ""
+    final: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,9 +82,7 @@ def result_of(answers: Answers, unit: Unit | None, kind: type) -> Any:
     return answer.result if answer is not None and isinstance(answer.result, kind) else None
 
 
-def failures(answers: Answers, units: Sequence[Unit]) -> list[str]:
-    """The sentences of the units that failed, each once, in order."""
-    found = [
-        answers[unit].result.sentence for unit in units if unit in answers and isinstance(answers[unit].result, Failure)
-    ]
-    return list(dict.fromkeys(found))
+def failures(answers: Answers, units: Sequence[Unit]) -> list[Failure]:
+    """Why units failed, each reason once, in order."""
+    results = [answers[unit].result for unit in units if unit in answers]
+    return list(dict.fromkeys(result for result in results if isinstance(result, Failure)))

@@ -16,8 +16,7 @@ from dashboard.ranking import mean_map
 from dashboard.resizing import nearest, reduce_by_area, resize_bilinear
 from dashboard.scales import Scale, Scales, levels
 
-JPEG_QUALITY = 88
-BLANK_GREY = 134  # places behind an overlay's last cell; JPEG has no transparency, and the page may be light or dark
+WEBP_QUALITY = 90
 OVERLAY_OPACITY = 0.85  # of the value farthest from zero: the picture stays visible under it
 
 
@@ -51,7 +50,7 @@ def overlay_sprite(
     pixels: np.ndarray,
     cell_px: float,
 ) -> bytes:
-    """A wall like `sprite`, as a JPEG: each cell is the model's input in grey under the map, which is the more opaque
+    """A wall like `sprite`, as a WebP: each cell is the model's input in grey under the map, which is the more opaque
     the farther a value lies from zero.
 
     Arguments:
@@ -69,9 +68,10 @@ def overlay_sprite(
     alpha[[NAN_LEVEL, INF_LEVEL]] = 1
     blended = palette.table[:, None] * alpha + np.arange(256)[None, :, None] * (1 - alpha)
     table = np.rint(blended).astype(np.uint8)
-    image = Image.fromarray(_tile(table[cells, np.asarray(grey)], columns, BLANK_GREY))
+    opaque = np.concatenate([table, np.full((*table.shape[:2], 1), 255, np.uint8)], axis=2)
+    image = Image.fromarray(_tile(opaque[cells, np.asarray(grey)], columns, 0))  # no cell: transparent
     file = io.BytesIO()
-    image.save(file, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    image.save(file, "WEBP", quality=WEBP_QUALITY, method=2)
     return file.getvalue()
 
 

@@ -17,7 +17,7 @@ from dashboard import ranking, scales
 from dashboard.palettes import Palette, palette_for
 from dashboard.view import MEAN, View
 from hooks.maps import maps
-from hooks.results import Activation
+from hooks.results import HISTOGRAM_BINS, QUANTILE_LEVELS, Activation, Statistics
 
 KEPT = 8
 
@@ -110,6 +110,27 @@ class Reading:
         if array is None or index >= len(array):
             return None
         return array.mean(axis=0, dtype=np.float64).astype(np.float32) if index == MEAN else array[index]
+
+
+def map_statistics(values: np.ndarray) -> Statistics:
+    """The numbers of one map, float (height, width), as the statistics that a figure asks for."""
+    one = {name: array[0] for name, array in ranking.channel_numbers(values[None]).items()}
+    finite = values[np.isfinite(values)]
+    counts, edges = np.histogram(finite, HISTOGRAM_BINS) if finite.size else (np.zeros(0, np.int64), np.zeros(0))
+    levels = np.quantile(finite, QUANTILE_LEVELS) if finite.size else np.full(len(QUANTILE_LEVELS), np.nan)
+    return Statistics(
+        count=values.size,
+        mean=float(one["mean"]),
+        std=float(one["std"]),
+        min=float(one["min"]),
+        max=float(one["max"]),
+        zeros=float(one["zeros"]),
+        nan=int(one["nan"]),
+        inf=int(one["inf"]),
+        quantiles=levels,
+        histogram=counts,
+        edges=edges.astype(float),
+    )
 
 
 def kind_of(scale: scales.Scales) -> str:

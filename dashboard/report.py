@@ -20,14 +20,16 @@ from plotly.offline import get_plotlyjs
 
 from dashboard.components.markup import Markup
 from dashboard.gallery import Gallery
+from dashboard.inputs import InputMissing
 from dashboard.parts import Answer, Part, Update
-from dashboard.service import Service
+from dashboard.scene import Gone
+from dashboard.service import Service, draw
 from dashboard.startup import assets_folder
 
 VOID = {"img", "br", "hr", "input"}
 # what only works on the living page
 LIVE_ONLY = (
-    ".links, .samples, .save, .icon, .keys { display: none !important; } body { padding: 16px; }"
+    ".links, .samples, .save, .icon, .keys, .drop p:not(.sentence) { display: none !important; } body { padding: 16px; }"
     " .detail { position: static; margin: 0; } .cards { margin: 10px 0; } .report-head { margin-bottom: 12px; }"
 )
 
@@ -45,7 +47,8 @@ def write(head: list[Any], body: list[Any], parts: list[Part], service: Service,
     for part in parts:
         values = {unit: service.value(unit) for unit in part.units}
         answers = {unit: Answer(value, cached=True) for unit, value in values.items() if value is not None}
-        _apply(part.draw(answers), by_id)
+        _, updates, _ = draw(part, answers)
+        _apply(updates, by_id)
     figures: list[Any] = []
     text = _render(root, figures, lambda address: _inside(address, gallery))
     script = "".join(
@@ -141,8 +144,11 @@ def _css(name: str) -> str:
 
 
 def _inside(address: str, gallery: Gallery) -> str:
-    """A picture's bytes in place of its address."""
-    item = gallery.get(address.rsplit("/", 1)[-1])
+    """A picture's bytes in place of its address, "" if what it was drawn from is no longer kept."""
+    try:
+        item = gallery.get(address.rsplit("/", 1)[-1])
+    except (Gone, InputMissing):
+        return ""
     return f"data:{item.media_type};base64,{base64.b64encode(item.data).decode()}" if item else ""
 
 
@@ -151,5 +157,6 @@ def _script_json(figure: Any, gallery: Gallery) -> str:
     for image in plain.get("layout", {}).get("images", []):
         image["source"] = _inside(image["source"], gallery)
     config = {"displaylogo": False, "displayModeBar": False, "responsive": True}
-    texts = [json.dumps(part).replace("</", "<\\/") for part in (plain["data"], plain["layout"], config)]
+    # "</script" would end the script, and "<!--" with "<script" would keep it from ending
+    texts = [json.dumps(part).replace("<", "\\u003c") for part in (plain["data"], plain["layout"], config)]
     return ", ".join(texts)

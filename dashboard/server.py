@@ -120,6 +120,7 @@ def _register_question(app: dash.Dash, service: Service, gallery: Gallery, readi
         info = service.state(view.model).info
         if info is None:
             early = inputs.parts_while_loading(view, service.inputs, gallery)
+            early += [*cards.parts_while_loading(int(asked["mounted"])), detail.closed()]
             name = service.ask(str(asked["page"]), early, asked["drawn"], int(asked["number"]))
             return dict(answered=whence(name, view, asked), cards=no_update, mounted=no_update)
         mounted = min(int(asked["mounted"]), MAX_LAYERS)

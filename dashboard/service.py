@@ -179,7 +179,7 @@ class Service:
         for part in stream.parts:
             if over():
                 return
-            yield _draw(part, stream.answers)
+            yield draw(part, stream.answers)
         cursor = 0
         ended = False
         told = time.monotonic()
@@ -192,7 +192,7 @@ class Service:
                     if answered.intersection(part.units) and (part.eager or part.complete(stream.answers)):
                         if over():
                             return
-                        yield _draw(part, stream.answers)
+                        yield draw(part, stream.answers)
                         told = time.monotonic()
             if time.monotonic() - told > PING_SECONDS:
                 told = time.monotonic()
@@ -207,7 +207,9 @@ class Service:
         if event.unit is None or event.kind == "started":
             return set()
         failed = event.kind == "failed"
-        result = Failure(event.sentence, event.details) if failed else self._received(event.unit, event.data)
+        result = (
+            Failure(event.sentence, event.details, event.final) if failed else self._received(event.unit, event.data)
+        )
         stream.answers[event.unit] = Answer(result)
         return {event.unit}
 
@@ -274,7 +276,8 @@ class Service:
             stream.replaced.set()
 
 
-def _draw(part: Part, answers: Mapping[Unit, Answer]) -> Shown:
+def draw(part: Part, answers: Mapping[Unit, Answer]) -> Shown:
+    """What a part shows; a fault in drawing is a sentence in its place."""
     known = {unit: answers[unit] for unit in part.units if unit in answers}
     signature = part.signature() if part.complete(known) else None
     try:

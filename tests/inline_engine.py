@@ -80,7 +80,9 @@ def statistics_of(values: np.ndarray, axes: tuple[str, ...]) -> Statistics:
     flat = np.asarray(values, np.float64).reshape(-1)
     finite = flat[np.isfinite(flat)]
     some = finite if finite.size else np.array([np.nan])
-    histogram, edges = np.histogram(finite, bins=64) if finite.size else (np.zeros(64, np.int64), np.full(65, np.nan))
+    histogram, edges = np.zeros(64, np.int64), np.full(65, some.min())
+    if finite.size and np.ptp(finite) > 1e-6 * np.abs(finite).max():
+        histogram, edges = np.histogram(finite, bins=64)
     by_channel = np.moveaxis(values, axes.index("channel"), 0) if "channel" in axes else None
     return Statistics(
         count=flat.size,

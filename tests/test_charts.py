@@ -97,7 +97,7 @@ def test_what_stands_beside_the_histogram():
     assert note(histogram_figure([statistics(a)], values=[a])) == "zeros 75.0 %"
     b = np.array([1.0, math.nan, math.inf, math.inf])
     text = note(histogram_figure([statistics(a), statistics(b)], values=[a, b]))
-    assert text == "zeros A 75.0 %, B 0 % · B: 1 NaN, 2 Inf not drawn"
+    assert text == "zeros A 75.0 %, B 0 % · 3 not finite"
 
 
 def test_no_finite_value_is_a_sentence():

@@ -69,7 +69,7 @@ def test_a_result_is_given_only_as_what_it_is() -> None:
     assert result_of({}, UNIT, str) is None
 
 
-def test_each_sentence_is_said_once_in_the_order_of_the_units() -> None:
+def test_each_reason_is_said_once_in_the_order_of_the_units() -> None:
     third, fourth = replace(UNIT, layer="c"), replace(UNIT, layer="d")
     answers = {
         fourth: Answer(Failure("second")),
@@ -77,5 +77,5 @@ def test_each_sentence_is_said_once_in_the_order_of_the_units() -> None:
         OTHER: Answer(Failure("first")),
         third: Answer(5),
     }
-    assert failures(answers, (UNIT, third, OTHER, fourth)) == ["first", "second"]
+    assert failures(answers, (UNIT, third, OTHER, fourth)) == [Failure("first"), Failure("second")]
     assert failures(answers, (third,)) == [] and failures({}, (UNIT,)) == []

@@ -95,6 +95,7 @@ class Event:
             "end" (nothing more will come for this slot; `unit` is None).
         data: for "done": the answer, as `hooks.codec.encode` made it.
         sentence: for "failed": what is wrong and what to do.
+        final: for "failed": asking again would give the same; it is a fact about the model, not a fault.
         details: for "failed": type, message and traceback as text, for a log or a "details" fold.
     """
 
@@ -103,6 +104,7 @@ class Event:
     data: bytes = field(default=b"", repr=False)
     sentence: str = ""
     details: str = ""
+    final: bool = False
 
 
 class Engine(Protocol):

@@ -153,6 +153,7 @@ class Failed:
     unit: Unit
     sentence: str
     details: str = ""
+    final: bool = False
 
 
 @dataclass(frozen=True)

@@ -170,10 +170,10 @@ class Queue:
         self._leave(task, unit)
         self._publish(Event("done", unit, data), now)
 
-    def failed(self, task: int, unit: Unit, sentence: str, details: str, now: float) -> None:
-        """The unit cannot be answered."""
+    def failed(self, task: int, unit: Unit, sentence: str, details: str, now: float, final: bool = False) -> None:
+        """The unit cannot be answered; `final` if it never will be."""
         if self._leave(task, unit):
-            self._publish(Event("failed", unit, sentence=sentence, details=details), now)
+            self._publish(Event("failed", unit, sentence=sentence, details=details, final=final), now)
 
     def finished(self, task: int, now: float) -> None:
         """The worker is done with the batch; a unit that it forgot fails rather than hang."""

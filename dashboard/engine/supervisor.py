@@ -202,8 +202,8 @@ class Supervisor:
                     queue.started(task, unit, now)
                 case protocol.Answer(task, unit, data):
                     queue.done(task, unit, data, now)
-                case protocol.Failed(task, unit, sentence, details):
-                    queue.failed(task, unit, sentence, details, now)
+                case protocol.Failed(task, unit, sentence, details, final):
+                    queue.failed(task, unit, sentence, details, now, final)
                 case protocol.HooksLive(hooks):
                     self.hooks = hooks
                 case protocol.TaskDone(task):

@@ -11,9 +11,8 @@ from dash import html
 from dashboard import ids
 from dashboard.jobs import Unit
 from dashboard.numbers import format_number
-from dashboard.panels.inputs import failed
-from dashboard.panels.regions import drawn, said
-from dashboard.parts import Answers, Failure, Part, Update, result_of
+from dashboard.panels.regions import drawn, failed, said
+from dashboard.parts import Answers, Part, Update, failures, result_of
 from dashboard.pictures import cam_overlay
 from dashboard.scene import Scene
 from hooks.results import GradCam, Prediction
@@ -36,19 +35,17 @@ def _draw(
 ) -> list[Update]:
     shown: list[tuple[str, Prediction, GradCam]] = []
     texts: list[object] = []
-    wrong: list[str] = []
     for side, unit in maps.items():
         prediction = result_of(answers, predictions[side], Prediction)
         cam = result_of(answers, unit, GradCam)
         if prediction is not None and cam is not None:
             shown.append((side, prediction, cam))
             texts.append(_caption(scene, side, cam, prediction))
-        elif unit in answers and isinstance(answers[unit].result, Failure):
-            wrong.append(answers[unit].result.sentence)
-    if wrong and not shown:
-        texts = [failed(wrong[0], f"card {position} cam")]
-    elif not shown:
-        texts = [html.Span("computing …", className="muted")]
+    wrong = failures(answers, tuple(maps.values()))
+    texts += [failed(failure, f"card {position} cam") for failure in wrong[:1]]
+    waiting = [side.upper() for side, unit in maps.items() if unit not in answers]
+    if waiting:
+        texts.append(html.Span(f"{' and '.join(waiting)} computing …", className="muted"))
     return [
         drawn(ids.card("cam", position), _figure(scene, shown, maps)),
         said(ids.card("cam-text", position), texts),
@@ -77,7 +74,8 @@ def _figure(scene: Scene, shown: list[tuple[str, Prediction, GradCam]], maps: di
     """Per side the picture, the heat over it (its opacity is the page's), and the map's own values on hover."""
     sides = list(maps)
     share = (1 - GAP * (len(sides) - 1)) / max(len(sides), 1)
-    height, width = scene.info.preprocessing.crop
+    sizes = [prediction.pixels.shape[:2] for _, prediction, _ in shown] or [(1, 1)]
+    tallest = max(height / width for height, width in sizes)
     figure = go.Figure()
     for place, side in enumerate(sides):
         number = "" if place == 0 else str(place + 1)
@@ -96,7 +94,7 @@ def _figure(scene: Scene, shown: list[tuple[str, Prediction, GradCam]], maps: di
         found = [(prediction, cam) for which, prediction, cam in shown if which == side]
         if found:
             _add_side(figure, scene, number, maps[side], side, *found[0])
-    picture_px = WIDTH_PX * share * height / width
+    picture_px = WIDTH_PX * share * tallest
     figure.update_layout(
         template=None,
         height=round(min(picture_px, 200)),

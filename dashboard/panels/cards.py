@@ -14,9 +14,8 @@ from dashboard.components.markup import Markup
 from dashboard.jobs import Unit
 from dashboard.layer_keys import parse_key
 from dashboard.panels import cam, wall
-from dashboard.panels.inputs import failed
 from dashboard.panels.numbers import statistics_tables, table_part
-from dashboard.panels.regions import MIN_HEIGHT_PX, drawn, empty_figure, graph, said
+from dashboard.panels.regions import MIN_HEIGHT_PX, drawn, empty_figure, failed, graph, said
 from dashboard.parts import Answers, Failure, Part, Update, failures, result_of
 from dashboard.scene import Scene
 from hooks.maps import why_no_maps
@@ -100,9 +99,15 @@ def shown(scene: Scene) -> list[tuple[int, str]]:
     """The cards in the order of the network's depth: (position, layer key); layers that the model lacks are left in."""
     found = [(position, key) for position, key in enumerate(scene.view.layers) if key]
 
-    def depth(item: tuple[int, str]) -> int:
+    ends: dict[str, float] = {}
+    last = -1.0
+    for name, layer in scene.layers.items():  # a layer that never ran stands after the one that is named before it
+        last = float(layer.calls[0].order) if layer.calls else last
+        ends[name] = last
+
+    def depth(item: tuple[int, str]) -> tuple[float, int]:
         call = scene.call_of(item[1])
-        return call[1].order if call else -1
+        return (float(call[1].order) if call else ends.get(parse_key(item[1])[0], -1.0) + 0.5, item[0])
 
     return sorted(found, key=depth)
 
@@ -140,6 +145,15 @@ def _guide(scene: Scene, any_card: bool) -> Part:
     return Part("guide", (), (has_input, any_card), draw)
 
 
+def parts_while_loading(mounted: int) -> list[Part]:
+    """No card while another model is loaded: what the page showed is not that model's."""
+
+    def draw(_: Answers) -> list[Update]:
+        return [said(ids.GUIDE, html.P("The model is being loaded …"), hidden=False)]
+
+    return [Part("guide", (), ("loading",), draw), *(_hidden(position) for position in range(mounted))]
+
+
 def _hidden(position: int) -> Part:
     return Part(
         f"card {position}", (), ("hidden",), lambda _: [(ids.card("card", position), {"hidden": True, "style": {}})]
@@ -165,7 +179,7 @@ def _missing(scene: Scene, position: int, place: int, key: str) -> Part:
                 ids.card("card", position),
                 {"hidden": False, "className": "panel card missing", "style": {"order": place}},
             ),
-            said(ids.card("head", position), _head(key, layer.type if layer else "", None, "", [])),
+            said(ids.card("head", position), _head(key, layer.type if layer else "", "", "", [])),
             said(ids.card("labels", position), html.Div(sentence, className="sentence")),
         ]
 
@@ -199,7 +213,8 @@ def _draw_main(
     there = {side: result for side, result in results.items() if result is not None}
     if any(unit not in answers or isinstance(answers[unit].result, Failure) for unit in needed):
         there = {}
-    head = _head(key, layer.type, call, _status(answers, units, there), wall.notes(scene, layer, call, number))
+    badges = wall.notes(scene, layer, call, number, list(there.values()))
+    head = _head(key, layer.type, _shapes(call, there), _status(answers, units, there), badges)
     updates: list[Update] = [
         (ids.card("card", position), {"hidden": False, "className": "panel card", "style": {"order": place}}),
         said(ids.card("head", position), head),
@@ -218,13 +233,17 @@ def _draw_main(
         bars: list[Any] = wall.colour_bars(reading)
         heads = _labels(scene, geometry.text)
     else:
-        figure = wall.bars(scene, reading, layer)
-        bars = [html.P(wall.no_maps(activations[0]), className="sentence")]
+        figure = wall.bars(scene, reading, layer) or empty_figure(MIN_HEIGHT_PX)
+        too_many = " Its values are too many for bars: see their distribution." if not figure.data else ""
+        bars = [html.P(wall.no_maps(activations[0]) + too_many, className="sentence")]
         heads = _labels(scene, f"{activations[0].values.size} values", len(there))
     statistics = [activation.statistics for activation in activations]
     both = [a.values for a in activations] if len(activations) == 2 else None  # for bins that A and B share
     histogram = histogram_figure(statistics, labels, both, key=key)
-    files = [html.A(text, href=address, download="") for text, address in wall.files(source, layer, number)]
+    files = [
+        html.A(text, href=address, download="")
+        for text, address in wall.files(source, layer, number, bool(reading.maps))
+    ]
     return [
         *updates,
         said(ids.card("labels", position), [*error, heads]),
@@ -253,9 +272,14 @@ def _waiting(scene: Scene, position: int, call: Call, error: list[Any]) -> list[
     ]
 
 
-def _head(key: str, kind: str, call: Call | None, status: str, notes: list[html.Span]) -> list[Any]:
+def _shapes(call: Call, there: dict[str, Activation]) -> str:
+    """The output's size for one image: what was computed, or what the recorded run had while that is awaited."""
+    shapes = [activation.values.shape for activation in there.values()] or [call.shape[1:]]
+    return ", ".join(dict.fromkeys(" × ".join(map(str, shape)) for shape in shapes))
+
+
+def _head(key: str, kind: str, size: str, status: str, notes: list[html.Span]) -> list[Any]:
     """A card's first line: which layer, what it is, how long it took, and what every picture has to say of itself."""
-    size = " × ".join(str(n) for n in call.shape[1:]) if call and call.shape else ""
     facts = [
         html.Span(kind, className="badge"),
         html.Span(size, className="mono", title="The output's shape for one image"),

@@ -17,11 +17,12 @@ from dashboard.layer_keys import parse_key
 from dashboard.numbers import format_number, format_share
 from dashboard.palettes import palette_for
 from dashboard.panels import wall
-from dashboard.panels.regions import drawn, empty_figure, graph, said
+from dashboard.panels.regions import drawn, empty_figure, failed, graph, said
 from dashboard.parts import Answers, Part, Update, failures, result_of
-from dashboard.reading import Reading
+from dashboard.reading import Reading, map_statistics
 from dashboard.scene import Scene
 from dashboard.view import MEAN
+from hooks.maps import reason_no_maps
 from hooks.results import Activation
 
 HEIGHT_PX = 264
@@ -68,7 +69,7 @@ def parts(scene: Scene) -> list[Part]:
     """The enlarged channel, and how the arrow keys walk from it."""
     key = scene.view.detail
     if not key or scene.call_of(key) is None or not scene.inputs:
-        return [Part("detail", (), ("closed",), lambda _: [(ids.DETAIL, {"hidden": True})])]
+        return [closed()]
     units = scene.units("activation", key)
     overlay = list(scene.units("prediction").values()) if scene.view.overlay else []
     view = scene.view
@@ -79,6 +80,11 @@ def parts(scene: Scene) -> list[Part]:
         Part("detail", (*overlay, *units.values()), drawn, partial(_draw, scene, units), error=ids.detail("numbers")),
         Part("walk", tuple(units.values()), walked, partial(_walk, scene, units), eager=False),
     ]
+
+
+def closed() -> Part:
+    """The part of a page without an enlarged channel."""
+    return Part("detail", (), ("closed",), lambda _: [(ids.DETAIL, {"hidden": True})])
 
 
 def _reading(scene: Scene, units: dict[str, Unit], answers: Answers) -> Reading | None:
@@ -112,9 +118,10 @@ def _draw(scene: Scene, units: dict[str, Unit], answers: Answers) -> list[Update
     maps = {side: array for side, array in channels.items() if array is not None}
     if reading is None or not maps:
         wrong = failures(answers, tuple(units.values()))
-        waiting = wrong[0] if wrong else "computing …"
+        waiting: Any = failed(wrong[0], "detail") if wrong else "computing …"
         if reading is not None:
-            waiting = f"This layer has no channel {index}."
+            reason = reason_no_maps(next(iter(reading.activations.values())))
+            waiting = reason or f"This layer has no channel {index}."
         return [
             *updates,
             drawn(ids.detail("figure"), empty_figure(HEIGHT_PX)),
@@ -139,7 +146,7 @@ def _draw(scene: Scene, units: dict[str, Unit], answers: Answers) -> list[Update
     return [
         *updates,
         drawn(ids.detail("figure"), figure),
-        drawn(ids.detail("histogram"), _histogram(reading, maps)),
+        drawn(ids.detail("histogram"), _histogram(maps)),
         said(ids.detail("numbers"), _numbers(reading, index, numbers)),
     ]
 
@@ -151,9 +158,9 @@ def _scale(reading: Reading, index: int) -> scales.Scale:
     return reading.scale[index]  # the last one, which `MEAN` = -1 finds, is the mean map's
 
 
-def _histogram(reading: Reading, maps: dict[str, np.ndarray]) -> Any:
+def _histogram(maps: dict[str, np.ndarray]) -> Any:
     return histogram_figure(
-        [reading.activations[side].statistics for side in maps],
+        [map_statistics(array) for array in maps.values()],
         [side.upper() for side in maps],
         list(maps.values()),
         height_px=HISTOGRAM_PX,

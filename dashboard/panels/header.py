@@ -11,6 +11,7 @@ from dash import ClientsideFunction, Input, html
 from dashboard import ids
 from dashboard.engine.base import ModelInfo
 from dashboard.numbers import format_count
+from dashboard.panels.regions import random_weights
 from dashboard.setting_table import DEFAULT_MODEL
 
 
@@ -66,12 +67,10 @@ def layout(models: tuple[str, ...]) -> html.Header:
 def facts(info: ModelInfo) -> list[Any]:
     """What stands beside the model's name: weights, size, device, and a badge that stays if the weights are random."""
     parts: list[Any] = [html.Span(f"{short_count(info.parameters)} parameters · {info.device}", title=info.weights)]
-    if info.random:
-        parts.append(html.Span("random weights", className="badge warn", title=info.weights))
-    else:
+    if not info.random:
         licence = f" Licence: {info.licence}." if info.licence else ""
         parts[0].title = f"{format_count(info.parameters)} parameters. {info.weights}{licence}"
-    return parts
+    return [*parts, *random_weights(info)]
 
 
 def short_count(number: int) -> str:

@@ -15,8 +15,8 @@ from dashboard.geometry import crop_overlay_style
 from dashboard.inputs import Input, InputStore
 from dashboard.jobs import Unit
 from dashboard.numbers import format_number
-from dashboard.panels.regions import said
-from dashboard.parts import Answers, Part, Update, failures, result_of
+from dashboard.panels.regions import failed, random_weights, said
+from dashboard.parts import Answers, Failure, Part, Update, failures, result_of
 from dashboard.scene import SIDES, Scene, find
 from dashboard.view import View
 from hooks.results import Prediction
@@ -171,14 +171,17 @@ def _draw(scene: Scene, side: str, unit: Unit, answers: Answers) -> list[Update]
     given = scene.inputs[side]
     prediction = result_of(answers, unit, Prediction)
     seen = scene.view.seen and prediction is not None
-    height, width = scene.info.preprocessing.crop
     source = _preview(scene.service.inputs, scene.gallery, given)
     if seen:
         source = scene.seen(side)
     crop: dict[str, str] = {"display": "none"}
     if prediction is not None and not seen:
         crop = crop_overlay_style(prediction.crop, (given.width, given.height))
-    caption = _caption(given, f"{given.width}×{given.height} → {width}×{height}")
+    sizes = f"{given.width}×{given.height}"
+    if prediction is not None:
+        height, width = prediction.pixels.shape[:2]
+        sizes += f" → {width}×{height}"
+    caption = [*_caption(given, sizes), *random_weights(scene.info)]
     wrong = failures(answers, (unit,))
     return [
         *_shown(side, True),
@@ -190,7 +193,7 @@ def _draw(scene: Scene, side: str, unit: Unit, answers: Answers) -> list[Update]
     ]
 
 
-def _top(scene: Scene, prediction: Prediction | None, wrong: list[str]) -> list[Any]:
+def _top(scene: Scene, prediction: Prediction | None, wrong: list[Failure]) -> list[Any]:
     if wrong:
         return [failed(wrong[0], "input")]
     if prediction is None:
@@ -223,9 +226,3 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     """Logits (class,) as shares that sum to 1, float64."""
     raised = np.exp(logits.astype(np.float64) - np.max(logits, initial=-np.inf))
     return np.asarray(raised / raised.sum())
-
-
-def failed(sentence: str, part: str) -> html.Div:
-    """An error where the answer would have been; its button asks the parts again whose name begins with `part`."""
-    again = html.Button("Try again", className="link", **{"data-do": "retry", "data-value": part})
-    return html.Div([html.Span(sentence), " ", again], className="sentence error", role="alert")

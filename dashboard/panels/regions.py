@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import plotly.graph_objects as go
-from dash import dcc
+from dash import dcc, html
 
 from dashboard.components.markup import plain
-from dashboard.parts import ComponentId, Update
+from dashboard.engine.base import ModelInfo
+from dashboard.parts import ComponentId, Failure, Update
 from dashboard.plain_figures import GRAPH_CONFIG
 
+RANDOM_WEIGHTS = "random weights"
 MIN_HEIGHT_PX = 10  # Plotly draws nothing lower
 
 
@@ -30,6 +32,23 @@ def drawn(component_id: ComponentId, figure: go.Figure) -> Update:
 def said(component_id: ComponentId, children: Any, **properties: Any) -> Update:
     """The update that shows plain elements or text in a mounted `Markup`."""
     return component_id, {"tree": plain(children), **properties}
+
+
+def failed(failure: Failure, part: str) -> html.Div:
+    """Why there is no answer, where it would have been.
+
+    Arguments:
+        part: "Try again" asks the parts again whose names begin so; a refusal that is final offers no such thing.
+    """
+    if failure.final:
+        return html.Div(failure.sentence, className="sentence")
+    again = html.Button("Try again", className="link", **{"data-do": "retry", "data-value": part})
+    return html.Div([html.Span(failure.sentence), " ", again], className="sentence error", role="alert")
+
+
+def random_weights(info: ModelInfo) -> list[html.Span]:
+    """The badge that stays on everything a model with random weights computed; nothing for a trained one."""
+    return [html.Span(RANDOM_WEIGHTS, title=info.weights, className="badge warn")] if info.random else []
 
 
 def empty_figure(height_px: int) -> go.Figure:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,19 +16,21 @@ from dashboard.charts import bars_figure
 from dashboard.export import ExportPanel, wall_png
 from dashboard.geometry import WallGeometry, wall_geometry
 from dashboard.jobs import Unit
+from dashboard.numbers import format_count
 from dashboard.palettes import DIFFERENCE
+from dashboard.panels.regions import RANDOM_WEIGHTS, random_weights
 from dashboard.plain_figures import PANEL_GAP
 from dashboard.reading import Reading, kind_of
 from dashboard.scales import scale_text
-from dashboard.scene import Gone, Scene
+from dashboard.scene import Scene
 from dashboard.tables import channel_csv, layer_csv
 from dashboard.wall_figure import Panel, cell_numbers, wall_figure
 from hooks.maps import reason_no_maps
 from hooks.results import Activation, Call, LayerInfo, Prediction
 
 MAX_HEIGHT_PX = 430
+MAX_BARS = 4096  # beyond, bars are one block of colour
 EXPORT_CELL_PX = 256  # files are drawn with cells of up to this many values
-RANDOM_WEIGHTS = "random weights"
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def figure(source: WallSource, reading: Reading, geometry: WallGeometry) -> go.F
         address = scene.picture(
             shows,
             partial(source.sprite, which, geometry, sides, geometry.cell_px * (2 if overlaid else 1)),
-            "image/jpeg" if overlaid else "image/png",
+            "image/webp" if overlaid else "image/png",
         )
         label = "B − A" if which == "difference" else which.upper()
         panels.append(Panel(label, address, cell_numbers(values, order, reading.numbers.get(which))))
@@ -116,9 +118,11 @@ def figure(source: WallSource, reading: Reading, geometry: WallGeometry) -> go.F
     return wall_figure(panels, order, geometry, distance=reading.distance, places=places, titles=False, key=source.key)
 
 
-def bars(scene: Scene, reading: Reading, layer: LayerInfo) -> go.Figure:
-    """A layer without maps: its values by index, named by class where it is the model's answer."""
+def bars(scene: Scene, reading: Reading, layer: LayerInfo) -> go.Figure | None:
+    """A layer without maps: its values by index, named by class where it is the model's answer; None for too many."""
     vectors = list(reading.vectors.values())
+    if max(len(vector) for vector in vectors) > MAX_BARS:
+        return None
     is_answer = (
         bool(vectors) and len(vectors[0]) == len(scene.info.classes) and layer.calls[0].axes[-1:] != ("channel",)
     )
@@ -153,11 +157,17 @@ def _colour_bar(gradient: str, scale: scales.Scales, label: str) -> html.Div:
     )
 
 
-def notes(scene: Scene, layer: LayerInfo, call: Call, number: int) -> list[html.Span]:
-    """What every picture has to say of itself."""
-    found = []
-    if scene.info.random:
-        found.append((RANDOM_WEIGHTS, scene.info.weights, "warn"))
+def notes(scene: Scene, layer: LayerInfo, call: Call, number: int, there: Sequence[Activation] = ()) -> list[html.Span]:
+    """What every picture of a layer has to say of itself; `there` are the activations that it is drawn from."""
+    found: list[tuple[str, str, str]] = []
+    for one, count in (
+        ("NaN", sum(a.statistics.nan for a in there)),
+        ("infinite", sum(a.statistics.inf for a in there)),
+    ):
+        if count:
+            found.append(
+                (f"{format_count(count)} {one}", f"{one} values are counted and left out of every number.", "warn")
+            )
     if len(layer.calls) > 1:
         text = f"call {number + 1} of {len(layer.calls)}"
         found.append((text, "This module runs several times in one forward pass; the tree offers each call.", "note"))
@@ -168,16 +178,21 @@ def notes(scene: Scene, layer: LayerInfo, call: Call, number: int) -> list[html.
         )
         found.append((text, help_text, "note"))
     if call.outputs > 1:
-        found.append(
-            (f"output 1 of {call.outputs}", "This module returns several tensors; the first is shown.", "note")
-        )
+        path = next((f" ({a.path})" for a in there if a.path), "")
+        text = f"output 1 of {call.outputs}{path}"
+        found.append((text, "This module returns several tensors; the first is shown.", "note"))
     if call.grid is not None:
         rows, columns = call.grid
         left_out = f", {call.prefix_tokens} prefix tokens left out" if call.prefix_tokens else ""
         found.append(
             (f"tokens as a {rows}×{columns} grid", f"Each token is drawn where its patch lies{left_out}.", "note")
         )
-    return [html.Span(text, title=help_text, className=f"badge {kind}") for text, help_text, kind in found]
+    if len({a.values.shape for a in there}) > 1:
+        found.append(
+            ("A and B differ in size", "There is no difference of two activations of different shapes.", "note")
+        )
+    badges = [html.Span(text, title=help_text, className=f"badge {kind}") for text, help_text, kind in found]
+    return [*random_weights(scene.info), *badges]
 
 
 def no_maps(activation: Activation) -> str:
@@ -185,24 +200,23 @@ def no_maps(activation: Activation) -> str:
     return reason_no_maps(activation)
 
 
-def files(source: WallSource, layer: LayerInfo, number: int) -> list[tuple[str, str]]:
+def files(source: WallSource, layer: LayerInfo, number: int, has_maps: bool) -> list[tuple[str, str]]:
     """What a card can be saved as: (text, address)."""
     scene = source.scene
     name = f"{_safe(scene.info.title)}-{_safe(source.key)}"
     units = tuple(source.units.values())
     view = scene.view
     shows = ("file", source.key, units, view.rank, view.scale, view.colours, view.overlay, view.count)
-    found = [
-        ("Picture, PNG", scene.file(shows, partial(_png, source, layer), "image/png", f"{name}.png")),
-        (
-            "Numbers of the layer, CSV",
-            scene.file(shows, partial(_layer_csv, source, number), "text/csv", f"{name}.csv"),
-        ),
-        (
-            "Numbers per channel, CSV",
-            scene.file((*shows, "channels"), partial(_channel_csv, source), "text/csv", f"{name}-channels.csv"),
-        ),
-    ]
+    picture = ("Picture, PNG", scene.file(shows, partial(_png, source, layer), "image/png", f"{name}.png"))
+    numbers = (
+        "Numbers of the layer, CSV",
+        scene.file(shows, partial(_layer_csv, source, number), "text/csv", f"{name}.csv"),
+    )
+    channels = (
+        "Numbers per channel, CSV",
+        scene.file((*shows, "channels"), partial(_channel_csv, source), "text/csv", f"{name}-channels.csv"),
+    )
+    found = [picture, numbers, channels] if has_maps else [numbers]
     for side, unit in source.units.items():
         address = scene.file(
             (*shows, side), partial(_npz, source, side, unit), "application/zip", f"{name}-{side.upper()}.npz"
@@ -221,8 +235,6 @@ def _png(source: WallSource, layer: LayerInfo) -> bytes:
     lines = [f"{scene.info.title} · {', '.join(inputs)}", f"rank: {scene.view.rank} · scale: per {scene.view.scale}"]
     if scene.info.random:
         lines.append(RANDOM_WEIGHTS)
-    if not reading.maps:
-        raise Gone("This layer has no maps to draw: save its numbers instead.")
     geometry = geometry_for(scene, next(iter(reading.maps.values())).shape)
     panels = []
     for which in (*reading.maps, *(("difference",) if reading.comparable else ())):
@@ -246,8 +258,6 @@ def _layer_csv(source: WallSource, number: int) -> bytes:
 
 def _channel_csv(source: WallSource) -> bytes:
     reading = source.reading()
-    if not reading.maps:
-        raise Gone("This layer has no channels with maps: save the numbers of the layer instead.")
     labels = [side.upper() for side in reading.numbers]
     return channel_csv(list(reading.numbers.values()), reading.order, reading.distance, labels).encode()
 

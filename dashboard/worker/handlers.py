@@ -93,7 +93,7 @@ class Task:
         """Send why there is no answer."""
         self._settled.add(unit)
         if isinstance(error, HooksError):
-            self._send(protocol.Failed(self._number, unit, str(error)))
+            self._send(protocol.Failed(self._number, unit, str(error), final=True))
         else:
             details = "".join(traceback.format_exception(error))
             self._send(protocol.Failed(self._number, unit, sentence_for(error, unit), details))
