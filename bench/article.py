@@ -55,9 +55,9 @@ def montage(maps: np.ndarray) -> go.Figure:
     padded = np.zeros((rows * columns, height, width))
     padded[: len(maps)] = maps
     picture = padded.reshape(rows, columns, height, width).swapaxes(1, 2).reshape(rows * height, columns * width)
-    figure = px.imshow(picture)
-    figure.data[0].z = picture.tolist()  # Plotly itself would send binary; the article's version sent lists
-    return figure
+    described = px.imshow(picture).to_dict()
+    described["data"][0]["z"] = picture.tolist()  # Plotly itself would send binary; the article's version sent lists
+    return go.Figure(described)
 
 
 def create_app() -> dash.Dash:
@@ -70,7 +70,9 @@ def create_app() -> dash.Dash:
     buttons = [html.Button(name, id={"type": "show", "name": name}) for name in names]
     app.layout = html.Div([html.Div(buttons), dcc.Graph(id="graph", style={"height": "820px"})])
 
-    @app.callback(Output("graph", "figure"), Input({"type": "show", "name": ALL}, "n_clicks"), prevent_initial_call=True)
+    @app.callback(
+        Output("graph", "figure"), Input({"type": "show", "name": ALL}, "n_clicks"), prevent_initial_call=True
+    )
     def show(_clicks: list[int | None]) -> go.Figure:
         layer, style = dash.ctx.triggered_id["name"].split()
         maps = activation(model.module, layer, picture)

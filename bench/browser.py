@@ -92,7 +92,9 @@ def watched_page(browser: Browser) -> Page:
     return context.new_page()
 
 
-def timed_click(page: Page, target: Locator, expected: dict[str, Any], *, seconds: float, control: bool = False) -> Drawn:
+def timed_click(
+    page: Page, target: Locator, expected: dict[str, Any], *, seconds: float, control: bool = False
+) -> Drawn:
     """Click, and wait until the page says that what is expected is drawn.
 
     Arguments:
@@ -119,4 +121,3 @@ def settle(page: Page, streams: int) -> None:
 def streams(page: Page) -> int:
     """How many answers the page has begun to receive."""
     return int(page.evaluate("window.bench.streams"))
-

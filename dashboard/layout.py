@@ -8,7 +8,7 @@ import dash_mantine_components as dmc
 from dash import dcc, html
 
 from dashboard import ids
-from dashboard.inputs import InputStore
+from dashboard.inputs.store import InputStore
 from dashboard.panels import cards, detail, header, inputs, toolbar, tree
 
 

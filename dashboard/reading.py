@@ -13,8 +13,8 @@ from functools import cached_property
 
 import numpy as np
 
-from dashboard import ranking, scales
-from dashboard.palettes import Palette, palette_for
+from dashboard.drawing import ranking, scales
+from dashboard.drawing.palettes import Palette, palette_for
 from dashboard.view import MEAN, View
 from hooks.maps import maps
 from hooks.results import HISTOGRAM_BINS, QUANTILE_LEVELS, Activation, Statistics

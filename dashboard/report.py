@@ -20,7 +20,7 @@ from plotly.offline import get_plotlyjs
 
 from dashboard.components.markup import Markup
 from dashboard.gallery import Gallery
-from dashboard.inputs import InputMissing
+from dashboard.inputs.store import InputMissing
 from dashboard.parts import Answer, Part, Update
 from dashboard.scene import Gone
 from dashboard.service import Service, draw
@@ -29,8 +29,8 @@ from dashboard.startup import assets_folder
 VOID = {"img", "br", "hr", "input"}
 # what only works on the living page
 LIVE_ONLY = (
-    ".links, .samples, .save, .icon, .keys, .drop p:not(.sentence) { display: none !important; } body { padding: 16px; }"
-    " .detail { position: static; margin: 0; } .cards { margin: 10px 0; } .report-head { margin-bottom: 12px; }"
+    ".links, .samples, .save, .icon, .keys, .drop p:not(.sentence) { display: none !important; }"
+    " body { padding: 16px; } .detail { position: static; margin: 0; } .cards { margin: 10px 0; } .report-head { margin-bottom: 12px; }"
 )
 
 

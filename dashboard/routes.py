@@ -10,7 +10,7 @@ from urllib.parse import quote
 import flask
 
 from dashboard.gallery import Gallery
-from dashboard.inputs import Input, InputMissing, InputRefused
+from dashboard.inputs.store import Input, InputMissing, InputRefused
 from dashboard.scene import Gone
 from dashboard.service import Service
 from dashboard.shares import Shares

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 import waitress
 from waitress.server import BaseWSGIServer, MultiSocketServer
 
-from dashboard.cache import Cache
+from dashboard.answers.cache import Cache
 from dashboard.engine.local import LocalEngine, options_for
-from dashboard.inputs import InputStore
+from dashboard.inputs.store import InputStore
 from dashboard.server import create_app
 from dashboard.service import Service
 from dashboard.settings import Settings

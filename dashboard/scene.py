@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
+from dashboard.drawing.pictures import picture_png
 from dashboard.engine.base import ModelInfo
 from dashboard.gallery import Gallery
-from dashboard.inputs import Input, InputStore
+from dashboard.inputs.store import Input, InputStore
 from dashboard.jobs import TOP, Question, Unit
 from dashboard.layer_keys import parse_key
-from dashboard.pictures import picture_png
 from dashboard.reading import Readings
 from dashboard.service import Service
 from dashboard.view import View

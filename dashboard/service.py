@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dashboard.cache import Cache
+from dashboard.answers.cache import Cache
 from dashboard.engine.base import Engine, Event, ModelState
-from dashboard.inputs import InputStore
+from dashboard.inputs.store import InputStore
 from dashboard.jobs import Unit
 from dashboard.parts import Answer, Failure, Part, Update
 from hooks.codec import CodecError, decode

@@ -1,6 +1,6 @@
 """Makes the README's picture: starts the real application, compares two samples, and photographs the page.
 
-    python docs/screenshot.py        (or: make screenshot)
+python docs/screenshot.py        (or: make screenshot)
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ import dash
 import waitress
 from inline_engine import MODEL, InlineEngine
 
-from dashboard.cache import Cache
-from dashboard.inputs import InputStore
+from dashboard.answers.cache import Cache
+from dashboard.inputs.store import InputStore
 from dashboard.run import WAITRESS
 from dashboard.server import create_app
 from dashboard.service import Service
@@ -31,7 +31,10 @@ class InlineApp:
         self.settings = Settings(cache_dir=folder, models=(MODEL,), **settings)
         self.cache = Cache(folder / "answers", 2**26)
         self.inputs = InputStore(
-            folder / "inputs", 2**26, max_upload_bytes=self.settings.max_upload_mb * 1_000_000, decode_timeout_seconds=10
+            folder / "inputs",
+            2**26,
+            max_upload_bytes=self.settings.max_upload_mb * 1_000_000,
+            decode_timeout_seconds=10,
         )
         self.service = Service(self.engine, self.cache, self.inputs, self.settings.max_streams)
         self.shares = Shares(folder / "shares")

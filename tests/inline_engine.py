@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from dashboard.drawing.ranking import channel_numbers
 from dashboard.engine.base import Event, ModelInfo, ModelState, Phase, Preprocessing
 from dashboard.engine.queue import Batch, Queue
 from dashboard.jobs import Unit
-from dashboard.ranking import channel_numbers
 from hooks.codec import encode
 from hooks.results import QUANTILE_LEVELS, Activation, Call, GradCam, LayerInfo, Prediction, Statistics
 
@@ -77,7 +77,8 @@ def activation_of(name: str, values: np.ndarray, call: int = 0, axes: tuple[str,
 
 def statistics_of(values: np.ndarray, axes: tuple[str, ...]) -> Statistics:
     """Exact numbers of a small array, by numpy."""
-    flat = np.asarray(values, np.float64).reshape(-1)
+    values = np.asarray(values, np.float64)
+    flat = values.reshape(-1)
     finite = flat[np.isfinite(flat)]
     some = finite if finite.size else np.array([np.nan])
     histogram, edges = np.zeros(64, np.int64), np.full(65, some.min())
@@ -96,7 +97,9 @@ def statistics_of(values: np.ndarray, axes: tuple[str, ...]) -> Statistics:
         quantiles=np.quantile(some, QUANTILE_LEVELS),
         histogram=histogram,
         edges=edges,
-        channels={} if by_channel is None else channel_numbers(np.asarray(by_channel, np.float32)),
+        channels={}
+        if by_channel is None or not by_channel.size
+        else channel_numbers(np.asarray(by_channel, np.float32)),
     )
 
 

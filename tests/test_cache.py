@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from dashboard.cache import Cache
-from dashboard.shelf import Shelf
+from dashboard.answers.cache import Cache
+from dashboard.answers.shelf import Shelf
 
 LARGE = bytes(range(256)) * 400
 ROOT = Path(__file__).resolve().parent.parent
@@ -188,7 +188,7 @@ def test_a_full_disk_keeps_values_in_memory_and_the_old_ones_readable(folder: Pa
     script = f"""
 import resource, signal
 from pathlib import Path
-from dashboard.cache import Cache
+from dashboard.answers.cache import Cache
 cache = Cache(Path({str(folder)!r}), 2**24)
 cache.put("old", b"value")
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -282,7 +282,7 @@ def test_killed_while_writing(folder: Path) -> None:
     script = f"""
 import os
 from pathlib import Path
-from dashboard.cache import Cache
+from dashboard.answers.cache import Cache
 cache = Cache(Path({str(folder)!r}), 2**24)
 print("ready", flush=True)
 while True:

@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from dashboard.charts import bars_figure, histogram_figure, shared_bins
-from dashboard.ranking import channel_numbers
+from dashboard.drawing.charts import bars_figure, histogram_figure, shared_bins
+from dashboard.drawing.ranking import channel_numbers
 from hooks.results import QUANTILE_LEVELS, Statistics
 
 

@@ -17,9 +17,9 @@ import pytest
 from made_pictures import colours, encoded, orientation_exif, png, png_chunk, scans, tiff, with_scans
 from PIL import Image
 
-from dashboard import decoder as decoder_module
-from dashboard.decoder import Decoder, InputRefused
-from dashboard.decoding import Refused, decode
+from dashboard.inputs import decoder as decoder_module
+from dashboard.inputs.decoder import Decoder, InputRefused
+from dashboard.inputs.decoding import Refused, decode
 
 
 class Reader:
@@ -435,7 +435,7 @@ def test_whatever_happens_to_the_child_is_a_sentence(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps RLIMIT_AS")
 def test_memory_over_the_limit_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    smaller = "import dashboard.decoding as d; d.MEMORY_BYTES = 160 * 2**20\n"
+    smaller = "import dashboard.inputs.decoding as d; d.MEMORY_BYTES = 160 * 2**20\n"
     monkeypatch.setattr(decoder_module, "_START", decoder_module._START.replace("sys.exit", smaller + "sys.exit"))
     (tmp_path / "upload").write_bytes(encoded(Image.new("RGB", (7000, 7000)), "PNG"))
     with pytest.raises(InputRefused, match="too much memory"):
@@ -478,7 +478,7 @@ def test_a_full_queue_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_child_runs_as_a_module_and_loads_nothing_large(tmp_path: Path) -> None:
     (tmp_path / "upload").write_bytes(encoded(Image.fromarray(colours()), "PNG"))
-    command = [sys.executable, "-X", "importtime", "-m", "dashboard.decoding"]
+    command = [sys.executable, "-X", "importtime", "-m", "dashboard.inputs.decoding"]
     command += [str(tmp_path / "upload"), str(tmp_path / "made"), "10"]
     done = subprocess.run(
         command, capture_output=True, text=True, check=True, cwd=Path(__file__).resolve().parent.parent

@@ -5,10 +5,10 @@ import io
 import numpy as np
 from PIL import Image
 
-from dashboard.export import ExportPanel, wall_png
-from dashboard.palettes import DIFFERENCE, PALETTES
-from dashboard.pictures import sprite
-from dashboard.scales import difference_scale, layer_scale
+from dashboard.drawing.palettes import DIFFERENCE, PALETTES
+from dashboard.drawing.pictures import sprite
+from dashboard.drawing.scales import difference_scale, layer_scale
+from dashboard.drawing.wall_export import ExportPanel, wall_png
 
 MAPS = np.array([[[0, 2], [4, 8]], [[8, 8], [0, 4]]], np.float32)
 

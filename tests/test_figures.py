@@ -7,12 +7,12 @@ import numpy as np
 import plotly.io
 import pytest
 
-from dashboard.channel_figure import channel_figure
-from dashboard.geometry import MEAN_MAP, channel_at, wall_geometry
-from dashboard.palettes import PALETTES
-from dashboard.ranking import difference, distance
-from dashboard.scales import Scale, difference_scale, layer_scale
-from dashboard.wall_figure import Panel, cell_numbers, wall_figure
+from dashboard.drawing.channel_figure import channel_figure
+from dashboard.drawing.geometry import MEAN_MAP, channel_at, wall_geometry
+from dashboard.drawing.palettes import PALETTES
+from dashboard.drawing.ranking import difference, distance
+from dashboard.drawing.scales import Scale, difference_scale, layer_scale
+from dashboard.drawing.wall_figure import Panel, cell_numbers, wall_figure
 
 A = np.arange(20, dtype=np.float32).reshape(5, 2, 2)
 B = A[::-1].copy()

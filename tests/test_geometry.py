@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dashboard.geometry import MEAN_MAP, cell_of, channel_at, crop_overlay_style, wall_geometry
+from dashboard.drawing.geometry import MEAN_MAP, cell_of, channel_at, crop_overlay_style, wall_geometry
 
 ORDER = np.array([7, 3, 5, 1])  # on 3 columns: mean 7 3 / 5 1 -
 

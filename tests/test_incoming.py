@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from dashboard.decoder import InputRefused
-from dashboard.incoming import Incoming, receive
+from dashboard.inputs.decoder import InputRefused
+from dashboard.inputs.incoming import Incoming, receive
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -105,7 +105,7 @@ def test_what_a_killed_server_left_is_removed_and_a_running_ones_is_not(tmp_path
     script = f"""
 import os, signal
 from pathlib import Path
-from dashboard.incoming import Incoming
+from dashboard.inputs.incoming import Incoming
 (Incoming(Path({str(folder)!r}))._folder / "half an upload").write_bytes(b"x")
 os.kill(os.getpid(), signal.SIGKILL)
 """

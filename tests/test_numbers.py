@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from dashboard import numbers
-from dashboard.numbers import format_count, format_number, format_share
+from dashboard.drawing import numbers
+from dashboard.drawing.numbers import format_count, format_number, format_share
 
 
 def test_the_examples_in_the_docstrings():

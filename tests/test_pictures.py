@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dashboard.palettes import INF_COLOUR, LEVELS, NAN_COLOUR, PALETTES, palette_for
-from dashboard.pictures import cam_overlay, data_url, media_type, overlay_sprite, picture_png, sprite
-from dashboard.resizing import resize_bilinear
-from dashboard.scales import channel_scales, layer_scale
+from dashboard.drawing.palettes import INF_COLOUR, LEVELS, NAN_COLOUR, PALETTES, palette_for
+from dashboard.drawing.pictures import cam_overlay, data_url, media_type, overlay_sprite, picture_png, sprite
+from dashboard.drawing.resizing import resize_bilinear
+from dashboard.drawing.scales import channel_scales, layer_scale
 
 
 def opened(data):

@@ -5,7 +5,7 @@ import itertools
 import plotly.graph_objects as go
 import pytest
 
-from dashboard.plain_figures import PANEL_GAP, panel_axes, panel_domain, plain_figure, set_axis
+from dashboard.drawing.plain_figures import PANEL_GAP, panel_axes, panel_domain, plain_figure, set_axis
 
 
 @pytest.mark.parametrize("panels", [1, 2, 3])

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from dashboard.ranking import RANK_HELP, RANKS, channel_numbers, difference, distance, mean_map, order
+from dashboard.drawing.ranking import RANK_HELP, RANKS, channel_numbers, difference, distance, mean_map, order
 
 # channel:      0           1            2           3
 A = np.array([[[1, 1]], [[-9, 1]], [[0, 0]], [[2, 4]]], np.float32)

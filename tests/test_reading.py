@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from inline_engine import activation_of
 
+from dashboard.drawing.scales import Scale
 from dashboard.reading import KEPT, Reading, Readings, kind_of
-from dashboard.scales import Scale
 from dashboard.view import MEAN, View
 from hooks.results import Activation
 

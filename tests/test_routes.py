@@ -19,7 +19,7 @@ from PIL import Image
 
 from dashboard import server as server_module
 from dashboard.gallery import Gallery
-from dashboard.inputs import InputMissing
+from dashboard.inputs.store import InputMissing
 from dashboard.scene import Gone
 from dashboard.view import View
 
@@ -129,7 +129,9 @@ def test_a_body_without_length_that_is_too_large_is_refused(app: InlineApp) -> N
 
 def test_nothing_is_left_of_a_refused_upload(app: InlineApp) -> None:
     def files() -> set[str]:
-        return {str(path) for path in app.settings.cache_dir.rglob("*") if path.is_file() and "answers" not in str(path)}
+        return {
+            str(path) for path in app.settings.cache_dir.rglob("*") if path.is_file() and "answers" not in str(path)
+        }
 
     upload(app, PICTURE)
     before = files()
@@ -288,7 +290,9 @@ def test_a_share_link_leads_to_the_view(app: InlineApp) -> None:
     assert found and app.shares.get(found[1]) == view
 
 
-@pytest.mark.parametrize("body", [b"", b"not json", b"[" * 100_000, b"null", b'{"layers": {"a": 1}}', b"\xff\xfe", b"1" * 6000])
+@pytest.mark.parametrize(
+    "body", [b"", b"not json", b"[" * 100_000, b"null", b'{"layers": {"a": 1}}', b"\xff\xfe", b"1" * 6000]
+)
 def test_a_share_of_nonsense_is_an_empty_view_or_refused(app: InlineApp, body: bytes) -> None:
     answer = app.client.post("/share", data=body, content_type="application/json")
     if answer.status_code == 200:

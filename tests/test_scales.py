@@ -6,8 +6,8 @@ import warnings
 import numpy as np
 import pytest
 
-from dashboard.palettes import INF_LEVEL, LEVELS, MIDDLE_LEVEL, NAN_LEVEL
-from dashboard.scales import (
+from dashboard.drawing.palettes import INF_LEVEL, LEVELS, MIDDLE_LEVEL, NAN_LEVEL
+from dashboard.drawing.scales import (
     Scale,
     channel_scales,
     difference_scale,

@@ -16,7 +16,7 @@ import pytest
 from inline_engine import INFO, MODEL, InlineEngine, answer_to
 
 from dashboard import service as service_module
-from dashboard.cache import Cache
+from dashboard.answers.cache import Cache
 from dashboard.jobs import Unit
 from dashboard.parts import Answer, Answers, Failure, Part, Update
 from dashboard.service import STOPPED, UNDRAWN, Service
@@ -675,7 +675,9 @@ def test_many_people_at_once_each_get_the_answer_to_their_last_question(cache: C
     def person(number: int) -> None:
         page = f"page {number}"
         for click in range(10):
-            unit = replace(CONV, input=f"digest {(number * 7 + click) % 40}", layer=("conv", "wide", "vector")[click % 3])
+            unit = replace(
+                CONV, input=f"digest {(number * 7 + click) % 40}", layer=("conv", "wide", "vector")[click % 3]
+            )
             seen: list[Answers] = []
             region = Part("p", (unit,), (click,), lambda answers, seen=seen: seen.append(dict(answers)) or [])
             name = service.ask(page, [region], {}, click + 1)

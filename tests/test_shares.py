@@ -49,7 +49,8 @@ def test_what_is_shared_can_be_read_by_its_owner_only(shares: Shares, folder: Pa
 
 
 @pytest.mark.parametrize(
-    "key", ["", "short", "../../../../etc/passwd", "x" * 65, "a" * 16 + "/b", "a" * 20 + "\n", "a" * 20 + "\0", "é" * 20]
+    "key",
+    ["", "short", "../../../../etc/passwd", "x" * 65, "a" * 16 + "/b", "a" * 20 + "\n", "a" * 20 + "\0", "é" * 20],
 )
 def test_what_is_no_key_leads_nowhere(shares: Shares, key: str) -> None:
     assert shares.get(key) is None

@@ -20,7 +20,7 @@ LEVELS = (
     ("dashboard.server",),
     ("dashboard.panels",),
     ("dashboard.service",),
-    ("dashboard.cache", "dashboard.engine"),
+    ("dashboard.answers.cache", "dashboard.engine"),
     ("dashboard.jobs", "hooks.results"),
 )
 

@@ -29,7 +29,19 @@ CHOSEN = View(
     detail="layer1.0.relu:1",
     channel=0,
 )
-ODD_KEYS = ("a b", "a+b", "a&layer=c", "a=b", "50%", "a#b", "ünï.çödé", "日本.語", "a/b?c", '<script>"x"</script>', "a\nb")
+ODD_KEYS = (
+    "a b",
+    "a+b",
+    "a&layer=c",
+    "a=b",
+    "50%",
+    "a#b",
+    "ünï.çödé",
+    "日本.語",
+    "a/b?c",
+    '<script>"x"</script>',
+    "a\nb",
+)
 
 
 def through_the_url(view: View) -> View:

@@ -9,11 +9,11 @@ import plotly.graph_objects as go
 from dash import html
 
 from dashboard import ids
+from dashboard.drawing.numbers import format_number
+from dashboard.drawing.pictures import cam_overlay
 from dashboard.jobs import Unit
-from dashboard.numbers import format_number
 from dashboard.panels.regions import drawn, failed, said
 from dashboard.parts import Answers, Part, Update, failures, result_of
-from dashboard.pictures import cam_overlay
 from dashboard.scene import Scene
 from hooks.results import GradCam, Prediction
 

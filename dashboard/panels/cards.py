@@ -9,8 +9,8 @@ import dash
 from dash import ALL, ClientsideFunction, Input, html
 
 from dashboard import ids
-from dashboard.charts import histogram_figure
 from dashboard.components.markup import Markup
+from dashboard.drawing.charts import histogram_figure
 from dashboard.jobs import Unit
 from dashboard.layer_keys import parse_key
 from dashboard.panels import cam, wall

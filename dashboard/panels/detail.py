@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 from dash import ClientsideFunction, Dash, Input, dcc, html
 
-from dashboard import ids, ranking, scales
-from dashboard.channel_figure import channel_figure
-from dashboard.charts import histogram_figure
+from dashboard import ids
 from dashboard.components.markup import Markup
+from dashboard.drawing import ranking, scales
+from dashboard.drawing.channel_figure import channel_figure
+from dashboard.drawing.charts import histogram_figure
+from dashboard.drawing.numbers import format_number, format_share
+from dashboard.drawing.palettes import palette_for
 from dashboard.jobs import Unit
 from dashboard.layer_keys import parse_key
-from dashboard.numbers import format_number, format_share
-from dashboard.palettes import palette_for
 from dashboard.panels import wall
 from dashboard.panels.regions import drawn, empty_figure, failed, graph, said
 from dashboard.parts import Answers, Part, Update, failures, result_of

@@ -9,8 +9,8 @@ import dash_mantine_components as dmc
 from dash import ClientsideFunction, Input, html
 
 from dashboard import ids
+from dashboard.drawing.numbers import format_count
 from dashboard.engine.base import ModelInfo
-from dashboard.numbers import format_count
 from dashboard.panels.regions import random_weights
 from dashboard.setting_table import DEFAULT_MODEL
 

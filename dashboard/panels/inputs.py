@@ -10,11 +10,11 @@ from dash import html
 
 from dashboard import ids
 from dashboard.components.markup import Markup
+from dashboard.drawing.geometry import crop_overlay_style
+from dashboard.drawing.numbers import format_number
 from dashboard.gallery import Gallery
-from dashboard.geometry import crop_overlay_style
-from dashboard.inputs import Input, InputStore
+from dashboard.inputs.store import Input, InputStore
 from dashboard.jobs import Unit
-from dashboard.numbers import format_number
 from dashboard.panels.regions import failed, random_weights, said
 from dashboard.parts import Answers, Failure, Part, Update, failures, result_of
 from dashboard.scene import SIDES, Scene, find

@@ -8,9 +8,9 @@ import dash_ag_grid as dag
 from dash import html
 
 from dashboard import ids
+from dashboard.drawing.tables import channel_columns, channel_rows, statistics_rows
 from dashboard.parts import Answers, Part, Update, result_of
 from dashboard.scene import Scene
-from dashboard.tables import channel_columns, channel_rows, statistics_rows
 from hooks.results import Activation, Statistics
 
 FIRST_STATISTICS = ("mean", "std", "min", "max", "zeros")

@@ -8,9 +8,9 @@ import plotly.graph_objects as go
 from dash import dcc, html
 
 from dashboard.components.markup import plain
+from dashboard.drawing.plain_figures import GRAPH_CONFIG
 from dashboard.engine.base import ModelInfo
 from dashboard.parts import ComponentId, Failure, Update
-from dashboard.plain_figures import GRAPH_CONFIG
 
 RANDOM_WEIGHTS = "random weights"
 MIN_HEIGHT_PX = 10  # Plotly draws nothing lower

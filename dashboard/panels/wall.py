@@ -11,20 +11,20 @@ import numpy as np
 import plotly.graph_objects as go
 from dash import html
 
-from dashboard import pictures, scales
-from dashboard.charts import bars_figure
-from dashboard.export import ExportPanel, wall_png
-from dashboard.geometry import WallGeometry, wall_geometry
+from dashboard.drawing import pictures, scales
+from dashboard.drawing.charts import bars_figure
+from dashboard.drawing.geometry import WallGeometry, wall_geometry
+from dashboard.drawing.numbers import format_count
+from dashboard.drawing.palettes import DIFFERENCE
+from dashboard.drawing.plain_figures import PANEL_GAP
+from dashboard.drawing.scales import scale_text
+from dashboard.drawing.tables import channel_csv, layer_csv
+from dashboard.drawing.wall_export import ExportPanel, wall_png
+from dashboard.drawing.wall_figure import Panel, cell_numbers, wall_figure
 from dashboard.jobs import Unit
-from dashboard.numbers import format_count
-from dashboard.palettes import DIFFERENCE
 from dashboard.panels.regions import RANDOM_WEIGHTS, random_weights
-from dashboard.plain_figures import PANEL_GAP
 from dashboard.reading import Reading, kind_of
-from dashboard.scales import scale_text
 from dashboard.scene import Scene
-from dashboard.tables import channel_csv, layer_csv
-from dashboard.wall_figure import Panel, cell_numbers, wall_figure
 from hooks.maps import reason_no_maps
 from hooks.results import Activation, Call, LayerInfo, Prediction
 

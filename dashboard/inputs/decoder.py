@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 _START = """
 import json, sys
 sys.path += json.loads(sys.argv[1])
-from dashboard.decoding import main
+from dashboard.inputs.decoding import main
 sys.exit(main(sys.argv[2:]))
 """
 _KEPT_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH", "TMPDIR")
@@ -172,7 +172,7 @@ def _answer(output: bytes) -> Decoded:
 
 def _package_folders() -> list[str]:
     """Where this package, Pillow and numpy lie, without importing any of them."""
-    folders = [str(Path(__file__).resolve().parent.parent)]
+    folders = [str(Path(__file__).resolve().parents[2])]
     for name in ("PIL", "numpy"):
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.origin is not None:

@@ -22,10 +22,10 @@ from collections import Counter, OrderedDict
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dashboard.decoder import Decoder, InputRefused
-from dashboard.incoming import Incoming, Readable, receive
-from dashboard.labels import file_label
-from dashboard.samples import SAMPLES, Sample
+from dashboard.inputs.decoder import Decoder, InputRefused
+from dashboard.inputs.incoming import Incoming, Readable, receive
+from dashboard.inputs.labels import file_label
+from dashboard.inputs.samples import SAMPLES, Sample
 
 __all__ = ["Input", "InputMissing", "InputRefused", "InputStore", "Sample"]
 
@@ -270,7 +270,7 @@ class InputStore:
 
 def _samples_folder() -> Path:
     """The samples in a checkout, or where a wheel puts them."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     places = (package.parent / "assets" / "samples", package / "assets" / "samples")
     return next((place for place in places if place.is_dir()), places[0])
 

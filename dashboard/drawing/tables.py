@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from dashboard.numbers import format_count, format_number, format_share
-from dashboard.ranking import Numbers
+from dashboard.drawing.numbers import format_count, format_number, format_share
+from dashboard.drawing.ranking import Numbers
 from hooks.results import QUANTILE_LEVELS, Statistics
 
 HELP = {

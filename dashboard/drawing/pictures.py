@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from dashboard.geometry import MEAN_MAP
-from dashboard.palettes import BLANK_LEVEL, INF_LEVEL, LEVELS, NAN_LEVEL, PALETTES, Palette, overlay_opacity
-from dashboard.ranking import mean_map
-from dashboard.resizing import nearest, reduce_by_area, resize_bilinear
-from dashboard.scales import Scale, Scales, levels
+from dashboard.drawing.geometry import MEAN_MAP
+from dashboard.drawing.palettes import BLANK_LEVEL, INF_LEVEL, LEVELS, NAN_LEVEL, PALETTES, Palette, overlay_opacity
+from dashboard.drawing.ranking import mean_map
+from dashboard.drawing.resizing import nearest, reduce_by_area, resize_bilinear
+from dashboard.drawing.scales import Scale, Scales, levels
 
 WEBP_QUALITY = 90
 OVERLAY_OPACITY = 0.85  # of the value farthest from zero: the picture stays visible under it

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 
-from dashboard.geometry import READABLE_PX, WallGeometry, cell_of
-from dashboard.numbers import format_number
-from dashboard.plain_figures import LABEL_PX, panel_axes, panel_label, plain_figure, set_axis
-from dashboard.ranking import Numbers, channel_numbers, mean_map
+from dashboard.drawing.geometry import READABLE_PX, WallGeometry, cell_of
+from dashboard.drawing.numbers import format_number
+from dashboard.drawing.plain_figures import LABEL_PX, panel_axes, panel_label, plain_figure, set_axis
+from dashboard.drawing.ranking import Numbers, channel_numbers, mean_map
 
 SELECTED = "#fa5252"
 _CLEAR = [[0, "rgba(0,0,0,0)"], [1, "rgba(0,0,0,0)"]]

@@ -8,10 +8,18 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from dashboard.numbers import format_number
-from dashboard.palettes import DIFFERENCE, INF_COLOUR, NAN_COLOUR, Palette
-from dashboard.plain_figures import LABEL_PX, NEUTRAL, panel_axes, panel_domain, panel_label, plain_figure, set_axis
-from dashboard.scales import Scale
+from dashboard.drawing.numbers import format_number
+from dashboard.drawing.palettes import DIFFERENCE, INF_COLOUR, NAN_COLOUR, Palette
+from dashboard.drawing.plain_figures import (
+    LABEL_PX,
+    NEUTRAL,
+    panel_axes,
+    panel_domain,
+    panel_label,
+    plain_figure,
+    set_axis,
+)
+from dashboard.drawing.scales import Scale
 
 BAR_PX = 34  # below the panels, for the colour bar
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from dashboard.decoder import InputRefused
+from dashboard.inputs.decoder import InputRefused
 
 _log = logging.getLogger(__name__)
 

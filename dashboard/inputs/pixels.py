@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageFile
 
-from dashboard import picture_headers
-from dashboard.png import PngWriter
+from dashboard.inputs import picture_headers
+from dashboard.inputs.png import PngWriter
 
 if TYPE_CHECKING:
     import numpy as np

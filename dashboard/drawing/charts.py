@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from dashboard.numbers import format_count, format_share
-from dashboard.plain_figures import NEUTRAL, plain_figure
+from dashboard.drawing.numbers import format_count, format_share
+from dashboard.drawing.plain_figures import NEUTRAL, plain_figure
 from hooks.results import HISTOGRAM_BINS, Statistics
 
 COLOURS = ("#1c7ed6", "#e8590c")  # A and B; both read on white and on the dark page

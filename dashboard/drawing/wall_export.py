@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from dashboard.palettes import LEVELS, NON_FINITE_LEGEND, Palette
-from dashboard.scales import Scales, scale_text
+from dashboard.drawing.palettes import LEVELS, NON_FINITE_LEGEND, Palette
+from dashboard.drawing.scales import Scales, scale_text
 
 MARGIN = 24
 GAP = 20

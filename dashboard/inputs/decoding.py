@@ -1,6 +1,6 @@
 """Any uploaded picture as RGB pixels, or one sentence why not; runs as a child process with limits of its own.
 
-    python -m dashboard.decoding IN OUT SECONDS
+    python -m dashboard.inputs.decoding IN OUT SECONDS
 
 writes OUT.png (every pixel) and OUT.jpg (at most 640 on the longer side), and prints one JSON object: `digest`,
 `width`, `height`, `notes`, or `refused`. A decoder is C code that reads hostile bytes; whatever it does to this
@@ -22,8 +22,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from dashboard import picture_headers, pixels
-from dashboard.picture_headers import Data
+from dashboard.inputs import picture_headers, pixels
+from dashboard.inputs.picture_headers import Data
 
 MAX_PIXELS = 50_000_000
 MAX_ASPECT = 100

@@ -1,0 +1,176 @@
+"""The benchmarks' arithmetic and tables; that they run at all is seen with `python -m bench --quick`."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bench import __main__ as command
+from bench import article, click, conditions, hooks_cost, memory, report, walls
+from bench.browser import Drawn
+from bench.options import QUICK, Options
+from bench.report import Table
+from bench.visitor import UNCACHED
+from hooks.results import Call, LayerInfo
+
+README = "# Title\n\n<!-- bench:click -->\nold\n<!-- /bench -->\n\ntext\n\n<!-- bench:start --><!-- /bench -->\nend\n"
+
+
+def table(name: str) -> Table:
+    return Table(name, ["", "a"], [["first", "1"], ["second", r"\2"]], ["A note.", "Another."])
+
+
+def test_a_table_is_markdown_with_its_notes_below() -> None:
+    expected = "|  | a |\n| --- | ---: |\n| first | 1 |\n| second | \\2 |\n\nA note. Another."
+    assert table("click").markdown() == expected
+
+
+def test_tables_go_between_their_markers_and_nowhere_else() -> None:
+    once = report.with_tables(README, [table("start"), table("click")])
+    assert "old" not in once and once.startswith("# Title\n\n<!-- bench:click -->") and once.endswith("-->\nend\n")
+    assert once.count("| second | \\2 |") == 2 and "\n\ntext\n\n" in once
+    assert report.with_tables(once, [table("start"), table("click")]) == once  # writing again changes nothing
+
+
+def test_a_marker_without_its_end_is_missing() -> None:
+    assert report.missing_markers(README, ["click", "start", "hooks"]) == ["hooks"]
+    assert report.missing_markers("<!-- bench:click --> <!-- bench:start --> <!-- /bench -->", ["click"]) == ["click"]
+
+
+def test_write_without_markers_is_one_sentence_and_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("# Title\n")
+    monkeypatch.setattr(command, "README", readme)
+    assert command.main(["start", "--write"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "<!-- bench:start -->" in said
+    assert command.main(["start", "--write", "--quick"]) == 2
+
+
+def test_an_unknown_topic_is_refused() -> None:
+    with pytest.raises(SystemExit):
+        command.main(["clock"])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (report.milliseconds(4.21), "4.2 ms"),
+        (report.milliseconds(1234.5), "1,234 ms"),
+        (report.milliseconds(12_345), "12.3 s"),
+        (report.milliseconds(-203.6), "-204 ms"),
+        (report.milliseconds(math.nan), "–"),
+        (report.seconds(0.8), "0.80 s"),
+        (report.kilobytes(3_400), "3.4 KB"),
+        (report.kilobytes(1_204_000), "1,204 KB"),
+        (report.megabytes(412e6), "412 MB"),
+        (report.times(1.049), "1.05×"),
+        (report.times(23.2), "23×"),
+        (report.times(math.nan), "–"),
+    ],
+)
+def test_numbers_are_written_for_a_reader(text: str, expected: str) -> None:
+    assert text == expected
+
+
+def test_a_drift_cancels_in_the_median_of_ratios() -> None:
+    per = [100.0, 200.0, 400.0]
+    assert report.median_ratio([110.0, 220.0, 440.0], per) == pytest.approx(1.1)
+    assert math.isnan(report.median([]))
+
+
+def test_the_slope_is_that_of_the_line_through_the_values() -> None:
+    assert report.slope([5.0, 7.0, 9.0, 11.0]) == pytest.approx(2)
+    assert report.slope([5.0, 5.0, 5.0]) == 0
+    assert math.isnan(report.slope([5.0]))
+
+
+def test_conditions_name_cores_and_versions() -> None:
+    said = conditions.sentence(["torch"], "Chromium 140")
+    assert f"{conditions.cores()} cores" in said and f"torch {torch.__version__.split('+')[0]}" in said
+    assert said.endswith("Chromium 140.") and "/" not in said
+
+
+def test_what_the_page_logs_is_read() -> None:
+    text = '{"milliseconds": 90.5, "loaded": 70, "asked": 10, "told": 40, "answerBytes": 1200, "pictureBytes": 300}'
+    drawn = Drawn.read(text)
+    assert (drawn.milliseconds, drawn.told, drawn.answer_bytes, drawn.picture_bytes) == (90.5, 40, 1200, 300)
+
+
+def test_the_click_table_has_a_dash_where_nothing_was_measured() -> None:
+    found = click.Findings(chromium="Chromium 140", gave_up={"layer2.0.bn3": 90.0})
+    found.bare["layer1.0.bn1"] += [10.0, 12.0, 11.0]
+    found.drawn[UNCACHED, "layer1.0.bn1"] += [Drawn(111.0, 90.0, 10.0, 40.0, 20_000, picture_bytes=100_000)]
+    rows = {row[0]: row[1:] for row in click.table(found, Options()).rows}
+    assert rows["the bare forward pass to that layer"] == ["11 ms", "–", "–"]
+    assert rows["… beyond the bare forward pass"][0] in ("100 ms", "–")
+    assert rows[click.HEATMAPS] == ["–", "gave up after 90 s", "not tried"]
+    assert rows["on the wire: Hookscope, the whole card and its picture"] == ["120 KB", "–", "–"]
+
+
+def test_the_bare_forward_pass_runs_what_the_layer_needs() -> None:
+    """The modules in a row give what a hook sees, on every wall."""
+    from torchvision.models import resnet50
+
+    torch.manual_seed(0)
+    model = resnet50().eval()
+    picture = torch.randn(1, 3, 64, 64)
+    for wall in walls.WALLS:
+        expected = torch.from_numpy(article.activation(model, wall.layer, picture))
+        values = picture
+        with torch.no_grad():
+            for module in walls.modules_to(model, wall):
+                values = module(values)
+        # an in-place ReLU may follow the layer; the hook copied before that
+        assert values.shape[1] == wall.channels
+        assert torch.equal(values[0], expected)
+
+
+def test_every_photograph_is_another_picture() -> None:
+    sizes = {Image.open(io.BytesIO(walls.photograph(number))).size for number in range(4)}
+    assert len(sizes) == 4
+
+
+def test_the_articles_figures_carry_lists_of_the_same_values() -> None:
+    maps = np.arange(3 * 2 * 2, dtype=np.float32).reshape(3, 2, 2)
+    grid = article.heatmaps(maps).to_plotly_json()["data"]
+    assert [np.array(trace["z"]).tolist() for trace in grid] == maps.tolist()
+    text = article.montage(maps).to_json()
+    assert "bdata" not in text and "[[0.0,1.0,4.0,5.0],[2.0,3.0,6.0,7.0],[8.0,9.0,0.0,0.0]" in text.replace(" ", "")
+
+
+def test_each_piece_of_work_is_done_once_per_round_in_changing_order() -> None:
+    done: list[str] = []
+    works = {name: (lambda name=name: done.append(name)) for name in "abc"}
+    taken = hooks_cost.in_turns(works, 2)
+    assert "".join(done) == "abcbcacab"  # the first round is to warm up
+    assert list(taken.wall) == ["a", "b", "c"] and {len(each) for each in taken.wall.values()} == {2}
+
+
+def test_memory_clicks_the_largest_maps() -> None:
+    def layer(name: str, side: int, calls: int = 1, leaf: bool = True) -> LayerInfo:
+        call = Call((1, 8, side, side), ("image", "channel", "height", "width"), 0)
+        return LayerInfo(name, "Conv2d", 0, None, (call,) * calls, leaf=leaf)
+
+    layers = [layer("small", 2), layer("large", 9), layer("block", 9, leaf=False), layer("twice", 9, calls=2)]
+    assert memory.largest(layers, 40) == ["large", "small"]
+
+
+def test_memory_tells_the_slope_of_the_last_clicks() -> None:
+    server = [memory.Sample(100_000_000 + min(number, 30) * 1_000_000, 60, 13) for number in range(91)]
+    worker = [memory.Sample(900_000_000 + number * 10_000, 5, 4) for number in range(91)]
+    rows = memory.table(server, worker, 0).rows
+    assert rows[0] == ["0 clicks", "100 MB", "60, 13", "900 MB", "5, 4"]
+    assert rows[-1] == ["slope per 100 clicks, over the last 60", "+0.0 MB", "", "+1.0 MB", ""]
+
+
+def test_quick_is_less_than_the_default() -> None:
+    assert QUICK.repeats < Options().repeats and QUICK.clicks < Options().clicks and QUICK.starts < Options().starts
