@@ -30,7 +30,8 @@ VOID = {"img", "br", "hr", "input"}
 # what only works on the living page
 LIVE_ONLY = (
     ".links, .samples, .save, .icon, .keys, .drop p:not(.sentence) { display: none !important; }"
-    " body { padding: 16px; } .detail { position: static; margin: 0; } .cards { margin: 10px 0; } .report-head { margin-bottom: 12px; }"
+    " body { padding: 16px; } .detail { position: static; margin: 0; } .cards { margin: 10px 0; }"
+    " .report-head { margin-bottom: 12px; }"
 )
 
 

@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -175,12 +176,32 @@ def test_a_path_that_cannot_be_a_folder_keeps_values_in_memory(tmp_path: Path, p
     cache.close()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes where it likes")
-def test_a_read_only_folder_keeps_values_in_memory(folder: Path) -> None:
-    folder.mkdir(mode=0o500)
-    cache = Cache(folder, 2**20)
+@pytest.fixture
+def nobody() -> Iterator[None]:
+    """Root writes where it likes, so a test of what may not be written runs as somebody else."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    yield
+    os.seteuid(0)
+
+
+@pytest.fixture
+def read_only() -> Iterator[Path]:
+    """A folder that its reader may not write to, below folders that anybody may enter."""
+    place = Path(tempfile.mkdtemp())
+    place.chmod(0o555)
+    yield place
+    place.chmod(0o755)
+    shutil.rmtree(place)
+
+
+def test_a_read_only_folder_keeps_values_in_memory(read_only: Path, nobody: None) -> None:
+    cache = Cache(read_only / "cache", 2**20)
     assert works(cache)
     cache.close()
+    assert not list(read_only.iterdir())
 
 
 def test_a_full_disk_keeps_values_in_memory_and_the_old_ones_readable(folder: Path) -> None:
