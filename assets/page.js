@@ -4,6 +4,7 @@
   const hookscope = (window.hookscope = window.hookscope || {});
   const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
   let view = null;
+  let shown = null; // what the newest entry of the browser's history is about
 
   /* Change the view; the one way in which anything on the page is chosen. */
   hookscope.choose = function (changes) {
@@ -56,14 +57,18 @@
     answered(data) {
       if (data) {
         const query = data.query ? "?" + data.query : "";
+        const about = JSON.stringify([view.model, view.a, view.b, view.layers]);
         if (query !== window.location.search) {
-          window.history.replaceState(null, "", window.location.pathname + query);
+          const change = shown !== null && shown !== about ? "pushState" : "replaceState";
+          window.history[change](null, "", window.location.pathname + query);
         }
+        shown = about;
         hookscope.follow(data.stream);
+        if (data.unknown_target) hookscope.choose({ target: null });
       }
     },
     controls(rank, scale, colours, count, overlay, table, target) {
-      const chosen = target === null || target === "" || target === undefined ? null : Number(target);
+      const chosen = /^\d+$/.test(target) ? Number(target) : null;
       hookscope.choose({ rank, scale, colours, count, overlay: !!overlay, table: !!table, target: chosen });
     },
     model(spec) {
@@ -81,8 +86,8 @@
       return same(keys, selected) ? window.dash_clientside.no_update : keys;
     },
     target(data, shown) {
-      const wanted = data && data.target !== null ? String(data.target) : "";
-      return wanted === (shown || "") ? window.dash_clientside.no_update : wanted;
+      const wanted = data && data.target !== null ? String(data.target) : "top";
+      return wanted === shown ? window.dash_clientside.no_update : wanted;
     },
     wallClick(clicks) {
       const triggered = window.dash_clientside.callback_context.triggered[0];
@@ -118,25 +123,24 @@
       hookscope.askAgain();
     }
     if (action === "seen") hookscope.choose({ seen: !view.seen });
-    if (action === "target") hookscope.choose({ target: Number(value) });
+    if (action === "target") hookscope.choose({ target: view.target === Number(value) ? null : Number(value) });
     if (action === "swap") hookscope.choose({ a: view.b, b: view.a });
     if (action === "remove-input") hookscope.choose({ [value]: "" });
     if (action === "share") hookscope.share(button);
   });
 
   /* Withdraw everything that is still being computed, and keep what is there. */
-  hookscope.cancel = async function () {
-    await fetch(hookscope.url("cancel/" + hookscope.page), { method: "POST" });
-  };
+  hookscope.cancel = () => hookscope.post("cancel/" + hookscope.page);
 
   hookscope.share = async function (button) {
-    const answer = await fetch(hookscope.url("share"), {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify(view),
-    });
+    const headers = { "Content-Type": "application/json" };
+    const answer = await hookscope.post("share", { headers, body: JSON.stringify(view) });
     const box = document.getElementById("share-link");
-    if (!answer.ok) { box.textContent = await answer.text(); box.hidden = false; return; }
+    if (!answer || !answer.ok) {
+      box.textContent = answer ? await answer.text() : "Hookscope does not answer, so there is no link.";
+      box.hidden = false;
+      return;
+    }
     const link = new URL((await answer.json()).path, window.location.href).href;
     box.hidden = false;
     box.replaceChildren();
@@ -175,10 +179,9 @@
       const key = view.layers[Number(wall.dataset.wall)];
       return hookscope.choose(view.detail === key ? { detail: "", channel: -1 } : { detail: key, channel: -1 });
     }
+    const typing = event.target.value && !event.target.readOnly;
+    if (event.key === "Escape" && !typing && !event.target.closest("[role=listbox]")) return putAway();
     if (!view.detail) return;
-    if (event.key === "Escape" && !event.target.value && !event.target.closest("[role=listbox]")) {
-      return hookscope.choose({ detail: "", channel: -1 });
-    }
     if (event.target.closest("input, textarea, select, [role=tree], [role=slider], [role=listbox], .ag-root")) return;
     const step = steps[event.key];
     const walk = hookscope.walk;
@@ -189,12 +192,25 @@
     if (next >= 0 && next < walk.order.length) hookscope.choose({ channel: walk.order[next] });
   });
 
+  /* A field that offers choices shows the chosen one: typing replaces it. */
+  document.addEventListener("focusin", (event) => {
+    if (event.target.id === "target") requestAnimationFrame(() => event.target.select());
+  });
+
   /* A "Save" menu closes when something else is clicked, or on Escape. */
   function closeMenus(except) {
     document.querySelectorAll("details.save[open]").forEach((menu) => { if (menu !== except) menu.open = false; });
   }
   document.addEventListener("pointerdown", (event) => closeMenus(event.target.closest("details.save")));
-  document.addEventListener("keydown", (event) => { if (event.key === "Escape") closeMenus(null); });
+
+  /* Escape puts away one thing: what lies on top. */
+  function putAway() {
+    const share = document.getElementById("share-link");
+    const menu = document.querySelector("details.save[open]");
+    if (!share.hidden) { share.hidden = true; document.getElementById("share").focus(); }
+    else if (menu) { menu.open = false; menu.querySelector("summary").focus(); }
+    else if (view.detail) hookscope.choose({ detail: "", channel: -1 });
+  }
 
   window.dash_clientside.hookscope.walk = function (data) {
     hookscope.walk = data;

@@ -15,7 +15,8 @@
       const dot = document.getElementById("worker-dot");
       dot.dataset.phase = state.phase;
       const more = state.waiting > 0 ? ` ${state.waiting} more waiting.` : "";
-      document.getElementById("worker-text").textContent = state.sentence + more;
+      const said = document.getElementById("worker-text");
+      said.textContent = said.title = state.sentence + more;
       const count = state.hooks.filter((hook) => hook.purpose !== "cancelling").length; // the check for a cancel sees no value
       const live = document.getElementById("worker-hooks");
       live.textContent = count === 1 ? "1 hook live" : count + " hooks live";
@@ -42,6 +43,7 @@
         const answer = await fetch(hookscope.url("state?model=" + encodeURIComponent(wanted)));
         if (answer.ok) {
           const state = await answer.json();
+          if (!state.fingerprint || lost) fingerprint = null; // what is loaded now has to be shown anew
           if (lost) { lost = 0; hookscope.banner("server", ""); hookscope.askAgain(); }
           if (state.model === wanted) show(state);
           if (!state.fingerprint) next = 250;
@@ -50,6 +52,7 @@
       } catch (error) {
         lost += 1;
         document.getElementById("worker-dot").dataset.phase = "failed";
+        document.getElementById("worker-text").textContent = "No answer.";
         if (lost > 1) hookscope.banner("server", "Hookscope does not answer. Is it still running where you started it?");
         shown = "";
       }
@@ -65,7 +68,7 @@
     poll();
   };
   hookscope.openModel = async function () {
-    await fetch(hookscope.url("open?model=" + encodeURIComponent(wanted)), { method: "POST" });
+    await hookscope.post("open?model=" + encodeURIComponent(wanted));
     poll();
   };
   document.addEventListener("visibilitychange", () => { if (document.visibilityState === "visible") poll(); });

@@ -94,6 +94,9 @@
     navigator.sendBeacon(hookscope.url("leave/" + hookscope.page));
   });
 
+  /* Send something that changes the server; null if it does not answer, which the page then says by itself. */
+  hookscope.post = (path, options) => fetch(hookscope.url(path), { method: "POST", ...options }).catch(() => null);
+
   /* A path of this server, behind whatever prefix it is served. */
   hookscope.url = function (path) {
     const config = JSON.parse(document.getElementById("_dash-config").textContent);

@@ -11,7 +11,7 @@ from typing import Any
 
 PICTURE = re.compile(r'"source":\s*"([^"]*picture[^"]*)"')
 TIMEOUT_SECONDS = 60.0
-WIDTH_PX = 810  # of a card's wall in a window 1,440 pixels wide
+WIDTH_PX = 2400  # of a card's wall in a very wide window: large pictures fill whatever keeps them soonest
 
 
 class Client:

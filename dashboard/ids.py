@@ -19,6 +19,7 @@ MODEL_FACTS = "model-facts"
 SHARE = "share"
 EXPORT_VIEW = "export-view"
 THEME = "theme"
+NOTICE = "notice"  # what an address named and this server does not have
 BANNER = "banner"  # one sentence over the page: loading, failed, busy, connection lost
 
 # tree

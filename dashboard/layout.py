@@ -26,6 +26,7 @@ def page(models: tuple[str, ...], store: InputStore, prefix: str) -> Any:
             dcc.Store(id=ids.MOUNTED, data=1),
             header.layout(models),
             html.P(id=ids.BANNER, className="banner", role="alert", hidden=True),
+            html.P(id=ids.NOTICE, className="banner", role="alert", hidden=True),
             html.Div(
                 [
                     tree.layout(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -55,14 +56,16 @@ def _register_view(app: dash.Dash, settings: Settings, service: Service, shares:
     @app.callback(
         output=dict(
             view=Output(ids.VIEW, "data"),
+            notice=dict(text=Output(ids.NOTICE, "children"), hidden=Output(ids.NOTICE, "hidden")),
             model=Output(ids.MODEL_SELECT, "value"),
             controls={name: Output(name, toolbar.property_of(name)) for name in ids.CONTROLS},
         ),
         inputs=dict(query=Input(ids.LOCATION, "search")),
     )
     def arrive(query: str | None) -> dict[str, Any]:
-        view = _view_of(query or "", settings, shares)
-        return dict(view=view.to_dict(), model=view.model, controls=toolbar.values(view))
+        view, notice = _view_of(query or "", settings, shares)
+        shown = dict(text=notice, hidden=not notice)
+        return dict(view=view.to_dict(), notice=shown, model=view.model, controls=toolbar.values(view))
 
     @app.callback(
         output=dict(
@@ -80,11 +83,17 @@ def _register_view(app: dash.Dash, settings: Settings, service: Service, shares:
         return dict(nodes=tree_nodes(info.layers, info.title), facts=header.facts(info), targets=toolbar.targets(info))
 
 
-def _view_of(query: str, settings: Settings, shares: Shares) -> View:
-    """The view that an address names: a share link's, or the one written out in it."""
+def _view_of(query: str, settings: Settings, shares: Shares) -> tuple[View, str]:
+    """The view that an address names, a share link's or the one written out in it, and what of it is not to be had."""
     key = parse_qs(query.removeprefix("?")).get("share", [""])[0]
-    view = (shares.get(key) if key else None) or View.from_query(query)
-    return view if view.model in settings.models else View.from_dict({**view.to_dict(), "model": settings.models[0]})
+    shared = shares.get(key) if key else None
+    view = shared or View.from_query(query)
+    if key and shared is None:
+        return replace(view, model=settings.models[0]), "This link is not known here, or no more: ask for a new one."
+    if view.model in settings.models:
+        return view, ""
+    notice = f"This server does not offer the model '{view.model}'. It offers {', '.join(settings.models)}."
+    return replace(view, model=settings.models[0]), notice if view.model else ""
 
 
 def _register_question(app: dash.Dash, service: Service, gallery: Gallery, readings: Readings, prefix: str) -> None:
@@ -125,6 +134,8 @@ def _register_question(app: dash.Dash, service: Service, gallery: Gallery, readi
             return dict(answered=whence(name, view, asked), cards=no_update, mounted=no_update)
         mounted = min(int(asked["mounted"]), MAX_LAYERS)
         needed = max(mounted, len(view.layers))
+        unknown_target = view.target is not None and view.target >= len(info.classes)
+        view = replace(view, target=None) if unknown_target else view
         scene = Scene.build(view, info, service, gallery, readings, min(max(int(asked["width"]), 240), 4000))
         name = service.ask(str(asked["page"]), parts(scene, needed, prefix), asked["drawn"], int(asked["number"]))
         return dict(

@@ -25,7 +25,8 @@ class Application:
     """A running Hookscope on a free port of this computer."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
-        command = [sys.executable, "app.py", "--port", "0", "--cache-dir", str(folder), *arguments]
+        port = [] if "--port" in arguments else ["--port", "0"]
+        command = [sys.executable, "app.py", *port, "--cache-dir", str(folder), *arguments]
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from captum.attr import LayerGradCam
+from conftest import Watch
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page
 from served import SAMPLES, Application, array, figure, images, open_page, plot_of, row, top5, until
@@ -241,7 +242,9 @@ def test_the_exported_page_opens_offline(
     elsewhere.close()
 
 
-def test_a_refused_upload_says_why_where_the_picture_would_be(application: Application, page: Page, watch) -> None:  # type: ignore[no-untyped-def]
+def test_a_refused_upload_says_why_where_the_picture_would_be(
+    application: Application, page: Page, watch: Watch
+) -> None:
     watch.expect("422")
     open_page(page, application.url)
     page.evaluate(
@@ -305,3 +308,49 @@ def test_pictures_come_by_file_and_by_paste(application: Application, page: Page
     }"""
     page.evaluate(script, list((SAMPLES / "chelsea.png").read_bytes()))
     until(lambda: next(iter(top5(page, "b")), "") == "tiger cat")
+
+
+def test_back_undoes_the_last_choice(application: Application, page: Page) -> None:
+    open_page(page, f"{application.url}?a=sample-coffee&layer=conv_stem")
+    until(lambda: images(page, "wall") == 1)
+    row(page, "conv_head").click()
+    until(lambda: "layer=conv_head" in page.evaluate("location.search"))
+    page.go_back()
+    until(lambda: page.locator(".card:not([hidden]) h2").first.inner_text() == "conv_stem")
+    page.go_forward()
+    until(lambda: page.locator(".card:not([hidden]) h2").first.inner_text() == "conv_head")
+
+
+def test_a_class_is_found_by_typing(application: Application, page: Page) -> None:
+    open_page(page, f"{application.url}?a=sample-chelsea&layer=conv_head")
+    until(lambda: len(top5(page, "a")) == 5)
+    page.locator("#target").click()
+    page.keyboard.type("tabby")
+    page.get_by_role("option", name="tabby", exact=True).click()
+    until(lambda: "target=281" in page.evaluate("location.search"))
+    until(lambda: "tabby" in page.locator(".cam-text").first.inner_text())
+
+
+def test_an_open_page_recovers_when_the_server_comes_back(tmp_path: Path, page: Page, watch: Watch) -> None:
+    for expected in ("ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_EMPTY_RESPONSE", "RESET"):
+        watch.expect(expected)
+    first = Application(tmp_path)
+    open_page(page, f"{first.url}?a=sample-coffee&layer=conv_stem")
+    until(lambda: images(page, "wall") == 1)
+    first.stop()
+    until(lambda: "does not answer" in page.locator("#banner").inner_text())
+    second = Application(tmp_path, "--port", first.url.split(":")[-1].strip("/"))
+    row(page, "conv_head").click()
+    until(
+        lambda: page.locator(".card:not([hidden]) h2").first.inner_text() == "conv_head" and images(page, "wall") == 1
+    )
+    assert page.locator("#banner").is_hidden()
+    second.stop()
+
+
+def test_links_that_lead_nowhere_say_so(application: Application, page: Page) -> None:
+    open_page(page, f"{application.url}?share=nobodyknowsthiskey1234")
+    until(lambda: "This link is not known here" in page.locator("#notice").inner_text())
+    open_page(page, f"{application.url}?model=nope&a=sample-coffee&target=5000")
+    until(lambda: "does not offer the model 'nope'" in page.locator("#notice").inner_text())
+    until(lambda: page.locator("#target").input_value() == "top-1 of each input")

@@ -148,3 +148,11 @@ def test_what_is_no_number_is_drawn_and_named():
     assert broken.colorscale[0][1] == "rgb(255, 0, 255)"
     empty = channel_figure([("A", a[:, :1])], Scale(math.nan, math.nan, "sequential"), PALETTES["viridis"])
     assert empty.layout.coloraxis.colorbar.ticktext == ("no finite value",)
+
+
+def test_a_side_that_stands_alone_keeps_its_place():
+    geometry = wall_geometry(3, 4, 4, 200)
+    panel = Panel("B", "/b", np.zeros((4, 3), np.float32), place=1)
+    figure = wall_figure([panel], np.arange(3), geometry, places=3)
+    assert figure.layout.images[0].xref == "x2" and figure.data[0].xaxis == "x2"
+    assert figure.layout.xaxis2.domain[0] > 0.3

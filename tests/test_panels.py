@@ -546,10 +546,10 @@ def test_a_layer_that_has_maps_for_one_input_only_shows_those(desk: Desk) -> Non
 
 
 def test_a_layer_of_one_input_only_with_every_odd_value(desk: Desk) -> None:
-    for values in ODD.values():
+    for odd in ODD.values():
         scene = desk.scene(layers=("conv",), detail="conv", channel=1, table=True)
         unit = scene.unit("a", "activation", "conv")
-        for key in addresses(all_drawn(desk, scene, {unit: activation_of("conv", values)})):
+        for key in addresses(all_drawn(desk, scene, {unit: activation_of("conv", odd)})):
             fetched(desk, key)
 
 
@@ -682,7 +682,7 @@ def test_the_controls_show_the_view() -> None:
         ids.TABLE: True,
         ids.TARGET: "0",
     }
-    assert values(View())[ids.TARGET] == "" and values(View()).keys() == set(ids.CONTROLS)
+    assert values(View())[ids.TARGET] == "top" and values(View()).keys() == set(ids.CONTROLS)
     assert [property_of(name) for name in (ids.RANK, ids.OVERLAY, ids.TABLE)] == ["value", "checked", "checked"]
 
 

@@ -90,7 +90,7 @@ def test_the_same_picture_uploaded_twice_is_the_same_question(app: InlineApp) ->
 def test_what_is_kept_is_given_and_what_is_not_is_gone(app: InlineApp) -> None:
     one = scene(app, a="sample-coffee")
     unit = one.unit("a", "activation", "conv")
-    with pytest.raises(Gone, match="no longer kept. Choose the layer again"):
+    with pytest.raises(Gone, match=r"no longer kept\. Choose the layer again"):
         one.kept(unit, Activation)
     app.service._remember(unit.key(INFO.fingerprint), answer_to(unit), 100)
     assert one.kept(unit, Activation).layer == "conv"

@@ -165,13 +165,13 @@ def test_what_is_no_view_is_an_empty_one(values: Any) -> None:
     assert View.from_dict(values) == View()
 
 
-@pytest.mark.parametrize("text", ["a\ud800", "conv\udfff", "\x00", "‮gnp", "a" * 399 + "😀😀", "é" * 400])
+@pytest.mark.parametrize("text", ["a\ud800", "conv\udfff", "\x00", "\u202egnp", "a" * 399 + "😀😀", "é" * 400])
 def test_odd_unicode_never_breaks_the_url_the_store_or_a_signature(text: str) -> None:
     view = View.from_dict(json.loads(json.dumps({"layers": [text], "detail": text, "model": text, "channel": 1})))
     assert through_the_url(view) == view
     assert View.from_dict(json.loads(json.dumps(view.to_dict()))) == view
     assert view.to_query().encode() and repr(view).encode()
-    assert text.strip("\ud800\udfff") in (view.detail, view.detail + "😀")
+    assert text.startswith(view.detail) and len(view.detail) >= min(len(text) - 1, 400)
 
 
 @pytest.mark.parametrize(

@@ -123,12 +123,17 @@ def _step_line(counts: np.ndarray, edges: np.ndarray, label: str, number: int) -
         customdata=custom,
         mode="lines",
         name=label,
-        line={"shape": "hvh", "width": 1.5, "color": COLOURS[number]},
+        line={"shape": "hvh", "width": 1.5, "color": COLOURS[_side(label, number)]},
         fill="tozeroy",
-        fillcolor=FILLS[number],
+        fillcolor=FILLS[_side(label, number)],
         hovertemplate=f"{label}: %{{customdata[2]:,.0f}} values"
         "<br>%{customdata[0]:.4~g} to %{customdata[1]:.4~g}<extra></extra>",
     )
+
+
+def _side(label: str, number: int) -> int:
+    """Which colour: A's and B's are their own, also where one of them stands alone."""
+    return {"A": 0, "B": 1}.get(label, number)
 
 
 def _broken_notes(statistics: Sequence[Statistics]) -> list[str]:
@@ -167,9 +172,13 @@ def bars_figure(
             "hovertemplate": f"{title}<br>{labels[number]}: %{{y:.5~g}}<extra></extra>",
         }
         if count <= MOST_BARS:
-            figure.add_trace(go.Bar(marker={"color": COLOURS[number], "line": {"width": 0}}, **common))
+            figure.add_trace(
+                go.Bar(marker={"color": COLOURS[_side(labels[number], number)], "line": {"width": 0}}, **common)
+            )
         else:
-            figure.add_trace(go.Scatter(mode="lines", line={"width": 1, "color": COLOURS[number]}, **common))
+            figure.add_trace(
+                go.Scatter(mode="lines", line={"width": 1, "color": COLOURS[_side(common["name"], number)]}, **common)
+            )
     broken = sum(int((~np.isfinite(array)).sum()) for array in values)
     if broken:
         figure.add_annotation(

@@ -24,12 +24,14 @@ class Panel:
     Attributes:
         label: "A", "B" or "B − A", above it and in its hover text.
         source: the sprite's URL.
+        place: which of the places side by side is its own, from 0; None for the next one.
         numbers: float32 (cell, 3), mean, minimum and maximum of every cell, mean map first (`cell_numbers`).
     """
 
     label: str
     source: str
     numbers: np.ndarray
+    place: int | None = None
 
 
 def cell_numbers(maps: np.ndarray, order: np.ndarray, numbers: Numbers | None = None) -> np.ndarray:
@@ -78,7 +80,7 @@ def wall_figure(
     gap = 2 if geometry.cell_px >= READABLE_PX else 1
     place = None if selected is None else cell_of(selected, geometry.columns, order)
     for number, panel in enumerate(panels):
-        x, y = panel_axes(figure, number, max(places, len(panels)))
+        x, y = panel_axes(figure, number if panel.place is None else panel.place, max(places, len(panels)))
         cells = {"tickmode": "linear", "tick0": 0, "dtick": 1, "showgrid": True, "gridwidth": gap, "fixedrange": True}
         ratio = geometry.map_height / geometry.map_width
         set_axis(figure, "x", x, range=[0, geometry.columns], constraintoward="left", **cells)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
@@ -231,12 +232,12 @@ def _draw_main(
         geometry = wall.geometry_for(scene, shape)
         figure = wall.figure(source, reading, geometry)
         bars: list[Any] = wall.colour_bars(reading)
-        heads = _labels(scene, geometry.text)
+        heads = _labels(scene, f"mean map, {geometry.text}", there)
     else:
         figure = wall.bars(scene, reading, layer) or empty_figure(MIN_HEIGHT_PX)
         too_many = " Its values are too many for bars: see their distribution." if not figure.data else ""
         bars = [html.P(wall.no_maps(activations[0]) + too_many, className="sentence")]
-        heads = _labels(scene, f"{activations[0].values.size} values", len(there))
+        heads = _labels(scene, f"{activations[0].values.size:,} values", there, difference=False)
     statistics = [activation.statistics for activation in activations]
     both = [a.values for a in activations] if len(activations) == 2 else None  # for bins that A and B share
     histogram = histogram_figure(statistics, labels, both, key=key)
@@ -264,7 +265,7 @@ def _waiting(scene: Scene, position: int, call: Call, error: list[Any]) -> list[
         height = wall.geometry_for(scene, (sizes["channel"], rows, columns)).height_px
     return [
         drawn(ids.card("wall", position), empty_figure(height)),
-        said(ids.card("labels", position), error or _labels(scene, "computing …")),
+        said(ids.card("labels", position), error or _labels(scene, "computing …", scene.inputs)),
         said(ids.card("bars", position), None),
         drawn(ids.card("histogram", position), empty_figure(150)),
         said(ids.card("statistics", position), None),
@@ -301,22 +302,25 @@ def _status(answers: Answers, units: dict[str, Unit], there: dict[str, Activatio
     return "from cache" if there else ""
 
 
-def _labels(scene: Scene, text: str, count: int = 3) -> html.Div:
-    """What stands above each panel of a wall."""
+def _labels(scene: Scene, text: str, there: Collection[str], difference: bool = True) -> html.Div:
+    """What stands above each panel of a wall; `text` beside the sides that are there."""
     heads = []
     for side, given in scene.inputs.items():
+        said_of_it = text if side in there else "…"
         heads.append(
             html.Div(
-                [html.Span(className=f"dot {side}"), html.Strong(side.upper()), html.Span(text, className="muted")],
+                [
+                    html.Span(className=f"dot {side}"),
+                    html.Strong(side.upper()),
+                    html.Span(said_of_it, className="muted"),
+                ],
                 title=given.name,
             )
         )
-        text = ""
-    if len(heads) == 2:
-        heads.append(
-            html.Div([html.Strong("B − A")], title="The difference, on a scale of its own that is symmetric about zero")
-        )
-    return html.Div(heads[:count], className="wall-labels")
+    if len(heads) == 2 and difference:
+        help_text = "The difference, on a scale of its own that is symmetric about zero"
+        heads.append(html.Div([html.Strong("B − A")], title=help_text))
+    return html.Div(heads, className="wall-labels")
 
 
 def _no_cam(position: int, reason: str) -> Part:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from pathlib import PurePath
 
 from dash import html
 
@@ -18,7 +19,8 @@ def part(scene: Scene, prefix: str) -> Part:
     view = scene.view
 
     def draw(_: Answers) -> list[Update]:
-        name = f"hookscope-{'-'.join(given.name for given in scene.inputs.values()) or 'view'}.html"
+        names = [PurePath(given.name).stem for given in scene.inputs.values()]
+        name = f"hookscope-{'-'.join(names) or 'view'}.html"
         address = scene.file(("page", view, scene.width), lambda: _page(scene, prefix), "text/html", name)
         return [(ids.EXPORT_VIEW, {"href": address})]
 

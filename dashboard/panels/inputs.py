@@ -94,7 +94,7 @@ def _box(side: str, inputs: InputStore, prefix: str) -> html.Div:
             ),
         ],
     )
-    return html.Div([empty, full], className="panel input", id=ids.side("box", side), **{"data-side": side})
+    return html.Div([empty, full], className=f"panel input {side}", id=ids.side("box", side), **{"data-side": side})
 
 
 def _browse(side: str, text: str) -> html.Button:
@@ -138,7 +138,7 @@ def _caption(given: Input, sizes: str) -> list[Any]:
     help_text = "The picture's size, and the size at which the network sees it. It never saw the shaded border."
     return [
         html.Span(given.name, className="file-name", title=given.name),
-        html.Span(f"{sizes}{notes}", title=help_text),
+        html.Span(f"{sizes}{notes}", title=f"{sizes}{notes}. {help_text}"),
     ]
 
 

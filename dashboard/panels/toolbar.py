@@ -26,7 +26,7 @@ SCALES = [
 ]
 COLOURS = [("auto", "auto"), ("viridis", "viridis"), ("magma", "magma"), ("grey", "grey")]
 COUNTS = [("auto", "that fit"), ("64", "64"), ("256", "256"), ("all", "all")]
-TOP1 = {"value": "", "label": "top-1 of each input"}
+TOP1 = {"value": "top", "label": "top-1 of each input"}
 
 
 def layout() -> html.Div:
@@ -87,7 +87,7 @@ def _select(
             dmc.Select(
                 id=id,
                 data=[{"value": value, "label": text} for value, text in options] if options else [TOP1],
-                value=options[0][0] if options else "",
+                value=options[0][0] if options else TOP1["value"],
                 allowDeselect=False,
                 searchable=search,
                 limit=60 if search else None,
@@ -129,7 +129,7 @@ def values(view: View) -> dict[str, Any]:
         ids.COUNT: view.count,
         ids.OVERLAY: view.overlay,
         ids.TABLE: view.table,
-        ids.TARGET: "" if view.target is None else str(view.target),
+        ids.TARGET: TOP1["value"] if view.target is None else str(view.target),
     }
 
 

@@ -28,7 +28,7 @@ from dashboard.scene import Scene
 from hooks.maps import reason_no_maps
 from hooks.results import Activation, Call, LayerInfo, Prediction
 
-MAX_HEIGHT_PX = 430
+MAX_HEIGHT_PX = 480
 MAX_BARS = 4096  # beyond, bars are one block of colour
 EXPORT_CELL_PX = 256  # files are drawn with cells of up to this many values
 
@@ -113,7 +113,8 @@ def figure(source: WallSource, reading: Reading, geometry: WallGeometry) -> go.F
             "image/webp" if overlaid else "image/png",
         )
         label = "B − A" if which == "difference" else which.upper()
-        panels.append(Panel(label, address, cell_numbers(values, order, reading.numbers.get(which))))
+        place = len(scene.inputs) if which == "difference" else list(scene.inputs).index(which)
+        panels.append(Panel(label, address, cell_numbers(values, order, reading.numbers.get(which)), place))
     places = 3 if len(scene.inputs) == 2 else 1
     return wall_figure(panels, order, geometry, distance=reading.distance, places=places, titles=False, key=source.key)
 

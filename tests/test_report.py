@@ -1,0 +1,263 @@
+"""The exported page: one file that asks for nothing, runs nothing of anybody else's, and says what it lacks."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+from inline_app import InlineApp
+from inline_engine import INFO, LAYERS, MODEL, InlineEngine, activation_of, answer_to
+from PIL import Image
+from plotly.offline import get_plotlyjs
+
+from dashboard.engine.base import ModelInfo
+from dashboard.gallery import Gallery
+from dashboard.inputs.store import InputMissing
+from dashboard.panels import export
+from dashboard.parts import Part
+from dashboard.reading import Readings
+from dashboard.scene import Scene
+from dashboard.server import parts
+from dashboard.view import View
+
+NASTY = "</script><!--<script><img src=x onerror=alert(1)>"
+LAYOUT = ("conv", "vector", "never")
+
+
+class Reader(HTMLParser):
+    """Reads the file as a browser does: its elements, the text on it, and its scripts."""
+
+    def __init__(self, page: bytes) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.scripts: list[str] = []
+        self.styles: list[str] = []
+        self.words: list[str] = []
+        self.feed(page.decode())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_data(self, data: str) -> None:
+        inside = self.cdata_elem
+        {"script": self.scripts, "style": self.styles}.get(inside or "", self.words).append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def figures(self) -> list[tuple[Any, Any]]:
+        """The data and the layout of each figure."""
+        calls = re.findall(r"Plotly\.newPlot\('figure-\d+', (.*?)\);(?=Plotly\.newPlot|$)", self.scripts[-1], re.DOTALL)
+        return [(found[0], found[1]) for found in (json.loads(f"[{call}]") for call in calls)]
+
+
+class Desk:
+    """An application without a page, from which views are exported."""
+
+    def __init__(self, app: InlineApp) -> None:
+        self.app = app
+        self.one = self.upload("one.png")
+        self.nasty = self.upload(NASTY.replace("/", "\u2215"))
+
+    def upload(self, name: str) -> str:
+        buffer = io.BytesIO()
+        Image.new("RGB", (30, 20), (len(name), 3, 4)).save(buffer, "PNG")
+        return self.app.inputs.receive(io.BytesIO(buffer.getvalue()), None, name).key
+
+    def scene(self, info: ModelInfo = INFO, **view: Any) -> Scene:
+        chosen = View(**{"model": MODEL, "a": self.one, "b": "sample-coffee", "layers": LAYOUT, **view})
+        return Scene.build(chosen, info, self.app.service, Gallery("/picture/"), Readings(), 800)
+
+    def remember(self, scene: Scene) -> None:
+        """Have every answer that the view needs."""
+        for unit in {unit for part in parts(scene, 3, "/") for unit in part.units}:
+            self.app.service._remember(unit.key(scene.info.fingerprint), answer_to(unit), 0)
+
+    def exported(self, scene: Scene) -> Reader:
+        """The file behind the header's "Export page"."""
+        ((_, shown),) = export.part(scene, "/").draw({})
+        item = scene.gallery.get(shown["href"].rsplit("/", 1)[1])
+        assert item is not None and item.media_type == "text/html" and item.file_name.endswith(".html")
+        return Reader(item.data)
+
+
+@pytest.fixture(scope="module")
+def furnished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    app = InlineApp(tmp_path_factory.mktemp("report"), InlineEngine())
+    yield Desk(app)
+    app.close()
+
+
+@pytest.fixture
+def desk(furnished: Desk) -> Desk:
+    furnished.app.service._memory.clear()
+    furnished.app.engine.infos = {MODEL: INFO}
+    return furnished
+
+
+@pytest.fixture
+def complete(desk: Desk) -> Reader:
+    scene = desk.scene(detail="conv", channel=2, overlay=True)
+    desk.remember(scene)
+    return desk.exported(scene)
+
+
+def test_it_holds_everything_that_the_page_shows(complete: Reader) -> None:
+    for words in ("Toy <net>", "1.23 k parameters", "one.png", "coffee.png", "conv", "Conv2d", "8 of 8 channels"):
+        assert words in complete.text, words
+    for words in (
+        "'never' did not run",
+        "without height and width",
+        "channel 2",
+        "strongest at",
+        "zeros",
+        "<b>cup</b>",
+    ):
+        assert words in complete.text, words
+    figures = complete.figures()
+    assert len(figures) == sum(
+        tag == "div" and re.match(r"figure-\d", a.get("id", "")) is not None for tag, a in complete.elements
+    )
+    assert len(figures) >= 8
+    assert not re.search("computing|Try again", complete.text)
+
+
+def test_it_asks_for_nothing_from_anywhere(complete: Reader) -> None:
+    loading = {
+        "src",
+        "href",
+        "srcset",
+        "data",
+        "action",
+        "formaction",
+        "poster",
+        "background",
+        "cite",
+        "ping",
+        "content",
+    }
+    for tag, attributes in complete.elements:
+        assert tag not in ("link", "base", "iframe", "object", "embed", "form", "a", "video", "audio"), tag
+        for name in loading & attributes.keys():
+            assert attributes[name] == "" or attributes[name].startswith("data:image/"), (tag, name, attributes[name])
+        assert "url(" not in attributes.get("style", "")
+    assert not re.search(r"url\(|@import|expression\(", "".join(complete.styles))
+    own = [script for script in complete.scripts if script != get_plotlyjs()]
+    assert len(own) == len(complete.scripts) - 1 == 2
+    assert not re.search(r"https?:|fetch|XMLHttp|import\(|[\"'(]//", own[0] + own[1])
+    for _, layout in complete.figures():
+        for image in layout.get("images", []):
+            assert image["source"].startswith("data:image/")
+
+
+def test_its_pictures_are_inside_and_whole(complete: Reader) -> None:
+    found = [attributes["src"] for tag, attributes in complete.elements if tag == "img" and attributes.get("src")]
+    found += [image["source"] for _, layout in complete.figures() for image in layout.get("images", [])]
+    assert len(found) >= 9
+    for source in found:
+        kind, data = re.fullmatch(r"data:(image/\w+);base64,(.+)", source).groups()  # type: ignore[union-attr]
+        picture = Image.open(io.BytesIO(base64.b64decode(data)))
+        picture.load()
+        assert f"image/{picture.format.lower()}" == kind  # type: ignore[union-attr]
+
+
+def test_no_name_in_it_is_markup(desk: Desk) -> None:
+    layers = tuple(replace(layer, type=NASTY) for layer in LAYERS)
+    info = replace(INFO, title=NASTY, weights=NASTY, classes=(NASTY,) * 4, layers=layers, random=True)
+    desk.app.engine.infos = {MODEL: info}
+    scene = desk.scene(info, a=desk.nasty, layers=("conv", "(model)"), detail="conv", channel=1)
+    desk.remember(scene)
+    page = desk.exported(scene)
+    assert page.text.count(NASTY) >= 3  # shown as it is
+    assert [tag for tag, _ in page.elements if tag == "script"] == ["script"] * 3
+    for tag, attributes in page.elements:
+        assert not any(name.startswith("on") for name in attributes), (tag, attributes)
+        assert tag != "img" or attributes.get("src", "").startswith("data:") or attributes.get("src") == ""
+    assert len(page.figures()) >= 6
+    own = page.scripts[-1]
+    assert "<" not in own  # neither an end of the script nor the beginning of a comment that hides one
+    assert "x=alert" not in own
+
+
+def test_it_works_when_the_values_are_gone(desk: Desk) -> None:
+    page = desk.exported(desk.scene(detail="conv", channel=1, overlay=True, seen=True, table=True))
+    assert "computing" in page.text and "one.png" in page.text
+    sources = [attributes["src"] for tag, attributes in page.elements if tag == "img" and "src" in attributes]
+    assert sum(source.startswith("data:image/jpeg") for source in sources) == 2  # the inputs are still there
+    assert page.figures()
+
+
+def test_it_works_when_only_the_predictions_are_gone(desk: Desk) -> None:
+    """What lies under an overlay is drawn from another answer than the overlay, and either may go first."""
+    scene = desk.scene(detail="conv", channel=1, overlay=True)
+    desk.remember(scene)
+    for side in ("a", "b"):
+        desk.app.service._memory.pop(scene.unit(side, "prediction").key(INFO.fingerprint))
+    page = desk.exported(scene)
+    assert page.figures() and "channel 1" in page.text
+
+
+def test_it_works_when_the_pictures_are_gone(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = desk.scene()
+    desk.remember(scene)
+
+    def gone(key: str) -> bytes:
+        raise InputMissing("This picture is no longer kept; upload it again.")
+
+    monkeypatch.setattr(desk.app.inputs, "preview", gone)
+    page = desk.exported(scene)
+    assert "8 of 8 channels" in page.text
+
+
+def test_a_fault_in_drawing_one_region_leaves_the_others(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = desk.scene(layers=("conv", "wide"))
+    desk.remember(scene)
+    whole = Part.complete
+
+    def draw(*_: Any) -> Any:
+        raise ZeroDivisionError("a fault of ours")
+
+    made = export.cards.parts
+
+    def broken(*arguments: Any) -> list[Part]:
+        return [replace(part, draw=draw) if part.name == "card 1" else part for part in made(*arguments)]
+
+    monkeypatch.setattr(export.cards, "parts", broken)
+    page = desk.exported(scene)
+    assert "conv" in page.text and whole is Part.complete
+
+
+def test_an_empty_view_can_be_exported_too(desk: Desk) -> None:
+    page = desk.exported(desk.scene(a="", b="", layers=()))
+    assert "Toy <net>" in page.text and page.figures() == []
+
+
+def test_odd_values_can_be_exported(desk: Desk) -> None:
+    scene = desk.scene(layers=("conv",), b="", detail="conv", channel=0)
+    desk.remember(scene)
+    odd = activation_of("conv", np.full((8, 6, 6), np.nan))
+    key = scene.unit("a", "activation", "conv").key(INFO.fingerprint)
+    desk.app.service._memory[key] = (odd, 0)
+    page = desk.exported(scene)
+    assert "288 NaN" in page.text and len(page.figures()) >= 3
+
+
+def test_the_file_is_named_after_its_inputs(desk: Desk) -> None:
+    scene = desk.scene()
+    ((_, shown),) = export.part(scene, "/").draw({})
+    assert scene.gallery._entries[shown["href"].rsplit("/", 1)[1]].file_name == "hookscope-one.png-coffee.png.html"
+    assert export.part(scene, "/").units == ()  # it waits for nothing
+
+
+def test_random_weights_are_said_at_the_top(desk: Desk) -> None:
+    page = desk.exported(desk.scene(replace(INFO, random=True), layers=()))
+    assert "random weights" in page.text

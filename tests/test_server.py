@@ -1,0 +1,261 @@
+"""The application over HTTP, as the page uses it: from an address to a view, from a view to a stream of figures."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from inline_app import InlineApp
+from inline_engine import INFO, LAYERS, MODEL, InlineEngine
+
+from dashboard import ids
+from dashboard.view import MAX_LAYERS, View
+
+NO = object()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InlineApp]:
+    made = InlineApp(tmp_path_factory.mktemp("server"), InlineEngine(at_once=True))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def app(shared: InlineApp) -> InlineApp:
+    shared.engine.infos = {MODEL: INFO}
+    return shared
+
+
+def call(app: InlineApp, prop: str, value: Any, **headers: str) -> Any:
+    """Call the callback of an input such as "asked.data" as Dash's renderer does."""
+    known = app.client.get("/_dash-dependencies").get_json()
+    name, what = prop.split(".")
+    (output,) = (
+        each["output"]
+        for each in known
+        if each["inputs"] == [{"id": name, "property": what}] and not each["clientside_function"]
+    )
+    places = [each.rsplit(".", 1) for each in output.strip(".").split("...")]
+    body = {
+        "output": output,
+        "outputs": [{"id": name, "property": what} for name, what in places],
+        "inputs": [{"id": name, "property": what, "value": value}],
+        "changedPropIds": [prop],
+    }
+    return app.client.post("/_dash-update-component", json=body, headers=headers)
+
+
+def arrive(app: InlineApp, query: str) -> dict[str, Any]:
+    found: dict[str, Any] = call(app, "location.search", query).get_json()["response"]
+    return found
+
+
+def asked(
+    page: str = "page", number: int = 1, drawn: Any = None, mounted: int = 1, width: int = 900, **view: Any
+) -> Any:
+    shown = {"model": MODEL, "a": "sample-coffee", **view}
+    return {"view": shown, "page": page, "drawn": drawn or {}, "mounted": mounted, "width": width, "number": number}
+
+
+def ask(app: InlineApp, *, value: Any = None, **more: Any) -> dict[str, Any]:
+    """Ask, and give the callback's outputs; `NO` for those that it leaves as they are."""
+    answer = call(app, "asked.data", value or asked(**more))
+    assert answer.status_code == 200, answer.text
+    response = answer.get_json()["response"]
+    return {
+        name: response.get(name, {}).get(what, NO)
+        for name, what in (("answered", "data"), ("cards", "children"), ("mounted", "data"))
+    }
+
+
+def streamed(app: InlineApp, answered: dict[str, Any]) -> list[dict[str, Any]]:
+    """The messages of the stream that was answered with."""
+    blocks = app.client.get(answered["stream"]).get_data(as_text=True).split("\n\n")
+    assert blocks[-2].startswith("event: done")
+    return [json.loads(block.split("data: ", 1)[1]) for block in blocks if block.startswith("event: message")]
+
+
+# --- the page itself
+
+
+def test_the_page_comes_from_this_server_alone(app: InlineApp) -> None:
+    answer = app.client.get("/")
+    sources = re.findall(r'(?:src|href)="([^"]*)"', answer.text)
+    assert len(sources) > 10 and all(source.startswith("/") and not source.startswith("//") for source in sources)
+    policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'self'" in policy and "unsafe-eval" not in policy
+    assert re.search(r"script-src 'self' 'sha256-", policy)
+    for source in sources:
+        if "/assets/" in source:
+            with app.client.get(source) as found:
+                assert found.status_code == 200, source
+
+
+def test_the_samples_are_not_served_as_files(app: InlineApp) -> None:
+    assert not re.search(r"assets/samples", app.client.get("/").text)
+
+
+def test_every_id_is_on_the_page_once(app: InlineApp) -> None:
+    layout = app.client.get("/_dash-layout").get_json()
+    found: list[str] = []
+
+    def walk(node: Any) -> None:
+        if isinstance(node, dict):
+            if "props" in node and "id" in node["props"]:
+                found.append(json.dumps(node["props"]["id"], sort_keys=True))
+            for value in node.values():
+                walk(value)
+        elif isinstance(node, list):
+            for value in node:
+                walk(value)
+
+    walk(layout)
+    assert len(found) == len(set(found)) > 30
+    wanted = {
+        value
+        for name, value in vars(ids).items()
+        if name.isupper() and isinstance(value, str) and not name.startswith("_")
+    }
+    assert {json.dumps(each) for each in wanted} <= set(found)
+
+
+def test_two_applications_do_not_share_a_thing(app: InlineApp, tmp_path: Path) -> None:
+    other = InlineApp(tmp_path, InlineEngine(at_once=True))
+    stream = ask(app, page="x", layers=["conv"])["answered"]["stream"]
+    assert "event: message" not in other.client.get(stream).text
+    picture = next(iter(re.findall(r"/picture/\w{40}", json.dumps(streamed(app, {"stream": stream})))))
+    assert app.client.get(picture).status_code == 200 and other.client.get(picture).status_code == 404
+    other.close()
+
+
+# --- from an address to a view
+
+
+def test_an_address_is_read_into_the_view_and_the_controls(app: InlineApp) -> None:
+    view = View(model=MODEL, a="sample-coffee", layers=("conv",), rank="mean", overlay=True, target=2)
+    found = arrive(app, "?" + view.to_query())
+    assert View.from_dict(found[ids.VIEW]["data"]) == view
+    assert found[ids.MODEL_SELECT]["value"] == MODEL
+    assert (found[ids.RANK]["value"], found[ids.OVERLAY]["checked"], found[ids.TARGET]["value"]) == ("mean", True, "2")
+
+
+@pytest.mark.parametrize(
+    "query", ["", None, "?model=os:system", "?share=", "?share=" + "k" * 22, "?" + "&".join(["x=1"] * 999)]
+)
+def test_an_address_that_says_nothing_opens_the_first_model(app: InlineApp, query: str) -> None:
+    assert View.from_dict(arrive(app, query)[ids.VIEW]["data"]) == View(model=MODEL)
+
+
+def test_a_share_link_opens_the_shared_view(app: InlineApp) -> None:
+    view = View(model=MODEL, a="sample-chelsea", layers=("conv", "wide"), detail="wide", channel=7)
+    path = app.client.post("/share", json=view.to_dict()).get_json()["path"]
+    assert View.from_dict(arrive(app, path.removeprefix("/"))[ids.VIEW]["data"]) == view
+
+
+def test_a_ready_model_brings_its_tree_its_facts_and_its_classes(app: InlineApp) -> None:
+    found = call(app, "model-ready.data", {"spec": MODEL, "fingerprint": "f"}).get_json()["response"]
+    assert len(found[ids.TREE]["nodes"]) >= len(LAYERS)
+    assert "1.23 k parameters" in json.dumps(found[ids.MODEL_FACTS]["children"])
+    assert [each["label"] for each in found[ids.TARGET]["data"]][:2] == ["top-1 of each input", "cat (0)"]
+    app.engine.infos = {}
+    assert call(app, "model-ready.data", {"spec": MODEL, "fingerprint": "f"}).get_json()["response"] == {}
+
+
+# --- from a view to a stream
+
+
+def test_a_question_is_answered_with_a_stream_of_everything(app: InlineApp) -> None:
+    found = ask(app, page="all", layers=["conv"], detail="conv", channel=1)
+    assert re.fullmatch(r"/stream/[A-Za-z0-9_-]{24}", found["answered"]["stream"])
+    assert View.from_query(found["answered"]["query"]).layers == ("conv",)
+    messages = streamed(app, found["answered"])
+    names = {message["part"] for message in messages}
+    assert names == {"input a", "input b", "guide", "card 0", "card 0 cam", "card 0 table", "detail", "walk", "export"}
+    last = {message["part"]: message["signature"] for message in messages}
+    assert all(last.values())
+    again = ask(app, page="all", number=2, drawn=last, layers=["conv"], detail="conv", channel=1)
+    assert again["answered"]["stream"] == ""
+    moved = ask(app, page="all", number=3, drawn=last, layers=["conv"], detail="conv", channel=2)
+    assert {message["part"] for message in streamed(app, moved["answered"])} == {"detail", "export"}
+
+
+def test_cards_are_added_below_those_that_are_there(app: InlineApp) -> None:
+    found = ask(app, page="cards", layers=["conv", "wide", "vector"], mounted=1)
+    operations = found["cards"]["operations"]
+    assert [each["operation"] for each in operations] == ["Extend"]
+    cards = [each["props"]["id"] for each in operations[0]["params"]["value"]]
+    assert cards == [ids.card("card", 1), ids.card("card", 2)] and found["mounted"] == 3
+    enough = ask(app, page="cards", number=2, layers=["conv"], mounted=3)
+    assert enough["cards"] is NO and enough["mounted"] is NO
+    hidden = [message for message in streamed(app, enough["answered"]) if message["part"] in ("card 1", "card 2")]
+    assert [message["updates"][0][1]["hidden"] for message in hidden] == [True, True]
+
+
+def test_pages_do_not_see_each_others_streams(app: InlineApp) -> None:
+    first = ask(app, page="first", layers=["conv"])["answered"]
+    second = ask(app, page="second", layers=["wide"])["answered"]
+    assert first["stream"] != second["stream"]
+    assert "wide" in json.dumps(streamed(app, second)) and "wide" not in json.dumps(streamed(app, first))
+
+
+def test_a_question_that_was_overtaken_on_its_way_changes_nothing(app: InlineApp) -> None:
+    newer = ask(app, page="race", number=9, layers=["conv"])["answered"]
+    older = ask(app, page="race", number=8, layers=["wide"])["answered"]
+    assert older["stream"] == ""
+    assert "card 0" in {message["part"] for message in streamed(app, newer)}
+
+
+def test_pictures_are_shown_and_cards_are_not_while_the_model_loads(app: InlineApp) -> None:
+    app.engine.infos = {}
+    found = ask(app, page="early", layers=["conv", "wide"], mounted=2, detail="conv")
+    messages = {message["part"]: message for message in streamed(app, found["answered"])}
+    assert "coffee.png" in json.dumps(messages["input a"]) and "being loaded" in json.dumps(messages["guide"])
+    assert messages["card 0"]["updates"][0][1]["hidden"] is True
+    drawn = {name: message["signature"] for name, message in messages.items()}
+    app.engine.infos = {MODEL: INFO}
+    late = ask(app, page="early", number=2, drawn=drawn, layers=["conv", "wide"], mounted=2, detail="conv")
+    assert {"input a", "guide", "card 0", "card 1", "detail"} <= {m["part"] for m in streamed(app, late["answered"])}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        asked(layers=[f"layer{n}" for n in range(5000)]),
+        asked(layers=["conv"] * 50, mounted=10**9),
+        asked(mounted=-5),
+        asked(width=-1),
+        asked(width=10**9),
+        asked(detail="conv", channel=10**5, layers=["conv:1", "relu:99", "(model)", "\ud800", "\0"]),
+        asked(model="os:system", layers=["conv"]),
+        asked(a="../../etc/passwd", b="sample-", target=10**9, rank="x", count=[], table="yes"),
+        {**asked(), "view": None},
+        {**asked(), "view": [1, 2]},
+        asked(drawn={"card 0": 5, "x" * 10_000: None}),
+    ],
+)
+def test_a_hostile_question_is_answered_like_any_other(app: InlineApp, value: Any) -> None:
+    found = ask(app, value=value)
+    messages = streamed(app, found["answered"]) if found["answered"]["stream"] else []
+    assert len(messages) < 40 * 3
+    if found["mounted"] is not NO:
+        assert found["mounted"] <= MAX_LAYERS
+    assert "drawing them failed" not in json.dumps(messages)
+
+
+def test_another_sites_page_can_ask_nothing(app: InlineApp) -> None:
+    assert call(app, "asked.data", asked(), Origin="http://evil.example").status_code == 403
+    assert call(app, "asked.data", asked(), Host="evil.example").status_code == 400
+
+
+def test_a_model_that_changed_is_drawn_anew(app: InlineApp) -> None:
+    first = streamed(app, ask(app, page="change", layers=["conv"])["answered"])
+    drawn = {message["part"]: message["signature"] for message in first}
+    app.engine.infos = {MODEL: replace(INFO, fingerprint="another")}
+    second = streamed(app, ask(app, page="change", number=2, drawn=drawn, layers=["conv"])["answered"])
+    assert {"input a", "card 0", "card 0 cam", "export"} <= {message["part"] for message in second}
