@@ -1,7 +1,7 @@
-"""The article's way of showing a layer: a Dash page with the model inside, one heatmap per channel, figures as JSON lists.
+"""The article's way of showing a layer: a Dash page with the model inside, a heatmap per channel, JSON lists.
 
-`python -m bench.article` serves it and prints its address. A click runs the model under a forward hook and draws what the
-hook saw, either as one heatmap per channel in a grid of subplots, or as one `px.imshow` of all channels side by side.
+`python -m bench.article` serves it and prints its address. A click runs the model under a forward hook and draws what
+the hook saw, either as one heatmap per channel in a grid of subplots, or as one `px.imshow` of all channels.
 """
 
 from __future__ import annotations

@@ -191,10 +191,10 @@ def table(found: Mapping[str, Times], convs: Mapping[str, int], options: Options
         rows.append([name, *cells])
     columns = [head for title in found for head in (f"{title}, {convs[title]} convolutions", "ratio")]
     notes = [
-        f"Medians of {options.repeats} rounds after a warm-up, each round with all of them in another order; ratios are",
-        "medians of the rounds' ratios, by the clock and, in brackets, by the processor time of the thread that calls.",
-        "Hooks and the gradient are compared with the bare forward pass, Grad-CAM of a late layer with a forward pass and",
-        f"the gradient to its input. One picture of 224 × 224, random weights, {torch.get_num_threads()} threads.",
+        f"Medians of {options.repeats} rounds after a warm-up, each round with all of them in another order; ratios",
+        "are medians of the rounds', by the clock and, in brackets, by the processor time of the calling thread.",
+        "Hooks and the gradient are compared with the bare forward pass, Grad-CAM of a late layer with a forward pass",
+        f"and the gradient to its input. One picture of 224 × 224, random weights, {torch.get_num_threads()} threads.",
         conditions.sentence(["torch", *_installed()]),
     ]
     return Table("hooks", ["", *columns], rows, notes)

@@ -16,7 +16,6 @@ from bench.report import Table, megabytes, slope
 from bench.walls import photograph
 from dashboard.engine.protocol import ModelOptions
 from dashboard.layer_keys import key_of
-from dashboard.service import MEMORY_BYTES
 from dashboard.worker.models import load
 from hooks.results import LayerInfo
 
@@ -92,9 +91,9 @@ def table(server: Sequence[Sample], worker: Sequence[Sample], hooks: int) -> Tab
     slopes = [f"{slope([each.bytes for each in samples[first:]]) * 100 / 1e6:+.1f} MB" for samples in (server, worker)]
     rows.append([f"slope per 100 clicks, over the last {clicks - first}", slopes[0], "", slopes[1], ""])
     notes = [
-        f"Each click is on one of {LAYERS} layers of the default model, for two pictures side by side that are new after",
-        f"each turn, so nothing comes from the cache. The server keeps up to {megabytes(MEMORY_BYTES)} of the newest",
-        f"answers, which the first clicks fill. Hooks live on the model at the end: {hooks}.",
+        f"Each click is on one of {LAYERS} layers of the default model, for two pictures side by side, new after",
+        "each turn, so nothing comes from the cache. The server keeps the newest answers and pictures, up to limits",
+        f"that the first third of the clicks fills. Hooks live on the model at the end: {hooks}.",
         conditions.sentence(["torch", "dash"]),
     ]
     columns = ["", "server", "its threads, open files", "worker", "its threads, open files"]

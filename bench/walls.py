@@ -71,7 +71,7 @@ def bare_forward(modules: Sequence[nn.Module], picture: Tensor) -> float:
 
 
 def photograph(number: int) -> bytes:
-    """The sample picture of a coffee cup as PNG, made another picture by its size, so that no answer to it is kept yet."""
+    """The sample picture of a coffee cup as PNG, another picture by its size, so that no answer to it is kept yet."""
     with Image.open(PHOTOGRAPH) as image:
         small = image.convert("RGB").resize((360 + number, 240))
     file = io.BytesIO()

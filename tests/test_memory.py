@@ -9,7 +9,6 @@ import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import psutil
@@ -109,7 +108,7 @@ def held() -> dict[str, int]:
 
 @pytest.mark.parametrize(("clicks", "last"), [(60, 40), pytest.param(300, 200, marks=pytest.mark.slow)])
 def test_a_click_leaves_nothing_behind(desk: Desk, clicks: int, last: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    # What may be kept is kept within these limits; small ones are full after a few clicks, and from then on it is level.
+    # What may be kept is kept within these limits; small ones are full after a few clicks, then it is level.
     monkeypatch.setattr(service_module, "MEMORY_BYTES", 16 << 20)
     monkeypatch.setattr(gallery_module, "MAX_BYTES", 2 << 20)
     monkeypatch.setattr(gallery_module, "MAX_ENTRIES", 300)
