@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
+import traceback
 from collections.abc import Sequence
 
 from bench import conditions
@@ -28,17 +30,23 @@ def main(arguments: Sequence[str]) -> int:
     if given.write and (problem := _not_writable(names, given.quick)):
         print(problem, file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the programs that were started are then stopped too
     if busy := conditions.busy():
         say(busy)
     options = QUICK if given.quick else Options()
     tables: list[Table] = []
     for name in names:
-        found = importlib.import_module(f"bench.{TOPICS[name]}").run(options)
+        try:
+            found = importlib.import_module(f"bench.{TOPICS[name]}").run(options)
+        except Exception:  # minutes of the others' measurements should not be lost with it
+            traceback.print_exc()
+            say(f"{name} was not measured; the lines above say why.")
+            continue
         print(f"### {name}\n\n{found.markdown()}\n", flush=True)
         tables.append(found)
     if given.write:
         write(README, tables)
-    return 0
+    return 0 if len(tables) == len(names) else 1
 
 
 def _parser() -> argparse.ArgumentParser:

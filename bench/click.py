@@ -76,9 +76,9 @@ def measure(options: Options) -> Findings:
         for wall in WALLS[1:]:
             if wall.channels <= SUBPLOTS_AT_MOST:
                 say(f"click: {wall.channels} heatmaps, for at most {options.give_up_seconds:.0f} s")
-                drawn = large_heatmaps(browser, article.url, wall, options.repeats, options.give_up_seconds)
-                found.drawn[HEATMAPS, wall.layer] += drawn
-                if not drawn:
+                samples = large_heatmaps(browser, article.url, wall, options.repeats, options.give_up_seconds)
+                found.drawn[HEATMAPS, wall.layer] += samples
+                if not samples:
                     found.gave_up[wall.layer] = options.give_up_seconds
     return found
 

@@ -96,9 +96,12 @@ def works(model: LoadedModel, subject: Subject) -> dict[str, Work]:
         with torch.no_grad():
             module(picture)
 
-    def captured(**how: bool) -> Work:
+    def captured(statistics_only: bool = False, distribution: bool = True) -> Work:
         def work() -> None:
-            with torch.no_grad(), capture(module, CONVS, **how):
+            with (
+                torch.no_grad(),
+                capture(module, CONVS, statistics_only=statistics_only, distribution=distribution),
+            ):
                 module(picture)
 
         return work

@@ -17,7 +17,7 @@ from dashboard.drawing import ranking, scales
 from dashboard.drawing.palettes import Palette, palette_for
 from dashboard.view import MEAN, View
 from hooks.maps import maps
-from hooks.results import HISTOGRAM_BINS, QUANTILE_LEVELS, Activation, Statistics
+from hooks.results import QUANTILE_LEVELS, Activation, Statistics
 
 KEPT = 8
 
@@ -109,27 +109,24 @@ class Reading:
         array = self.maps.get(side)
         if array is None or index >= len(array):
             return None
-        return array.mean(axis=0, dtype=np.float64).astype(np.float32) if index == MEAN else array[index]
+        return ranking.mean_map(array) if index == MEAN else array[index]
 
 
 def map_statistics(values: np.ndarray) -> Statistics:
-    """The numbers of one map, float (height, width), as the statistics that a figure asks for."""
-    one = {name: array[0] for name, array in ranking.channel_numbers(values[None]).items()}
-    finite = values[np.isfinite(values)]
-    counts, edges = np.histogram(finite, HISTOGRAM_BINS) if finite.size else (np.zeros(0, np.int64), np.zeros(0))
-    levels = np.quantile(finite, QUANTILE_LEVELS) if finite.size else np.full(len(QUANTILE_LEVELS), np.nan)
+    """The counts of one map, float (height, width), that a histogram of its values quotes; it makes its own bins."""
+    one = {name: float(array[0]) for name, array in ranking.channel_numbers(values[None]).items()}
     return Statistics(
         count=values.size,
-        mean=float(one["mean"]),
-        std=float(one["std"]),
-        min=float(one["min"]),
-        max=float(one["max"]),
-        zeros=float(one["zeros"]),
+        mean=one["mean"],
+        std=one["std"],
+        min=one["min"],
+        max=one["max"],
+        zeros=one["zeros"],
         nan=int(one["nan"]),
         inf=int(one["inf"]),
-        quantiles=levels,
-        histogram=counts,
-        edges=edges.astype(float),
+        quantiles=np.full(len(QUANTILE_LEVELS), np.nan),
+        histogram=np.zeros(0, np.int64),
+        edges=np.zeros(0),
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import signal
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import waitress
 from waitress.server import BaseWSGIServer, MultiSocketServer
@@ -35,29 +36,61 @@ def run(settings: Settings) -> int:
         print(problem, file=sys.stderr)
         return 2
     _give_memory_back()
-    cache = Cache(settings.cache_dir / "answers", settings.cache_limit_mb * 1_000_000)
-    inputs = InputStore(
-        settings.cache_dir / "inputs",
-        settings.inputs_limit_mb * 1_000_000,
-        max_upload_bytes=settings.max_upload_mb * 1_000_000,
-    )
-    engine = _engine(settings)
-    service = Service(engine, cache, inputs, settings.max_streams)
-    try:
+    with contextlib.ExitStack() as stack:
+        # waitress waits for its threads when a signal comes, so the streams and workers have to end before that.
+        stop = _stop_on_signals()
+        try:
+            cache, inputs = _stores(settings)
+        except OSError as error:
+            print(
+                f"The folder {settings.cache_dir} cannot be used ({error.strerror}): name another with --cache-dir.",
+                file=sys.stderr,
+            )
+            return 2
+        stack.callback(cache.close)
+        stack.callback(inputs.close)
+        engine = _engine(settings)
+        stack.callback(engine.close)
+        service = Service(engine, cache, inputs, settings.max_streams)
+        stack.callback(service.close)
+        stop += [service.close, engine.close]
         app = create_app(settings, service, Shares(settings.cache_dir / "shares"))
         engine.open(settings.models[0])
         server = waitress.create_server(app.server, host=settings.host, port=settings.port, **WAITRESS)
+        stack.callback(server.close)
         where = address(settings, _port_of(server))
         print(f"Hookscope is open at {where}\nStop it with Ctrl+C.", flush=True)
         if settings.open_browser:
             threading.Timer(0.5, webbrowser.open, [where]).start()
-        _serve(server, stop=(service.close, engine.close))
-    finally:
-        service.close()
-        engine.close()
-        inputs.close()
-        cache.close()
+        with contextlib.suppress(SystemExit):
+            server.run()
     return 0
+
+
+def _stores(settings: Settings) -> tuple[Cache, InputStore]:
+    megabyte = 1_000_000
+    inputs = InputStore(
+        settings.cache_dir / "inputs",
+        settings.inputs_limit_mb * megabyte,
+        max_upload_bytes=settings.max_upload_mb * megabyte,
+    )
+    return Cache(settings.cache_dir / "answers", settings.cache_limit_mb * megabyte), inputs
+
+
+def _stop_on_signals() -> list[Callable[[], None]]:
+    """From now on a signal ends what is in the list that this returns, and then the process; another one is ignored."""
+    stop: list[Callable[[], None]] = []
+
+    def leave(*_: object) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        for each in stop:
+            each()
+        raise SystemExit(0)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, leave)
+    return stop
 
 
 def _give_memory_back() -> None:
@@ -99,23 +132,3 @@ def _port_of(server: MultiSocketServer | BaseWSGIServer) -> int:
     if isinstance(server, MultiSocketServer):
         return int(server.effective_listen[0][1])
     return int(server.effective_port)
-
-
-def _serve(server: MultiSocketServer | BaseWSGIServer, stop: Sequence[Callable[[], None]]) -> None:
-    """Run the server until a signal: then end the streams and workers first, because waitress waits for its threads."""
-
-    def leave(*_: object) -> None:
-        raise SystemExit(0)
-
-    signal.signal(signal.SIGTERM, leave)
-    signal.signal(signal.SIGINT, leave)
-    try:
-        server.run()
-    except SystemExit:
-        pass
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        for each in stop:
-            each()
-        server.close()

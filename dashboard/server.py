@@ -37,6 +37,13 @@ def create_app(settings: Settings, service: Service, shares: Shares) -> dash.Das
         enable_mcp=False,
         suppress_callback_exceptions=False,
     )
+    app.enable_dev_tools(  # said here, so that no environment variable can say otherwise
+        debug=False,
+        dev_tools_ui=False,
+        dev_tools_props_check=False,
+        dev_tools_serve_dev_bundles=False,
+        dev_tools_hot_reload=False,
+    )
     gallery = Gallery(f"{prefix}picture/")
     readings = Readings()
     app.layout = lambda: layout.page(settings.models, service.inputs, prefix)

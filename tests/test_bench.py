@@ -55,6 +55,24 @@ def test_write_without_markers_is_one_sentence_and_no_run(
     assert command.main(["start", "--write", "--quick"]) == 2
 
 
+def test_one_topic_that_fails_does_not_lose_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(options: Options) -> Table:
+        raise RuntimeError("There is no Chromium.")
+
+    readme = tmp_path / "README.md"
+    readme.write_text(README)
+    monkeypatch.setattr(command, "README", readme)
+    monkeypatch.setattr("bench.click.run", fail)
+    monkeypatch.setattr("bench.start.run", lambda options: table("start"))
+    monkeypatch.setattr(command.signal, "signal", lambda *_: None)
+    assert command.main(["click", "start", "--write"]) == 1
+    said = capsys.readouterr()
+    assert "There is no Chromium." in said.err and "### start" in said.out
+    assert "old" in readme.read_text() and "A note." in readme.read_text()
+
+
 def test_an_unknown_topic_is_refused() -> None:
     with pytest.raises(SystemExit):
         command.main(["clock"])

@@ -254,7 +254,7 @@ def test_odd_values_can_be_exported(desk: Desk) -> None:
 def test_the_file_is_named_after_its_inputs(desk: Desk) -> None:
     scene = desk.scene()
     ((_, shown),) = export.part(scene, "/").draw({})
-    assert scene.gallery._entries[shown["href"].rsplit("/", 1)[1]].file_name == "hookscope-one.png-coffee.png.html"
+    assert scene.gallery._entries[shown["href"].rsplit("/", 1)[1]].file_name == "hookscope-one-coffee.html"
     assert export.part(scene, "/").units == ()  # it waits for nothing
 
 

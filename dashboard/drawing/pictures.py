@@ -17,6 +17,7 @@ from dashboard.drawing.resizing import nearest, reduce_by_area, resize_bilinear
 from dashboard.drawing.scales import Scale, Scales, levels
 
 WEBP_QUALITY = 90
+WEBP_SIDE = 16_000  # a WebP has at most 16,383 pixels on a side
 OVERLAY_OPACITY = 0.85  # of the value farthest from zero: the picture stays visible under it
 
 
@@ -57,7 +58,10 @@ def overlay_sprite(
         pixels: uint8 (height, width, 3), what the model was given (`Prediction.pixels`).
         cell_px: width of a cell; here cells are enlarged, or the picture under them could not be seen.
     """
-    height = max(1, round(cell_px * maps.shape[1] / maps.shape[2]))
+    rows = -(-(len(order) + 1) // columns)
+    aspect = maps.shape[1] / maps.shape[2]
+    cell_px = min(cell_px, WEBP_SIDE / columns, WEBP_SIDE / rows / aspect)
+    height = max(1, round(cell_px * aspect))
     width = max(1, round(cell_px))
     small = _cells(maps, order, scale, max(height, width))
     cells = small[:, nearest(small.shape[1], height)[:, None], nearest(small.shape[2], width)]

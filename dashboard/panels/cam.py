@@ -25,7 +25,7 @@ def part(scene: Scene, position: int, key: str) -> Part:
     """The part that draws one card's Grad-CAM of every input."""
     predictions, maps = scene.units("prediction"), scene.units("gradcam", key)
     units = (*predictions.values(), *maps.values())
-    shows = (scene.view.target, tuple(given.name for given in scene.inputs.values()))
+    shows = (key, scene.view.target, scene.info.fingerprint)
     draw = partial(_draw, scene, position, predictions, maps)
     return Part(f"card {position} cam", units, shows, draw, error=ids.card("cam-text", position))
 
@@ -41,7 +41,7 @@ def _draw(
         if prediction is not None and cam is not None:
             shown.append((side, prediction, cam))
             texts.append(_caption(scene, side, cam, prediction))
-    wrong = failures(answers, tuple(maps.values()))
+    wrong = failures(answers, (*predictions.values(), *maps.values()))
     texts += [failed(failure, f"card {position} cam") for failure in wrong[:1]]
     waiting = [side.upper() for side, unit in maps.items() if unit not in answers]
     if waiting:

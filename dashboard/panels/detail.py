@@ -133,7 +133,7 @@ def _draw(scene: Scene, units: dict[str, Unit], answers: Answers) -> list[Update
     scale = _scale(reading, index)
     pictures = [scene.seen(side) for side in maps] if scene.view.overlay else []
     figure = channel_figure(
-        [(f"{side.upper()} · {scene.inputs[side].name}", array) for side, array in maps.items()],
+        [(side.upper(), array) for side, array in maps.items()],
         scale,
         palette_for(scale.kind, scene.view.colours),
         difference=gap,

@@ -224,5 +224,6 @@ def _class_row(scene: Scene, index: int, logit: float, share: float) -> html.But
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Logits (class,) as shares that sum to 1, float64."""
-    raised = np.exp(logits.astype(np.float64) - np.max(logits, initial=-np.inf))
-    return np.asarray(raised / raised.sum())
+    with np.errstate(invalid="ignore", divide="ignore"):  # what is not finite is told by whoever shows the shares
+        raised = np.exp(logits.astype(np.float64) - np.max(logits, initial=-np.inf))
+        return np.asarray(raised / raised.sum())

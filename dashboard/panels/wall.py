@@ -6,6 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from html import escape
 
 import numpy as np
 import plotly.graph_objects as go
@@ -93,7 +94,7 @@ def figure(source: WallSource, reading: Reading, geometry: WallGeometry) -> go.F
     sides = tuple(reading.activations)
     order = reading.order[: geometry.shown]
     panels = []
-    for which in (*sides, *(("difference",) if reading.comparable else ())):
+    for which in (*reading.maps, *(("difference",) if reading.comparable else ())):
         values = reading.difference if which == "difference" else reading.maps[which]
         assert values is not None
         view = scene.view
@@ -128,7 +129,8 @@ def bars(scene: Scene, reading: Reading, layer: LayerInfo) -> go.Figure | None:
         bool(vectors) and len(vectors[0]) == len(scene.info.classes) and layer.calls[0].axes[-1:] != ("channel",)
     )
     labels = [side.upper() for side in reading.vectors]
-    return bars_figure(vectors, labels, scene.info.classes if is_answer else (), height_px=240, key=layer.name)
+    names = [escape(name) for name in scene.info.classes] if is_answer else ()  # Plotly reads tags in its texts
+    return bars_figure(vectors, labels, names, height_px=240, key=layer.name)
 
 
 def colour_bars(reading: Reading) -> list[html.Div]:
@@ -207,7 +209,9 @@ def files(source: WallSource, layer: LayerInfo, number: int, has_maps: bool) -> 
     name = f"{_safe(scene.info.title)}-{_safe(source.key)}"
     units = tuple(source.units.values())
     view = scene.view
-    shows = ("file", source.key, units, view.rank, view.scale, view.colours, view.overlay, view.count)
+    names = tuple(given.name for given in scene.inputs.values())
+    drawn_as = (view.rank, view.scale, view.colours, view.overlay, view.count, scene.width)
+    shows = ("file", source.key, units, names, drawn_as)
     picture = ("Picture, PNG", scene.file(shows, partial(_png, source, layer), "image/png", f"{name}.png"))
     numbers = (
         "Numbers of the layer, CSV",
