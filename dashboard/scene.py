@@ -53,6 +53,11 @@ class Scene:
         inputs = {side: item for side, item in found.items() if item}
         return cls(view, info, inputs, service, gallery, readings, width)
 
+    @property
+    def named(self) -> tuple[tuple[str, str], ...]:
+        """Which side has which picture, by name: part of whatever a drawing says of its inputs."""
+        return tuple((side, given.name) for side, given in self.inputs.items())
+
     @cached_property
     def layers(self) -> dict[str, LayerInfo]:
         """The model's layers by dotted name."""

@@ -25,7 +25,7 @@ def part(scene: Scene, position: int, key: str) -> Part:
     """The part that draws one card's Grad-CAM of every input."""
     predictions, maps = scene.units("prediction"), scene.units("gradcam", key)
     units = (*predictions.values(), *maps.values())
-    shows = (key, scene.view.target, scene.info.fingerprint)
+    shows = (key, scene.view.target, scene.named, scene.info.fingerprint)
     draw = partial(_draw, scene, position, predictions, maps)
     return Part(f"card {position} cam", units, shows, draw, error=ids.card("cam-text", position))
 

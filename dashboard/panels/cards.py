@@ -192,7 +192,7 @@ def _main(scene: Scene, position: int, place: int, key: str) -> Part:
     needed: list[Unit] = list(scene.units("prediction").values()) if scene.view.overlay else []
     view = scene.view
     shows = (key, place, view.rank, view.scale, view.colours, view.count, view.overlay, scene.width)
-    names = tuple(given.name for given in scene.inputs.values())
+    names = scene.named
     return Part(
         f"card {position}",
         (*needed, *units.values()),

@@ -74,7 +74,7 @@ def parts(scene: Scene) -> list[Part]:
     units = scene.units("activation", key)
     overlay = list(scene.units("prediction").values()) if scene.view.overlay else []
     view = scene.view
-    names = tuple(given.name for given in scene.inputs.values())
+    names = scene.named
     drawn = (key, view.channel, view.scale, view.colours, view.overlay, scene.info.fingerprint, names)
     walked = (key, view.rank, view.count, scene.width, scene.info.fingerprint)
     return [

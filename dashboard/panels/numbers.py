@@ -59,7 +59,7 @@ def table_part(scene: Scene, position: int, key: str) -> Part:
         )
         return [(ids.card("table", position), {"children": grid})]
 
-    shows = (True, key, scene.view.rank, scene.info.fingerprint)
+    shows = (True, key, scene.view.rank, scene.named, scene.info.fingerprint)
     return Part(
         f"card {position} table", tuple(units.values()), shows, draw, error=ids.card("table", position), eager=False
     )

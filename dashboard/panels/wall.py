@@ -209,7 +209,7 @@ def files(source: WallSource, layer: LayerInfo, number: int, has_maps: bool) -> 
     name = f"{_safe(scene.info.title)}-{_safe(source.key)}"
     units = tuple(source.units.values())
     view = scene.view
-    names = tuple(given.name for given in scene.inputs.values())
+    names = scene.named
     drawn_as = (view.rank, view.scale, view.colours, view.overlay, view.count, scene.width)
     shows = ("file", source.key, units, names, drawn_as)
     picture = ("Picture, PNG", scene.file(shows, partial(_png, source, layer), "image/png", f"{name}.png"))
