@@ -75,7 +75,7 @@ class Desk:
         for shown in self.service.updates(name, lambda: False):
             assert shown is None or "Try again" not in to_json_plotly(shown[1])
         for key in list(gallery._entries)[-12:]:
-            if gallery._entries[key].media_type.startswith("image/"):
+            if not gallery._entries[key].file_name:
                 gallery.get(key)
 
 

@@ -184,7 +184,7 @@ def _missing(scene: Scene, position: int, place: int, key: str) -> Part:
             said(ids.card("labels", position), html.Div(sentence, className="sentence")),
         ]
 
-    return Part(f"card {position}", (), ("missing", key, place, sentence), draw)
+    return Part(f"card {position}", (), ("missing", key, place, sentence, scene.info.fingerprint), draw)
 
 
 def _main(scene: Scene, position: int, place: int, key: str) -> Part:
