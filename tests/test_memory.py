@@ -69,7 +69,7 @@ class Desk:
         number = next(self.clicks)
         layer = LAYERS[number % len(LAYERS)]
         first, second = (self.key(number // len(LAYERS) + place) for place in (1, 0))
-        view = View(model=MODEL, a=first, b=second, layers=(layer,), detail=layer, channel=1)
+        view = View(model=MODEL, a=first, b=second, layers=(layer,))
         scene = Scene.build(view, self.info, self.service, gallery, readings, 900)
         name = self.service.ask(f"page {number % 7}", parts(scene, 1, "/"), {}, number + 1)
         for shown in self.service.updates(name, lambda: False):
