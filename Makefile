@@ -8,7 +8,9 @@
 
 VENV := .venv
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip install --quiet --disable-pip-version-check --no-input
+# PIP_CONSTRAINT takes the place of a constraint in the machine's own pip configuration, which would otherwise apply beside
+# the tested versions and can make them impossible; an index or a proxy set there still counts.
+PIP := PIP_CONSTRAINT=constraints.txt $(PY) -m pip install --quiet --disable-pip-version-check --no-input
 PAGE := $(VENV)/installed-page
 DEV := $(VENV)/installed-dev
 ARGS ?=
@@ -76,12 +78,12 @@ $(PY):
 
 $(PAGE): requirements.txt constraints.txt | $(PY)
 	@echo "Installing PyTorch and the other packages into $(VENV): about 5 GB on Linux, once. This takes some minutes."
-	@$(PIP) -r requirements.txt -c constraints.txt || { $(FAILED); }
+	@$(PIP) -r requirements.txt || { $(FAILED); }
 	@touch $@
 
 $(DEV): requirements-dev.txt $(PAGE)
 	@echo "Installing what the tests need, once."
-	@$(PIP) -r requirements-dev.txt -c constraints.txt || { $(FAILED); }
+	@$(PIP) -r requirements-dev.txt || { $(FAILED); }
 	@touch $@
 
 FAILED = echo "The installation failed; the lines above say why. It needs the network, this once." >&2; exit 1
