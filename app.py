@@ -11,10 +11,13 @@ import sys
 
 def main() -> int:
     """Parse the settings, build the application, serve it until a signal comes, and leave nothing behind."""
-    from dashboard.run import run
-    from dashboard.settings import parse
+    try:
+        from dashboard.run import run
+        from dashboard.settings import parse
 
-    return run(parse(sys.argv[1:], os.environ))
+        return run(parse(sys.argv[1:], os.environ))
+    except KeyboardInterrupt:  # Ctrl+C while the imports still run; from then on `run` stops in its own way
+        return 130
 
 
 if __name__ == "__main__":

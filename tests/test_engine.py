@@ -18,12 +18,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+from inline_app import until
 from PIL import Image
 
 from dashboard.engine.base import Event
 from dashboard.engine.local import LocalEngine, is_factory, options_for
 from dashboard.engine.process import describe_exit
 from dashboard.engine.protocol import ModelOptions
+from dashboard.engine.supervisor import Supervisor
 from dashboard.jobs import Unit
 
 COLOURS = {
@@ -190,6 +192,25 @@ def test_an_exception_of_the_model_is_a_sentence_with_its_traceback(
     assert "zoo.py" in capfd.readouterr().err  # where the operator looks for it: on the server's own stderr
     assert ready.state("zoo:net").hooks == ()
     assert Ask(ready, unit("3", "calm")).kinds() == ["started", "done", "end"]
+
+
+def test_close_while_a_worker_is_being_started_ends_it_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal's handler runs in the middle of whatever the main thread does, also of starting a thread."""
+    engine = LocalEngine()
+    interrupted: list[Supervisor] = []
+    start = Supervisor.start
+
+    def interrupt(supervisor: Supervisor) -> None:
+        interrupted.append(supervisor)
+        engine.close()
+        raise SystemExit(0)
+
+    monkeypatch.setattr(Supervisor, "start", interrupt)
+    with pytest.raises(SystemExit):
+        engine.open("default")
+    start(interrupted[0])  # the thread that was on its way
+    until(lambda: not any(each.name.startswith("default worker") for each in threading.enumerate()))
+    assert interrupted[0].pid is None
 
 
 def test_killed_in_a_job_the_waiting_are_told_and_the_others_answered(ready: LocalEngine) -> None:

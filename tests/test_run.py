@@ -198,14 +198,15 @@ def test_ten_starts_and_stops_leave_nothing(folder: Path) -> None:
     assert len(files) <= 3  # the database of the cache
 
 
-@pytest.mark.parametrize("seconds", [0.4, 0.7, 1.0])
-def test_a_signal_while_it_starts_leaves_nothing_either(folder: Path, seconds: float) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("seconds", [0.2, 0.4, 0.7, 1.0])
+def test_a_signal_while_it_starts_leaves_nothing_either(folder: Path, seconds: float, number: signal.Signals) -> None:
     command = [sys.executable, "app.py", "--port", "0", "--cache-dir", str(folder / "cache")]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     time.sleep(seconds)
     known = [psutil.Process(process.pid)]
     known += known[0].children(recursive=True)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=20)
     until(lambda: not any(alive(each) for each in known), 5)
     assert "Traceback" not in errors

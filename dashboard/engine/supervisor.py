@@ -106,8 +106,13 @@ class Supervisor:
             self.wake()
 
     def join(self, deadline: float) -> None:
-        """Wait for the end after `closing` was set; kills what does not end by itself."""
-        self._thread.join(max(0.0, deadline - time.monotonic()))
+        """Wait for the end after `closing` was set; kills what does not end by itself.
+
+        A signal may have come while the thread was being started: one that is not alive yet finds `closing` set, and
+        ends before it starts a worker.
+        """
+        if self._thread.is_alive():
+            self._thread.join(max(0.0, deadline - time.monotonic()))
         if self._thread.is_alive() and self._worker is not None:
             self._worker.kill()
             self._thread.join(0.3)

@@ -81,10 +81,11 @@ def _answer(mailbox: Mailbox, model: LoadedModel, inputs: Inputs, run: protocol.
         prepared = _input(mailbox, model, inputs, run)
         HANDLERS[run.units[0].question](model, task, prepared)
     except (Exception, SystemExit) as error:
+        if not isinstance(error, HooksError):
+            # The page has the sentence; whoever wrote the model needs the line, and finds it once the page says so.
+            traceback.print_exc()
         task.hooks_changed()  # they are gone by now, and the page may ask as soon as it has the error
         task.fail_rest(error)
-        if not isinstance(error, HooksError):
-            traceback.print_exc()  # the page has the sentence; whoever wrote the model needs the line
         device_lost = isinstance(error, getattr(torch, "AcceleratorError", ())) or "CUDA error" in str(error)
     finally:
         task.finish()
