@@ -13,10 +13,10 @@ from dashboard.drawing.palettes import DIFFERENCE, INF_COLOUR, NAN_COLOUR, Palet
 from dashboard.drawing.plain_figures import (
     LABEL_PX,
     NEUTRAL,
+    Draft,
     panel_axes,
     panel_domain,
     panel_label,
-    plain_figure,
     set_axis,
 )
 from dashboard.drawing.scales import Scale
@@ -46,22 +46,22 @@ def channel_figure(
         opacity: of the value farthest from zero above a picture, 0..1; values near zero let the picture through.
         height_px: of the whole figure.
     """
-    figure = plain_figure(height_px, key, LABEL_PX)
-    figure.update_layout(margin={"b": BAR_PX}, dragmode="zoom")
+    draft = Draft(height_px, key, LABEL_PX)
+    draft.update_layout(margin={"b": BAR_PX}, dragmode="zoom")
     over = opacity if picture else None
     shown = [(label, values, "coloraxis") for label, values in maps]
     if difference is not None and difference_scale is not None:
         shown.append(("B − A", difference, "coloraxis2"))
-        figure.update_layout(coloraxis2=_colour_axis(difference_scale, DIFFERENCE, len(maps), len(maps), len(shown)))
-    figure.update_layout(coloraxis=_colour_axis(scale, palette, 0, len(maps) - 1, len(shown), over))
+        draft.update_layout(coloraxis2=_colour_axis(difference_scale, DIFFERENCE, len(maps), len(maps), len(shown)))
+    draft.update_layout(coloraxis=_colour_axis(scale, palette, 0, len(maps) - 1, len(shown), over))
     for number, (label, values, colours) in enumerate(shown):
-        x, y = panel_axes(figure, number, len(shown))
+        x, y = panel_axes(draft, number, len(shown))
         height, width = values.shape
         linked = {"matches": "x"} if number else {}, {"matches": "y"} if number else {"scaleanchor": x}
-        set_axis(figure, "x", x, range=[-0.5, width - 0.5], **linked[0])
-        set_axis(figure, "y", y, range=[height - 0.5, -0.5], **linked[1])
+        set_axis(draft, "x", x, range=[-0.5, width - 0.5], **linked[0])
+        set_axis(draft, "y", y, range=[height - 0.5, -0.5], **linked[1])
         if number < len(picture):
-            figure.add_layout_image(
+            draft.add_layout_image(
                 source=picture[number],
                 xref=x,
                 yref=y,
@@ -74,35 +74,35 @@ def channel_figure(
                 sizing="stretch",
                 layer="below",
             )
-        panel_label(figure, label, x)
+        panel_label(draft, label, x)
         text = f"row %{{y}}, column %{{x}}<br><b>{label}: %{{z:.5~g}}</b><extra></extra>"
-        figure.add_trace(
-            go.Heatmap(
-                z=np.where(np.isfinite(values), values, np.nan).astype(np.float32),
-                xaxis=x,
-                yaxis=y,
-                x0=0,
-                dx=1,
-                y0=0,
-                dy=1,
-                coloraxis=colours,
-                hoverongaps=False,
-                hovertemplate=text,
-            )
+        draft.add_trace(
+            "heatmap",
+            z=np.where(np.isfinite(values), values, np.nan).astype(np.float32),
+            xaxis=x,
+            yaxis=y,
+            x0=0,
+            dx=1,
+            y0=0,
+            dy=1,
+            coloraxis=colours,
+            hoverongaps=False,
+            hovertemplate=text,
         )
         if not np.isfinite(values).all():
-            figure.add_trace(_broken(label, values, x, y))
-    return figure
+            _broken(draft, label, values, x, y)
+    return draft.figure()
 
 
-def _broken(label: str, values: np.ndarray, x: str, y: str) -> go.Heatmap:
+def _broken(draft: Draft, label: str, values: np.ndarray, x: str, y: str) -> None:
     """What is no number, in the colours that sprites give it."""
     z = np.where(np.isnan(values), 0, np.where(values == -np.inf, 1, np.where(np.isinf(values), 2, np.nan)))
     names = np.where(
         np.isnan(values), "NaN", np.where(values == -np.inf, "-Inf", np.where(np.isinf(values), "Inf", ""))
     )
     nan, inf = (f"rgb{colour}" for colour in (NAN_COLOUR, INF_COLOUR))
-    return go.Heatmap(
+    draft.add_trace(
+        "heatmap",
         z=z.astype(np.float32),
         text=names.tolist(),
         xaxis=x,

@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dashboard.drawing.numbers import format_count, format_share
-from dashboard.drawing.plain_figures import NEUTRAL, plain_figure
+from dashboard.drawing.plain_figures import NEUTRAL, Draft
 from hooks.results import HISTOGRAM_BINS, Statistics
 
 COLOURS = ("#1c7ed6", "#e8590c")  # A and B; both read on white and on the dark page
@@ -34,14 +34,14 @@ def histogram_figure(
         values: the values themselves, of any shape; they give A and B the same bins. Without them each is drawn in
             the bins of its own statistics.
     """
-    figure = _figure(height_px, key)
+    draft = _draft(height_px, key)
     shares = [format_share(one.zeros) for one in statistics]
     zeros = (
         f"zeros {', '.join(map(' '.join, zip(labels, shares, strict=False)))}"
         if len(shares) > 1
         else f"zeros {shares[0]}"
     )
-    figure.add_annotation(
+    draft.add_annotation(
         text=" · ".join([zeros, *_broken_notes(statistics)]),
         xref="paper",
         yref="paper",
@@ -54,12 +54,12 @@ def histogram_figure(
     )
     bins = [_own_bins(one) for one in statistics] if values is None else shared_bins(values)
     if not any(counts.sum() for counts, _ in bins):
-        _say(figure, "no finite value")
-        return figure
+        _say(draft, "no finite value")
+        return draft.figure()
     for number, (counts, edges) in enumerate(bins):
-        figure.add_trace(_step_line(counts, edges, labels[number], number))
+        _step_line(draft, counts, edges, labels[number], number)
     if min(edges[0] for _, edges in bins) <= 0 <= max(edges[-1] for _, edges in bins):
-        figure.add_shape(
+        draft.add_shape(
             type="line",
             xref="x",
             yref="paper",
@@ -70,7 +70,7 @@ def histogram_figure(
             line={"color": NEUTRAL, "width": 1, "dash": "dot"},
         )
     top = max(int(counts.max()) for counts, _ in bins)
-    figure.update_layout(
+    draft.update_layout(
         hovermode="x",
         xaxis={"nticks": 5},
         # The axis starts below 1, so that a bin with one value stands out and an empty one lies on the ground.
@@ -82,7 +82,7 @@ def histogram_figure(
             "showgrid": True,
         },
     )
-    return figure
+    return draft.figure()
 
 
 def shared_bins(values: Sequence[np.ndarray], bins: int = HISTOGRAM_BINS) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -110,14 +110,15 @@ def _own_bins(statistics: Statistics) -> tuple[np.ndarray, np.ndarray]:
     return counts, edges
 
 
-def _step_line(counts: np.ndarray, edges: np.ndarray, label: str, number: int) -> go.Scatter:
+def _step_line(draft: Draft, counts: np.ndarray, edges: np.ndarray, label: str, number: int) -> None:
     """A histogram's outline. Its points are the bins' centres, so that hover finds the bin; steps lie between them."""
     centres = (edges[:-1] + edges[1:]) / 2
     places = np.concatenate([edges[:1], centres, edges[-1:]])
     index = np.concatenate([[0], np.arange(len(counts)), [len(counts) - 1]])
     # float64 holds any count below 2 ** 53 exactly, and int64 would travel as a list of text.
     custom = np.stack([edges[:-1][index], edges[1:][index], counts[index].astype(np.float64)], axis=1)
-    return go.Scatter(
+    draft.add_trace(
+        "scatter",
         x=places,
         y=np.maximum(counts[index], _GROUND * 0.98).astype(np.float64),
         customdata=custom,
@@ -156,11 +157,11 @@ def bars_figure(
         values: float (feature,) of A, or of A and B. labels: their names.
         names: what the features are called (class names); used on hover if there is one for each feature.
     """
-    figure = _figure(height_px, key)
+    draft = _draft(height_px, key)
     count = len(values[0]) if values else 0
     if not any(np.isfinite(array).any() for array in values):
-        _say(figure, "no finite value")
-        return figure
+        _say(draft, "no finite value")
+        return draft.figure()
     title = "%{customdata} (%{x})" if len(names) == count else "feature %{x}"
     for number, array in enumerate(values):
         common: dict[str, Any] = {
@@ -172,16 +173,16 @@ def bars_figure(
             "hovertemplate": f"{title}<br>{labels[number]}: %{{y:.5~g}}<extra></extra>",
         }
         if count <= MOST_BARS:
-            figure.add_trace(
-                go.Bar(marker={"color": COLOURS[_side(labels[number], number)], "line": {"width": 0}}, **common)
+            draft.add_trace(
+                "bar", marker={"color": COLOURS[_side(labels[number], number)], "line": {"width": 0}}, **common
             )
         else:
-            figure.add_trace(
-                go.Scatter(mode="lines", line={"width": 1, "color": COLOURS[_side(common["name"], number)]}, **common)
+            draft.add_trace(
+                "scatter", mode="lines", line={"width": 1, "color": COLOURS[_side(common["name"], number)]}, **common
             )
     broken = sum(int((~np.isfinite(array)).sum()) for array in values)
     if broken:
-        figure.add_annotation(
+        draft.add_annotation(
             text=f"{format_count(broken)} NaN or Inf not drawn",
             xref="paper",
             yref="paper",
@@ -192,26 +193,26 @@ def bars_figure(
             showarrow=False,
             font={"color": NEUTRAL, "size": 11},
         )
-    figure.update_layout(
+    draft.update_layout(
         hovermode="x",
         bargap=0.15,
         xaxis={"range": [-0.5, count - 0.5], "nticks": 8},
         yaxis={"zeroline": True, "zerolinecolor": NEUTRAL, "zerolinewidth": 1, "nticks": 5, "showgrid": True},
     )
-    return figure
+    return draft.figure()
 
 
-def _figure(height_px: int, key: str) -> go.Figure:
+def _draft(height_px: int, key: str) -> Draft:
     axis = {"showgrid": False, "gridcolor": _GRID, "zeroline": False, "automargin": True, "ticks": ""}
     axis["tickfont"] = {"color": NEUTRAL, "size": 11}
-    figure = plain_figure(height_px, key, top_px=18)
-    figure.update_layout(xaxis=axis, yaxis=axis, margin={"l": 4, "r": 8, "b": 4})
-    return figure
+    draft = Draft(height_px, key, top_px=18)
+    draft.update_layout(xaxis=axis, yaxis=axis, margin={"l": 4, "r": 8, "b": 4})
+    return draft
 
 
-def _say(figure: go.Figure, text: str) -> None:
+def _say(draft: Draft, text: str) -> None:
     """Write a sentence where the drawing would have been."""
-    figure.add_annotation(
+    draft.add_annotation(
         text=text, xref="paper", yref="paper", x=0.5, y=0.5, showarrow=False, font={"color": NEUTRAL, "size": 13}
     )
-    figure.update_layout(xaxis={"visible": False}, yaxis={"visible": False})
+    draft.update_layout(xaxis={"visible": False}, yaxis={"visible": False})

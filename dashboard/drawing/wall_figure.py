@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from dashboard.drawing.geometry import READABLE_PX, WallGeometry, cell_of
 from dashboard.drawing.numbers import format_number
-from dashboard.drawing.plain_figures import LABEL_PX, panel_axes, panel_label, plain_figure, set_axis
+from dashboard.drawing.plain_figures import LABEL_PX, Draft, panel_axes, panel_label, set_axis
 from dashboard.drawing.ranking import Numbers, channel_numbers, mean_map
 
 SELECTED = "#fa5252"
@@ -76,18 +76,18 @@ def wall_figure(
         key: Plotly's uirevision; keep it while the same wall is redrawn.
     """
     above = LABEL_PX if titles and any(panel.label for panel in panels) else 0
-    figure = plain_figure(geometry.height_px + above, key, above)
+    draft = Draft(geometry.height_px + above, key, above)
     gap = 2 if geometry.cell_px >= READABLE_PX else 1
     place = None if selected is None else cell_of(selected, geometry.columns, order)
     for number, panel in enumerate(panels):
-        x, y = panel_axes(figure, number if panel.place is None else panel.place, max(places, len(panels)))
+        x, y = panel_axes(draft, number if panel.place is None else panel.place, max(places, len(panels)))
         cells = {"tickmode": "linear", "tick0": 0, "dtick": 1, "showgrid": True, "gridwidth": gap, "fixedrange": True}
         ratio = geometry.map_height / geometry.map_width
-        set_axis(figure, "x", x, range=[0, geometry.columns], constraintoward="left", **cells)
+        set_axis(draft, "x", x, range=[0, geometry.columns], constraintoward="left", **cells)
         set_axis(
-            figure, "y", y, range=[geometry.rows, 0], scaleanchor=x, scaleratio=ratio, constraintoward="top", **cells
+            draft, "y", y, range=[geometry.rows, 0], scaleanchor=x, scaleratio=ratio, constraintoward="top", **cells
         )
-        figure.add_layout_image(
+        draft.add_layout_image(
             source=panel.source,
             xref=x,
             yref=y,
@@ -101,11 +101,11 @@ def wall_figure(
             layer="below",
         )
         if titles and panel.label:
-            panel_label(figure, panel.label, x)
-        figure.add_trace(_channels(panel, order, geometry, distance, x, y))
-        figure.add_trace(_mean_cell(panel, x, y))
+            panel_label(draft, panel.label, x)
+        _channels(draft, panel, order, geometry, distance, x, y)
+        _mean_cell(draft, panel, x, y)
         if place is not None:
-            figure.add_shape(
+            draft.add_shape(
                 type="rect",
                 xref=x,
                 yref=y,
@@ -115,12 +115,12 @@ def wall_figure(
                 y1=place[1] + 1,
                 line={"color": SELECTED, "width": 2},
             )
-    return figure
+    return draft.figure()
 
 
 def _channels(
-    panel: Panel, order: np.ndarray, geometry: WallGeometry, distance: np.ndarray | None, x: str, y: str
-) -> go.Heatmap:
+    draft: Draft, panel: Panel, order: np.ndarray, geometry: WallGeometry, distance: np.ndarray | None, x: str, y: str
+) -> None:
     """The invisible grid: z is the channel's index, NaN where there is no channel (and so no hover and no click)."""
     shape = geometry.rows, geometry.columns
     parts = list(panel.numbers[1:].T)
@@ -138,7 +138,8 @@ def _channels(
     z.flat[1 : len(order) + 1] = order
     custom = np.full((*shape, len(parts)), np.nan, np.float32)
     custom.reshape(-1, len(parts))[1 : len(order) + 1] = np.stack(parts, axis=1)
-    return go.Heatmap(
+    draft.add_trace(
+        "heatmap",
         z=z,
         customdata=custom,
         x0=0.5,
@@ -154,12 +155,13 @@ def _channels(
     )
 
 
-def _mean_cell(panel: Panel, x: str, y: str) -> go.Heatmap:
+def _mean_cell(draft: Draft, panel: Panel, x: str, y: str) -> None:
     mean, low, high = (format_number(float(number)) for number in panel.numbers[0])
     text = (
         f"<b>mean of all channels</b><br>{panel.label or 'value'}: mean {mean}<br>min {low} · max {high}<extra></extra>"
     )
-    return go.Heatmap(
+    draft.add_trace(
+        "heatmap",
         z=np.zeros((1, 1), np.uint8),
         x0=0.5,
         dx=1,

@@ -11,6 +11,7 @@ from dash import html
 from dashboard import ids
 from dashboard.drawing.numbers import format_number
 from dashboard.drawing.pictures import cam_overlay
+from dashboard.drawing.plain_figures import Draft
 from dashboard.jobs import Unit
 from dashboard.panels.regions import drawn, failed, said
 from dashboard.parts import Answers, Part, Update, failures, result_of
@@ -76,35 +77,21 @@ def _figure(scene: Scene, shown: list[tuple[str, Prediction, GradCam]], maps: di
     share = (1 - GAP * (len(sides) - 1)) / max(len(sides), 1)
     sizes = [prediction.pixels.shape[:2] for _, prediction, _ in shown] or [(1, 1)]
     tallest = max(height / width for height, width in sizes)
-    figure = go.Figure()
+    draft = Draft(round(min(WIDTH_PX * share * tallest, 200)), "cam")
     for place, side in enumerate(sides):
         number = "" if place == 0 else str(place + 1)
         left = place * (share + GAP)
-        figure.update_layout(
-            {
-                f"xaxis{number}": {
-                    "domain": [left, left + share],
-                    "range": [0, 1],
-                    "visible": False,
-                    "fixedrange": True,
-                },
-                f"yaxis{number}": {"range": [1, 0], "visible": False, "fixedrange": True, "anchor": f"x{number}"},
+        hidden = {"visible": False, "fixedrange": True}
+        draft.update_layout(
+            **{
+                f"xaxis{number}": {"domain": [left, left + share], "range": [0, 1], **hidden},
+                f"yaxis{number}": {"range": [1, 0], "anchor": f"x{number}", **hidden},
             }
         )
         found = [(prediction, cam) for which, prediction, cam in shown if which == side]
         if found:
-            _add_side(figure, scene, number, maps[side], side, *found[0])
-    picture_px = WIDTH_PX * share * tallest
-    figure.update_layout(
-        template=None,
-        height=round(min(picture_px, 200)),
-        margin={"l": 0, "r": 0, "t": 0, "b": 0, "pad": 0},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        showlegend=False,
-        uirevision="cam",
-    )
-    return figure
+            _add_side(draft, scene, number, maps[side], side, *found[0])
+    return draft.figure()
 
 
 def _heat(scene: Scene, unit: Unit, size: tuple[int, int]) -> bytes:
@@ -112,13 +99,13 @@ def _heat(scene: Scene, unit: Unit, size: tuple[int, int]) -> bytes:
 
 
 def _add_side(
-    figure: go.Figure, scene: Scene, number: str, unit: Unit, side: str, prediction: Prediction, cam: GradCam
+    draft: Draft, scene: Scene, number: str, unit: Unit, side: str, prediction: Prediction, cam: GradCam
 ) -> None:
     heat = scene.picture(
         ("cam", unit, prediction.pixels.shape[:2]), partial(_heat, scene, unit, prediction.pixels.shape[:2])
     )
     for place, source in ((0, scene.seen(side)), (1e-9, heat)):  # Plotly draws one image per place
-        figure.add_layout_image(
+        draft.add_layout_image(
             source=source,
             xref=f"x{number}",
             yref=f"y{number}",
@@ -130,17 +117,16 @@ def _add_side(
             layer="below",
         )
     rows, columns = cam.values.shape
-    figure.add_trace(
-        go.Heatmap(
-            z=cam.values.astype(np.float32),
-            x0=0.5 / columns,
-            dx=1 / columns,
-            y0=0.5 / rows,
-            dy=1 / rows,
-            xaxis=f"x{number}",
-            yaxis=f"y{number}",
-            opacity=0,
-            showscale=False,
-            hovertemplate=f"{side.upper()}: %{{z:.4g}}<extra></extra>",
-        )
+    draft.add_trace(
+        "heatmap",
+        z=cam.values.astype(np.float32),
+        x0=0.5 / columns,
+        dx=1 / columns,
+        y0=0.5 / rows,
+        dy=1 / rows,
+        xaxis=f"x{number}",
+        yaxis=f"y{number}",
+        opacity=0,
+        showscale=False,
+        hovertemplate=f"{side.upper()}: %{{z:.4g}}<extra></extra>",
     )

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from dash import dcc, html
 
 from dashboard.components.markup import plain
-from dashboard.drawing.plain_figures import GRAPH_CONFIG
+from dashboard.drawing.plain_figures import GRAPH_CONFIG, Draft
 from dashboard.engine.base import ModelInfo
 from dashboard.parts import ComponentId, Failure, Update
 
@@ -53,15 +53,6 @@ def random_weights(info: ModelInfo) -> list[html.Span]:
 
 def empty_figure(height_px: int) -> go.Figure:
     """A figure of a height that shows nothing."""
-    axis = {"visible": False, "fixedrange": True}
-    clear = "rgba(0,0,0,0)"
-    layout: dict[str, Any] = {
-        "template": None,
-        "height": height_px,
-        "xaxis": axis,
-        "yaxis": axis,
-        "paper_bgcolor": clear,
-        "plot_bgcolor": clear,
-        "margin": {"l": 0, "r": 0, "t": 0, "b": 0},
-    }
-    return go.Figure(layout=layout)
+    draft = Draft(height_px, "empty")
+    draft.update_layout(xaxis={"visible": False, "fixedrange": True}, yaxis={"visible": False, "fixedrange": True})
+    return draft.figure()
