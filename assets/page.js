@@ -12,7 +12,8 @@
     const next = { ...view, ...changes };
     if (!same(next, view)) {
       view = next;
-      hookscope.set("view", { data: next });
+      hookscope.askAgain();
+      hookscope.set("view", { data: next }); // for the controls and the tree, while the question is on its way
     }
   };
   hookscope.view = () => view;
@@ -41,31 +42,61 @@
     return Math.round(document.getElementById("cards").clientWidth - taken);
   }
 
+  /* Add the cards that the page lacks, one order at a time: Dash drops the answer to one that a newer one overtakes. */
+  let ordered = 1;
+  let needed = 1;
+  function mount() {
+    const there = document.querySelectorAll("#cards > .card").length;
+    if (there < ordered) setTimeout(mount, 20);
+    else if (there < needed) {
+      ordered = needed;
+      hookscope.set("more-cards", { data: { first: there, last: needed } });
+    }
+  }
+
+  /* Ask the server for the view, with what the page shows already; what has been asked before no longer counts. */
+  hookscope.askAgain = async function () {
+    if (!view) return;
+    const about = JSON.stringify([view.model, view.a, view.b, view.layers]);
+    const number = (hookscope.question += 1);
+    needed = Math.max(needed, view.layers.length);
+    hookscope.mark();
+    hookscope.watch(view.model);
+    const { page, drawn } = hookscope;
+    const body = JSON.stringify({ view, page, drawn, mounted: needed, width: wallWidth(), number });
+    const asked = hookscope.post("ask", { headers: { "Content-Type": "application/json" }, body });
+    mount();
+    const answer = await asked;
+    if (number !== hookscope.question) return;
+    if (!answer || answer.status >= 500) {
+      ordered = document.querySelectorAll("#cards > .card").length;
+      return hookscope.lost();
+    }
+    if (!answer.ok) return hookscope.banner("connection", await answer.text());
+    const { stream, query, unknown_target: unknown } = await answer.json();
+    if (number !== hookscope.question) return;
+    keep(query ? "?" + query : "", about);
+    hookscope.follow(stream);
+    if (unknown) hookscope.choose({ target: null });
+  };
+
+  /* The address says what the page shows; another model, input or layer is another entry of the history. */
+  function keep(query, about) {
+    if (query !== window.location.search) {
+      const change = shown !== null && shown !== about ? "pushState" : "replaceState";
+      window.history[change](null, "", window.location.pathname + query);
+    }
+    shown = about;
+  }
+
   window.dash_clientside = window.dash_clientside || {};
   const callbacks = {
-    /* The view changed: ask the server, with what the page shows already. */
-    ask(data, ready, again, mounted) {
-      const no = window.dash_clientside.no_update;
-      if (!data) return no;
+    /* A view that came from the address, or a model that has become ready. */
+    adopt(data, ready) {
+      const changed = window.dash_clientside.callback_context.triggered.map((each) => each.prop_id);
+      if (!data || (same(data, view) && !changed.some((id) => id.startsWith("model-ready")))) return;
       view = data;
-      hookscope.mark();
-      hookscope.watch(data.model);
-      hookscope.question += 1;
-      const width = wallWidth();
-      return { view: data, page: hookscope.page, drawn: hookscope.drawn, mounted, width, number: hookscope.question };
-    },
-    answered(data) {
-      if (data) {
-        const query = data.query ? "?" + data.query : "";
-        const about = JSON.stringify([view.model, view.a, view.b, view.layers]);
-        if (query !== window.location.search) {
-          const change = shown !== null && shown !== about ? "pushState" : "replaceState";
-          window.history[change](null, "", window.location.pathname + query);
-        }
-        shown = about;
-        hookscope.follow(data.stream);
-        if (data.unknown_target) hookscope.choose({ target: null });
-      }
+      hookscope.askAgain();
     },
     controls(rank, scale, colours, count, overlay, table, target) {
       const chosen = /^\d+$/.test(target) ? Number(target) : null;

@@ -24,11 +24,6 @@
     }
   };
 
-  hookscope.askAgain = function () {
-    hookscope.question += 1;
-    hookscope.set("again", { data: hookscope.question });
-  };
-
   /* One sentence over the page, with a button where something can be done; an empty one takes back its own kind only. */
   hookscope.banner = function (kind, sentence, action) {
     const element = document.getElementById("banner");
@@ -45,8 +40,16 @@
     element.hidden = !sentence;
   };
 
+  /* The pictures of a figure come while Plotly draws it; it asks for them only when it is done. */
+  function fetchPictures(updates) {
+    for (const [, { figure }] of updates) {
+      for (const { source: address } of (figure && figure.layout.images) || []) new Image().src = address;
+    }
+  }
+
   function apply(message, from, frames) {
     if (from !== source) return; // a newer question is on screen
+    if (!frames) fetchPictures(message.updates);
     const left = message.updates.filter(([id, props]) => !hookscope.set(id, props));
     if (message.part === "detail") requestAnimationFrame(() => hookscope.fit(document.getElementById("detail")));
     if (left.length && frames < RETRY_FRAMES) {
@@ -83,10 +86,16 @@
     stream.onerror = () => {
       if (source !== stream) return;
       end(stream);
-      failures += 1;
-      hookscope.banner("connection", "The connection to Hookscope was lost. Trying again …");
-      setTimeout(() => { if (!source) hookscope.askAgain(); }, Math.min(10000, 500 * 2 ** failures));
+      hookscope.lost();
     };
+  };
+
+  /* Say that the server does not answer, and ask again in a while, unless something else is asked before. */
+  hookscope.lost = function () {
+    const number = hookscope.question;
+    failures += 1;
+    hookscope.banner("connection", "The connection to Hookscope was lost. Trying again …");
+    setTimeout(() => { if (number === hookscope.question) hookscope.askAgain(); }, Math.min(10000, 500 * 2 ** failures));
   };
 
   window.addEventListener("pagehide", () => {

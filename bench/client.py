@@ -24,7 +24,6 @@ class Client:
         self.number = 0
         self.view = {"model": model, "count": "all"}
         self._get("")
-        self._callback = self._find_callback()
 
     def choose(self, **changes: object) -> int:
         """Change the view and wait until everything is answered and every picture is there; returns their bytes.
@@ -40,15 +39,6 @@ class Client:
         """Close the page."""
         self._post(f"leave/{self.page}", b"")
 
-    def _find_callback(self) -> dict[str, Any]:
-        """The callback that takes a question; its outputs are named as Dash names them."""
-        for callback in json.loads(self._get("_dash-dependencies")):
-            if [given["id"] for given in callback["inputs"]] == ["asked"] and not callback["clientside_function"]:
-                names = callback["output"].strip(".").split("...")
-                outputs = [dict(zip(("id", "property"), name.rsplit(".", 1), strict=True)) for name in names]
-                return {"output": callback["output"], "outputs": outputs, "changedPropIds": ["asked.data"]}
-        raise RuntimeError("The page has no callback that takes a question.")
-
     def _ask(self) -> str:
         self.number += 1
         asked = {
@@ -59,9 +49,8 @@ class Client:
             "width": WIDTH_PX,
             "number": self.number,
         }
-        question = {**self._callback, "inputs": [{"id": "asked", "property": "data", "value": asked}]}
-        answer = json.loads(self._post("_dash-update-component", json.dumps(question).encode(), "application/json"))
-        return str(answer["response"]["answered"]["data"]["stream"])
+        answer = json.loads(self._post("ask", json.dumps(asked).encode(), "application/json"))
+        return str(answer["stream"])
 
     def _messages(self, stream: str) -> Iterator[dict[str, Any]]:
         kind = ""

@@ -71,7 +71,7 @@
   }
 
   function wall(source) {
-    const question = entry("_dash-update-component");
+    const question = entry("/ask");
     const key = source.split("/").pop(); // Plotly's JSON writes slashes as \u002f
     const [told, answer] = messages.find(([, data]) => data.includes(key));
     const picture = entry(key);

@@ -8,10 +8,7 @@ from typing import Any
 LOCATION = "location"
 VIEW = "view"  # store: the view, as View.to_dict
 MODEL = "model-ready"  # store: {"spec", "fingerprint"} of the model that is ready, set by state.js
-ASKED = "asked"  # store: what the page asks the server now
-ANSWERED = "answered"  # store: {"stream", "query"}: where the answer will come from
-AGAIN = "again"  # store: a number; changes when the same question is to be asked once more
-MOUNTED = "mounted"  # store: how many cards the page holds
+MORE_CARDS = "more-cards"  # store: {"first", "last"}: cards that the page lacks
 
 # header
 MODEL_SELECT = "model-select"

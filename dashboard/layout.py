@@ -22,8 +22,7 @@ def page(models: tuple[str, ...], store: InputStore, prefix: str) -> Any:
         theme={"fontFamily": "inherit", "primaryColor": "blue", "defaultRadius": "md", "cursorType": "pointer"},
         children=[
             dcc.Location(id=ids.LOCATION, refresh=False),
-            *(dcc.Store(id=name) for name in (ids.VIEW, ids.MODEL, ids.ASKED, ids.ANSWERED, ids.AGAIN)),
-            dcc.Store(id=ids.MOUNTED, data=1),
+            *(dcc.Store(id=name) for name in (ids.VIEW, ids.MODEL, ids.MORE_CARDS)),
             header.layout(models),
             html.P(id=ids.BANNER, className="banner", role="alert", hidden=True),
             html.P(id=ids.NOTICE, className="banner", role="alert", hidden=True),

@@ -8,19 +8,16 @@ from urllib.parse import parse_qs
 
 import dash
 import dash_ag_grid  # noqa: F401  its scripts must be known before the first page is served
-from dash import ClientsideFunction, Input, Output, Patch, State, no_update
+from dash import ClientsideFunction, Input, Output, no_update
 
-from dashboard import guard, ids, layout, routes, startup, stream
+from dashboard import guard, ids, layout, questions, routes, startup, stream
 from dashboard.components.layer_tree import tree_nodes
 from dashboard.gallery import Gallery
-from dashboard.panels import cards, detail, export, header, inputs, toolbar, tree
-from dashboard.parts import Part
-from dashboard.reading import Readings
-from dashboard.scene import Scene
+from dashboard.panels import cards, detail, header, toolbar, tree
 from dashboard.service import Service
 from dashboard.settings import Settings
 from dashboard.shares import Shares
-from dashboard.view import MAX_LAYERS, View
+from dashboard.view import View
 
 
 def create_app(settings: Settings, service: Service, shares: Shares) -> dash.Dash:
@@ -45,12 +42,11 @@ def create_app(settings: Settings, service: Service, shares: Shares) -> dash.Das
         dev_tools_hot_reload=False,
     )
     gallery = Gallery(f"{prefix}picture/")
-    readings = Readings()
     app.layout = lambda: layout.page(settings.models, service.inputs, prefix)
     for panel in (header, tree, toolbar, cards, detail):
         panel.register(app)
     _register_view(app, settings, service, shares)
-    _register_question(app, service, gallery, readings, prefix)
+    questions.register(app.server, prefix, service, gallery)
     routes.register(app.server, prefix, service, gallery, shares, settings.models)
     stream.register(app.server, service, f"{prefix}stream/")
     guard.install(app.server, settings, script_hashes=app.csp_hashes)
@@ -73,6 +69,13 @@ def _register_view(app: dash.Dash, settings: Settings, service: Service, shares:
         view, notice = _view_of(query or "", settings, shares)
         shown = dict(text=notice, hidden=not notice)
         return dict(view=view.to_dict(), notice=shown, model=view.model, controls=toolbar.values(view))
+
+    app.clientside_callback(
+        ClientsideFunction("hookscope", "adopt"),
+        Input(ids.VIEW, "data"),
+        Input(ids.MODEL, "data"),
+        prevent_initial_call=True,
+    )
 
     @app.callback(
         output=dict(
@@ -101,70 +104,3 @@ def _view_of(query: str, settings: Settings, shares: Shares) -> tuple[View, str]
         return view, ""
     notice = f"This server does not offer the model '{view.model}'. It offers {', '.join(settings.models)}."
     return replace(view, model=settings.models[0]), notice if view.model else ""
-
-
-def _register_question(app: dash.Dash, service: Service, gallery: Gallery, readings: Readings, prefix: str) -> None:
-    """A changed view becomes a question, its answer a stream."""
-    app.clientside_callback(
-        ClientsideFunction("hookscope", "ask"),
-        Output(ids.ASKED, "data"),
-        Input(ids.VIEW, "data"),
-        Input(ids.MODEL, "data"),
-        Input(ids.AGAIN, "data"),
-        State(ids.MOUNTED, "data"),
-        prevent_initial_call=True,
-    )
-    app.clientside_callback(
-        ClientsideFunction("hookscope", "answered"), Input(ids.ANSWERED, "data"), prevent_initial_call=True
-    )
-
-    def whence(name: str, view: View, asked: dict[str, Any]) -> dict[str, Any]:
-        stream_path = f"{prefix}stream/{name}" if name else ""
-        return {"stream": stream_path, "query": view.to_query(), "number": asked["number"]}
-
-    @app.callback(
-        output=dict(
-            answered=Output(ids.ANSWERED, "data"),
-            cards=Output(ids.CARDS, "children"),
-            mounted=Output(ids.MOUNTED, "data"),
-        ),
-        inputs=dict(asked=Input(ids.ASKED, "data")),
-        prevent_initial_call=True,
-    )
-    def answer(asked: dict[str, Any]) -> dict[str, Any]:
-        view = View.from_dict(asked["view"])
-        info = service.state(view.model).info
-        if info is None:
-            early = inputs.parts_while_loading(view, service.inputs, gallery)
-            early += [*cards.parts_while_loading(int(asked["mounted"])), detail.closed()]
-            name = service.ask(str(asked["page"]), early, asked["drawn"], int(asked["number"]))
-            return dict(answered=whence(name, view, asked), cards=no_update, mounted=no_update)
-        mounted = min(int(asked["mounted"]), MAX_LAYERS)
-        needed = max(mounted, len(view.layers))
-        unknown_target = view.target is not None and view.target >= len(info.classes)
-        view = replace(view, target=None) if unknown_target else view
-        scene = Scene.build(view, info, service, gallery, readings, min(max(int(asked["width"]), 240), 4000))
-        name = service.ask(str(asked["page"]), parts(scene, needed, prefix), asked["drawn"], int(asked["number"]))
-        return dict(
-            answered={
-                "stream": f"{prefix}stream/{name}" if name else "",
-                "query": view.to_query(),
-                "n": asked["number"],
-            },
-            cards=_more_cards(mounted, needed),
-            mounted=needed if needed > mounted else no_update,
-        )
-
-
-def parts(scene: Scene, mounted: int, prefix: str) -> list[Part]:
-    """Everything the page shows, most urgent first."""
-    return [*inputs.parts(scene), *cards.parts(scene, mounted), *detail.parts(scene), export.part(scene, prefix)]
-
-
-def _more_cards(mounted: int, needed: int) -> Any:
-    """Add cards below those that the page holds, which stay as they are."""
-    if needed <= mounted:
-        return no_update
-    children = Patch()
-    children.extend([cards.card(position) for position in range(mounted, needed)])
-    return children

@@ -24,9 +24,9 @@ from dashboard.engine.local import LocalEngine
 from dashboard.engine.protocol import ModelOptions
 from dashboard.gallery import Gallery
 from dashboard.inputs.store import InputStore
+from dashboard.questions import parts
 from dashboard.reading import Readings
 from dashboard.scene import Scene
-from dashboard.server import parts
 from dashboard.service import Service
 from dashboard.view import View
 from hooks.results import Activation, GradCam, Prediction

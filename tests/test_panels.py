@@ -26,9 +26,9 @@ from dashboard.panels.header import facts, short_count, spec_title
 from dashboard.panels.inputs import softmax
 from dashboard.panels.toolbar import property_of, targets, values
 from dashboard.parts import Answer, Answers, Failure, Part
+from dashboard.questions import parts
 from dashboard.reading import Readings
 from dashboard.scene import Scene
-from dashboard.server import parts
 from dashboard.view import MEAN, View
 from hooks.results import GradCam, Prediction
 

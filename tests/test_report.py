@@ -23,9 +23,9 @@ from dashboard.gallery import Gallery
 from dashboard.inputs.store import InputMissing
 from dashboard.panels import export
 from dashboard.parts import Part
+from dashboard.questions import parts
 from dashboard.reading import Readings
 from dashboard.scene import Scene
-from dashboard.server import parts
 from dashboard.view import View
 
 NASTY = "</script><!--<script><img src=x onerror=alert(1)>"

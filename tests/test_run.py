@@ -99,19 +99,10 @@ def state(server: Server) -> dict[str, Any]:
 
 def ask(server: Server, page: str = "page", **view: Any) -> str:
     """Ask as the page does when its view has changed; returns the address of the stream."""
-    known = requests.get(f"{server.url}_dash-dependencies", timeout=10).json()
-    output = next(each["output"] for each in known if each["inputs"] == [{"id": "asked", "property": "data"}])
     asked = {"view": {"model": "embedded"} | view, "page": page, "drawn": {}, "mounted": 1, "width": 900, "number": 1}
-    places = [each.rsplit(".", 1) for each in output.strip(".").split("...")]
-    body = {
-        "output": output,
-        "outputs": [{"id": name, "property": what} for name, what in places],
-        "inputs": [{"id": "asked", "property": "data", "value": asked}],
-        "changedPropIds": ["asked.data"],
-    }
-    answer = requests.post(f"{server.url}_dash-update-component", json=body, timeout=30)
+    answer = requests.post(f"{server.url}ask", json=asked, timeout=30)
     assert answer.status_code == 200, answer.text
-    return str(server.url.rstrip("/") + answer.json()["response"]["answered"]["data"]["stream"])
+    return str(server.url.rstrip("/") + answer.json()["stream"])
 
 
 class Watcher(threading.Thread):

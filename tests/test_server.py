@@ -16,8 +16,6 @@ from inline_engine import INFO, LAYERS, MODEL, InlineEngine
 from dashboard import ids
 from dashboard.view import MAX_LAYERS, View
 
-NO = object()
-
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InlineApp]:
@@ -42,9 +40,10 @@ def call(app: InlineApp, prop: str, value: Any, **headers: str) -> Any:
         if each["inputs"] == [{"id": name, "property": what}] and not each["clientside_function"]
     )
     places = [each.rsplit(".", 1) for each in output.strip(".").split("...")]
+    outputs = [{"id": name, "property": what} for name, what in places]
     body = {
         "output": output,
-        "outputs": [{"id": name, "property": what} for name, what in places],
+        "outputs": outputs if output.startswith("..") else outputs[0],
         "inputs": [{"id": name, "property": what, "value": value}],
         "changedPropIds": [prop],
     }
@@ -64,14 +63,11 @@ def asked(
 
 
 def ask(app: InlineApp, *, value: Any = None, **more: Any) -> dict[str, Any]:
-    """Ask, and give the callback's outputs; `NO` for those that it leaves as they are."""
-    answer = call(app, "asked.data", value or asked(**more))
+    """Ask, and give the answer: the stream, the query, and whether the target is unknown."""
+    answer = app.client.post("/ask", json=value or asked(**more))
     assert answer.status_code == 200, answer.text
-    response = answer.get_json()["response"]
-    return {
-        name: response.get(name, {}).get(what, NO)
-        for name, what in (("answered", "data"), ("cards", "children"), ("mounted", "data"))
-    }
+    found: dict[str, Any] = answer.get_json()
+    return found
 
 
 def streamed(app: InlineApp, answered: dict[str, Any]) -> list[dict[str, Any]]:
@@ -127,7 +123,7 @@ def test_every_id_is_on_the_page_once(app: InlineApp) -> None:
 
 def test_two_applications_do_not_share_a_thing(app: InlineApp, tmp_path: Path) -> None:
     other = InlineApp(tmp_path, InlineEngine(at_once=True))
-    stream = ask(app, page="x", layers=["conv"])["answered"]["stream"]
+    stream = ask(app, page="x", layers=["conv"])["stream"]
     assert "event: message" not in other.client.get(stream).text
     picture = next(iter(re.findall(r"/picture/\w{40}", json.dumps(streamed(app, {"stream": stream})))))
     assert app.client.get(picture).status_code == 200 and other.client.get(picture).status_code == 404
@@ -172,41 +168,42 @@ def test_a_ready_model_brings_its_tree_its_facts_and_its_classes(app: InlineApp)
 
 def test_a_question_is_answered_with_a_stream_of_everything(app: InlineApp) -> None:
     found = ask(app, page="all", layers=["conv"], detail="conv", channel=1)
-    assert re.fullmatch(r"/stream/[A-Za-z0-9_-]{24}", found["answered"]["stream"])
-    assert View.from_query(found["answered"]["query"]).layers == ("conv",)
-    messages = streamed(app, found["answered"])
+    assert re.fullmatch(r"/stream/[A-Za-z0-9_-]{24}", found["stream"])
+    assert View.from_query(found["query"]).layers == ("conv",)
+    messages = streamed(app, found)
     names = {message["part"] for message in messages}
     assert names == {"input a", "input b", "guide", "card 0", "card 0 cam", "card 0 table", "detail", "walk", "export"}
     last = {message["part"]: message["signature"] for message in messages}
     assert all(last.values())
     again = ask(app, page="all", number=2, drawn=last, layers=["conv"], detail="conv", channel=1)
-    assert again["answered"]["stream"] == ""
+    assert again["stream"] == ""
     moved = ask(app, page="all", number=3, drawn=last, layers=["conv"], detail="conv", channel=2)
-    assert {message["part"] for message in streamed(app, moved["answered"])} == {"detail", "export"}
+    assert {message["part"] for message in streamed(app, moved)} == {"detail", "export"}
 
 
 def test_cards_are_added_below_those_that_are_there(app: InlineApp) -> None:
-    found = ask(app, page="cards", layers=["conv", "wide", "vector"], mounted=1)
-    operations = found["cards"]["operations"]
+    found = call(app, "more-cards.data", {"first": 1, "last": 3}).get_json()["response"][ids.CARDS]["children"]
+    operations = found["operations"]
     assert [each["operation"] for each in operations] == ["Extend"]
     cards = [each["props"]["id"] for each in operations[0]["params"]["value"]]
-    assert cards == [ids.card("card", 1), ids.card("card", 2)] and found["mounted"] == 3
-    enough = ask(app, page="cards", number=2, layers=["conv"], mounted=3)
-    assert enough["cards"] is NO and enough["mounted"] is NO
-    hidden = [message for message in streamed(app, enough["answered"]) if message["part"] in ("card 1", "card 2")]
+    assert cards == [ids.card("card", 1), ids.card("card", 2)]
+    many = call(app, "more-cards.data", {"first": 0, "last": 10**9}).get_json()["response"][ids.CARDS]["children"]
+    assert len(many["operations"][0]["params"]["value"]) == MAX_LAYERS
+    enough = ask(app, page="cards", layers=["conv"], mounted=3)
+    hidden = [message for message in streamed(app, enough) if message["part"] in ("card 1", "card 2")]
     assert [message["updates"][0][1]["hidden"] for message in hidden] == [True, True]
 
 
 def test_pages_do_not_see_each_others_streams(app: InlineApp) -> None:
-    first = ask(app, page="first", layers=["conv"])["answered"]
-    second = ask(app, page="second", layers=["wide"])["answered"]
+    first = ask(app, page="first", layers=["conv"])
+    second = ask(app, page="second", layers=["wide"])
     assert first["stream"] != second["stream"]
     assert "wide" in json.dumps(streamed(app, second)) and "wide" not in json.dumps(streamed(app, first))
 
 
 def test_a_question_that_was_overtaken_on_its_way_changes_nothing(app: InlineApp) -> None:
-    newer = ask(app, page="race", number=9, layers=["conv"])["answered"]
-    older = ask(app, page="race", number=8, layers=["wide"])["answered"]
+    newer = ask(app, page="race", number=9, layers=["conv"])
+    older = ask(app, page="race", number=8, layers=["wide"])
     assert older["stream"] == ""
     assert "card 0" in {message["part"] for message in streamed(app, newer)}
 
@@ -214,13 +211,13 @@ def test_a_question_that_was_overtaken_on_its_way_changes_nothing(app: InlineApp
 def test_pictures_are_shown_and_cards_are_not_while_the_model_loads(app: InlineApp) -> None:
     app.engine.infos = {}
     found = ask(app, page="early", layers=["conv", "wide"], mounted=2, detail="conv")
-    messages = {message["part"]: message for message in streamed(app, found["answered"])}
+    messages = {message["part"]: message for message in streamed(app, found)}
     assert "coffee.png" in json.dumps(messages["input a"]) and "being loaded" in json.dumps(messages["guide"])
     assert messages["card 0"]["updates"][0][1]["hidden"] is True
     drawn = {name: message["signature"] for name, message in messages.items()}
     app.engine.infos = {MODEL: INFO}
     late = ask(app, page="early", number=2, drawn=drawn, layers=["conv", "wide"], mounted=2, detail="conv")
-    assert {"input a", "guide", "card 0", "card 1", "detail"} <= {m["part"] for m in streamed(app, late["answered"])}
+    assert {"input a", "guide", "card 0", "card 1", "detail"} <= {m["part"] for m in streamed(app, late)}
 
 
 @pytest.mark.parametrize(
@@ -241,21 +238,31 @@ def test_pictures_are_shown_and_cards_are_not_while_the_model_loads(app: InlineA
 )
 def test_a_hostile_question_is_answered_like_any_other(app: InlineApp, value: Any) -> None:
     found = ask(app, value=value)
-    messages = streamed(app, found["answered"]) if found["answered"]["stream"] else []
+    messages = streamed(app, found) if found["stream"] else []
     assert len(messages) < 40 * 3
-    if found["mounted"] is not NO:
-        assert found["mounted"] <= MAX_LAYERS
     assert "drawing them failed" not in json.dumps(messages)
 
 
 def test_another_sites_page_can_ask_nothing(app: InlineApp) -> None:
-    assert call(app, "asked.data", asked(), Origin="http://evil.example").status_code == 403
-    assert call(app, "asked.data", asked(), Host="evil.example").status_code == 400
+    assert app.client.post("/ask", json=asked(), headers={"Origin": "http://evil.example"}).status_code == 403
+    assert app.client.post("/ask", json=asked(), headers={"Host": "evil.example"}).status_code == 400
+
+
+@pytest.mark.parametrize("value", [None, [], "x", {}, {**asked(), "drawn": 5}, {**asked(), "number": "one"}])
+def test_what_is_no_question_is_refused_in_a_sentence(app: InlineApp, value: Any) -> None:
+    answer = app.client.post("/ask", json=value)
+    assert (answer.status_code, answer.text) == (400, "This is no question that Hookscope knows. Reload the page.\n")
+
+
+def test_a_target_that_the_model_lacks_is_said_to_the_page(app: InlineApp) -> None:
+    found = ask(app, page="target", layers=["conv"], target=len(INFO.classes))
+    assert found["unknown_target"] and "target" not in found["query"]
+    assert not ask(app, page="target", number=2, layers=["conv"], target=0)["unknown_target"]
 
 
 def test_a_model_that_changed_is_drawn_anew(app: InlineApp) -> None:
-    first = streamed(app, ask(app, page="change", layers=["conv"])["answered"])
+    first = streamed(app, ask(app, page="change", layers=["conv"]))
     drawn = {message["part"]: message["signature"] for message in first}
     app.engine.infos = {MODEL: replace(INFO, fingerprint="another")}
-    second = streamed(app, ask(app, page="change", number=2, drawn=drawn, layers=["conv"])["answered"])
+    second = streamed(app, ask(app, page="change", number=2, drawn=drawn, layers=["conv"]))
     assert {"input a", "card 0", "card 0 cam", "export"} <= {message["part"] for message in second}

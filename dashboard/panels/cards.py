@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import dash
-from dash import ALL, ClientsideFunction, Input, html
+from dash import ALL, ClientsideFunction, Input, Output, Patch, html
 
 from dashboard import ids
 from dashboard.components.markup import Markup
@@ -19,6 +19,7 @@ from dashboard.panels.numbers import statistics_tables, table_part
 from dashboard.panels.regions import MIN_HEIGHT_PX, drawn, empty_figure, failed, graph, said
 from dashboard.parts import Answers, Failure, Part, Update, failures, result_of
 from dashboard.scene import Scene
+from dashboard.view import MAX_LAYERS
 from hooks.maps import why_no_maps
 from hooks.results import Activation, Call
 
@@ -335,7 +336,15 @@ def _no_cam(position: int, reason: str) -> Part:
 
 
 def register(app: dash.Dash) -> None:
-    """A click on a wall chooses the channel to enlarge, hover outlines it in A, B and B - A; both in the browser."""
+    """Cards are added when a page has too few; clicks and hover on a wall are the browser's own business."""
+
+    @app.callback(Output(ids.CARDS, "children"), Input(ids.MORE_CARDS, "data"), prevent_initial_call=True)
+    def add(more: dict[str, int]) -> Patch:
+        """Add cards below those that the page holds, which stay as they are."""
+        children = Patch()
+        children.extend([card(position) for position in range(int(more["first"]), min(int(more["last"]), MAX_LAYERS))])
+        return children
+
     app.clientside_callback(
         ClientsideFunction("hookscope", "wallClick"),
         Input(ids.card("wall", ALL), "clickData"),

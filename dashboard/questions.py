@@ -1,0 +1,96 @@
+"""A page's questions: the view that it wants to show and what it shows already, answered with where the rest will come.
+
+    POST ask  {"view", "page", "drawn", "mounted", "width", "number"}  ->  {"stream", "query", "unknown_target"}
+
+Not a Dash callback: one cost 35 ms on its way through the page's stores before it left the browser.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+import flask
+
+from dashboard.gallery import Gallery
+from dashboard.panels import cards, detail, export, inputs
+from dashboard.parts import Part
+from dashboard.reading import Readings
+from dashboard.scene import Scene
+from dashboard.service import Service
+from dashboard.view import MAX_LAYERS, View
+
+WIDTH_PX = (240, 4000)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a page asks.
+
+    Attributes:
+        page: its own token. number: its own count of its questions.
+        drawn: signatures of the parts that it shows, by name.
+        mounted: how many cards it holds. width: of a card's wall, in CSS pixels.
+    """
+
+    view: View
+    page: str
+    number: int
+    drawn: dict[str, str]
+    mounted: int
+    width: int
+
+    @classmethod
+    def from_json(cls, values: Any) -> Question:
+        """Read what a browser sent.
+
+        Raises:
+            ValueError: it is no question.
+        """
+        try:
+            low, high = WIDTH_PX
+            return cls(
+                view=View.from_dict(values["view"]),
+                page=str(values["page"])[:64],
+                number=int(values["number"]),
+                drawn=dict(values["drawn"]),
+                mounted=min(max(int(values["mounted"]), 0), MAX_LAYERS),
+                width=min(max(int(values["width"]), low), high),
+            )
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
+            raise ValueError(f"not a question: {error!r}") from error
+
+
+def register(server: flask.Flask, prefix: str, service: Service, gallery: Gallery) -> None:
+    """Answer questions on a server."""
+    readings = Readings()
+
+    @server.post(f"{prefix}ask")
+    def ask() -> flask.Response:
+        try:
+            question = Question.from_json(flask.request.get_json(silent=True))
+        except (ValueError, RecursionError):
+            return flask.Response("This is no question that Hookscope knows. Reload the page.\n", 400)
+        view, info = question.view, service.state(question.view.model).info
+        unknown_target = False
+        if info is None:
+            wanted = inputs.parts_while_loading(view, service.inputs, gallery)
+            wanted += [*cards.parts_while_loading(question.mounted), detail.closed()]
+        else:
+            unknown_target = view.target is not None and view.target >= len(info.classes)
+            view = replace(view, target=None) if unknown_target else view
+            scene = Scene.build(view, info, service, gallery, readings, question.width)
+            wanted = parts(scene, max(question.mounted, len(view.layers)), prefix)
+        name = service.ask(question.page, wanted, question.drawn, question.number)
+        answer = {
+            "stream": f"{prefix}stream/{name}" if name else "",
+            "query": view.to_query(),
+            "unknown_target": unknown_target,
+        }
+        return flask.Response(json.dumps(answer), mimetype="application/json")
+
+
+def parts(scene: Scene, mounted: int, prefix: str) -> list[Part]:
+    """Everything the page shows, most urgent first."""
+    return [*inputs.parts(scene), *cards.parts(scene, mounted), *detail.parts(scene), export.part(scene, prefix)]
