@@ -31,6 +31,8 @@ _SETTINGS: dict[str, Any] = {
     # The default, 10, emptied a cache of a few large values at the first overflow.
     "cull_limit": 2,
     "sqlite_mmap_size": 0,
+    # 4 MB. The default, 32 MB, fills over hundreds of clicks, and large values lie beside the database anyway.
+    "sqlite_cache_size": 2**10,
     # Not WAL: its index is a memory map too, and a cut of it kills the process like a cut of the database. Without
     # waiting for the disk (synchronous 0) a rollback journal is as fast; what a power cut may damage is a miss.
     "sqlite_journal_mode": "truncate",
