@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from hooks import nested
@@ -40,11 +41,13 @@ def capture(
 
     Every call of a layer is kept, in execution order; nested outputs are flattened. What is kept was copied inside the
     hook, because the next layer may overwrite it (AlexNet's `features.0` is followed by an in-place ReLU). Only forward
-    passes of this thread are recorded. The hooks are gone when the block ends, however it ends.
+    passes of this thread are recorded; `Captured.not_run` lists the chosen layers that none of them called, and why.
+    The hooks are gone when the block ends, however it ends.
 
     Arguments:
         patterns: which layers; see `hooks.layers.select`.
-        inputs: also record what each layer is given.
+        inputs: also record what each layer is given, positional and keyword arguments; with `gradients`, each input has
+            a gradient too.
         gradients: also remember where each value stands in the autograd graph, so that `Captured.differentiate` can be
             asked for exact gradients; the forward pass then has to record one.
         statistics_only: keep the numbers of `hooks.results.Statistics` and no tensors: kilobytes instead of megabytes.
@@ -58,21 +61,31 @@ def capture(
         ModelNotSupported: hooks cannot see into this kind of model.
     """
     chosen = select(model, patterns)
-    recorder = Recorder(gradients=gradients, statistics_only=statistics_only, distribution=distribution)
+    recorder = Recorder(
+        gradients=gradients, statistics_only=statistics_only, distribution=distribution, training=training
+    )
     with contextlib.ExitStack() as stack:
-        check_supported(unwrap(model))
+        check_supported(unwrap(model), gradients=gradients)
         stack.enter_context(locked(model))
         stack.enter_context(eager(model))
         if not training:
             stack.enter_context(preserve(unwrap(model)))
             evaluate(unwrap(model))
-        for name, module in chosen.items():
+        begin = hook(unwrap(model), "forward_pre", recorder.begin, layer="", owner=owner, purpose=purpose)
+        stack.enter_context(begin)
+        for name, module in _hookable(chosen).items():
             if inputs:
                 before = recorder.input_hook(name)
                 stack.enter_context(hook(module, "forward_pre", before, layer=name, owner=owner, purpose=purpose))
             after = recorder.output_hook(name)
             stack.enter_context(hook(module, "forward", after, layer=name, owner=owner, purpose=purpose))
-        yield Captured(model, tuple(chosen), recorder.records)
+        yield Captured(model, tuple(chosen), recorder)
+
+
+def _hookable(chosen: dict[str, nn.Module]) -> dict[str, nn.Module]:
+    """Without the parts that are TorchScript, unless nothing else was asked for: then registering says so."""
+    found = {name: module for name, module in chosen.items() if not isinstance(module, torch.jit.ScriptModule)}
+    return found or chosen
 
 
 def stream(

@@ -33,11 +33,15 @@ def unwrap(model: nn.Module) -> nn.Module:
         model = inner
 
 
-def check_supported(model: nn.Module) -> None:
+def check_supported(model: nn.Module, *, gradients: bool = False) -> None:
     """Refuse, before anything is registered, models that hooks cannot see into.
 
+    Arguments:
+        gradients: whether gradients will be asked for, which some models cannot give.
+
     Raises:
-        ModelNotSupported: TorchScript, layers without weights yet, or a model without data.
+        ModelNotSupported: TorchScript, layers without weights yet, a model without data, or one that was made in
+            inference mode and is asked for gradients.
     """
     name = type(model).__name__
     if isinstance(model, torch.jit.ScriptModule):
@@ -52,6 +56,11 @@ def check_supported(model: nn.Module) -> None:
         )
     if any(tensor.is_meta for tensor in tensors):
         raise ModelNotSupported(f"{name} is on the meta device: it has shapes and no values. Load its weights first.")
+    if gradients and any(tensor.is_inference() for tensor in tensors):
+        raise ModelNotSupported(
+            f"{name} was made in inference mode, and autograd refuses its weights for ever. For gradients open "
+            "`copy.deepcopy(model)`, made outside inference mode."
+        )
 
 
 @contextlib.contextmanager
@@ -62,7 +71,7 @@ def inspecting(model: nn.Module, *, gradients: bool = False) -> Iterator[nn.Modu
     its training flags, buffers and random state untouched. Autograd records if `gradients`, and not otherwise.
     """
     model = unwrap(model)
-    check_supported(model)
+    check_supported(model, gradients=gradients)
     with contextlib.ExitStack() as stack:
         stack.enter_context(locked(model))
         stack.enter_context(preserve(model))

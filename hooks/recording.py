@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hooks import nested
 from hooks.modes import inspecting
+from hooks.reasons import Watched, why_not_run
 from hooks.registry import hook
 from hooks.results import Call, LayerInfo
 from hooks.shapes import Layouts
@@ -82,6 +83,7 @@ class _Run:
     """What one forward pass did, filled by the hooks."""
 
     def __init__(self, model: nn.Module, named: Sequence[tuple[Sequence[str], nn.Module]], inputs: tuple[Any, ...]):
+        self.model = model
         self.images = nested.images(inputs)
         picture = nested.first(inputs)
         size = (int(picture[1].shape[-2]), int(picture[1].shape[-1])) if picture and picture[1].ndim >= 3 else None
@@ -170,24 +172,11 @@ class _Run:
 
     def _reason(self, module: nn.Module, name: str) -> str:
         parent = self.parents.get(module)
-        if isinstance(module, torch.jit.ScriptModule):
-            return "It is TorchScript, and hooks cannot be registered inside it."
-        if type(module).forward is nn.Module.forward:
-            return f"{type(module).__name__} only holds other layers and is never called itself."
-        if self._ran(module):
-            return "It is not called itself: another module calls its children one by one."
-        if any(p.numel() and p.untyped_storage().data_ptr() in self.used_weights for p in module.parameters()):
-            return f"{type(parent).__name__} uses its weights without calling it."
-        if parent is not None and not self.named[parent].outputs and not self._ran(parent):
-            return f"Nothing in {self.named[parent].names[0]!r} ran in this forward pass."
-        if "aux" in name.rpartition(".")[2].lower():
-            return (
-                "This forward pass did not call it. Auxiliary heads usually run only in training, and the model was in "
-                "eval mode."
-            )
-        if not any(True for _ in module.parameters()):
-            return "This forward pass did not call it; why is not known. It has no weights: a function may do its work."
-        return "This forward pass did not call it or use its weights; why is not known."
+        named = None if parent is None else (self.named[parent].names[0], parent)
+        return why_not_run(self.model, name, module, named, Watched(self._ran, self._uses_weights))
+
+    def _uses_weights(self, module: nn.Module) -> bool:
+        return any(p.numel() and p.untyped_storage().data_ptr() in self.used_weights for p in module.parameters())
 
 
 class _Writes(TorchDispatchMode):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,7 +13,9 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from hooks import nested
 from hooks.errors import LayerNotExecuted, LayerNotFound, NoGradient
-from hooks.layers import aliases
+from hooks.layers import aliases, named_layers
+from hooks.modes import unwrap
+from hooks.reasons import not_called
 from hooks.reductions import statistics
 from hooks.results import Statistics
 
@@ -25,12 +28,14 @@ class Record:
 
     Attributes:
         layer, call: the layer's dotted name, and which of its calls in the block, from 0.
-        side: "output" or "input". path: where the tensor stood in a nested value; "" for a plain tensor.
+        side: "output" or "input". path: where the tensor stood in a nested value; "" for a plain tensor. The path of an
+            input begins with the argument's position or name.
         value: a copy, as the layer produced or was given it; None with `statistics_only`.
         statistics: with `statistics_only`: its numbers, per channel too where the layer's type tells the channel axis.
         shape: the tensor's shape.
-        gradient: set by `Captured.differentiate`: of the score with respect to this value; None before that, and
-            where nothing connects them.
+        gradient: set by `Captured.differentiate`: of the score with respect to this value, by way of everything that
+            reads it: at an input that a skip connection reads too, it is more than what flows through the layer. None
+            before that, and where nothing connects them.
         reason_no_gradient: why `gradient` is None after `differentiate`, as a sentence.
     """
 
@@ -54,9 +59,12 @@ class Captured:
     second call; `captured.records` all of them in execution order.
     """
 
-    def __init__(self, model: nn.Module, layers: tuple[str, ...], records: list[Record]) -> None:
+    def __init__(self, model: nn.Module, layers: tuple[str, ...], recorder: Recorder) -> None:
         self.layers = layers
-        self.records = records
+        self.records = recorder.records
+        self._ran = recorder.ran
+        self._training = recorder.training
+        self._model = weakref.ref(unwrap(model))  # a result must not keep the model
         self._first_name = aliases(model)
         self._title = type(model).__name__
 
@@ -75,7 +83,8 @@ class Captured:
             found = [record for record in found if record.path == rest[1]]
         if not found:
             which = f", call {rest[0]}" if rest else ""
-            raise LayerNotExecuted(f"Nothing was recorded for layer {layer!r}{which}: it was not called in this block.")
+            reason = self.not_run.get(layer, "it was not called (so often), or returned no tensor.")
+            raise LayerNotExecuted(f"Nothing was recorded for layer {layer!r}{which}: {reason}")
         if len(found) > 1:
             keys = [(record.layer, record.call, record.path) for record in found]
             raise KeyError(f"{len(found)} tensors were recorded for {key!r}. Ask for one of {keys[:6]}.")
@@ -91,6 +100,17 @@ class Captured:
         if name not in self.layers:
             raise LayerNotFound(f"Layer {layer!r} of {self._title} was not chosen for this capture.")
         return [record for record in self.records if record.layer == name and record.side == side]
+
+    @property
+    def not_run(self) -> dict[str, str]:
+        """The chosen layers that no forward pass of this block and thread has called, each with the reason.
+
+        The reason is as good as what was watched: choose "*" to learn more about one layer.
+        """
+        model = self._model()
+        if model is None:
+            return {name: "The model is gone, so why is not known." for name in self.layers if name not in self._ran}
+        return not_called(model, named_layers(model), self.layers, self._ran, training=self._training)
 
     def differentiate(self, score: Tensor, *, retain_graph: bool = False) -> None:
         """Fill every record's `gradient` with that of `score` with respect to the value the layer produced.
@@ -115,8 +135,8 @@ class Captured:
         for record in self.records:
             record.gradient, record.reason_no_gradient = None, NOT_RECORDED
         for record, gradient in zip(open_records, gradients, strict=True):
-            record.gradient = gradient
-            record.reason_no_gradient = "" if gradient is not None else reason_no_gradient(record._watch)
+            record.gradient = None if overwritten_view(record._watch) else gradient
+            record.reason_no_gradient = "" if record.gradient is not None else reason_no_gradient(record._watch)
 
 
 NOT_RECORDED = "The value was not part of an autograd graph."
@@ -138,9 +158,18 @@ def differentiate(score: Tensor, edges: Sequence[GradientEdge], retain_graph: bo
     return gradients
 
 
+def overwritten_view(watch: tuple[Tensor, int] | None) -> bool:
+    """Whether a value is a view whose memory was written to after it was seen.
+
+    Autograd then gives the view a new place in the graph. What the place it had before tells is the gradient by way of
+    those who read the view before the write, and a part of a gradient is worse than none.
+    """
+    return watch is not None and watch[0]._version != watch[1]
+
+
 def reason_no_gradient(watch: tuple[Tensor, int] | None) -> str:
     """Why a gradient is missing, as far as it can be known."""
-    if watch is not None and watch[0]._version != watch[1]:
+    if overwritten_view(watch):
         return (
             "The value is a view that a later layer overwrites in place, and autograd then forgets where it stood. Ask "
             "for the layer before or after it."
@@ -159,18 +188,25 @@ def tap(tensor: Tensor) -> tuple[GradientEdge | None, tuple[Tensor, int] | None]
 class Recorder:
     """Makes the hooks of a `capture` block and collects what they see."""
 
-    def __init__(self, *, gradients: bool, statistics_only: bool, distribution: bool) -> None:
+    def __init__(self, *, gradients: bool, statistics_only: bool, distribution: bool, training: bool = False) -> None:
         self.gradients = gradients
+        self.training = training
         self.statistics_only = statistics_only
         self.distribution = distribution
         self.records: list[Record] = []
+        self.ran: set[str] = set()  # layers that were called; one that returns no tensor has no record
+
+    def begin(self, module: nn.Module, args: Any, kwargs: Any = None) -> None:
+        """For the model itself, chosen or not: it was called."""
+        self.ran.add("")
 
     def output_hook(self, layer: str) -> Callable[[nn.Module, Any, Any], None]:
         calls = iter(range(1 << 62))
 
         def look(module: nn.Module, args: Any, output: Any) -> None:
             if not _recomputing():
-                self._record(layer, next(calls), "output", module, output)
+                self.ran.add(layer)
+                self._record(layer, next(calls), "output", module, nested.tensors(output))
 
         return look
 
@@ -179,12 +215,15 @@ class Recorder:
 
         def look(module: nn.Module, args: Any, kwargs: Any = None) -> None:
             if not _recomputing():
-                self._record(layer, next(calls), "input", module, (*args, kwargs) if kwargs else args)
+                given = [*nested.tensors(args), *nested.tensors(kwargs)]
+                self._record(layer, next(calls), "input", module, given)
 
         return look
 
-    def _record(self, layer: str, call: int, side: Side, module: nn.Module, value: Any) -> None:
-        for path, tensor in nested.tensors(value):
+    def _record(
+        self, layer: str, call: int, side: Side, module: nn.Module, found: Iterable[tuple[str, Tensor]]
+    ) -> None:
+        for path, tensor in found:
             edge, watch = tap(tensor) if self.gradients else (None, None)
             kept, numbers = None, None
             if self.statistics_only:
@@ -199,7 +238,8 @@ class Recorder:
 
 
 def _has_channels_first(module: nn.Module, tensor: Tensor) -> bool:
-    return tensor.ndim >= 3 and isinstance(module, nn.modules.conv._ConvNd | nn.modules.batchnorm._NormBase)
+    # by name, because quantised convolutions are classes of their own that share no base with the others
+    return tensor.ndim >= 3 and any(kind.__name__ in ("_ConvNd", "_NormBase") for kind in type(module).__mro__)
 
 
 def _recomputing() -> bool:
