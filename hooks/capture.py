@@ -20,6 +20,7 @@ from hooks.errors import Cancelled
 from hooks.layers import Pattern, select
 from hooks.modes import check_supported, eager, evaluate, inspecting, locked, preserve, unwrap
 from hooks.records import Captured, Recorder
+from hooks.reductions import Distribution
 from hooks.registry import hook
 from hooks.results import Activation, LayerInfo
 
@@ -32,7 +33,7 @@ def capture(
     inputs: bool = False,
     gradients: bool = False,
     statistics_only: bool = False,
-    distribution: bool = True,
+    distribution: Distribution = True,
     training: bool = False,
     owner: str = "user",
     purpose: str = "analysis",
@@ -51,7 +52,8 @@ def capture(
         gradients: also remember where each value stands in the autograd graph, so that `Captured.differentiate` can be
             asked for exact gradients; the forward pass then has to record one.
         statistics_only: keep the numbers of `hooks.results.Statistics` and no tensors: kilobytes instead of megabytes.
-        distribution: whether those numbers include quantiles and histogram; without them it costs half.
+        distribution: whether those numbers include quantiles and histogram, see `hooks.reductions.statistics`: exact
+            ones cost several times what the others cost, "approximate" ones about as much again.
         training: leave the model in the mode it is in, for hooks on a training step. Otherwise it is in eval mode in
             the block, and its flags, buffers and random state are put back after it.
         owner, purpose: what `hooks.registry.live_hooks` shows.

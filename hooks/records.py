@@ -15,8 +15,9 @@ from hooks import nested
 from hooks.errors import LayerNotExecuted, LayerNotFound, NoGradient
 from hooks.layers import aliases, named_layers
 from hooks.modes import unwrap
+from hooks.moments import Scratch
 from hooks.reasons import not_called
-from hooks.reductions import statistics
+from hooks.reductions import Distribution, statistics
 from hooks.results import Statistics
 
 Side = Literal["input", "output"]
@@ -188,11 +189,14 @@ def tap(tensor: Tensor) -> tuple[GradientEdge | None, tuple[Tensor, int] | None]
 class Recorder:
     """Makes the hooks of a `capture` block and collects what they see."""
 
-    def __init__(self, *, gradients: bool, statistics_only: bool, distribution: bool, training: bool = False) -> None:
+    def __init__(
+        self, *, gradients: bool, statistics_only: bool, distribution: Distribution, training: bool = False
+    ) -> None:
         self.gradients = gradients
         self.training = training
         self.statistics_only = statistics_only
         self.distribution = distribution
+        self.scratch = Scratch()
         self.records: list[Record] = []
         self.ran: set[str] = set()  # layers that were called; one that returns no tensor has no record
 
@@ -228,7 +232,7 @@ class Recorder:
             kept, numbers = None, None
             if self.statistics_only:
                 channel_axis = 1 if _has_channels_first(module, tensor) else None
-                numbers = statistics(tensor, channel_axis, distribution=self.distribution)
+                numbers = statistics(tensor, channel_axis, distribution=self.distribution, scratch=self.scratch)
             else:
                 # outside inference mode, or the copy could never be used with autograd
                 with torch.inference_mode(False):

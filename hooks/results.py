@@ -68,7 +68,7 @@ class LayerInfo:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Exact numbers of one tensor, reduced in float64.
+    """Numbers of one tensor, reduced in float64.
 
     NaN and infinite values are counted and then left out of every other number; if no finite value is left, those
     numbers are NaN.
@@ -83,6 +83,8 @@ class Statistics:
         edges: float64 (bin + 1,), the bins' edges.
         channels: per-channel float64 (channel,) arrays under "mean", "std", "min", "max", "zeros", "nan", "inf";
             empty if the tensor has no channel axis.
+        approximate: whether `quantiles` were read from the histogram, and are off by up to the width of a bin, and
+            `histogram` may have put values that lie on an edge into the bin beside it; all else is exact.
     """
 
     count: int
@@ -97,6 +99,7 @@ class Statistics:
     histogram: np.ndarray
     edges: np.ndarray
     channels: dict[str, np.ndarray] = field(default_factory=dict)
+    approximate: bool = False
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from hooks.errors import ModelNotSupported
+from hooks.moments import PIECE, Scratch
 from hooks.reductions import statistics
 from hooks.results import HISTOGRAM_BINS, QUANTILE_LEVELS
 
@@ -157,7 +158,7 @@ def test_a_constant_has_no_spread_and_fills_one_bin(value):
 
 def test_without_the_distribution_there_is_no_sorted_copy():
     found = statistics(torch.tensor([1.0, 3.0]), None, distribution=False)
-    assert (found.mean, found.std) == (2, 1)
+    assert found.mean == 2 and found.std == pytest.approx(1, rel=1e-12)
     assert np.isnan(found.quantiles).all() and found.histogram.size == 0
 
 
@@ -166,6 +167,74 @@ def test_a_large_mean_in_float32_does_not_drift():
     found = statistics(values, 1, distribution=False)
     assert found.mean == pytest.approx(float(np.float32(0.1)), rel=1e-12)
     assert found.std == 0
+
+
+def test_a_spread_too_small_for_the_mean_square_is_read_again():
+    """The control: the mean square less the squared mean, in float64, has lost every digit of this variance."""
+    torch.manual_seed(5)
+    values = 1e6 + torch.randn(1, 3, 40, 40, dtype=torch.float64) * 1e-3
+    rows = values[0].reshape(3, -1).numpy()
+    naive = (rows**2).mean(1) - rows.mean(1) ** 2
+    true = rows.var(1)
+    assert (abs(naive - true) / true).max() > 1
+    found = statistics(values, 1, distribution=False)
+    np.testing.assert_allclose(found.channels["std"] ** 2, true, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape, axis", [((1, 2, 400, 400), 1), ((1, 3000, 7, 7), 1), ((400_000,), None)])
+def test_what_is_larger_than_one_piece_agrees_with_numpy(shape, axis):
+    assert math.prod(shape) > PIECE
+    torch.manual_seed(7)
+    compare(torch.randn(shape).clamp(-1, 3), axis)
+    compare(torch.randn(shape).relu(), axis)
+
+
+@pytest.mark.parametrize("kind", ["normal", "relu", "outlier", "constant", "narrow", "integers", "nan", "double"])
+def test_the_approximate_distribution_is_marked_and_off_by_a_bin_at_most(kind):
+    torch.manual_seed(8)
+    values = torch.randn(1, 5, 200, 200)
+    values = {
+        "normal": values,
+        "relu": values.relu(),
+        "outlier": values.where(values < 4, 1e3),
+        "constant": torch.full_like(values, 2.5),
+        "narrow": 1e4 + 1e-2 * values,
+        "integers": (20 * values).round(),
+        "nan": values.where(values < 2, math.nan),
+        "double": 1e40 * values.double(),
+    }[kind]
+    found, exact = statistics(values, 1, distribution="approximate"), statistics(values, 1)
+    assert found.approximate and not exact.approximate
+    assert found.histogram.sum() == exact.histogram.sum() == values.isfinite().sum()
+    np.testing.assert_array_equal(found.edges, exact.edges)
+    bin_width = exact.edges[1] - exact.edges[0]
+    assert abs(found.quantiles - exact.quantiles).max() <= 1.01 * bin_width
+    # a value on an edge, or a ten-thousandth of a bin from it, may be counted in the bin beside it
+    plain = values.double().numpy()
+    near = [np.isclose(plain, edge, atol=1e-4 * bin_width, rtol=0).sum() for edge in exact.edges]
+    assert (abs(np.cumsum(found.histogram) - np.cumsum(exact.histogram)) <= near[1:]).all()
+    for name in ("mean", "std", "min", "max", "zeros", "nan", "inf"):
+        assert getattr(found, name) == getattr(exact, name)
+
+
+def test_approximate_numbers_of_nothing():
+    assert np.isnan(statistics(torch.full((3,), math.nan), None, distribution="approximate").quantiles).all()
+    assert statistics(torch.empty(0), None, distribution="approximate").histogram.sum() == 0
+    one = statistics(torch.tensor([3.0]), None, distribution="approximate")
+    assert (one.quantiles == 3).all() and one.histogram.sum() == 1
+
+
+def test_one_scratch_serves_tensors_of_every_size_and_dtype():
+    scratch = Scratch()
+    torch.manual_seed(9)
+    for shape in [(1, 2, 3, 3), (1, 64, 60, 60), (1, 4, 5, 5)]:
+        for dtype in (torch.float32, torch.float64, torch.float16):
+            values = torch.randn(shape).to(dtype)
+            with torch.inference_mode(dtype == torch.float16):
+                found = statistics(values, 1, scratch=scratch, distribution="approximate")
+            expected = statistics(values, 1, distribution="approximate")
+            np.testing.assert_array_equal(found.channels["std"], expected.channels["std"])
+            np.testing.assert_array_equal(found.histogram, expected.histogram)
 
 
 def test_the_meta_device_is_refused():
