@@ -97,9 +97,9 @@ def _names(model: nn.Module) -> dict[nn.Module, list[str]]:
     """All names of every module, in registration order. A compiled child and what it wraps share one name."""
     names: dict[nn.Module, list[str]] = {}
     for raw, module in model.named_modules(remove_duplicate=False):
-        if isinstance(getattr(module, "_orig_mod", None), nn.Module):
+        if "_orig_mod" in module._modules:
             continue
-        name = ".".join(part for part in raw.split(".") if part != "_orig_mod")
+        name = ".".join(part for part in raw.split(".") if part != "_orig_mod") if "_orig_mod" in raw else raw
         own = names.setdefault(module, [])
         if name not in own:
             own.append(name)

@@ -66,7 +66,6 @@ class Captured:
         self._ran = recorder.ran
         self._training = recorder.training
         self._model = weakref.ref(unwrap(model))  # a result must not keep the model
-        self._first_name = aliases(model)
         self._title = type(model).__name__
 
     def __iter__(self) -> Iterator[Record]:
@@ -97,7 +96,8 @@ class Captured:
         Raises:
             LayerNotFound: the layer was not chosen.
         """
-        name = self._first_name.get(layer)
+        model = self._model()
+        name = layer if layer in self.layers or model is None else aliases(model).get(layer)
         if name not in self.layers:
             raise LayerNotFound(f"Layer {layer!r} of {self._title} was not chosen for this capture.")
         return [record for record in self.records if record.layer == name and record.side == side]

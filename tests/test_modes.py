@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import threading
 import weakref
 
@@ -48,6 +49,35 @@ def test_preserve_puts_back_flags_buffers_and_random_state():
         with preserve(model):
             model(image)
             raise RuntimeError
+
+
+class Odd(nn.Module):
+    """Buffers that cannot lie end to end with the others, or that two modules share."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.again = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
+        self.again.running_mean = self.norm.running_mean
+        self.register_buffer("sparse", torch.eye(3).to_sparse())
+        self.register_buffer("turned", torch.arange(6.0).view(2, 3).t())
+        self.register_buffer("nothing", torch.empty(0))
+        self.register_buffer("wide", torch.ones(2, dtype=torch.complex128))
+        self.register_buffer("unknown", torch.tensor([math.nan, 1.0]))
+
+
+def test_only_what_has_changed_is_written():
+    model = Odd()
+    versions = {name: buffer._version for name, buffer in model.named_buffers()}
+    with preserve(model):
+        model.norm.running_mean.add_(1)
+        model.turned[0, 1] = 9
+        model.wide[1] = 1j
+    assert model.again.running_mean is model.norm.running_mean
+    assert model.norm.running_mean.tolist() == [0, 0]
+    assert model.turned.tolist() == [[0, 3], [1, 4], [2, 5]] and model.wide.tolist() == [1, 1]
+    assert model.sparse.to_dense().equal(torch.eye(3))
+    written = {name for name, buffer in model.named_buffers() if buffer._version != versions[name]}
+    assert written == {"norm.running_mean", "turned", "wide"}  # and so a NaN that stayed one is not
 
 
 def test_mixed_flags_come_back_one_by_one():
