@@ -61,7 +61,7 @@ class Decoder:
 
     Arguments:
         timeout_seconds: how long one picture may take.
-        at_once: how many children may run; each may need 1.5 GB at worst.
+        at_once: how many children may run; each may need 0.7 GB at worst.
         queue_seconds: how long a picture waits for its turn before it is refused as "busy".
     """
 

@@ -30,11 +30,15 @@ MAX_ASPECT = 100
 MAX_JPEG_SCANS = 64
 MAX_FRAMES_COUNTED = 1000
 PREVIEW_LONGER_SIDE = 640
-MEMORY_BYTES = 1536 * 2**20
+MEMORY_BYTES = 640 * 2**20  # of its own; 50 megapixels take at most 570 of it, as WebP or progressive CMYK JPEG
+_ADDRESS_BYTES = 1536 * 2**20
 _OUTPUT_BYTES = 512 * 2**20
 _HEAD_BYTES = 4096
 
-DAMAGED = "This picture is damaged or cut short; open it in a picture editor, save it as PNG, and upload that."
+DAMAGED = (
+    "This picture is damaged, cut short, or of a rare kind that cannot be read; "
+    "open it in a picture editor, save it as PNG, and upload that."
+)
 
 
 class Refused(Exception):
@@ -98,7 +102,8 @@ def _limit(seconds: float) -> None:
     whole = int(seconds) + 1
     for name, soft, hard in (
         ("RLIMIT_CPU", whole, whole + 1),
-        ("RLIMIT_AS", MEMORY_BYTES, MEMORY_BYTES),  # macOS knows the name and refuses or ignores the value
+        ("RLIMIT_DATA", MEMORY_BYTES, MEMORY_BYTES),
+        ("RLIMIT_AS", _ADDRESS_BYTES, _ADDRESS_BYTES),  # macOS knows the name and refuses or ignores the value
         ("RLIMIT_FSIZE", _OUTPUT_BYTES, _OUTPUT_BYTES),
         ("RLIMIT_CORE", 0, 0),
     ):

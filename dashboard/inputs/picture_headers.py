@@ -39,12 +39,16 @@ _OTHER_KINDS = (
     (re.compile(rb"8BPS"), "a Photoshop document; export it as PNG"),
     (re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"), "a JPEG 2000 picture; save it as JPEG or PNG"),
     (re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "), "a JPEG XL picture; save it as JPEG or PNG"),
-    (re.compile(rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!"), "an archive; unpack it and upload a picture"),
+    (re.compile(rb"%!PS|\xc5\xd0\xd3\xc6"), "a PostScript drawing; export it as PNG"),
+    (re.compile(rb"\0\0[\1\2]\0[^\0]\0"), "an icon; save it as PNG"),
+    (re.compile(rb"PK(\x03\x04|\x05\x06)|\x1f\x8b|7z\xbc\xaf|Rar!"), "an archive; unpack it and upload a picture"),
 )
 _JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.S)
 _JPEG_SEGMENTS = 20_000
 _PNG_CHUNKS = 100_000
 _GIF_BLOCKS = 100_000
+_INFLATED_BYTES = 2**16
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
 def kind(head: bytes) -> str | None:
@@ -97,25 +101,53 @@ def jpeg_scans(data: Data, limit: int) -> int:
 
 
 def png_is_whole(data: Data) -> bool:
-    """Whether the chunks that make a PNG's pixels have the checksums they carry; Pillow skips those of the pixels."""
+    """Whether the chunks that make a PNG's pixels are there, with the checksums they carry.
+
+    Pillow skips the checksums of the pixels, and shows a palette's numbers as grey where the palette is missing.
+    """
     position = 8
     ended = False
+    coloured = data[25:26] != b"\3"  # as the header says; 3 needs a palette
     for _ in range(_PNG_CHUNKS):
         name = data[position + 4 : position + 8]
         end = position + 8 + int.from_bytes(data[position : position + 4], "big")
         if len(name) < 4:
             return ended
-        # A capital first letter: needed for the pixels. A wrong checksum in a comment harms nobody.
+        # A capital first letter: needed for the pixels.
         if name[:1].isupper() or name == b"tRNS":
             with memoryview(data) as view, view[position + 4 : end] as chunk:
                 checksum = zlib.crc32(chunk)
             if data[end : end + 4] != checksum.to_bytes(4, "big"):
                 return False
+        coloured |= name == b"PLTE"
+        if name == b"IDAT" and not coloured:
+            return False
         if name == b"IEND":
             return True
         ended = name == b"IDAT"
         position = end + 4
     return False
+
+
+def png_has_all_rows(data: Data) -> bool:
+    """Whether the pixels of a whole PNG, once inflated, are as many as its header says."""
+    width, height = (int.from_bytes(data[start : start + 4], "big") for start in (16, 20))
+    bits, colour, interlaced = data[24], data[25], data[28]
+    depth = bits * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 4)
+    wanted = 0
+    for left, top, across, down in _ADAM7 if interlaced else ((0, 0, 1, 1),):
+        columns, rows = -(-max(0, width - left) // across), -(-max(0, height - top) // down)
+        wanted += rows * (1 + (columns * depth + 7) // 8) if columns else 0
+    inflate = zlib.decompressobj()
+    position = 8
+    while wanted > 0 and len(name := data[position + 4 : position + 8]) == 4:
+        end = position + 8 + int.from_bytes(data[position : position + 4], "big")
+        rest = data[position + 8 : end] if name == b"IDAT" else b""
+        while wanted > 0 and (made := inflate.decompress(rest, _INFLATED_BYTES)):
+            wanted -= len(made)
+            rest = inflate.unconsumed_tail
+        position = end + 4
+    return wanted <= 0
 
 
 def gif_frames(data: Data, limit: int) -> int:
