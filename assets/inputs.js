@@ -59,6 +59,11 @@
   }
 
   function send(side, file) {
+    // Said before anything is sent: the server hangs up on a body of this size, which looks like a lost connection.
+    const limit = Number(document.querySelector(".inputs").dataset.limit);
+    if (file.size > limit) {
+      return refuse(side, `This file is larger than ${limit / 1e6} MB; make the picture smaller or save it as JPEG.`);
+    }
     const name = encodeURIComponent(file.name || "pasted picture");
     return take(side, () => fetch(hookscope.url("upload?name=" + name), {
       method: "POST",

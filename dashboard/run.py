@@ -25,6 +25,8 @@ from dashboard.startup import address, check_port
 # Half-sent requests and silent readers may not keep others out: many threads, more connections, an early hang-up, and
 # a look ahead on each connection, so that a closed tab is noticed while its stream is being written.
 WAITRESS = {"threads": 64, "connection_limit": 1000, "channel_timeout": 20, "channel_request_lookahead": 1}
+MEGABYTE = 1_000_000
+OTHER_BODY_BYTES = MEGABYTE  # what a body may have beyond the largest picture, so that our own sentence refuses it
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
 
@@ -56,7 +58,11 @@ def run(settings: Settings) -> int:
         stop += [service.close, engine.close]
         app = create_app(settings, service, Shares(settings.cache_dir / "shares"))
         engine.open(settings.models[0])
-        server = waitress.create_server(app.server, host=settings.host, port=settings.port, **WAITRESS)
+        # waitress keeps a whole body on disk before anybody sees it, a gigabyte by default.
+        largest = settings.max_upload_mb * MEGABYTE + OTHER_BODY_BYTES
+        server = waitress.create_server(
+            app.server, host=settings.host, port=settings.port, max_request_body_size=largest, **WAITRESS
+        )
         stack.callback(server.close)
         where = address(settings, _port_of(server))
         print(f"Hookscope is open at {where}\nStop it with Ctrl+C.", flush=True)
@@ -68,13 +74,12 @@ def run(settings: Settings) -> int:
 
 
 def _stores(settings: Settings) -> tuple[Cache, InputStore]:
-    megabyte = 1_000_000
     inputs = InputStore(
         settings.cache_dir / "inputs",
-        settings.inputs_limit_mb * megabyte,
-        max_upload_bytes=settings.max_upload_mb * megabyte,
+        settings.inputs_limit_mb * MEGABYTE,
+        max_upload_bytes=settings.max_upload_mb * MEGABYTE,
     )
-    return Cache(settings.cache_dir / "answers", settings.cache_limit_mb * megabyte), inputs
+    return Cache(settings.cache_dir / "answers", settings.cache_limit_mb * MEGABYTE), inputs
 
 
 def _stop_on_signals() -> list[Callable[[], None]]:

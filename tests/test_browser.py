@@ -257,6 +257,22 @@ def test_a_refused_upload_says_why_where_the_picture_would_be(
     assert len(page.locator("#input-a-box .refused").inner_text()) > 20
 
 
+def test_a_file_that_is_too_large_is_refused_before_it_is_sent(application: Application, page: Page) -> None:
+    open_page(page, application.url)
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url) if "upload" in request.url else None)
+    page.evaluate(
+        """() => { const transfer = new DataTransfer();
+          transfer.items.add(new File([new Uint8Array(50_000_001)], 'photo.bmp'));
+          const box = document.getElementById('input-a-box');
+          box.dispatchEvent(new DragEvent('drop', {dataTransfer: transfer, bubbles: true, cancelable: true})); }"""
+    )
+    refused = page.locator("#input-a-box .refused")
+    until(lambda: refused.count() and refused.inner_text())
+    assert refused.inner_text() == "This file is larger than 50 MB; make the picture smaller or save it as JPEG."
+    assert not sent
+
+
 def test_nothing_is_lost_at_1024_pixels(application: Application, page: Page) -> None:
     page.set_viewport_size({"width": 1024, "height": 700})
     open_page(page, f"{application.url}?a=sample-coffee&b=sample-chelsea&layer=conv_head")

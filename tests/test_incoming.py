@@ -54,12 +54,12 @@ def test_a_body_is_written_as_it_is(tmp_path: Path) -> None:
 def test_over_the_limit(tmp_path: Path) -> None:
     endless = Endless()
     with pytest.raises(InputRefused, match="larger than 1 MB") as caught:
-        receive(endless, None, tmp_path / "x", 2**20)
+        receive(endless, None, tmp_path / "x", 1_000_000)
     assert caught.value.status == 413
-    assert endless.given <= 2**20 + 2**16
+    assert endless.given <= 1_000_000 + 2**16
     untouched = Endless()
     with pytest.raises(InputRefused, match="larger than 1 MB"):
-        receive(untouched, 2**20 + 1, tmp_path / "y", 2**20)
+        receive(untouched, 1_000_001, tmp_path / "y", 1_000_000)
     assert untouched.given == 0
 
 

@@ -109,7 +109,7 @@ def receive(stream: Readable, length: int | None, path: Path, limit_bytes: int) 
 
 def _too_large(limit_bytes: int) -> InputRefused:
     return InputRefused(
-        f"This file is larger than {limit_bytes / 2**20:g} MB; make the picture smaller or save it as JPEG.", 413
+        f"This file is larger than {limit_bytes / 1e6:g} MB; make the picture smaller or save it as JPEG.", 413
     )
 
 

@@ -31,7 +31,7 @@ __all__ = ["Input", "InputMissing", "InputRefused", "InputStore", "Sample"]
 
 _log = logging.getLogger(__name__)
 
-MAX_UPLOAD_BYTES = 50 * 2**20
+MAX_UPLOAD_BYTES = 50_000_000
 MAX_KEYS = 10_000
 _KEY = re.compile(r"[A-Za-z0-9_-]{22}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")

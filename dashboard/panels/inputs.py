@@ -26,7 +26,8 @@ TOP_CLASSES = 5
 
 def layout(inputs: InputStore, prefix: str) -> html.Section:
     """Draw both boxes, empty."""
-    return html.Section([_box(side, inputs, prefix) for side in SIDES], className="inputs", **{"aria-label": "Inputs"})
+    more = {"aria-label": "Inputs", "data-limit": str(inputs.max_upload_bytes)}
+    return html.Section([_box(side, inputs, prefix) for side in SIDES], className="inputs", **more)
 
 
 def _box(side: str, inputs: InputStore, prefix: str) -> html.Div:
