@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,12 +20,12 @@ from torch import nn
 from torchvision import models as tv
 
 from dashboard.engine.protocol import ModelOptions
-from dashboard.worker import preprocessing, sources, weights
+from dashboard.worker import checkpoints, preprocessing, sources, weights
 from dashboard.worker.building import FactoryError, ModelNotFound
+from dashboard.worker.checkpoints import WeightsError
 from dashboard.worker.classes import LabelsError, class_names, imagenet
 from dashboard.worker.models import DeviceError, choose_device, load
 from dashboard.worker.preprocessing import PreparationError
-from dashboard.worker.weights import WeightsError
 from hooks.errors import HooksError
 
 PICTURES = {name: Image.fromarray(getattr(data, name)()).convert("RGB") for name in ("coffee", "chelsea", "camera")}
@@ -291,27 +290,10 @@ def net() -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
 
 
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        lambda state: state,
-        lambda state: {"state_dict": state, "epoch": 3},
-        lambda state: {"model": state},
-        lambda state: {"state_dict": {f"module.{name}": value for name, value in state.items()}},
-        lambda state: {f"module._orig_mod.{name}": value for name, value in state.items()},
-    ],
-)
-def test_nested_and_prefixed_weights_are_found(tmp_path: Path, wrap: Any) -> None:
-    original, copy = net(), net()
-    torch.save(wrap(original.state_dict()), tmp_path / "w.pt")
-    weights.fill(copy, weights.read(tmp_path / "w.pt"), "w.pt")
-    assert weights.digest(copy) == weights.digest(original)
-
-
 def test_safetensors_are_read(tmp_path: Path) -> None:
     original, copy = net(), net()
     save_file(original.state_dict(), tmp_path / "w.safetensors")
-    weights.fill(copy, weights.read(tmp_path / "w.safetensors"), "w.safetensors")
+    weights.fill(copy, checkpoints.read(tmp_path / "w.safetensors"), "w.safetensors")
     assert weights.digest(copy) == weights.digest(original)
     copy.state_dict()["0.weight"][0, 0, 0, 0] += 1e-3
     assert weights.digest(copy) != weights.digest(original)
@@ -328,40 +310,6 @@ def test_weights_that_do_not_fit_are_named() -> None:
         "(extra.weight); 1 of another shape (0.weight is 8 x 3 x 3 x 3 in the file and 4 x 3 x 3 x 3 in the model). "
         "Check the model's arguments, such as the number of classes."
     )
-
-
-class Planted:
-    """What a pickle can do."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, ("planted",)
-
-
-def test_a_file_with_code_in_it_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    torch.save({"state_dict": Planted()}, "planted.pt")
-    torch.save(net(), "whole.pt")
-    (tmp_path / "plain.pth").write_bytes(pickle.dumps(Planted()))
-    for name in ("planted.pt", "whole.pt", "plain.pth"):
-        with pytest.raises(WeightsError) as caught:
-            weights.read(tmp_path / name)
-        assert name in str(caught.value) and "not only weights, so it is not opened" in str(caught.value)
-        assert "weights_only" not in str(caught.value) and "add_safe_globals" not in str(caught.value)
-    assert not (tmp_path / "planted").exists()
-
-
-def test_damaged_missing_and_empty_files_are_sentences(tmp_path: Path) -> None:
-    save_file(net().state_dict(), tmp_path / "cut.safetensors")
-    whole = (tmp_path / "cut.safetensors").read_bytes()
-    (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
-    torch.save({"epoch": 3}, tmp_path / "empty.pt")
-    for name, text in [
-        ("cut.safetensors", "may be damaged"),
-        ("empty.pt", "holds no weights"),
-        ("no.pt", "There is no"),
-    ]:
-        with pytest.raises(WeightsError, match=text):
-            weights.read(tmp_path / name)
 
 
 # --- names of classes, devices

@@ -278,7 +278,7 @@ def while_decoding(server: Server, data: bytes, act: Callable[[int], None]) -> t
 
 def test_damaged_files_over_http_leave_the_server_as_it_was(server: Server) -> None:
     files = mutated_uploads.bases()
-    for number in range(60):
+    for number in range(40):
         status, text = server.upload(mutated_uploads.mutant(number, files))
         assert status in (200, 422), text
         assert status == 200 or mutated_uploads.SENTENCE.fullmatch(text.strip())

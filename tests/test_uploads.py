@@ -141,7 +141,7 @@ def check_mutants(folder: Path, first: int, count: int) -> dict[str, Any]:
 
 
 def test_damaged_files_crash_nothing(tmp_path: Path) -> None:
-    check_mutants(tmp_path, 0, 300)
+    check_mutants(tmp_path, 0, 200)
 
 
 @pytest.mark.slow

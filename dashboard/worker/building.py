@@ -104,5 +104,7 @@ def near(name: str, candidates: Iterable[str], prefix: str) -> str:
 
 def say(error: BaseException) -> str:
     """An exception in a few words."""
+    if "weights_only" in str(error):  # torch's words on a checkpoint that the model's own code reads
+        return "it reads a file that holds Python objects and not only weights; have it read model.state_dict() alone"
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0][:300]}" if text else type(error).__name__

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from dashboard.engine.protocol import ModelOptions
-from dashboard.worker import preprocessing, weights
+from dashboard.worker import checkpoints, preprocessing, weights
 from dashboard.worker.building import FactoryError, ModelNotFound, Source, arguments_of, near, overridden, say, seeded
 from dashboard.worker.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
@@ -55,7 +55,7 @@ def own_model(spec: str, options: ModelOptions, progress: weights.Progress) -> S
     preprocessor = overridden(preprocessor, options)
     title = str(settings.get("title") or type(module).__name__)
     if options.weights:
-        weights.fill(module, weights.read(options.weights), Path(options.weights).name)
+        weights.fill(module, checkpoints.read(options.weights), Path(options.weights).name)
         sentence = f"From {Path(options.weights).name}."
     else:
         sentence = str(settings.get("weights") or f"As {spec} made them.")

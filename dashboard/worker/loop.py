@@ -12,6 +12,8 @@ import torch
 
 from dashboard.engine import protocol
 from dashboard.engine.process import EXIT_DEVICE_LOST
+from dashboard.worker.building import say
+from dashboard.worker.checkpoints import without_advice
 from dashboard.worker.handlers import HANDLERS, Task
 from dashboard.worker.mailbox import Mailbox, end
 from dashboard.worker.models import LoadedModel, Prepared, load
@@ -64,9 +66,10 @@ def _load(mailbox: Mailbox, order: protocol.Load) -> LoadedModel:
     except (Exception, SystemExit) as error:
         sentence = str(error)
         if not isinstance(error, HooksError):
-            sentence = f"{order.options.spec} cannot be loaded: {type(error).__name__}: {error}"
+            sentence = f"{order.options.spec} cannot be loaded: {say(error)}. The traceback is in the terminal."
         own = getattr(error, "details", "")
-        details = own or traceback.format_exc()
+        # A factory may read files by itself, and torch then advises to run whatever code is in them.
+        details = without_advice(own or traceback.format_exc())
         if own or not isinstance(error, HooksError):  # where a model's author looks: the server passes it on
             print(details, file=sys.stderr, flush=True)
         mailbox.send(protocol.LoadFailed(sentence, details))

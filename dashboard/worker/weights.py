@@ -1,4 +1,4 @@
-"""Weights from files: found, downloaded where the operator asked for them, read without pickle, put into a model."""
+"""Weights on their way into a model: downloaded where the operator asked for them, fitted, and told apart."""
 
 from __future__ import annotations
 
@@ -14,66 +14,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from hooks.errors import HooksError
+from dashboard.worker.checkpoints import WeightsError
 
 CONNECT_SECONDS = 8.0
 NAMED_KEYS = 4
-NESTED = ("state_dict", "model_state_dict", "model", "state_dict_ema", "model_ema", "net", "weights")
 PREFIXES = ("module.", "_orig_mod.", "model.")
 
 Progress = Callable[[str], None]
 _partial: set[Path] = set()
-
-
-class WeightsError(HooksError):
-    """The weights cannot be had, or do not fit the model."""
-
-
-def read(path: Path | str) -> dict[str, Tensor]:
-    """Tensors by name, from a `.safetensors` file or from one of torch's, read with `weights_only=True`.
-
-    Weights nested under "state_dict", "model" and the like are found.
-
-    Raises:
-        WeightsError: the file cannot be read, or holds more than tensors.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"There is no weights file {path}. Give the path of a .safetensors or .pt file.")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return dict(load_file(path))
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the readers raise nearly anything for a damaged file
-        raise WeightsError(_unreadable(path, error)) from error
-    for name in NESTED:
-        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
-            content = content[name]
-    named = content.items() if isinstance(content, Mapping) else ()
-    tensors = {str(name): value for name, value in named if isinstance(value, Tensor)}
-    if not tensors:
-        raise WeightsError(
-            f"{path.name} holds no weights, but {type(content).__name__}. "
-            "Save `model.state_dict()`, best as .safetensors."
-        )
-    return tensors
-
-
-def _unreadable(path: Path, error: Exception) -> str:
-    # torch's own text advises weights_only=False, which runs whatever code is in the file: it is never passed on.
-    text = str(error)
-    if "weights_only" in text or "Unsupported" in text:
-        found = re.search(r"(?:GLOBAL|global) ([\w.]+)", text)
-        what = f" ({found[1]})" if found else ""
-        return (
-            f"{path.name} holds Python objects{what} and not only weights, so it is not opened: such a file can run "
-            "code. Save the weights alone, where you trust it: "
-            "safetensors.torch.save_file(model.state_dict(), 'model.safetensors')."
-        )
-    first = text.strip().splitlines()[0][:200] if text.strip() else type(error).__name__
-    return f"{path.name} cannot be read as weights ({first}). It may be damaged or cut: copy or download it again."
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
@@ -82,20 +30,35 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     Raises:
         WeightsError: names the weights that are missing, left over, or of another shape.
     """
-    expected = module.state_dict()
+    expected = {name: value for name, value in module.state_dict().items() if isinstance(value, Tensor)}
     tensors = _without_prefix(dict(tensors), set(expected))
-    missing = [name for name in expected if name not in tensors and not name.endswith("num_batches_tracked")]
-    unexpected = [name for name in tensors if name not in expected]
-    shapes = [
-        f"{name} is {_shape(tensors[name])} in the file and {_shape(value)} in the model"
+    # Tied weights are one tensor under several names, of which .safetensors keep one.
+    there = {(value.data_ptr(), value.shape) for name, value in expected.items() if name in tensors and value.numel()}
+    missing = [
+        name
         for name, value in expected.items()
-        if name in tensors and tensors[name].shape != value.shape
+        if name not in tensors
+        and not name.endswith("num_batches_tracked")
+        and (value.data_ptr(), value.shape) not in there
     ]
-    if missing or unexpected or shapes:
+    unexpected = [name for name in tensors if name not in expected]
+    pairs = [(name, tensors[name], value) for name, value in expected.items() if name in tensors]
+    shapes = [
+        f"{name} is {_shape(given)} in the file and {_shape(value)} in the model"
+        for name, given, value in pairs
+        if given.shape != value.shape
+    ]
+    kinds = [
+        f"{name} is {str(given.dtype)[6:]} in the file and {str(value.dtype)[6:]} in the model"
+        for name, given, value in pairs
+        if value.is_floating_point() and not given.is_floating_point()
+    ]
+    if missing or unexpected or shapes or kinds:
         problems = [
             f"{len(missing)} missing ({_some(missing)})" if missing else "",
             f"{len(unexpected)} without a place in the model ({_some(unexpected)})" if unexpected else "",
             f"{len(shapes)} of another shape ({_some(shapes)})" if shapes else "",
+            f"{len(kinds)} of another kind ({_some(kinds)})" if kinds else "",
         ]
         raise WeightsError(
             f"The weights in {source} do not fit {type(module).__name__}: {'; '.join(filter(None, problems))}. "
