@@ -153,7 +153,7 @@
         const keys = rows.slice(Math.min(from, to), Math.max(from, to) + 1).filter((each) => nodes[each.i].ran).map(keyOf);
         const unique = [...new Set(keys)];
         if (unique.length <= MOST_AT_ONCE) choose(unique, "replace");
-        else setMessage(`That range holds ${unique.length} layers; ${MOST_AT_ONCE} can be selected at once.`);
+        else setMessage(`That range holds ${unique.length} layers; ${MOST_AT_ONCE} can be selected at once. Take a shorter one.`);
       } else {
         anchor.current = row.id;
         choose([keyOf(row)], how);

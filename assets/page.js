@@ -168,7 +168,7 @@
     const answer = await hookscope.post("share", { headers, body: JSON.stringify(view) });
     const box = document.getElementById("share-link");
     if (!answer || !answer.ok) {
-      box.textContent = answer ? await answer.text() : "Hookscope does not answer, so there is no link.";
+      box.textContent = answer ? await answer.text() : "Hookscope does not answer, so there is no link. Is it still running where you started it?";
       box.hidden = false;
       return;
     }

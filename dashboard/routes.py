@@ -44,7 +44,7 @@ def register(
         try:
             data = inputs.preview(inputs.sample(name).key)
         except (InputRefused, InputMissing):
-            return _sentence(404, "There is no such sample.")
+            return _sentence(404, "There is no such sample. Reload the page to see which there are.")
         return flask.Response(data, mimetype="image/jpeg", headers={"Cache-Control": "private, max-age=86400"})
 
     @server.get(f"{prefix}picture/<key>")
@@ -66,7 +66,7 @@ def register(
     def state() -> flask.Response:
         model = flask.request.args.get("model", "")
         if model not in models:
-            return _sentence(404, "This server does not offer that model.")
+            return _sentence(404, "This server does not offer that model. Choose one in the page's header.")
         now = service.state(model)
         if now.phase == "idle":
             service.engine.open(model)
@@ -84,7 +84,7 @@ def register(
     def open_model() -> flask.Response:
         model = flask.request.args.get("model", "")
         if model not in models:
-            return _sentence(404, "This server does not offer that model.")
+            return _sentence(404, "This server does not offer that model. Choose one in the page's header.")
         service.engine.open(model)  # which tries again after a failure
         return flask.Response(status=204)
 
@@ -93,7 +93,7 @@ def register(
         try:
             key = shares.add(View.from_dict(flask.request.get_json(silent=True)))
         except RecursionError:  # JSON that is nested thousands of levels deep
-            return _sentence(400, "This is no view that could be shared.")
+            return _sentence(400, "This is no view that could be shared. Reload the page and share again.")
         except OSError:
             return _sentence(507, "The server's disk could not keep this link; tell whoever runs the server.")
         return flask.Response(json.dumps({"path": f"{prefix}?share={key}"}), mimetype="application/json")

@@ -28,7 +28,7 @@ MEMORY_BYTES = 256 << 20
 MAX_PAGES = 2_000
 UNREAD_SECONDS = 60.0  # how long an answer waits for a page to read it; a browser does at once
 PING_SECONDS = 5.0
-STOPPED = "Stopped before it was computed."
+STOPPED = "Stopped before it was computed. Choose the layer again to compute it."
 UNDRAWN = "The values are there, but drawing them failed. The server's log has the details; another view may work."
 
 log = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ def check_port(host: str, port: int) -> str:
         near = port if port >= 1024 else 8049
         free = next((n for n in range(near + 1, min(near + NEIGHBOURS, 65535) + 1) if _problem(host, n) is None), 0)
         return f"Port {port} {reason}: start with --port {free}" + (" for any free one." if free == 0 else ".")
-    return f"Cannot listen on {host} port {port}: {problem.strerror or problem}."
+    return f"Cannot listen on {host} port {port}: {problem.strerror or problem}. Give another --host or --port."
 
 
 def address(settings: Settings, port: int | None = None) -> str:

@@ -114,7 +114,9 @@ def score_of(output: Any, target: int | None) -> tuple[Tensor, float, int]:
         )
     logits = logits[None] if logits.ndim == 1 else logits
     if logits.shape[0] != 1:
-        raise TargetNotFound(f"Grad-CAM explains one image at a time; this batch holds {logits.shape[0]}.")
+        raise TargetNotFound(
+            f"Grad-CAM explains one image at a time; this batch holds {logits.shape[0]}. Give them one by one."
+        )
     classes = logits.shape[1]
     winners = logits.detach().argmax(1)
     if target is None or target == -1:
@@ -126,12 +128,14 @@ def score_of(output: Any, target: int | None) -> tuple[Tensor, float, int]:
         mask = winners[0] == target
         if not mask.any():
             raise TargetNotFound(
-                f"The model gives no pixel of this image to class {target}, so there is nothing to explain."
+                f"The model gives no pixel of this image to class {target}, so there is nothing to explain. "
+                "Choose another class."
             )
         score = (score * mask).sum()
     if not score.requires_grad:
         raise NoGradient(
-            "The model computes its output without a graph (under no_grad, or detached), so it has no gradient."
+            "The model computes its output without a graph (under no_grad, or detached), so it has no gradient. "
+            "Take that out of its forward."
         )
     return score, float(score.detach()), target
 
@@ -162,7 +166,9 @@ class _Tap:
     def map(self, gradient: Tensor | None, target: int) -> np.ndarray:
         """Float32 (height, width), signed; refused in a sentence where there is none."""
         if self.value is None:
-            raise LayerNotExecuted(f"Layer {self.asked!r} was not called (so often) for this input.")
+            raise LayerNotExecuted(
+                f"Layer {self.asked!r} was not called (so often) for this input. Choose another layer or call."
+            )
         if gradient is None:
             reason = NOT_RECORDED if self.edge is None else reason_no_gradient(self.watch)
             raise NoGradient(f"Layer {self.asked!r} has no gradient for class {target}. {reason}")

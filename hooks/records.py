@@ -99,7 +99,9 @@ class Captured:
         model = self._model()
         name = layer if layer in self.layers or model is None else aliases(model).get(layer)
         if name not in self.layers:
-            raise LayerNotFound(f"Layer {layer!r} of {self._title} was not chosen for this capture.")
+            raise LayerNotFound(
+                f"Layer {layer!r} of {self._title} was not chosen for this capture. Name it in capture(...)."
+            )
         return [record for record in self.records if record.layer == name and record.side == side]
 
     @property

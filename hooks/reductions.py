@@ -76,7 +76,9 @@ def real(tensor: Tensor) -> Tensor:
     """
     tensor = tensor.detach()
     if tensor.is_meta:
-        raise ModelNotSupported("The model is on the meta device: its activations have shapes and no values.")
+        raise ModelNotSupported(
+            "The model is on the meta device: its activations have shapes and no values. Load its weights first."
+        )
     if tensor.is_quantized:
         tensor = tensor.dequantize()
     if tensor.layout != torch.strided:

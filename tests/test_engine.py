@@ -187,7 +187,7 @@ def test_an_exception_of_the_model_is_a_sentence_with_its_traceback(
     assert ask.kinds() == ["started", "failed", "end"]
     failed = ask.events[1]
     assert failed.sentence.startswith("The model failed while computing the activation of '3': ")
-    assert failed.sentence.endswith(": ValueError: red is not my colour")
+    assert failed.sentence.endswith(": ValueError: red is not my colour. The terminal shows where in its code.")
     assert "zoo.py" in failed.details and "Traceback" in failed.details
     assert "zoo.py" in capfd.readouterr().err  # where the operator looks for it: on the server's own stderr
     assert ready.state("zoo:net").hooks == ()
@@ -270,7 +270,9 @@ def test_what_crashed_the_worker_twice_is_refused(ready: LocalEngine, capfd: pyt
 def test_a_model_that_cannot_be_loaded_says_why(engine: LocalEngine, capfd: pytest.CaptureFixture[str]) -> None:
     ask = Ask(engine, unit("", "calm", "zoo:broken"))
     assert ask.kinds() == ["failed", "end"]
-    assert ask.events[0].sentence == "zoo:broken failed: RuntimeError: there is no such thing."
+    assert (
+        ask.events[0].sentence == "zoo:broken failed: RuntimeError: there is no such thing. The terminal shows where."
+    )
     assert "zoo.py" in ask.events[0].details
     wait_for(lambda: "zoo.py" in capfd.readouterr().err, 5)
     state = engine.state("zoo:broken")

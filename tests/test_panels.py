@@ -311,7 +311,10 @@ def bytes_of(array: dict[str, str]) -> bytes:
     [
         ({"layers": ("gone",)}, "Toy <net> has no layer 'gone'. Choose one in the tree."),
         ({"layers": ("never",)}, "'never' did not run: this head is only used while training."),
-        ({"layers": ("relu:2",)}, "'relu' runs 2 times in one forward pass; there is no call 3."),
+        (
+            {"layers": ("relu:2",)},
+            "'relu' runs 2 times in one forward pass; there is no call 3. Choose one in the tree.",
+        ),
         ({"layers": ("conv",), "a": ""}, "Choose a picture above to see what this layer computes."),
     ],
 )

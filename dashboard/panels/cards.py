@@ -171,7 +171,10 @@ def _missing(scene: Scene, position: int, place: int, key: str) -> Part:
     elif not layer.calls:
         sentence = f"'{key}' did not run: {layer.reason_not_run or 'the forward pass does not call it.'}"
     elif number >= len(layer.calls):
-        sentence = f"'{name}' runs {len(layer.calls)} times in one forward pass; there is no call {number + 1}."
+        sentence = (
+            f"'{name}' runs {len(layer.calls)} times in one forward pass; there is no call {number + 1}. "
+            "Choose one in the tree."
+        )
     else:
         sentence = "Choose a picture above to see what this layer computes."
 

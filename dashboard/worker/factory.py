@@ -76,7 +76,9 @@ def _import(place: str, attribute: str, folder: str) -> Any:
             f"{place} needs the module {error.name!r}, which is not installed: pip install it.", traceback.format_exc()
         ) from error
     except Exception as error:
-        raise FactoryError(f"Importing {place} failed: {say(error)}.", traceback.format_exc()) from error
+        raise FactoryError(
+            f"Importing {place} failed: {say(error)}. The terminal shows where.", traceback.format_exc()
+        ) from error
     for part in attribute.split("."):
         if not hasattr(target, part):
             raise ModelNotFound(f"{place} has no {part!r}. {near(part, [n for n in dir(target) if n[0] != '_'], '')}")
@@ -90,4 +92,4 @@ def _call(spec: str, target: Any, arguments: dict[str, Any]) -> Any:
     try:
         return target(**arguments)
     except Exception as error:
-        raise FactoryError(f"{spec} failed: {say(error)}.", traceback.format_exc()) from error
+        raise FactoryError(f"{spec} failed: {say(error)}. The terminal shows where.", traceback.format_exc()) from error

@@ -10,6 +10,7 @@ import torch
 
 from dashboard.engine import base, protocol
 from dashboard.jobs import TOP, Question, Unit
+from dashboard.worker.building import say
 from dashboard.worker.models import LoadedModel, Prepared
 from hooks.attribution import grad_cam
 from hooks.capture import stream
@@ -134,8 +135,7 @@ def sentence_for(error: BaseException, unit: Unit) -> str:
             f"There was not enough memory for {DOING[unit.question]}{where}. "
             "Choose fewer layers at once, close other programs, or start with --device cpu."
         )
-    first = text.splitlines()[0][:300] if text else ""
-    return f"The model failed while {DOING[unit.question]}{where}: {type(error).__name__}{': ' if first else ''}{first}"
+    return f"The model failed while {DOING[unit.question]}{where}: {say(error)}. The terminal shows where in its code."
 
 
 def predict(model: LoadedModel, task: Task, prepared: Prepared) -> None:

@@ -147,7 +147,10 @@ def from_timm(config: Mapping[str, Any]) -> Preprocessor:
     )
     rest = [type(each).__name__ for each in transform.transforms if each not in steps]
     if rest not in (["MaybeToTensor", "Normalize"], ["ToTensor", "Normalize"]):
-        raise PreparationError(f"timm prepares pictures for this model in a way that is not supported here ({rest}).")
+        raise PreparationError(
+            f"timm prepares pictures for this model in a way that is not supported here ({rest}). "
+            "Open it through a factory that brings its own settings."
+        )
     height, width = config["input_size"][1:]
     target = getattr(steps[0], "size", (height, width)) if steps else (height, width)
     return Preprocessor(
@@ -196,7 +199,10 @@ def _three(values: Sequence[float]) -> tuple[float, float, float]:
     if len(values) == 1:
         values = [*values] * 3
     if len(values) != 3:
-        raise PreparationError(f"This model wants {len(values)} channels, and pictures have red, green and blue.")
+        raise PreparationError(
+            f"This model wants {len(values)} channels, and pictures have red, green and blue. "
+            "Put what makes its channels of them in front of it, in a factory."
+        )
     red, green, blue = (float(value) for value in values)
     return red, green, blue
 

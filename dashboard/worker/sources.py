@@ -211,7 +211,9 @@ def _construct(name: str, make: Callable[[], nn.Module]) -> nn.Module:
     except HooksError:
         raise
     except Exception as error:
-        raise FactoryError(f"{name} cannot be built: {say(error)}.", traceback.format_exc()) from error
+        raise FactoryError(
+            f"{name} cannot be built: {say(error)}. Check each --factory-arg.", traceback.format_exc()
+        ) from error
 
 
 def _not_had(error: Exception, path: Path) -> str:

@@ -1,0 +1,213 @@
+"""Every sentence with which the code refuses something, collected from the code itself.
+
+Placeholders are written "…": `f"There is no class {target}."` is found as "There is no class ….". What is looked at:
+
+- the text of every exception that is raised, but for those in `INTERNAL`, which nobody reads;
+- what is passed on as a failure: `Failure(text)`, `_sentence(status, text)`, `refusal(status, text)`, `sentence=text`,
+  an answer `{"refused": text}`, a variable named `sentence`, and what is printed to stderr;
+- constants of a module that are sentences;
+- sentences in the scripts of the page, and what the Makefile echoes to stderr.
+
+Texts are followed through constants, local variables, conditions and functions of the same module.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+GAP = "…"
+# Caught by our own code, which says something else; or about a call that only our own code makes.
+INTERNAL = {"CodecError", "ProtocolError", "ShelfDamaged", "SystemExit", "TypeError", "OSError", "NotImplementedError"}
+PYTHONS = {"ValueError", "RuntimeError", "KeyError"}
+# Which argument of a call is a sentence for a person.
+SAID_BY = {"Failure": 0, "_failed": 0, "_sentence": 1, "refusal": 1, "Input": 2}
+# Functions that give a sentence to whoever calls them in another module.
+SAYERS = {"check_port", "describe_exit", "_refusal", "_not_had", "_no_room", "say", "sentence_for"}
+SHORTEST = 5  # letters; what is shorter is a part of a sentence
+FEW = 6
+# What is found and is no error.
+NO_ERRORS = (
+    "The layers appear here when the model has loaded.",
+    "Channels as maps. Click one to enlarge it; or press Enter, and walk with the arrow keys.",
+    "Starting the worker.",
+    "The job is over.",
+    "Copied. Whoever has this link sees this view and its pictures.",
+    "Copy this link. Whoever has it sees this view and its pictures.",
+    "No hook is registered on the model now: each is removed as soon as its answer is there.",
+)
+
+
+@dataclass(frozen=True, order=True)
+class Sentence:
+    """One sentence, and where it stands."""
+
+    text: str
+    place: str
+
+
+def sentences() -> list[Sentence]:
+    """All of them, each once."""
+    found: dict[str, str] = {}
+    for path in [ROOT / "app.py", *python_files("hooks"), *python_files("dashboard"), ROOT / "tests/find_chromium.py"]:
+        where = path.relative_to(ROOT)
+        for text, line in Module(ast.parse(path.read_text(encoding="utf-8"))).sentences():
+            found.setdefault(text, f"{where}:{line}")
+    for path in sorted((ROOT / "assets").glob("*.js")):
+        for text in script_sentences(path.read_text(encoding="utf-8")):
+            found.setdefault(text, str(path.relative_to(ROOT)))
+    for text in re.findall(r'echo "([^"]+\.)"(?: >&2|; exit)', (ROOT / "Makefile").read_text(encoding="utf-8")):
+        found.setdefault(normal(re.sub(r"\$\$\w+|\$\(\w+\)", GAP, text)), "Makefile")
+    return sorted(Sentence(text, place) for text, place in found.items() if text not in NO_ERRORS)
+
+
+def python_files(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def script_sentences(source: str) -> Iterator[str]:
+    """Strings of a script that start like a sentence and end like one."""
+    for double, template in re.findall(r'"([A-Z][^"\n]* [^"\n]*[.?])"|`([A-Z][^`]* [^`]*[.?])`', source):
+        yield normal(double or re.sub(r"\$\{[^}]*\}", GAP, template))
+
+
+def normal(text: str) -> str:
+    """One space between words, one gap where several meet."""
+    text = re.sub(r"\s+", " ", text).strip()
+    return re.sub(rf"{GAP}(?: ?{GAP})+", GAP, text)
+
+
+class Module:
+    """Finds the sentences of one module, and what names in it stand for."""
+
+    def __init__(self, tree: ast.Module) -> None:
+        self.tree = tree
+        self.functions: dict[str, list[ast.FunctionDef]] = {}
+        self.scopes: dict[ast.AST, ast.AST] = {}
+        for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+            self.functions.setdefault(function.name, []).append(function)
+            for node in ast.walk(function):
+                self.scopes[node] = function
+        self.depth = 0
+
+    def sentences(self) -> Iterator[tuple[str, int]]:
+        for node in ast.walk(self.tree):
+            for said in self._said(node):
+                for text in self.texts(said):
+                    text = normal(text)
+                    if len(re.sub(r"[^A-Za-z]", "", text)) >= SHORTEST and " " in text:
+                        yield text, said.lineno
+
+    def _said(self, node: ast.AST) -> Iterator[ast.expr]:
+        """The expressions at this node whose value a person reads."""
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and name_of(node.exc.func) not in INTERNAL:
+            # Where the exception is made by a function of this module, that one's own calls are looked at.
+            name = name_of(node.exc.func)
+            for argument in node.exc.args[:1] if name[:1].isupper() else ():
+                # Python's own exceptions say a sentence to a person, and half of one to a programmer.
+                if name not in PYTHONS or any(text.endswith(".") for text in self.texts(argument)):
+                    yield argument
+        if isinstance(node, ast.Call):
+            name = name_of(node.func)
+            if name in SAID_BY and len(node.args) > SAID_BY[name]:
+                yield node.args[SAID_BY[name]]
+            if name == "print" and any(keyword.arg == "file" for keyword in node.keywords):
+                yield from node.args[:1]
+            yield from (keyword.value for keyword in node.keywords if keyword.arg == "sentence")
+        if isinstance(node, ast.Return) and isinstance(node.value, ast.Call):
+            name = name_of(node.value.func)
+            yield from node.value.args[:1] if name.endswith(("Refused", "Error")) and name not in INTERNAL else ()
+        if isinstance(node, ast.Dict):
+            keys = [key.value if isinstance(key, ast.Constant) else None for key in node.keys]
+            yield from (value for key, value in zip(keys, node.values, strict=True) if key == "refused")
+        if isinstance(node, ast.Assign) and any(name_of(target) == "sentence" for target in node.targets):
+            yield node.value
+        # A constant whose name starts with an underscore is a part of a sentence.
+        named = name_of(node.targets[0]) if isinstance(node, ast.Assign) and node in self.tree.body else ""
+        if isinstance(node, ast.Assign) and named.isupper() and not named.startswith("_"):
+            yield from (node.value for text in self.texts(node.value) if re.match(r"[A-Z][a-z' ]+ .*[.…]$", text))
+        if isinstance(node, ast.FunctionDef) and node.name in SAYERS:
+            yield from returned(node)
+
+    def texts(self, node: ast.expr) -> list[str]:
+        """What the value of an expression may be, with gaps."""
+        self.depth += 1
+        try:
+            return list(dict.fromkeys(self._texts(node))) if self.depth < 12 else [GAP]
+        finally:
+            self.depth -= 1
+
+    def _texts(self, node: ast.expr) -> list[str]:
+        match node:
+            case ast.Constant(value=str(text)):
+                return [text]
+            case ast.JoinedStr(values=values):
+                return ["".join(parts) for parts in product(*(self._part(value) for value in values))]
+            case ast.BinOp(left=left, op=ast.Add(), right=right):
+                return [first + second for first in self.texts(left) for second in self.texts(right)]
+            case ast.IfExp(body=body, orelse=orelse):
+                return self.texts(body) + self.texts(orelse)
+            case ast.Name(id=name):
+                return self._assigned(node, name) or [GAP]
+            case ast.Call(func=ast.Attribute(value=value, attr="rstrip" | "strip")):
+                return self.texts(value)
+            case ast.Call(func=func) if functions := self.functions.get(name_of(func)):
+                return [text for each in functions for value in returned(each) for text in self.texts(value)] or [GAP]
+            case ast.Tuple(elts=[first, *_]):
+                return self.texts(first)
+            case _:
+                return [GAP]
+
+    def _part(self, value: ast.expr) -> list[str]:
+        """What a placeholder may be: worth following only where it stands for a few texts of our own."""
+        if not isinstance(value, ast.FormattedValue):
+            return self.texts(value)
+        found = self.texts(value.value) if isinstance(value.value, ast.Name | ast.IfExp) else [GAP]
+        return found if len(found) <= FEW else [GAP]
+
+    def _assigned(self, node: ast.AST, name: str) -> list[str]:
+        scope = self.scopes.get(node, self.tree)
+        found = []
+        for place in dict.fromkeys((scope, self.tree)):
+            body = ast.walk(place) if place is scope else iter(self.tree.body)
+            for each in body:
+                if isinstance(each, ast.Assign) and any(name_of(target) == name for target in each.targets):
+                    found += self.texts(each.value)
+                if isinstance(each, ast.For) and isinstance(each.target, ast.Tuple):
+                    found += self._in_rows(each, name)
+            if found:
+                return found
+        return found
+
+    def _in_rows(self, loop: ast.For, name: str) -> list[str]:
+        """What a loop over a table of this module gives to a name."""
+        columns = [name_of(target) for target in loop.target.elts]  # type: ignore[attr-defined]
+        tables = [
+            each.value
+            for each in self.tree.body
+            if isinstance(each, ast.Assign) and name_of(each.targets[0]) == name_of(loop.iter)
+        ]
+        rows = [row for table in tables if isinstance(table, ast.Tuple) for row in table.elts]
+        if name not in columns or not all(isinstance(row, ast.Tuple) for row in rows):
+            return []
+        return [text for row in rows for text in self.texts(row.elts[columns.index(name)])]  # type: ignore[attr-defined]
+
+
+def name_of(node: ast.AST) -> str:
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+
+
+def returned(function: ast.FunctionDef) -> Iterator[ast.expr]:
+    for node in ast.walk(function):
+        if isinstance(node, ast.Return) and node.value is not None:
+            yield node.value
+
+
+if __name__ == "__main__":
+    for sentence in sentences():
+        print(f"{sentence.place}\t{sentence.text}")
