@@ -35,6 +35,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_there_are_as_many_as_were_promised() -> None:
     names = [case.name for case in (*GOOD, *BAD)]
     assert len(names) == len(set(names)) >= 30
+    assert f"{len(names)} files, {len(BAD)} of them hostile" in " ".join((ROOT / "README.md").read_text().split())
 
 
 @pytest.mark.parametrize("case", GOOD, ids=lambda case: case.name)

@@ -63,6 +63,9 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Measured]:
 def test_there_are_as_many_as_were_promised() -> None:
     names = [case.name for case in (*ACCEPTED, *REFUSED)]
     assert len(names) == len(set(names)) >= 120
+    assert f"{len(names)} files, good, damaged and hostile" in " ".join(
+        (mutated_uploads.ROOT / "README.md").read_text().split()
+    )
 
 
 @pytest.mark.parametrize("case", ACCEPTED, ids=lambda case: case.name)
