@@ -8,6 +8,8 @@ import re
 import pytest
 from error_sentences import GAP, ROOT, Module, Sentence, sentences
 
+from dashboard.setting_table import TABLE
+
 FOUND = sentences()
 TEXT = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
 
@@ -46,6 +48,10 @@ def test_every_entry_is_said_somewhere(entry: str) -> None:
 def test_there_is_something_to_compare() -> None:
     assert len(FOUND) > 150 and len(LISTED) > 120
     assert TEXT.count("\n* **") == len(LISTED)  # each once, and none that the pattern misses
+
+
+def test_options_are_called_by_their_names() -> None:
+    assert set(re.findall(r"--[a-z-]+", TEXT)) <= {setting.flag for setting in TABLE} | {"--help"}
 
 
 def test_what_is_collected() -> None:

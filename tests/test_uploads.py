@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from typing import Any
 import mutated_uploads
 import numpy as np
 import pytest
-from made_pictures import encoded, orientation_exif
+from made_pictures import bmp, encoded, orientation_exif
 from PIL import Image
 from upload_cases import ACCEPTED, PAYLOAD, REFUSED, Accepted, Refused
 
@@ -151,6 +152,17 @@ def test_damaged_files_crash_nothing(tmp_path: Path) -> None:
 def test_three_thousand_damaged_files_crash_nothing(tmp_path: Path) -> None:
     """Takes a minute or two."""
     check_mutants(tmp_path, 0, 3000)
+
+
+@pytest.mark.slow
+def test_a_picture_that_keeps_its_decoder_busy_is_stopped(measured: Measured) -> None:
+    """Takes 12 s: 24 million runs of one pixel, which Pillow reads in Python."""
+    data = bmp(7000, 3400, 8, b"\1\7" * (7000 * 3400) + b"\0\1", 1, bytes(1024))
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with pytest.raises(InputRefused, match="takes longer than 10 s"):
+        measured.receive(data, "long.bmp")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime <= CPU_SECONDS
 
 
 def test_the_mutants_are_the_same_every_time_and_differ() -> None:
