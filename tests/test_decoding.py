@@ -443,6 +443,29 @@ def test_a_full_queue_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert caught.value.status == 503
 
 
+def test_those_who_cannot_even_wait_are_told_at_once(tmp_path: Path) -> None:
+    decoder = Decoder(at_once=1, waiting=1, queue_seconds=60)
+    assert decoder._turns.acquire()  # one is read
+    (tmp_path / "upload").write_bytes(encoded(Image.fromarray(colours()), "PNG"))
+    decoded: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: decoded.append(decoder.decode(tmp_path / "upload", tmp_path / "made").width))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    while decoder._places._value:  # type: ignore[attr-defined]
+        time.sleep(0.01)
+    started = time.monotonic()
+    with pytest.raises(InputRefused, match="try again in a minute"):
+        decoder.decode(tmp_path / "upload", tmp_path / "upload")
+    assert time.monotonic() - started < 1
+    decoder._turns.release()
+    for thread in threads:
+        thread.join()
+    assert decoded == [30, 30]
+
+
 def test_the_child_runs_as_a_module_and_loads_nothing_large(tmp_path: Path) -> None:
     (tmp_path / "upload").write_bytes(encoded(Image.fromarray(colours()), "PNG"))
     command = [sys.executable, "-X", "importtime", "-m", "dashboard.inputs.decoding"]

@@ -26,6 +26,7 @@ sys.exit(main(sys.argv[2:]))
 _KEPT_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH", "TMPDIR")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _START_SECONDS = 2.0
+_BUSY = "Too many pictures are being read at the moment; try again in a minute."
 _ANOTHER_FORM = "open it in a picture editor, save it as PNG, and upload that."
 
 
@@ -62,13 +63,18 @@ class Decoder:
     Arguments:
         timeout_seconds: how long one picture may take.
         at_once: how many children may run; each may need 0.7 GB at worst.
+        waiting: how many pictures may wait for their turn; each holds one of the server's threads, of which most have
+            to stay free for everybody else.
         queue_seconds: how long a picture waits for its turn before it is refused as "busy".
     """
 
-    def __init__(self, timeout_seconds: float = 10.0, at_once: int = 2, queue_seconds: float = 30.0) -> None:
+    def __init__(
+        self, timeout_seconds: float = 10.0, at_once: int = 2, waiting: int = 16, queue_seconds: float = 30.0
+    ) -> None:
         self._timeout_seconds = timeout_seconds
         self._queue_seconds = queue_seconds
         self._turns = threading.BoundedSemaphore(at_once)
+        self._places = threading.BoundedSemaphore(at_once + waiting)
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
         self._closed = False
@@ -79,12 +85,17 @@ class Decoder:
         Raises:
             InputRefused: in a sentence, whatever happened.
         """
-        if not self._turns.acquire(timeout=self._queue_seconds):
-            raise InputRefused("Too many pictures are being read at the moment; try again in a minute.", 503)
+        if not self._places.acquire(blocking=False):
+            raise InputRefused(_BUSY, 503)
         try:
-            return self._run(source, target)
+            if not self._turns.acquire(timeout=self._queue_seconds):
+                raise InputRefused(_BUSY, 503)
+            try:
+                return self._run(source, target)
+            finally:
+                self._turns.release()
         finally:
-            self._turns.release()
+            self._places.release()
 
     def close(self) -> None:
         """End the children that run; what waits for them is refused."""
