@@ -77,6 +77,7 @@ def register(
             "waiting": now.waiting,
             "fingerprint": now.info.fingerprint if now.info else None,
             "hooks": [dataclasses.asdict(hook) for hook in now.hooks],
+            "work": dataclasses.asdict(now.work),
         }
         return flask.Response(json.dumps(answer), mimetype="application/json")
 

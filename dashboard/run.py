@@ -130,6 +130,7 @@ def _engine(settings: Settings) -> LocalEngine:
         device=settings.device,
         threads=settings.threads,
         job_timeout_seconds=settings.job_timeout_seconds,
+        load_timeout_seconds=settings.load_timeout_seconds,
     )
 
 

@@ -235,6 +235,15 @@ TABLE: tuple[Setting, ...] = (
         metavar="N",
     ),
     Setting(
+        "load_timeout_seconds",
+        "--load-timeout-seconds",
+        values.whole_number(1, 86_400),
+        300,
+        "how long loading a model may go on without a sign of life",
+        unit="seconds",
+        metavar="N",
+    ),
+    Setting(
         "max_streams",
         "--max-streams",
         values.whole_number(1, 56),  # of the server's 64 threads, some must stay free for everything else

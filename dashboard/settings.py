@@ -53,6 +53,7 @@ class Settings:
     cache_limit_mb: int = 2000
     inputs_limit_mb: int = 500
     job_timeout_seconds: int = 60
+    load_timeout_seconds: int = 300
     max_streams: int = 40
     max_upload_mb: int = 50
     seed: int = 0

@@ -7,6 +7,7 @@ import random
 import pytest
 
 from dashboard.engine import queue as module
+from dashboard.engine.base import Work
 from dashboard.engine.queue import Queue
 from dashboard.jobs import Unit
 
@@ -174,6 +175,39 @@ def test_a_unit_that_ran_at_two_crashes_is_refused_for_ten_minutes() -> None:
     queue.submit("later", [bad], fetch, 601.0)
     again = queue.take(MODEL)
     assert again and again.units == (bad,)
+
+
+def test_a_crash_tells_its_slot_about_the_rest_of_that_input_and_nobody_else() -> None:
+    queue = Queue()
+    prediction, cam, other = unit("", "prediction"), unit("deep", "gradcam"), unit("deep", image="b")
+    queue.submit("mine", [prediction, unit("deep"), cam, other], fetch, 0.0)
+    queue.submit("yours", [cam], fetch, 0.0)
+    batch = queue.take(MODEL)
+    assert batch and batch.units == (prediction,)
+    queue.started(batch.task, prediction, 0.0)
+    queue.crashed(batch.task, "The worker crashed.", "trace", 0.0)
+    events = queue.events("mine", 1, 0.0)
+    assert [(event.kind, event.unit, event.sentence) for event in events] == [
+        ("failed", each, "The worker crashed.") for each in (prediction, unit("deep"), cam)
+    ]
+    left = [queue.take(MODEL), queue.take(MODEL), queue.take(MODEL)]
+    assert {each.units for each in left if each} == {(other,), (cam,)}  # another input, and another person's own wish
+
+
+def test_the_books_say_what_became_of_every_unit() -> None:
+    queue = Queue()
+    units = [unit(str(n)) for n in range(4)]
+    queue.submit("a", units, fetch, 0.0)
+    queue.submit("b", [unit("later", image="b"), unit("shared", image="c")], fetch, 0.0)
+    queue.submit("c", [unit("shared", image="c")], fetch, 0.0)
+    batch = queue.take(MODEL)
+    assert batch
+    queue.done(batch.task, units[0], b"", 0.0)
+    queue.failed(batch.task, units[1], "It failed.", "", 0.0)
+    queue.cancel("a")  # stops two
+    queue.cancel("b")  # drops one; the other is still wanted
+    assert queue.work(MODEL) == Work(taken=4, answered=1, failed=1, stopped=2, dropped=1)
+    assert queue.work("another") == Work()
 
 
 def test_a_slots_name_is_used_once() -> None:

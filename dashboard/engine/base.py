@@ -70,13 +70,29 @@ class LiveHook:
 
 
 @dataclass(frozen=True)
+class Work:
+    """What has become of the units of a model since the server started.
+
+    Attributes:
+        taken: given to a worker. answered, failed: by a worker, or with it. stopped: withdrawn after they were taken.
+        dropped: withdrawn before, because nobody waited for them any more.
+    """
+
+    taken: int = 0
+    answered: int = 0
+    failed: int = 0
+    stopped: int = 0
+    dropped: int = 0
+
+
+@dataclass(frozen=True)
 class ModelState:
     """What a model is doing now.
 
     Attributes:
         phase: where it stands. `sentence`: the same for people, with what to do next where something failed.
         info: the loaded model; None before the first load succeeded.
-        hooks: hooks live at this moment. `waiting`: units not yet started.
+        hooks: hooks live at this moment. `waiting`: units not yet started. `work`: what became of the others.
     """
 
     phase: Phase
@@ -84,6 +100,7 @@ class ModelState:
     info: ModelInfo | None = None
     hooks: tuple[LiveHook, ...] = ()
     waiting: int = 0
+    work: Work = Work()
 
 
 @dataclass(frozen=True)

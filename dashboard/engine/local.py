@@ -36,6 +36,7 @@ class LocalEngine:
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         threads: per worker; 0 shares the cores out between the workers of a model.
         job_timeout_seconds: a worker that says nothing for so long while it computes is stopped.
+        load_timeout_seconds: the same while it loads its model; a download says something all the time.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class LocalEngine:
         device: str = "auto",
         threads: int = 0,
         job_timeout_seconds: float = 60.0,
+        load_timeout_seconds: float = 300.0,
     ) -> None:
         self._models = {options.spec: options for options in models}
         self._workers = workers
@@ -55,7 +57,9 @@ class LocalEngine:
         self._queue = Queue()
         self._supervisors: dict[str, list[Supervisor]] = {}
         self._closing = threading.Event()
-        self._shared = Shared(self._queue, self._condition, self._stop, self._closing, job_timeout_seconds)
+        self._shared = Shared(
+            self._queue, self._condition, self._stop, self._closing, job_timeout_seconds, load_timeout_seconds
+        )
 
     def open(self, model: str) -> None:
         """Start loading a model, if it is not loaded or loading; after a failure, try again."""
@@ -89,6 +93,7 @@ class LocalEngine:
                 info=next((each.info for each in supervisors if each.info), None),
                 hooks=tuple(hook for each in supervisors for hook in each.hooks),
                 waiting=self._queue.waiting(model),
+                work=self._queue.work(model),
             )
 
     def submit(self, slot: str, units: Sequence[Unit], fetch: Callable[[str], bytes]) -> None:

@@ -1,7 +1,8 @@
 """One worker process: started as a fresh interpreter, spoken to in messages, ended with everything it started.
 
-The child is `python -m dashboard.worker FD`, where FD is one end of a socket pair. Not `multiprocessing`'s spawn: that
-sends its arguments as a pickle, runs the operator's main module again, and leaves a resource tracker process behind.
+The child is `python -m dashboard.worker FD LIFE`, where FD is one end of a socket pair and LIFE the reading end of a
+pipe that closes when the server dies. Not `multiprocessing`'s spawn: that sends its arguments as a pickle, runs the
+operator's main module again, and leaves a resource tracker process behind.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from dashboard.engine import protocol
+from dashboard.engine.strays import MARK, end_strays, new_mark
 
 ROOT = Path(__file__).resolve().parents[2]  # what the child imports `dashboard` and `hooks` from
 LINES_KEPT = 60
+LINE_BYTES = 20_000  # a longer line is passed on in pieces
+READS_AT_ONCE = 16  # of what the worker prints, before its messages have their turn
 CLOSE_SECONDS = 0.3
 EXIT_DEVICE_LOST = 70  # how a worker ends after an error that leaves its GPU unusable
 
@@ -40,8 +44,10 @@ class WorkerProcess:
             stall_seconds: a message that cannot be passed on within this time means that the worker hangs.
         """
         self._ooms = _ooms()
+        self._mark = new_mark()
         ours, theirs = socket.socketpair()
         self._stderr, write_end = os.pipe()
+        life, self._life = os.pipe()
         os.set_blocking(self._stderr, False)
         # Without these a stopped worker would block the supervisor's thread for ever in the middle of a message.
         limit = struct.pack("ll", max(1, int(stall_seconds)), 0)
@@ -50,21 +56,23 @@ class WorkerProcess:
         try:
             self.process = subprocess.Popen(
                 # -P: the current directory must not shadow our modules; the worker adds it where a factory needs it.
-                [sys.executable, "-P", "-m", "dashboard.worker", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
+                [sys.executable, "-P", "-m", "dashboard.worker", str(theirs.fileno()), str(life)],
+                pass_fds=[theirs.fileno(), life],
                 stdin=subprocess.DEVNULL,
                 stdout=write_end,
                 stderr=write_end,
                 start_new_session=True,  # its own group, to be killed whole; and Ctrl-C reaches only the server
-                env=_environment(threads),
+                env=_environment(threads) | {MARK: self._mark},
             )
         except BaseException:
             ours.close()
             os.close(self._stderr)
+            os.close(self._life)
             raise
         finally:
             theirs.close()
             os.close(write_end)
+            os.close(life)
         self.connection = Connection(ours.detach())
         self.lines: deque[str] = deque(maxlen=LINES_KEPT)
         self._partial = b""
@@ -123,7 +131,9 @@ class WorkerProcess:
 
     def pass_on_output(self) -> None:
         """Write what the worker printed to our stderr, and keep the last lines."""
-        while self._stderr_open:
+        for _ in range(READS_AT_ONCE):
+            if not self._stderr_open:
+                return
             try:
                 chunk = os.read(self._stderr, 65536)
             except BlockingIOError:
@@ -132,6 +142,8 @@ class WorkerProcess:
                 self._stderr_open = False
                 chunk = b"\n" if self._partial else b""
             *whole, self._partial = (self._partial + chunk).split(b"\n")
+            if len(self._partial) > LINE_BYTES:
+                whole, self._partial = [*whole, self._partial], b""
             for line in whole:
                 text = line.decode(errors="replace")
                 self.lines.append(text)
@@ -158,6 +170,7 @@ class WorkerProcess:
             except (ProcessLookupError, PermissionError):
                 pass
         self.process.wait()
+        end_strays(self._mark, self.process.pid)
 
     def release(self) -> None:
         """Close the files, after the process has ended."""
@@ -165,6 +178,7 @@ class WorkerProcess:
         self.connection.close()
         if self._stderr >= 0:
             os.close(self._stderr)
+            os.close(self._life)
             self._stderr, self._stderr_open = -1, False
 
     def _why(self, error: BaseException | None) -> str:

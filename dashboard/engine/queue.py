@@ -10,15 +10,17 @@ The rules:
   the slots take turns, so that nobody waits for the hundred layers of somebody else.
 * A unit that nobody waits for any more is dropped, or, if it runs, withdrawn from its worker.
 * A unit that was running when its worker died twice is refused for ten minutes. None is retried by itself.
+* When a worker dies, whoever waited for the batch is told at once about everything else they want of the same model and
+  input: it would most likely kill the next worker, one after the other.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
-from dashboard.engine.base import Event
+from dashboard.engine.base import Event, Work
 from dashboard.jobs import Unit
 
 READ_SECONDS = 5.0  # how long a slot is kept after its "end" was read, for a second reader
@@ -71,6 +73,7 @@ class Queue:
         self._running: dict[Unit, int] = {}  # unit -> task
         self._crashes: dict[Unit, list[float]] = {}
         self._next_task = 1
+        self._work: Counter[tuple[str, str]] = Counter()  # (model, field of Work) -> units
 
     # --- slots
 
@@ -113,7 +116,10 @@ class Queue:
         record = self._slots.pop(slot, None)  # whoever still reads it is told "end", like of any unknown slot
         if record is None:
             return {}
-        return self._withdraw(unit for unit in record.waiting if not self._waiters(unit))
+        unwanted = [unit for unit in record.waiting if not self._waiters(unit)]
+        for unit in unwanted:
+            self._count(unit, "stopped" if unit in self._running else "dropped")
+        return self._withdraw(unwanted)
 
     def fail_model(self, model: str, sentence: str, details: str, now: float) -> None:
         """Fail everything that is pending for a model that cannot be loaded."""
@@ -131,6 +137,10 @@ class Queue:
     def waiting(self, model: str) -> int:
         """How many units of this model have not been given to a worker."""
         return len({unit for record in self._slots.values() for unit in record.pending if unit.model == model})
+
+    def work(self, model: str) -> Work:
+        """What has become of the units of this model so far."""
+        return Work(**{each.name: self._work[model, each.name] for each in fields(Work)})
 
     # --- workers
 
@@ -152,6 +162,7 @@ class Queue:
             self._tasks[task] = _Running(dict.fromkeys(units, False), record.fetch)
             for unit in units:
                 self._running[unit] = task
+                self._count(unit, "taken")
                 for other in self._slots.values():
                     other.pending.pop(unit, None)
             return Batch(task, units, record.fetch)
@@ -167,12 +178,14 @@ class Queue:
 
     def done(self, task: int, unit: Unit, data: bytes, now: float) -> None:
         """The unit is answered. An answer that was withdrawn meanwhile still serves whoever asked again."""
-        self._leave(task, unit)
+        if self._leave(task, unit):
+            self._count(unit, "answered")
         self._publish(Event("done", unit, data), now)
 
     def failed(self, task: int, unit: Unit, sentence: str, details: str, now: float, final: bool = False) -> None:
         """The unit cannot be answered; `final` if it never will be."""
         if self._leave(task, unit):
+            self._count(unit, "failed")
             self._publish(Event("failed", unit, sentence=sentence, details=details, final=final), now)
 
     def finished(self, task: int, now: float) -> None:
@@ -181,10 +194,17 @@ class Queue:
 
     def crashed(self, task: int, sentence: str, details: str, now: float) -> None:
         """The worker died in this batch: its units fail, and count towards being refused."""
-        for unit, begun in list(self._tasks[task].units.items()) if task in self._tasks else []:
+        units = dict(self._tasks[task].units) if task in self._tasks else {}
+        told = dict.fromkeys(slot for unit in units for slot in self._waiters(unit))
+        for unit, begun in units.items():
             if begun:
                 self._crashes.setdefault(unit, []).append(now)
         self._drop(task, sentence, details, now)
+        about = {(unit.model, unit.input) for unit in units}
+        for slot in told:
+            for unit in [each for each in self._slots[slot].pending if (each.model, each.input) in about]:
+                self._settle(slot, Event("failed", unit, sentence=sentence, details=details), now)
+            self._end_if_done(slot, now)
 
     def fetch(self, task: int) -> Fetch | None:
         """Where the batch's input comes from; None if the task is over."""
@@ -214,6 +234,9 @@ class Queue:
         return stopped
 
     # --- inside
+
+    def _count(self, unit: Unit, what: str) -> None:
+        self._work[unit.model, what] += 1
 
     def _age(self, slot: str) -> float:
         return self._slots[slot].ended_at or 0.0

@@ -16,10 +16,9 @@ from dashboard.engine.process import WorkerEnded, WorkerProcess
 from dashboard.engine.queue import Batch, Queue
 from dashboard.jobs import Unit
 
-BACK_OFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)  # before restart 1, 2, ...
+BACK_OFF_SECONDS = (0.0, 0.5, 1.0, 2.0)  # before restart 1, 2, ...; with the start itself it stays below ten seconds
 HEALTHY_SECONDS = 60.0  # alive so long: the next restart is the first again
 LOAD_ATTEMPTS = 2  # deaths while loading before the model counts as failed
-LOAD_SECONDS = 300.0  # silence while loading; a download says something all the time
 TICK_SECONDS = 0.5
 
 Stopped = dict[int, tuple[Unit, ...]]
@@ -45,6 +44,8 @@ class Shared:
         condition: its lock guards the queue and every supervisor's public attributes; notified at news.
         stop: passes units that nobody waits for any more to the supervisor that runs them.
         closing: set once, by the engine's `close`.
+        job_timeout_seconds, load_timeout_seconds: how long a worker may say nothing while it computes, and while it
+            loads the model.
     """
 
     queue: Queue
@@ -52,6 +53,7 @@ class Shared:
     stop: Callable[[Stopped], None]
     closing: threading.Event
     job_timeout_seconds: float
+    load_timeout_seconds: float
 
 
 class Supervisor:
@@ -134,7 +136,8 @@ class Supervisor:
                 ready = self.phase in ("ready", "computing")
                 deaths = 1 if time.monotonic() - begun > HEALTHY_SECONDS else deaths + 1
                 load_deaths = 0 if ready else load_deaths + 1
-                final = load_deaths >= LOAD_ATTEMPTS
+                # a load that hung would hang again, and people have waited long enough
+                final = load_deaths >= LOAD_ATTEMPTS or (not ready and isinstance(end, Hung))
                 self._died(str(end), ready, final)
             except LoadRefused as error:
                 final = True
@@ -187,7 +190,8 @@ class Supervisor:
                 shared.stop(shared.queue.sweep(time.monotonic()))
 
     def _limit(self) -> float:
-        return LOAD_SECONDS if self.phase in ("loading", "restarting") else self._shared.job_timeout_seconds
+        loading = self.phase in ("loading", "restarting")
+        return self._shared.load_timeout_seconds if loading else self._shared.job_timeout_seconds
 
     def _handle(self, worker: WorkerProcess, message: protocol.Message) -> None:
         queue, now = self._shared.queue, time.monotonic()

@@ -1,24 +1,32 @@
-"""The worker process: `python -m dashboard.worker FD`, where FD is its end of the server's socket."""
+"""The worker process: `python -m dashboard.worker FD LIFE`.
+
+FD is its end of the server's socket, LIFE the reading end of a pipe whose other end the server holds open.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import faulthandler
+import fcntl
 import os
+import signal
 import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from dashboard.worker.mailbox import Mailbox
 
+F_SETSIG = 10  # of Linux's fcntl.h, which the module fcntl does not name
 OOM_SCORE = 500  # when the memory runs out, the server outlives the worker
 
 
 def main() -> None:
     """Listen, then import torch, then work until the server goes."""
     faulthandler.enable()
-    descriptor = int(sys.argv[1])
-    os.set_inheritable(descriptor, False)  # processes that the model's code starts must not keep the socket open
+    descriptor, life = map(int, sys.argv[1:3])
+    for each in (descriptor, life):
+        os.set_inheritable(each, False)  # processes that the model's code starts must not keep them open
+    _end_with_the_server(life)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
     mailbox = Mailbox(Connection(descriptor))
@@ -26,6 +34,18 @@ def main() -> None:
     from dashboard.worker.loop import work
 
     work(mailbox)
+
+
+def _end_with_the_server(life: int) -> None:
+    """Have the kernel kill this process and its group when the pipe's other end closes, however the server dies.
+
+    The mailbox notices that too, but its thread cannot run while the model's code holds Python's lock. Elsewhere than
+    on Linux there is only the mailbox.
+    """
+    if sys.platform == "linux":
+        fcntl.fcntl(life, fcntl.F_SETOWN, -os.getpgrp())
+        fcntl.fcntl(life, F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(life, fcntl.F_SETFL, fcntl.fcntl(life, fcntl.F_GETFL) | os.O_ASYNC)
 
 
 if __name__ == "__main__":

@@ -102,9 +102,17 @@ def near(name: str, candidates: Iterable[str], prefix: str) -> str:
     )
 
 
+def text_of(error: BaseException) -> str:
+    """An exception's message; "" if its class, which may be the model's own, fails to give one."""
+    try:
+        return str(error).strip()
+    except Exception:
+        return ""
+
+
 def say(error: BaseException) -> str:
     """An exception in a few words."""
-    if "weights_only" in str(error):  # torch's words on a checkpoint that the model's own code reads
+    if "weights_only" in text_of(error):  # torch's words on a checkpoint that the model's own code reads
         return "it reads a file that holds Python objects and not only weights; have it read model.state_dict() alone"
-    text = str(error).strip().splitlines()
+    text = text_of(error).splitlines()
     return f"{type(error).__name__}: {text[0][:300]}" if text else type(error).__name__

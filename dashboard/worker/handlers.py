@@ -10,7 +10,7 @@ import torch
 
 from dashboard.engine import base, protocol
 from dashboard.jobs import TOP, Question, Unit
-from dashboard.worker.building import say
+from dashboard.worker.building import say, text_of
 from dashboard.worker.models import LoadedModel, Prepared
 from hooks.attribution import grad_cam
 from hooks.capture import stream
@@ -22,6 +22,7 @@ from hooks.results import Activation, GradCam, Prediction
 
 OWNER = "page"
 PURPOSE = "analysis"
+DETAILS = 20_000  # characters of a traceback; a message in it may be of any length
 ABSENT = 1e-9  # the share of a class that a segmenter sees nowhere
 DOING: Mapping[Question, str] = {
     "prediction": "predicting",
@@ -96,8 +97,7 @@ class Task:
         if isinstance(error, HooksError):
             self._send(protocol.Failed(self._number, unit, str(error), final=True))
         else:
-            details = "".join(traceback.format_exception(error))
-            self._send(protocol.Failed(self._number, unit, sentence_for(error, unit), details))
+            self._send(protocol.Failed(self._number, unit, sentence_for(error, unit), details_of(error)))
 
     def fail_layer(self, layer: str, call: int, error: HooksError) -> None:
         """Send why there is no answer for this call of this layer."""
@@ -126,10 +126,16 @@ class Task:
             self._send(protocol.HooksLive(hooks))
 
 
+def details_of(error: BaseException) -> str:
+    """An exception with its traceback; of a very long one the beginning and the end."""
+    text = "".join(traceback.format_exception(error))
+    return text if len(text) <= DETAILS else f"{text[: DETAILS // 2]}\n...\n{text[-DETAILS // 2 :]}"
+
+
 def sentence_for(error: BaseException, unit: Unit) -> str:
     """What went wrong in the model's own code, for the person who asked."""
     where = f" of {unit.layer!r}" if unit.layer else ""
-    text = str(error).strip()
+    text = text_of(error)
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
         return (
             f"There was not enough memory for {DOING[unit.question]}{where}. "

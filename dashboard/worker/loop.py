@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import traceback
 from collections import OrderedDict
 
 import torch
 
 from dashboard.engine import protocol
 from dashboard.engine.process import EXIT_DEVICE_LOST
-from dashboard.worker.building import say
+from dashboard.worker.building import say, text_of
 from dashboard.worker.checkpoints import without_advice
-from dashboard.worker.handlers import HANDLERS, Task
+from dashboard.worker.handlers import HANDLERS, Task, details_of
 from dashboard.worker.mailbox import Mailbox, end
 from dashboard.worker.models import LoadedModel, Prepared, load
 from dashboard.worker.preprocessing import PreparationError, open_png
@@ -63,13 +62,13 @@ def _load(mailbox: Mailbox, order: protocol.Load) -> LoadedModel:
     torch.set_num_threads(order.threads)
     try:
         return load(order.options, order.device, lambda sentence: mailbox.send(protocol.LoadProgress(sentence)))
-    except (Exception, SystemExit) as error:
-        sentence = str(error)
+    except BaseException as error:  # the model's code may raise what it likes
+        sentence = text_of(error)
         if not isinstance(error, HooksError):
             sentence = f"{order.options.spec} cannot be loaded: {say(error)}. The traceback is in the terminal."
         own = getattr(error, "details", "")
         # A factory may read files by itself, and torch then advises to run whatever code is in them.
-        details = without_advice(own or traceback.format_exc())
+        details = without_advice(own or details_of(error))
         if own or not isinstance(error, HooksError):  # where a model's author looks: the server passes it on
             print(details, file=sys.stderr, flush=True)
         mailbox.send(protocol.LoadFailed(sentence, details))
@@ -83,13 +82,13 @@ def _answer(mailbox: Mailbox, model: LoadedModel, inputs: Inputs, run: protocol.
     try:
         prepared = _input(mailbox, model, inputs, run)
         HANDLERS[run.units[0].question](model, task, prepared)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # the model's code may raise what it likes; nobody can press Ctrl-C here
         if not isinstance(error, HooksError):
             # The page has the sentence; whoever wrote the model needs the line, and finds it once the page says so.
-            traceback.print_exc()
+            print(details_of(error), file=sys.stderr, flush=True)
         task.hooks_changed()  # they are gone by now, and the page may ask as soon as it has the error
         task.fail_rest(error)
-        device_lost = isinstance(error, getattr(torch, "AcceleratorError", ())) or "CUDA error" in str(error)
+        device_lost = isinstance(error, getattr(torch, "AcceleratorError", ())) or "CUDA error" in text_of(error)
     finally:
         task.finish()
     mailbox.forget(run.task)
