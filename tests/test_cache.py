@@ -299,7 +299,8 @@ def test_two_servers_share_a_folder(folder: Path) -> None:
     second.close()
 
 
-def test_killed_while_writing(folder: Path) -> None:
+@pytest.mark.parametrize("times", [5, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_while_writing(folder: Path, times: int) -> None:
     script = f"""
 import os
 from pathlib import Path
@@ -310,7 +311,7 @@ while True:
     for number in range(50):
         cache.put(str(number), (b"%d " % number) * (5000 if number % 2 else 20000))
 """
-    for _ in range(5):
+    for _ in range(times):
         child = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE)
         assert child.stdout is not None and child.stdout.readline()
         time.sleep(0.1)

@@ -1,0 +1,82 @@
+"""What happens to the cache's folder under real servers: the page shows the same answer, and nothing in it runs."""
+
+from __future__ import annotations
+
+import pickle
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from served import Application, until
+from test_cache import DAMAGE
+from test_shelf import Planted
+
+from bench import crowd
+from bench.client import Client
+
+
+class Server(Application):
+    """A server with the default model, and a page on it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.page = Client(self.url, crowd.MODEL)
+        until(lambda: b'"phase": "ready"' in self.page.read(f"state?model={crowd.MODEL}"), 120, "for the model")
+
+    def answer(self, layer: str) -> dict[str, str]:
+        """Digests of what the page shows of a layer; an error in its place fails the test."""
+        return crowd.shown(self.page, a="sample-coffee", layers=[layer])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("shared")
+
+
+@pytest.fixture(scope="module")
+def servers(folder: Path) -> Iterator[tuple[Server, Server]]:
+    """Two servers on one folder."""
+    started = (Server(folder), Server(folder))
+    yield started
+    for server in started:
+        server.stop()
+
+
+def newest(folder: Path) -> Path:
+    return max((folder / "answers").glob("values-*"), key=lambda path: int(path.name.split("-")[1]))
+
+
+def test_two_servers_on_one_folder_answer_alike_whatever_is_done_to_it(
+    servers: tuple[Server, Server], folder: Path
+) -> None:
+    layers = iter(crowd.LAYERS)
+    for name, damage in DAMAGE.items():
+        layer = next(layers)
+        expected = servers[0].answer(layer)
+        harm(damage, newest(folder))
+        assert servers[1].answer(layer) == expected, name
+        assert servers[0].answer(layer) == expected, name
+
+
+def harm(damage: Callable[[Path], object], place: Path) -> None:
+    """Do it to whatever is there: the servers may have left that place already."""
+    if (place / "cache.db").is_file():
+        damage(place)
+
+
+def test_pickles_planted_under_the_servers_own_keys_are_misses(
+    servers: tuple[Server, Server], folder: Path, tmp_path: Path
+) -> None:
+    proof = tmp_path / "ran"
+    layer = crowd.LAYERS[-1]
+    expected = servers[0].answer(layer)
+    until((newest(folder) / "cache.db").is_file, 5)
+    with sqlite3.connect(newest(folder) / "cache.db") as database:
+        planted = database.execute(
+            "UPDATE Cache SET mode = 4, filename = NULL, value = ?", (pickle.dumps(Planted(proof)),)
+        ).rowcount
+    database.close()
+    assert planted >= 2
+    assert servers[1].answer(layer) == expected
+    assert not proof.exists()
