@@ -17,6 +17,7 @@ from bench.report import Table, missing_markers, write
 TOPICS = {
     "click": "click",
     "hooks": "hooks_cost",
+    "load": "load",
     "memory": "memory",
     "start": "start",
 }

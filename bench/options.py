@@ -14,16 +14,22 @@ class Options:
         repeats: measurements of each time, after one that is thrown away.
         clicks: for the memory's course.
         starts: of the application.
+        sessions: people at once, session_clicks: of each. rush: streams opened in one moment.
         give_up_seconds: how long the article's way may take for one figure.
     """
 
     repeats: int = 7
     clicks: int = 300
     starts: int = 3
+    sessions: int = 50
+    session_clicks: int = 30
+    rush: int = 400
     give_up_seconds: float = 90.0
 
 
-QUICK = Options(repeats=1, clicks=45, starts=1, give_up_seconds=40.0)  # shows that everything works
+QUICK = Options(
+    repeats=1, clicks=45, starts=1, sessions=8, session_clicks=10, rush=60, give_up_seconds=40.0
+)  # shows that everything works
 
 
 def say(sentence: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 from collections.abc import Iterable, Sequence
@@ -73,6 +74,11 @@ def median(values: Sequence[float]) -> float:
 def median_ratio(values: Sequence[float], per: Sequence[float]) -> float:
     """The median of ratios, each of two measurements of the same round, so that a drift of the machine cancels."""
     return median([value / other for value, other in zip(values, per, strict=True)])
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    """The value that so many percent of the measurements do not exceed; NaN of none."""
+    return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)] if values else float("nan")
 
 
 def slope(values: Sequence[float]) -> float:
