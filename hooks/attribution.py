@@ -21,12 +21,12 @@ from torch.autograd.graph import GradientEdge
 from hooks import nested
 from hooks.capture import cancelling
 from hooks.errors import Cancelled, HooksError, LayerNotExecuted, NoGradient, NoSpatialAxes, TargetNotFound
-from hooks.layers import find, not_executed
+from hooks.layers import find, first_names, not_executed
 from hooks.maps import arrange, why_no_maps
 from hooks.modes import inspecting
+from hooks.operations import tapping
 from hooks.records import NOT_RECORDED, differentiate, reason_no_gradient, tap
 from hooks.reductions import real
-from hooks.registry import hook
 from hooks.results import Call, GradCam, LayerInfo
 
 
@@ -75,9 +75,15 @@ def grad_cam(
             model = stack.enter_context(inspecting(model, gradients=True))
             hooked = contextlib.ExitStack()
             stack.enter_context(hooked)
-            for name, module in {tap.name: tap.module for tap in taps}.items():
-                look = _hook_of([tap for tap in taps if tap.name == name])
-                hooked.enter_context(hook(module, "forward", look, layer=name, owner=owner, purpose=purpose))
+            hooked.enter_context(
+                tapping(
+                    {tap.name: tap.module for tap in taps},
+                    first_names(model),
+                    lambda name: _hook_of([tap for tap in taps if tap.name == name]),
+                    owner=owner,
+                    purpose=purpose,
+                )
+            )
             hooked.enter_context(cancelling(cancelled))
             output = model(*nested.private(nested.arguments(inputs), requires_grad=True))
             hooked.close()  # before the gradient: checkpointed layers run again there, and that is no call of theirs

@@ -17,8 +17,9 @@ from torch import nn
 from hooks import nested
 from hooks.delivery import Delivery
 from hooks.errors import Cancelled
-from hooks.layers import Pattern, select
+from hooks.layers import Pattern, first_names, select
 from hooks.modes import check_supported, eager, evaluate, inspecting, locked, preserve, unwrap
+from hooks.operations import tapping
 from hooks.records import Captured, Recorder
 from hooks.reductions import Distribution
 from hooks.registry import hook
@@ -43,12 +44,13 @@ def capture(
     Every call of a layer is kept, in execution order; nested outputs are flattened. What is kept was copied inside the
     hook, because the next layer may overwrite it (AlexNet's `features.0` is followed by an in-place ReLU). Only forward
     passes of this thread are recorded; `Captured.not_run` lists the chosen layers that none of them called, and why.
-    The hooks are gone when the block ends, however it ends.
+    The hooks are gone when the block ends, however it ends. Functional operations ("layer1.0/add", see
+    `hooks.operations`) are layers too; only when one is chosen are functions watched at all.
 
     Arguments:
         patterns: which layers; see `hooks.layers.select`.
         inputs: also record what each layer is given, positional and keyword arguments; with `gradients`, each input has
-            a gradient too.
+            a gradient too. Modules only: an operation has no hook before it.
         gradients: also remember where each value stands in the autograd graph, so that `Captured.differentiate` can be
             asked for exact gradients; the forward pass then has to record one.
         statistics_only: keep the numbers of `hooks.results.Statistics` and no tensors: kilobytes instead of megabytes.
@@ -75,12 +77,12 @@ def capture(
             evaluate(unwrap(model))
         begin = hook(unwrap(model), "forward_pre", recorder.begin, layer="", owner=owner, purpose=purpose)
         stack.enter_context(begin)
-        for name, module in _hookable(chosen).items():
-            if inputs:
+        names, hookable = first_names(model), _hookable(chosen)
+        for name, module in hookable.items():
+            if inputs and names[module] == name:
                 before = recorder.input_hook(name)
                 stack.enter_context(hook(module, "forward_pre", before, layer=name, owner=owner, purpose=purpose))
-            after = recorder.output_hook(name)
-            stack.enter_context(hook(module, "forward", after, layer=name, owner=owner, purpose=purpose))
+        stack.enter_context(tapping(hookable, names, recorder.output_hook, owner=owner, purpose=purpose))
         yield Captured(model, tuple(chosen), recorder)
 
 
@@ -122,10 +124,7 @@ def stream(
     run = Delivery(model, wanted, deliver, layers, still_wanted)
     with contextlib.ExitStack() as stack:
         model = stack.enter_context(inspecting(model))
-        for name, module in run.modules.items():
-            stack.enter_context(
-                hook(module, "forward", run.hook_of(name), layer=name, owner=owner, purpose=purpose),
-            )
+        stack.enter_context(tapping(run.modules, first_names(model), run.hook_of, owner=owner, purpose=purpose))
         stack.enter_context(cancelling(cancelled))
         run.forward(model, nested.private(nested.arguments(inputs), requires_grad=False))
     run.finish()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from torch import Tensor, nn
 
 from hooks.errors import LayerNotExecuted, LayerNotFound
 from hooks.modes import unwrap
+from hooks.operations import SEPARATOR, split_name
 from hooks.recording import record
 from hooks.results import LayerInfo
 
@@ -30,23 +31,43 @@ def aliases(model: nn.Module) -> dict[str, str]:
     return {name: names[0] for names in _names(unwrap(model)).values() for name in names}
 
 
+def first_names(model: nn.Module) -> dict[nn.Module, str]:
+    """Every module object of the model, and its first dotted name."""
+    return {module: names[0] for module, names in _names(unwrap(model)).items()}
+
+
+def first_name(known: Mapping[str, str], name: str) -> str | None:
+    """The name under which a layer or an operation is listed, by what `aliases` gives; None if no module has it."""
+    if name not in known and (parts := split_name(name)):
+        module = known.get(parts[0])
+        return None if module is None else module + SEPARATOR + parts[1]
+    return known.get(name)
+
+
 def find(model: nn.Module, name: str) -> tuple[str, nn.Module]:
-    """The module of that name, and its first name.
+    """The module of that name, and its first name; of an operation's name ("layer1.0/add") the module it happens in.
+
+    Whether a module does an operation is not known before it runs.
 
     Raises:
         LayerNotFound: no module has it; the text names what is near.
     """
-    first = aliases(model).get(name)
+    known = aliases(model)
+    first = first_name(known, name)
+    if first is not None and name not in known:
+        return first, named_layers(model)[first.rpartition(SEPARATOR)[0]]
     if first is None:
         raise LayerNotFound(_not_found(unwrap(model), f"has no layer {name!r}", name, list(aliases(model))))
     return first, named_layers(model)[first]
 
 
 def select(model: nn.Module, patterns: Pattern | Iterable[Pattern]) -> dict[str, nn.Module]:
-    """The modules that any of the patterns means, in registration order, each module once.
+    """The modules that any of the patterns means, in registration order, each module once; then the operations.
 
     Arguments:
-        patterns: one or several of: a dotted name ("layer4.0.conv1", "" for the model itself); a glob
+        patterns: one or several of: a dotted name ("layer4.0.conv1", "" for the model itself); the name of a functional
+            operation ("layer4.0/add"; the part before the slash may be a glob: "layer4.*/add"; see
+            `hooks.operations`); a glob
             ("layer4.*.conv?", where `*` also passes dots); a regular expression between slashes
             ("/conv[12]$/", searched); a type after a colon (":Conv2d", subclasses included, globs allowed); or a
             class such as `nn.Conv2d`.
@@ -58,16 +79,31 @@ def select(model: nn.Module, patterns: Pattern | Iterable[Pattern]) -> dict[str,
         patterns = [patterns]
     names = _names(unwrap(model))
     chosen: set[nn.Module] = set()
+    operations: dict[str, nn.Module] = {}
     for pattern in patterns:
         matched = [module for module, own in names.items() if _matches(pattern, module, own)]
-        if not matched:
+        if matched:
+            chosen.update(matched)
+        elif found := _operations(pattern, names):
+            operations.update(found)
+        else:
             raise LayerNotFound(_nothing_matched(unwrap(model), pattern, names))
-        chosen.update(matched)
-    return {own[0]: module for module, own in names.items() if module in chosen}
+    return {own[0]: module for module, own in names.items() if module in chosen} | operations
+
+
+def _operations(pattern: Pattern, names: dict[nn.Module, list[str]]) -> dict[str, nn.Module]:
+    """The operations that a pattern means, with the modules in which they may happen."""
+    parts = split_name(pattern) if isinstance(pattern, str) and not _expression(pattern) else None
+    if parts is None or any(character in parts[1] for character in "*?["):
+        return {}
+    return {own[0] + SEPARATOR + parts[1]: module for module, own in names.items() if _matches(parts[0], module, own)}
 
 
 def describe(model: nn.Module, *inputs: Tensor) -> tuple[LayerInfo, ...]:
-    """What every layer is and did in one recorded forward pass, in registration order, the model itself ("") first.
+    """What every layer is and did in one recorded forward pass.
+
+    The modules come in registration order, the model itself ("") first; then the functional operations (`operation` is
+    true) in execution order. An operation whose value is the output of a module without children is not listed again.
 
     Arguments:
         inputs: the model's positional arguments, e.g. float32 (image, channel, height, width).
@@ -82,6 +118,11 @@ def describe(model: nn.Module, *inputs: Tensor) -> tuple[LayerInfo, ...]:
 def not_executed(layers: Sequence[LayerInfo], name: str, call: int) -> LayerNotExecuted | None:
     """Why the recorded run says that (name, call) will not be reached, or None if it says nothing of the kind."""
     info = next((info for info in layers if name == info.name or name in info.aliases), None)
+    if info is None and layers and (parts := split_name(name)):
+        there = [other.name for other in layers if other.operation and other.name.startswith(parts[0] + SEPARATOR)]
+        where = f"in {parts[0]!r}" if parts[0] else "in the model itself"
+        hint = f" The operations there are {_quoted(there[:6])}." if there else " No operation happens there."
+        return LayerNotExecuted(f"No operation {parts[1]!r} was seen {where} in the recorded forward pass.{hint}")
     if info is None or 0 <= call < len(info.calls):
         return None
     title = f"Layer {name!r}" if name else "The model"

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from hooks import nested
+from hooks.attention_calls import Attended, AttentionCalls
+from hooks.constants import Constants
 from hooks.modes import inspecting
+from hooks.operations import SEPARATOR, Namer
 from hooks.reasons import Watched, why_not_run
 from hooks.registry import hook
 from hooks.results import Call, LayerInfo
-from hooks.shapes import Layouts
+from hooks.running import Functions, Running, Stack
+from hooks.shapes import Layout, Layouts
+from hooks.writes import Writes, overlap
 
 OWNER = "hookscope"
 IN_PLACE = "an in-place operation"
@@ -57,7 +60,8 @@ def _run(
                 stack.enter_context(
                     hook(module, kind, function, layer=names[0], owner=OWNER, purpose="describing")  # type: ignore[arg-type]
                 )
-        stack.enter_context(_Writes(run))
+        stack.enter_context(Functions(run.see))
+        stack.enter_context(Writes(run.written, run.read))
         if gradients:
             run.counter = stack.enter_context(FlopCounterMode(display=False))
         inner(*nested.private(inputs, requires_grad=gradients))
@@ -74,9 +78,12 @@ class _Output:
 
 @dataclass
 class _Layer:
+    """A module, or an operation: then with its function's name as type."""
+
     names: Sequence[str]
     outputs: list[_Output] = field(default_factory=list)
     flops: int = 0
+    type: str = ""
 
 
 class _Run:
@@ -92,30 +99,68 @@ class _Run:
         self.parents = {child: module for module in self.named for child in module.children()}
         self.weights = {p.untyped_storage().data_ptr() for p in model.parameters() if p.numel()}
         self.used_weights: set[int] = set()
+        self.constants = Constants(model)
         self.counter: FlopCounterMode | None = None
-        self.stack: list[tuple[nn.Module, int]] = []  # the calls under way, with the count of flops when they began
+        self.stack = Stack({module: names[0] for names, module in named})
+        self.flops: dict[Running, int] = {}  # the count when a call began
+        self.heads: dict[Running, int] = {}
+        self.namer = Namer(self.stack)
+        self.attention = AttentionCalls(self.stack, self.attended)
+        self.operations: dict[str, _Layer] = {}
+        self.results: dict[Running, list[tuple[Tensor, _Layer]]] = {}  # what modules without children have computed
         self.by_storage: dict[int, list[_Output]] = {}
         self.calls = 0
 
     def begin(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        self.stack.append((module, self._flops()))
+        self.flops[self.stack.begin(module)] = self._flops()
 
     def end(self, module: nn.Module, args: Any, output: Any) -> None:
-        began = self._flops()
-        while self.stack:  # calls that ended in an exception which the model caught have no end of their own
-            inner, began = self.stack.pop()
-            if inner is module:
-                break
+        running = self.stack.end(module)
         layer = self.named[module]
-        layer.flops += self._flops() - began
+        heads = 0
+        if running is not None:
+            layer.flops += self._flops() - self.flops[running]
+            heads = self.heads.get(running, 0)
+            self._drop_output(running, output)
         found = [tensor for _, tensor in nested.tensors(output)]
-        call = Call((), (), self.calls, dtype="", outputs=len(found))
+        given = [tensor for _, tensor in nested.tensors(args)]
+        layer.outputs.append(self._output(found, heads, lambda tensor: self.layouts.infer(module, tensor, given)))
+
+    def see(self, function: Any, args: Any, kwargs: Any, result: Any) -> None:
+        """A functional call: it may be attention, and it may be an operation of its own."""
+        self.attention.see(function, args, kwargs, result)
+        operation = self.namer.operation(function, args, kwargs, result)
+        constant = self.constants.follow(function, args, kwargs, result)
+        if operation is None or constant:
+            return
+        found = [tensor for _, tensor in nested.tensors(result)]
+        given = [tensor for _, tensor in nested.tensors(operation.args)]
+        layer = self.operations.setdefault(operation.name, _Layer([operation.name], type=operation.function))
+        layer.outputs.append(
+            self._output(found, 0, lambda tensor: self.layouts.infer_operation(operation.function, tensor, given))
+        )
+        if not any(True for _ in operation.running.module.children()):
+            self.results.setdefault(operation.running, []).append((found[0], layer))
+
+    def _drop_output(self, running: Running, output: Any) -> None:
+        """An operation whose value is its module's output is that layer, and not listed a second time."""
+        returned = nested.first(output)
+        for tensor, layer in self.results.pop(running, ()):
+            if returned is not None and tensor is returned[1]:
+                layer.outputs.pop()
+
+    def attended(self, attended: Attended) -> None:
+        self.heads.setdefault(attended.running, attended.heads)
+
+    def _output(self, found: Sequence[Tensor], heads: int, infer: Callable[[Tensor], Layout]) -> _Output:
+        """A call that has just ended, remembered with the memory of its first tensor."""
+        call = Call((), (), self.calls, dtype="", outputs=len(found), heads=heads)
         self.calls += 1
         tensor = None
         if found:
             # detached: shares memory, and does not keep the graph
             tensor = found[0].detach()
-            layout = self.layouts.infer(module, tensor, [given for _, given in nested.tensors(args)])
+            layout = infer(tensor)
             call = replace(
                 call,
                 shape=tuple(tensor.shape),
@@ -124,26 +169,60 @@ class _Run:
                 grid=layout.grid,
                 prefix_tokens=layout.prefix_tokens,
             )
-        layer.outputs.append(_Output(call, tensor))
+        output = _Output(call, tensor)
         if tensor is not None and tensor.numel() and not tensor.is_meta and tensor.layout == torch.strided:
-            self.by_storage.setdefault(tensor.untyped_storage().data_ptr(), []).append(layer.outputs[-1])
+            self.by_storage.setdefault(tensor.untyped_storage().data_ptr(), []).append(output)
+        return output
 
     def written(self, tensor: Tensor) -> None:
         """An operator has written into this tensor: note it at every earlier output that lies there."""
         for output in self.by_storage.get(tensor.untyped_storage().data_ptr(), ()):
-            if not output.call.overwritten_by and _overlap(output.tensor, tensor):
+            if not output.call.overwritten_by and overlap(output.tensor, tensor):
                 output.call = replace(output.call, overwritten_by=self._who())
+
+    def read(self, tensor: Tensor) -> None:
+        """An operator takes this tensor: it may be a weight."""
+        storage = tensor.untyped_storage().data_ptr()
+        if storage in self.weights:
+            self.used_weights.add(storage)
 
     def _who(self) -> str:
         """The layer that is running, if it is one without children: a block's own `out += identity` has no layer."""
-        module = self.stack[-1][0] if self.stack else None
-        return IN_PLACE if module is None or any(True for _ in module.children()) else self.named[module].names[0]
+        running = self.stack.innermost
+        return IN_PLACE if running is None or any(True for _ in running.module.children()) else running.name
 
     def _flops(self) -> int:
         return self.counter.get_total_flops() if self.counter else 0
 
     def layers(self) -> tuple[LayerInfo, ...]:
-        return tuple(self._info(module, layer) for module, layer in self.named.items())
+        self._renumber()
+        modules = [self._info(module, layer) for module, layer in self.named.items()]
+        operations = [
+            LayerInfo(
+                name=layer.names[0],
+                type=layer.type,
+                parameters=0,
+                multiply_adds=None,
+                calls=tuple(output.call for output in layer.outputs),
+                leaf=True,
+                aliases=tuple(self._operation_aliases(layer.names[0])),
+                operation=True,
+            )
+            for layer in self.operations.values()
+            if layer.outputs
+        ]
+        return (*modules, *operations)
+
+    def _operation_aliases(self, name: str) -> list[str]:
+        module, _, operation = name.rpartition(SEPARATOR)
+        layer = next(layer for layer in self.named.values() if layer.names[0] == module)
+        return [alias + SEPARATOR + operation for alias in layer.names[1:]]
+
+    def _renumber(self) -> None:
+        """Count the calls that are listed without gaps, in the order in which they ended."""
+        listed = [output for layer in (*self.named.values(), *self.operations.values()) for output in layer.outputs]
+        for order, output in enumerate(sorted(listed, key=lambda output: output.call.order)):
+            output.call = replace(output.call, order=order)
 
     def _info(self, module: nn.Module, layer: _Layer) -> LayerInfo:
         flops = self._flops_of(module)
@@ -177,56 +256,3 @@ class _Run:
 
     def _uses_weights(self, module: nn.Module) -> bool:
         return any(p.numel() and p.untyped_storage().data_ptr() in self.used_weights for p in module.parameters())
-
-
-class _Writes(TorchDispatchMode):
-    """Sees every operator below autograd: which tensors it writes into, and whose weights it reads."""
-
-    def __init__(self, run: _Run) -> None:
-        super().__init__()
-        self.run = run
-        self.written: dict[Any, list[tuple[int, str]]] = {}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        result = func(*args, **kwargs)
-        for tensor in _strided([*args, *kwargs.values()]):
-            storage = tensor.untyped_storage().data_ptr()
-            if storage in self.run.weights:
-                self.run.used_weights.add(storage)
-        for index, name in self._writes_into(func):
-            value = args[index] if index < len(args) else kwargs.get(name)
-            for tensor in _strided(value):
-                self.run.written(tensor)
-        return result
-
-    def _writes_into(self, func: Any) -> list[tuple[int, str]]:
-        if func not in self.written:
-            arguments = func._schema.arguments if func._schema.is_mutable else ()
-            self.written[func] = [
-                (index, argument.name)
-                for index, argument in enumerate(arguments)
-                if argument.alias_info is not None and argument.alias_info.is_write
-            ]
-        return self.written[func]
-
-
-def _strided(value: Any) -> Iterator[Tensor]:
-    for leaf in tree_leaves(value):
-        if isinstance(leaf, Tensor) and leaf.layout == torch.strided and not leaf.is_meta and not leaf.is_nested:
-            yield leaf
-
-
-def _overlap(first: Tensor | None, second: Tensor) -> bool:
-    """Whether two tensors of one storage span common bytes."""
-    if first is None:
-        return False
-    return _span(first)[0] < _span(second)[1] and _span(second)[0] < _span(first)[1]
-
-
-def _span(tensor: Tensor) -> tuple[int, int]:
-    if not tensor.numel():
-        return 0, 0
-    last = sum((int(length) - 1) * int(stride) for length, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    start = int(tensor.storage_offset()) * tensor.element_size()
-    return start, start + (last + 1) * tensor.element_size()

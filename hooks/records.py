@@ -13,12 +13,13 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from hooks import nested
 from hooks.errors import LayerNotExecuted, LayerNotFound, NoGradient
-from hooks.layers import aliases, named_layers
+from hooks.layers import aliases, first_name, named_layers
 from hooks.modes import unwrap
 from hooks.moments import Scratch
 from hooks.reasons import not_called
 from hooks.reductions import Distribution, statistics
 from hooks.results import Statistics
+from hooks.running import recomputing
 
 Side = Literal["input", "output"]
 
@@ -97,7 +98,7 @@ class Captured:
             LayerNotFound: the layer was not chosen.
         """
         model = self._model()
-        name = layer if layer in self.layers or model is None else aliases(model).get(layer)
+        name = layer if layer in self.layers or model is None else first_name(aliases(model), layer)
         if name not in self.layers:
             raise LayerNotFound(
                 f"Layer {layer!r} of {self._title} was not chosen for this capture. Name it in capture(...)."
@@ -210,7 +211,7 @@ class Recorder:
         calls = iter(range(1 << 62))
 
         def look(module: nn.Module, args: Any, output: Any) -> None:
-            if not _recomputing():
+            if not recomputing():
                 self.ran.add(layer)
                 self._record(layer, next(calls), "output", module, nested.tensors(output))
 
@@ -220,7 +221,7 @@ class Recorder:
         calls = iter(range(1 << 62))
 
         def look(module: nn.Module, args: Any, kwargs: Any = None) -> None:
-            if not _recomputing():
+            if not recomputing():
                 given = [*nested.tensors(args), *nested.tensors(kwargs)]
                 self._record(layer, next(calls), "input", module, given)
 
@@ -246,8 +247,3 @@ class Recorder:
 def _has_channels_first(module: nn.Module, tensor: Tensor) -> bool:
     # by name, because quantised convolutions are classes of their own that share no base with the others
     return tensor.ndim >= 3 and any(kind.__name__ in ("_ConvNd", "_NormBase") for kind in type(module).__mro__)
-
-
-def _recomputing() -> bool:
-    """Whether this call happens in a backward pass: checkpointing runs the layers again, which is no second call."""
-    return bool(torch._C._current_graph_task_id() != -1)

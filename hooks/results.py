@@ -28,6 +28,7 @@ class Call:
         outputs: how many tensors the call returned (nested outputs are flattened).
         overwritten_by: who writes into this value in place afterwards: a layer's name, "an in-place operation"
             where no module does it, or "" if nobody does.
+        heads: of the attention that the module's own code computes in this call (see `hooks.attention`); 0 if none.
     """
 
     shape: tuple[int, ...]
@@ -38,11 +39,12 @@ class Call:
     prefix_tokens: int = 0
     outputs: int = 1
     overwritten_by: str = ""
+    heads: int = 0
 
 
 @dataclass(frozen=True)
 class LayerInfo:
-    """One module of a model, by its dotted name ("" is the model itself).
+    """One module of a model, by its dotted name ("" is the model itself), or one functional operation in it.
 
     Attributes:
         name: the dotted name.
@@ -54,6 +56,8 @@ class LayerInfo:
         reason_not_run: why `calls` is empty, as a sentence; "" otherwise.
         aliases: other names of the same module object.
         leaf: whether the module has no children.
+        operation: whether this is a functional operation, which has no module: `name` is then the module it happens in,
+            a slash and the operation ("layer1.0/add@2"), and `type` the operation ("add").
     """
 
     name: str
@@ -64,6 +68,7 @@ class LayerInfo:
     leaf: bool
     reason_not_run: str = ""
     aliases: tuple[str, ...] = ()
+    operation: bool = False
 
 
 @dataclass(frozen=True)

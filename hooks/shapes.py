@@ -34,6 +34,9 @@ _CHANNELS_FIRST = (
 )
 
 
+_MIXING = {"matmul", "bmm", "baddbmm", "einsum", "softmax", "log_softmax", "scaled_dot_product_attention"}
+
+
 @dataclass(frozen=True)
 class Layout:
     """The meaning of one tensor's axes; see `hooks.results.Call` for the three fields."""
@@ -68,6 +71,33 @@ class Layouts:
         """The layout of a call's first output tensor; remembers it for the calls that follow."""
         shape = tuple(output.shape)
         layout = self.by_memory.get(_memory(output)) or self._of(module, shape, inputs)
+        return self._keep(output, layout)
+
+    def infer_operation(self, function: str, output: Tensor, inputs: Sequence[Tensor]) -> Layout:
+        """The layout of a functional operation's first output tensor; remembers it too.
+
+        Arguments:
+            function: the operation, e.g. "add". inputs: every tensor that it was given.
+        """
+        shape = tuple(output.shape)
+        same = [self._source([given]) for given in inputs if tuple(given.shape) == shape]
+        layout = next((known for known in same if known is not None), None)
+        if layout is None and len(shape) == 2:
+            layout = Layout((self._first(shape), "feature"))
+        elif layout is None and (function in _MIXING or len(shape) < 2):
+            layout = Layout((self._first(shape), *("axis",) * (len(shape) - 1)) if shape else ())
+        elif layout is None and (function.endswith("2d") or function == "interpolate"):
+            layout = Layout(self._channels_first(shape))
+        elif layout is None and function == "linear":
+            layout = self._channels_last(shape, self._source(inputs))
+        elif layout is None:
+            alike = [self._source([given]) for given in inputs if given.ndim == len(shape) == 4]
+            known = next((each for each in alike if each is not None and each.axes in (NCHW, NHWC)), None)
+            layout = self.by_shape.get(shape) or known or self._guess(shape)
+        return self._keep(output, layout)
+
+    def _keep(self, output: Tensor, layout: Layout) -> Layout:
+        shape = tuple(output.shape)
         self.by_memory[_memory(output)] = self.by_shape[shape] = layout
         if layout.axes and layout.axes[-1] == "channel":
             self.by_leading[shape[:-1]] = layout

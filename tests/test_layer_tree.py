@@ -513,9 +513,17 @@ def resnet18() -> tuple[LayerInfo, ...]:
 
 def test_nodes_of_a_recorded_resnet18(resnet18: tuple[LayerInfo, ...]) -> None:
     nodes = tree_nodes(resnet18, "ResNet-18")
-    assert [node["name"] for node in nodes] == [info.name for info in resnet18]  # named_modules is pre-order too
+    modules = [info.name for info in resnet18 if not info.operation]
+    names = [node["name"] for node in nodes]
+    assert [name for name in names if "/" not in name] == modules  # named_modules is pre-order too
+    # each operation in its module, after what ran before it; ResNet's `relu` is registered before and runs twice
+    place = names.index("layer1.0/add")
+    assert names[place - 1 : place + 2] == ["layer1.0.bn2", "layer1.0/add", "layer1.1"]
+    place = names.index("/flatten")
+    assert names[place - 1 : place + 2] == ["avgpool", "/flatten", "fc"]
     found = by_name(nodes)
     assert found[""]["parameters"] == 11_689_512
+    assert (found["/flatten"]["label"], found["layer1.0/add"]["depth"]) == ("flatten", 3)
     assert (found["layer4"]["shape"], found["layer4"]["note"], found["fc"]["shape"]) == ("512·7²", "2 blocks", "1000")
     assert sum(node["calls"] for node in nodes if node["kind"] == "act") == 17
     assert sum(node["kind"] == "conv" for node in nodes) == sum(node["kind"] == "norm" for node in nodes) == 20
@@ -531,7 +539,7 @@ def test_a_recorded_resnet18_in_the_browser(context: BrowserContext, resnet18: t
         expect(chosen).to_be_in_viewport()
         assert chosen.inner_text().split("\n") == ["call 2 of 2", "256·14²"]
         search(page, ":conv")
-        expect(page.get_by_role("status")).to_have_text("20 of 68 layers")
+        expect(page.get_by_role("status")).to_have_text(f"20 of {len(resnet18)} layers")
         page.get_by_role("button", name="select all 20 matches").click()
         expect(page.locator("[aria-selected=true]")).to_have_count(20)
         page.goto("about:blank")  # no callback is under way when the server stops

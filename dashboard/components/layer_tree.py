@@ -16,6 +16,8 @@ from dash.development.base_component import Component
 from dashboard.layer_keys import key_of
 from hooks.results import Call, LayerInfo
 
+OPERATION = "/"  # before the operation, in the names that `hooks.operations` gives
+
 MAX_CALL_ROWS = 64  # a recurrent cell may run thousands of times; the URL reaches the calls that get no row
 
 _KINDS = {
@@ -82,17 +84,19 @@ class LayerTree(Component):
 def tree_nodes(layers: Sequence[LayerInfo], title: str = "") -> list[dict[str, Any]]:
     """The layers as the browser draws them: one dict per layer, parents before children (pre-order).
 
-    Siblings keep the order in which `layers` names them. A layer whose parent is not listed hangs from its nearest
-    listed ancestor.
+    Siblings keep the order in which `layers` names them; the functional operations of a module stand between its
+    children, each after those that ran before it. A layer whose parent is not listed hangs from its nearest listed
+    ancestor.
 
     Args:
-        layers: every module of the model, as the recorded run saw them.
+        layers: every module of the model, and its operations, as the recorded run saw them.
         title: what the root shows instead of its class name.
     """
     by_name = {layer.name: layer for layer in layers}
     children: dict[str | None, list[str]] = {}
-    for name in by_name:
-        children.setdefault(_parent(name, by_name), []).append(name)
+    for name, layer in by_name.items():
+        siblings = children.setdefault(_parent(layer, by_name), [])
+        siblings.insert(_place(layer, [by_name[other] for other in siblings]), name)
 
     nodes: list[dict[str, Any]] = []
     stack: list[tuple[str, int, str]] = [(name, 0, "") for name in reversed(children.get(None, []))]
@@ -105,7 +109,18 @@ def tree_nodes(layers: Sequence[LayerInfo], title: str = "") -> list[dict[str, A
     return nodes
 
 
-def _parent(name: str, listed: dict[str, LayerInfo]) -> str | None:
+def _place(layer: LayerInfo, siblings: Sequence[LayerInfo]) -> int:
+    """Where a layer stands among its siblings: at the end, but an operation after what ran before it."""
+    if not (layer.operation and layer.calls):
+        return len(siblings)
+    earlier = [bool(other.calls) and other.calls[0].order < layer.calls[0].order for other in siblings]
+    return max((index + 1 for index, before in enumerate(earlier) if before), default=0)
+
+
+def _parent(layer: LayerInfo, listed: dict[str, LayerInfo]) -> str | None:
+    name = layer.name
+    if layer.operation and (module := name.rpartition(OPERATION)[0]) in listed:
+        return module
     parts = name.split(".") if name else []
     for end in range(len(parts) - 1, -1, -1):
         ancestor = ".".join(parts[:end])
@@ -119,7 +134,7 @@ def _node(layer: LayerInfo, below: Sequence[LayerInfo], depth: int, parent: str,
     node: dict[str, Any] = {
         "name": layer.name,
         "key": key_of(layer.name),
-        "label": layer.name[len(parent) + 1 :] if parent else layer.name or title or layer.type,
+        "label": _label(layer, parent, title),
         "type": layer.type,
         "note": _note(layer, below),
         "depth": depth,
@@ -133,6 +148,8 @@ def _node(layer: LayerInfo, below: Sequence[LayerInfo], depth: int, parent: str,
         "children": len(below),
         "leaf": layer.leaf,
     }
+    if layer.operation:
+        node["operation"] = True
     if layer.aliases:
         node["aliases"] = list(layer.aliases)
     if len(layer.calls) > 1:
@@ -143,8 +160,18 @@ def _node(layer: LayerInfo, below: Sequence[LayerInfo], depth: int, parent: str,
     return node
 
 
+def _label(layer: LayerInfo, parent: str, title: str) -> str:
+    """The row's own part of the name."""
+    if layer.operation:
+        return layer.name.rpartition(OPERATION)[2]
+    return layer.name[len(parent) + 1 :] if parent else layer.name or title or layer.type
+
+
 def _note(layer: LayerInfo, below: Sequence[LayerInfo]) -> str:
     """What stands behind the name: the type, or how many blocks a plain list of blocks holds."""
+    if layer.operation:
+        return "function"
+    below = [child for child in below if not child.operation]
     blocks = below and all(not child.leaf and child.type not in _PLAIN_CONTAINERS for child in below)
     numbered = all(child.name.rpartition(".")[2].isdigit() for child in below)
     if layer.type in _PLAIN_CONTAINERS and blocks and numbered:
