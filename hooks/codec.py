@@ -23,6 +23,7 @@ TYPES = {
     kind.__name__: kind
     for kind in (
         results.Activation,
+        results.AttentionMaps,
         results.Call,
         results.GradCam,
         results.LayerInfo,
@@ -31,7 +32,13 @@ TYPES = {
     )
 }
 Result = (
-    results.Activation | results.Call | results.GradCam | results.LayerInfo | results.Prediction | results.Statistics
+    results.Activation
+    | results.AttentionMaps
+    | results.Call
+    | results.GradCam
+    | results.LayerInfo
+    | results.Prediction
+    | results.Statistics
 )
 
 

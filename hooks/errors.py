@@ -8,6 +8,7 @@ The text of each error is written for the person who asked: what is wrong, where
     ├── NoSpatialAxes      a map was asked of a layer that has no height and width
     ├── TargetNotFound     the class index does not exist in the model's output
     ├── NoGradient         nothing connects the target to the layer
+    ├── NoAttention        the layer's own code computes no attention, or none that can be shown so
     └── ModelNotSupported  hooks cannot see into this kind of model
     StopForward            (BaseException) private: everything asked for has been seen
     Cancelled              (BaseException) private: nobody waits for the answer any more
@@ -38,6 +39,10 @@ class TargetNotFound(HooksError):
 
 class NoGradient(HooksError):
     """No path of the autograd graph leads from the target to the layer."""
+
+
+class NoAttention(HooksError):
+    """The layer computes no attention itself, or none of the kind asked for."""
 
 
 class ModelNotSupported(HooksError):

@@ -157,6 +157,37 @@ class GradCam:
 
 
 @dataclass(frozen=True)
+class AttentionMaps:
+    """The weights of one attention for one image: where each head looks, from each query.
+
+    Attributes:
+        layer, call: the layer whose own code computes it. index: which attention of that call, from 0.
+        weights: float32, 0..1, each row over the keys adds up to 1. axes: the names of its axes, ("head", "query",
+            "key"), or ("window", "head", "query", "key") where each window of the image attends within itself.
+        entropy: float64 (head,), in nats: of the rows, averaged over queries and windows; 0 if every query looks at
+            one key. entropy_limit: its maximum, ln(keys), if every query looks at all keys alike.
+        grid: (height, width) in which the keys lie, without the prefix tokens: the image's patches, or the window's
+            own positions (then taken to be square); None if not known.
+        prefix_tokens: keys before the grid (class token, registers).
+        rollout: float32 (query, key): of this attention and all before it (see `hooks.attention.rollout`); None if it
+            was not asked for, or an attention on the way is not over the same tokens of the whole image.
+        milliseconds: from the start of the forward pass until the weights were there.
+    """
+
+    layer: str
+    call: int
+    index: int
+    weights: np.ndarray
+    axes: tuple[str, ...]
+    entropy: np.ndarray
+    entropy_limit: float
+    grid: tuple[int, int] | None = None
+    prefix_tokens: int = 0
+    rollout: np.ndarray | None = None
+    milliseconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class Prediction:
     """The model's answer to one image, and what the model was given.
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hooks.codec import TYPES, CodecError, decode, encode
-from hooks.results import Activation, Call, GradCam, LayerInfo, Prediction, Statistics
+from hooks.results import Activation, AttentionMaps, Call, GradCam, LayerInfo, Prediction, Statistics
 
 
 def numbers(channels: int = 2) -> Statistics:
@@ -44,6 +44,19 @@ RESULTS = {
     "empty activation": Activation("x", 0, np.empty((0, 4), np.float32), ("token", "channel"), numbers(0), grid=(2, 2)),
     "turned activation": Activation(
         "x", 0, np.arange(6, dtype=np.float32).reshape(2, 3).T, ("height", "width"), numbers()
+    ),
+    "attention": AttentionMaps(
+        "blocks.0.attn",
+        0,
+        1,
+        np.full((2, 3, 3), 1 / 3, np.float32),
+        ("head", "query", "key"),
+        np.full(2, math.log(3)),
+        math.log(3),
+        (1, 2),
+        1,
+        np.eye(3, dtype=np.float32),
+        1.5,
     ),
     "gradcam": GradCam("features", 0, 285, -math.inf, np.full((2, 2), np.nan, np.float32), 2.0),
     "prediction": Prediction(np.arange(3, dtype=np.float32), np.full((2, 2, 3), 7, np.uint8), (0.0, 1.0, 2.5, 3.0)),

@@ -1,0 +1,269 @@
+"""Attention maps: where each head of a transformer looks from each position, how spread out that is, and rollout.
+
+maps = attention_maps(model, image)        # one per attention, in execution order
+maps[11].weights[3, 0]                     # layer 11, head 3: where the class token looks
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hooks import nested
+from hooks.attention_calls import Attended, AttentionCalls
+from hooks.capture import cancelling
+from hooks.errors import HooksError, LayerNotExecuted, NoAttention, StopForward
+from hooks.layers import describe, find, first_names, not_executed
+from hooks.modes import inspecting
+from hooks.results import AttentionMaps, LayerInfo
+from hooks.running import Functions, Running, Stack, following
+
+
+def attention_maps(
+    model: nn.Module,
+    inputs: Any,
+    wanted: Sequence[tuple[str, int]] | None = None,
+    layers: Sequence[LayerInfo] | None = None,
+    deliver: Callable[[AttentionMaps], None] | None = None,
+    *,
+    with_rollout: bool = False,
+    cancelled: Callable[[], bool] | None = None,
+    owner: str = "hookscope",
+    purpose: str = "analysis",
+) -> list[AttentionMaps]:
+    """The weights of every attention, or of the wanted ones, from one forward pass that stops after the last.
+
+    The pass runs under no_grad, with `nn.MultiheadAttention` out of its fused kernel; dropout is left out.
+
+    Arguments:
+        inputs: the model's argument, or a tuple of positional arguments, of one image; they are copied.
+        wanted: (name of the layer whose own code computes attention, 0-based call); None for all. `describe` says
+            which these are: their calls have `heads`.
+        layers: what `hooks.layers.describe` said of this model; it is asked if this is None.
+        deliver: gets each result as soon as it is there.
+        with_rollout: also fill each result's `rollout`, from all attentions before it.
+        cancelled: asked before every module of the model.
+
+    Returns:
+        One result per attention, in execution order.
+
+    Raises:
+        Cancelled: `cancelled` said so.
+        LayerNotFound: a name is wrong. NoAttention: a layer computes no attention itself. LayerNotExecuted: it did
+            not run. The model did not run for them then.
+    """
+    args = nested.arguments(inputs)
+    if nested.images(args) != 1:
+        raise NoAttention(f"Attention is shown for one image at a time; this batch holds {nested.images(args)}.")
+    infos = describe(model, *args) if layers is None else layers
+    run = _Run(_wanted(model, wanted, infos), infos, deliver, with_rollout)
+    if wanted is not None and not run.open:
+        return []
+    with contextlib.ExitStack() as stack:
+        model = stack.enter_context(inspecting(model))
+        names = first_names(model)
+        running = Stack(names)
+        stack.enter_context(following(names, running, owner=owner, purpose=purpose))
+        stack.enter_context(cancelling(cancelled))
+        stack.enter_context(Functions(AttentionCalls(running, run.found).see))
+        run.began = time.perf_counter()
+        with contextlib.suppress(StopForward):
+            model(*nested.private(args, requires_grad=False))
+        if run.failure is not None:
+            raise run.failure
+    run.finish()
+    return run.results
+
+
+def rollout(maps: Sequence[AttentionMaps]) -> np.ndarray:
+    """How much of each input token reaches each token, when every layer hands on half by attention and half unchanged.
+
+    Arguments:
+        maps: self-attention over the same tokens, from the first layer on, in execution order.
+
+    Returns:
+        float64 (query, key): each row adds up to 1. Row 0 of a ViT is what reaches the class token.
+
+    Raises:
+        NoAttention: there are no maps, or not all are over the same tokens, as in windows.
+
+    Source: Abnar & Zuidema, "Quantifying Attention Flow in Transformers", ACL 2020: the heads' mean, plus the identity,
+    halved, and multiplied from layer to layer.
+    """
+    total: np.ndarray | None = None
+    for each in maps:
+        step = _step(each.weights)
+        if step is None or (total is not None and total.shape != step.shape):
+            shape = " x ".join(map(str, each.weights.shape))
+            raise NoAttention(
+                f"No rollout leads through layer {each.layer!r}: its attention ({shape}: {', '.join(each.axes)}) does "
+                "not go from all tokens of the image to the same tokens."
+            )
+        total = step if total is None else step @ total
+    if total is None:
+        raise NoAttention("There are no attention maps to roll out.")
+    return total
+
+
+def entropy(weights: Tensor) -> np.ndarray:
+    """The entropy of each head's rows, in nats, averaged over the queries (and windows).
+
+    0 if each query looks at one key, ln(keys) if it looks at all alike. In float64, because log(p + epsilon) is NaN for
+    a half-precision 0, and from the weights as they are: they are probabilities already, and softmax of them is the
+    same for every input (5.28 of at most 5.28 for 197 tokens).
+
+    Arguments:
+        weights: (..., head, query, key), each row a probability distribution over the keys.
+
+    Returns:
+        float64 (head,).
+    """
+    rows = torch.special.entr(weights.detach().cpu().double()).sum(-1)  # (..., head, query)
+    values: np.ndarray = rows.mean(-1).reshape(-1, rows.shape[-2]).mean(0).numpy()
+    return values
+
+
+def _step(weights: np.ndarray) -> np.ndarray | None:
+    """One layer's part in a rollout, float64 (query, key); None if queries and keys are not the same tokens."""
+    if weights.ndim != 3 or weights.shape[-1] != weights.shape[-2]:
+        return None
+    step: np.ndarray = (weights.mean(0, dtype=np.float64) + np.eye(weights.shape[-1])) / 2
+    return step
+
+
+def _wanted(
+    model: nn.Module, wanted: Sequence[tuple[str, int]] | None, layers: Sequence[LayerInfo]
+) -> dict[tuple[str, int], list[str]] | None:
+    """(first name, call) -> the names it was asked by; refuses what the recorded run already tells."""
+    if wanted is None:
+        return None
+    infos = {info.name: info for info in layers}
+    names: dict[tuple[str, int], list[str]] = {}
+    for asked, call in dict.fromkeys(wanted):
+        name = find(model, asked)[0]
+        if problem := not_executed(layers, name, call):
+            raise problem
+        if name in infos and not infos[name].calls[call].heads:
+            raise NoAttention(_no_attention(asked, name, layers))
+        names.setdefault((name, call), []).append(asked)
+    return names
+
+
+def _no_attention(asked: str, name: str, layers: Sequence[LayerInfo]) -> str:
+    heads = [info.name for info in layers if any(call.heads for call in info.calls)]
+    near = [other for other in heads if not name or other.startswith(f"{name}.")] or heads
+    if not near:
+        return f"Layer {asked!r} computes no attention, and neither does any other layer of this model."
+    names = ", ".join(repr(other) for other in near[:3])
+    return f"Layer {asked!r} computes no attention itself. These do: {names}{' ...' if len(near) > 3 else ''}."
+
+
+class _Run:
+    """What is still to be found in one forward pass."""
+
+    def __init__(
+        self,
+        wanted: dict[tuple[str, int], list[str]] | None,
+        layers: Sequence[LayerInfo],
+        deliver: Callable[[AttentionMaps], None] | None,
+        with_rollout: bool,
+    ) -> None:
+        self.wanted = wanted
+        self.open = set(wanted or ())
+        self.infos = {info.name: info for info in layers}
+        self.deliver = deliver
+        self.with_rollout = with_rollout
+        self.results: list[AttentionMaps] = []
+        self.began = 0.0
+        self.failure: BaseException | None = None
+        self._seen: Counter[Running] = Counter()
+        self._through = with_rollout  # whether a rollout leads through everything so far
+        self._total: np.ndarray | None = None
+
+    def found(self, attended: Attended) -> None:
+        try:
+            self._take(attended)
+        except BaseException as error:
+            self.failure = error  # kept, because a model may catch what is raised inside it
+        if self.failure is not None or (self.wanted is not None and not self.open):
+            raise StopForward
+
+    def _take(self, attended: Attended) -> None:
+        running = attended.running
+        index = self._seen[running]
+        self._seen[running] += 1
+        key = (running.name, running.call)
+        if not self.with_rollout and self.wanted is not None and key not in self.wanted:
+            return
+        weights, axes = arranged(attended.weights())
+        if self.with_rollout:
+            self._roll(weights)
+        if self.wanted is not None and key not in self.wanted:
+            return
+        self.open.discard(key)
+        grid, prefix_tokens = self._grid(key, weights)
+        for layer in self.wanted[key] if self.wanted is not None else [running.name]:
+            result = AttentionMaps(
+                layer=layer,
+                call=running.call,
+                index=index,
+                weights=weights,
+                axes=axes,
+                entropy=entropy(torch.from_numpy(weights)),
+                entropy_limit=math.log(weights.shape[-1]),
+                grid=grid,
+                prefix_tokens=prefix_tokens,
+                rollout=None if self._total is None else self._total.astype(np.float32),
+                milliseconds=(time.perf_counter() - self.began) * 1000,
+            )
+            self.results.append(result)
+            if self.deliver is not None:
+                self.deliver(result)
+
+    def _roll(self, weights: np.ndarray) -> None:
+        step = _step(weights)
+        fits = step is not None and (self._total is None or self._total.shape == step.shape)
+        self._through = self._through and fits
+        if not self._through or step is None:
+            self._total = None
+        else:
+            self._total = step if self._total is None else step @ self._total
+
+    def _grid(self, key: tuple[str, int], weights: np.ndarray) -> tuple[tuple[int, int] | None, int]:
+        """How the keys lie: on the image's patch grid, or on their window's."""
+        keys = weights.shape[-1]
+        if weights.ndim == 4:
+            side = math.isqrt(keys)
+            return ((side, side), 0) if side * side == keys else (None, 0)
+        calls = self.infos[key[0]].calls if key[0] in self.infos else ()
+        seen = calls[key[1]] if key[1] < len(calls) else None
+        if seen is None or seen.grid is None or math.prod(seen.grid) + seen.prefix_tokens != keys:
+            return None, 0
+        return seen.grid, seen.prefix_tokens
+
+    def finish(self) -> None:
+        for name, call in sorted(self.open):
+            raise LayerNotExecuted(
+                f"Layer {name!r} computed no attention in call {call + 1} for this input, although it did in the "
+                "recorded run. The model's path depends on its input."
+            )
+
+
+def arranged(weights: Tensor) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Weights of one image as float32 (head, query, key), or (window, head, query, key), and the names of the axes."""
+    if weights.ndim < 3:
+        raise HooksError(f"Attention weights of shape {tuple(weights.shape)} have no axis of heads.")
+    with torch.no_grad():
+        values: np.ndarray = weights.detach().to("cpu", torch.float32, copy=True).contiguous().numpy()
+    values = values.reshape(-1, *values.shape[-3:])
+    if len(values) == 1:
+        return values[0], ("head", "query", "key")
+    return values, ("window", "head", "query", "key")
