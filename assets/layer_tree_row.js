@@ -23,6 +23,7 @@
     if (!node.ran) classes.push("hs-never");
     if (props.dim) classes.push("hs-dim");
     if (isCall) classes.push("hs-call");
+    if (node.operation) classes.push("hs-operation");
     if (props.holds && expanded === false) classes.push("hs-holds");
     const cells = {
       shape: isCall ? node.call_rows[call].shape : node.shape,

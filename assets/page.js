@@ -154,11 +154,23 @@
       hookscope.askAgain();
     }
     if (action === "seen") hookscope.choose({ seen: !view.seen });
+    if (action === "patch") patch(value, event);
     if (action === "target") hookscope.choose({ target: view.target === Number(value) ? null : Number(value) });
     if (action === "swap") hookscope.choose({ a: view.b, b: view.a });
     if (action === "remove-input") hookscope.choose({ [value]: "" });
     if (action === "share") hookscope.share(button);
   });
+
+  /* A click on an attention map chooses the position that it is seen from: `grid` is "rows,columns" of the map. */
+  function patch(grid, event) {
+    if (grid === "-1") return hookscope.choose({ patch: -1 });
+    const [rows, columns] = grid.split(",").map(Number);
+    const box = event.target.getBoundingClientRect();
+    const share = (at, from, size) => Math.min(Math.max((at - from) / size, 0), 0.999999);
+    const row = Math.floor(share(event.clientY, box.top, box.height) * rows);
+    const column = Math.floor(share(event.clientX, box.left, box.width) * columns);
+    if (event.detail) hookscope.choose({ patch: row * columns + column }); // not by Enter, which points nowhere
+  }
 
   /* Withdraw everything that is still being computed, and keep what is there. */
   hookscope.cancel = () => hookscope.post("cancel/" + hookscope.page);

@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-Question = Literal["prediction", "activation", "gradcam"]
+Question = Literal["prediction", "activation", "gradcam", "attention"]
 
 TOP = -1  # the target "whatever class the model itself ranks first"
 

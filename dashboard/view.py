@@ -13,7 +13,7 @@ Colours = Literal["auto", "viridis", "magma", "grey"]
 Count = Literal["auto", "64", "256", "all"]
 
 MAX_LAYERS = 24
-MEAN = -1  # the "channel" that is the mean over all channels
+MEAN = -1  # the "channel" that is the mean over all channels, and the "patch" that is none
 _KEY = re.compile(r"[A-Za-z0-9_-]{0,64}")
 
 
@@ -29,6 +29,8 @@ class View:
         rank, scale, colours, count: how the walls are ordered, scaled, coloured, and how many channels they show.
         overlay: whether maps are drawn over the picture. seen: whether the inputs show what the network received.
         table: whether cards list every channel's numbers.
+        patch: the position from which attention is shown, counted row by row over the grid; `MEAN` for the class token,
+            or the middle where there is none.
         detail: the layer key of the enlarged channel, "" if none is open. channel: its index, or `MEAN`.
     """
 
@@ -44,6 +46,7 @@ class View:
     overlay: bool = False
     seen: bool = False
     table: bool = False
+    patch: int = MEAN
     detail: str = ""
     channel: int = MEAN
 
@@ -66,6 +69,7 @@ class View:
             overlay=bool(values.get("overlay")),
             seen=bool(values.get("seen")),
             table=bool(values.get("table")),
+            patch=_channel(values.get("patch")),
             detail=_text(values.get("detail")),
             channel=_channel(values.get("channel")),
         )

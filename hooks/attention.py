@@ -145,25 +145,27 @@ def _wanted(
     """(first name, call) -> the names it was asked by; refuses what the recorded run already tells."""
     if wanted is None:
         return None
-    infos = {info.name: info for info in layers}
     names: dict[tuple[str, int], list[str]] = {}
     for asked, call in dict.fromkeys(wanted):
         name = find(model, asked)[0]
-        if problem := not_executed(layers, name, call):
+        if problem := not_executed(layers, name, call) or no_attention(layers, name, call):
             raise problem
-        if name in infos and not infos[name].calls[call].heads:
-            raise NoAttention(_no_attention(asked, name, layers))
         names.setdefault((name, call), []).append(asked)
     return names
 
 
-def _no_attention(asked: str, name: str, layers: Sequence[LayerInfo]) -> str:
-    heads = [info.name for info in layers if any(call.heads for call in info.calls)]
-    near = [other for other in heads if not name or other.startswith(f"{name}.")] or heads
+def no_attention(layers: Sequence[LayerInfo], name: str, call: int) -> NoAttention | None:
+    """Why the recorded run says that (name, call) has no attention, or None if it says nothing of the kind."""
+    info = next((info for info in layers if name == info.name or name in info.aliases), None)
+    if info is None or call >= len(info.calls) or info.calls[call].heads:
+        return None
+    heads = [other.name for other in layers if any(each.heads for each in other.calls)]
+    near = [other for other in heads if not info.name or other.startswith(f"{info.name}.")] or heads
     if not near:
-        return f"Layer {asked!r} computes no attention, and neither does any other layer of this model."
+        return NoAttention(f"Layer {name!r} computes no attention, and neither does any other layer of this model.")
     names = ", ".join(repr(other) for other in near[:3])
-    return f"Layer {asked!r} computes no attention itself. These do: {names}{' ...' if len(near) > 3 else ''}."
+    more = " ..." if len(near) > 3 else ""
+    return NoAttention(f"Layer {name!r} computes no attention itself. These do: {names}{more}.")
 
 
 class _Run:

@@ -19,7 +19,7 @@ from dashboard.engine.base import Event, ModelInfo, ModelState, Phase, Preproces
 from dashboard.engine.queue import Batch, Queue
 from dashboard.jobs import Unit
 from hooks.codec import encode
-from hooks.results import QUANTILE_LEVELS, Activation, Call, GradCam, LayerInfo, Prediction, Statistics
+from hooks.results import QUANTILE_LEVELS, Activation, AttentionMaps, Call, GradCam, LayerInfo, Prediction, Statistics
 
 MODEL = "toy"
 CLASSES = ("cat", "dog", "<b>cup</b>", "cat")
@@ -38,7 +38,9 @@ LAYERS = (
     layer("relu", "ReLU", Call((1, 8, 6, 6), NCHW, 1), Call((1, 8, 6, 6), NCHW, 4)),
     layer("wide", "Conv2d", Call((1, 40, 3, 3), NCHW, 2)),
     layer(
-        "tokens", "Block", Call((1, 10, 12), ("image", "token", "channel"), 3, grid=(3, 3), prefix_tokens=1, outputs=2)
+        "tokens",
+        "Block",
+        Call((1, 10, 12), ("image", "token", "channel"), 3, grid=(3, 3), prefix_tokens=1, outputs=2, heads=2),
     ),
     layer("vector", "Linear", Call((1, 5), ("image", "feature"), 5)),
     layer("number", "Mean", Call((), (), 6)),
@@ -72,6 +74,26 @@ def activation_of(name: str, values: np.ndarray, call: int = 0, axes: tuple[str,
         grid=recorded.grid,
         prefix_tokens=recorded.prefix_tokens,
         milliseconds=7.0,
+    )
+
+
+def attention_of(
+    name: str, scores: np.ndarray, grid: tuple[int, int] | None, prefix_tokens: int = 0, rollout: bool = True
+) -> AttentionMaps:
+    """Attention maps whose rows are the scores divided by their sums: (head, query, key), or with windows before."""
+    weights = scores / scores.sum(-1, keepdims=True)
+    entropy = -(weights * np.log(weights)).sum(-1).mean(-1)
+    return AttentionMaps(
+        layer=name,
+        call=0,
+        index=0,
+        weights=weights.astype(np.float32),
+        axes=("window", "head", "query", "key")[-weights.ndim :],
+        entropy=entropy if weights.ndim == 3 else entropy.mean(0),
+        entropy_limit=float(np.log(weights.shape[-1])),
+        grid=grid,
+        prefix_tokens=prefix_tokens,
+        rollout=weights.mean(0).astype(np.float32) if rollout and weights.ndim == 3 else None,
     )
 
 
@@ -115,6 +137,8 @@ def answer_to(unit: Unit) -> Any:
         target = unit.target if unit.target >= 0 else 1
         return GradCam(unit.layer, unit.call, target, 1.5, rng.normal(size=(3, 3)).astype(np.float32), 9.0)
     call = next(each for each in LAYERS if each.name == unit.layer).calls[unit.call]
+    if unit.question == "attention":
+        return attention_of(unit.layer, rng.random((call.heads, 10, 10)), call.grid, call.prefix_tokens)
     return activation_of(unit.layer, rng.normal(size=call.shape[1:]).astype(np.float32), unit.call)
 
 

@@ -26,6 +26,7 @@ CHOSEN = View(
     overlay=True,
     seen=True,
     table=True,
+    patch=0,
     detail="layer1.0.relu:1",
     channel=0,
 )

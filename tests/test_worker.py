@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,21 @@ import numpy as np
 import pytest
 import skimage
 import torch
+import torchvision
 from captum.attr import LayerGradCam
 
+from dashboard.engine import protocol
 from dashboard.engine.base import Event, ModelState
 from dashboard.engine.local import LocalEngine
 from dashboard.engine.protocol import ModelOptions
 from dashboard.jobs import Unit
+from dashboard.worker.handlers import HANDLERS, Task
 from dashboard.worker.models import LoadedModel, load
-from dashboard.worker.preprocessing import open_png
+from dashboard.worker.preprocessing import Prepared, open_png
+from hooks.attention import attention_maps
 from hooks.codec import decode
+from hooks.layers import describe
+from hooks.registry import live_hooks
 from hooks.results import Activation, GradCam, Prediction
 
 PICTURES = Path(skimage.__file__).parent / "data"
@@ -203,3 +210,25 @@ def test_the_model_is_not_changed_by_being_looked_at(engine: LocalEngine) -> Non
     second = answers(ask(engine, unit("blocks.5"), unit(""))[0])
     for layer in first:
         assert np.array_equal(first[layer].values, second[layer].values)
+
+
+def test_attention_of_a_transformer_and_the_refusal_of_a_layer_without(here: LoadedModel) -> None:
+    torch.manual_seed(0)
+    vit = torchvision.models.VisionTransformer(32, 16, 2, 2, 8, 16, num_classes=4).eval()
+    image = torch.rand(1, 3, 32, 32)
+    model = replace(here, module=vit, info=replace(here.info, layers=describe(vit, image)))
+    names = [f"encoder.layers.encoder_layer_{index}.self_attention" for index in (1, 0)]
+    units = tuple(unit(layer, "attention") for layer in (*names, "conv_proj", "nothing"))
+    sent: list[protocol.FromWorker] = []
+    task = Task(protocol.Run(1, units), sent.append, frozenset)
+    HANDLERS["attention"](model, task, Prepared(image, np.zeros((32, 32, 3), np.uint8), (0.0, 0.0, 32.0, 32.0)))
+    task.finish()
+    failed = {message.unit.layer: message.sentence for message in sent if isinstance(message, protocol.Failed)}
+    assert "computes no attention itself" in failed["conv_proj"] and "no layer 'nothing'" in failed["nothing"]
+    found = {message.unit.layer: decode(message.data) for message in sent if isinstance(message, protocol.Answer)}
+    expected = attention_maps(vit, image, with_rollout=True)
+    assert list(found) == names[::-1] and len(expected) == 2  # in execution order
+    for maps in expected:
+        assert np.array_equal(found[maps.layer].weights, maps.weights)
+        assert np.array_equal(found[maps.layer].rollout, maps.rollout)
+    assert any(isinstance(message, protocol.HooksLive) and message.hooks for message in sent) and not live_hooks()

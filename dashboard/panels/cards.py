@@ -14,7 +14,7 @@ from dashboard.components.markup import Markup
 from dashboard.drawing.charts import histogram_figure
 from dashboard.jobs import Unit
 from dashboard.layer_keys import parse_key
-from dashboard.panels import cam, wall
+from dashboard.panels import attention, cam, wall
 from dashboard.panels.numbers import statistics_tables, table_part
 from dashboard.panels.regions import MIN_HEIGHT_PX, drawn, empty_figure, failed, graph, said
 from dashboard.parts import Answers, Failure, Part, Update, failures, result_of
@@ -92,6 +92,7 @@ def card(position: int) -> html.Section:
                     ),
                 ],
             ),
+            Markup(ids.card("attention", position), className="attention", hidden=True),
             html.Div(id=ids.card("table", position), className="channel-table"),
         ],
     )
@@ -127,6 +128,7 @@ def parts(scene: Scene, mounted: int) -> list[Part]:
     found += [
         _no_cam(position, mapless[key]) if mapless[key] else cam.part(scene, position, key) for position, key in ready
     ]
+    found += [attention.part(scene, position, key) for position, key in ready if attention.heads(scene, key)]
     found += [table_part(scene, position, key) for position, key in ready]
     open_positions = {position for position, _ in cards}
     found += [_hidden(position) for position in range(mounted) if position not in open_positions]
@@ -224,6 +226,8 @@ def _draw_main(
         (ids.card("card", position), {"hidden": False, "className": "panel card", "style": {"order": place}}),
         said(ids.card("head", position), head),
     ]
+    if not attention.heads(scene, key):
+        updates.append(said(ids.card("attention", position), None, hidden=True))
     error = [failed(wrong[0], f"card {position}")] if wrong else []
     if not there:
         return updates + _waiting(scene, position, call, error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import traceback
 from collections.abc import Callable, Mapping
 
@@ -12,13 +13,14 @@ from dashboard.engine import base, protocol
 from dashboard.jobs import TOP, Question, Unit
 from dashboard.worker.building import say, text_of
 from dashboard.worker.models import LoadedModel, Prepared
+from hooks.attention import attention_maps, no_attention
 from hooks.attribution import grad_cam
 from hooks.capture import stream
 from hooks.codec import encode
 from hooks.errors import Cancelled, HooksError, LayerNotFound
 from hooks.layers import find, not_executed
 from hooks.registry import live_hooks
-from hooks.results import Activation, GradCam, Prediction
+from hooks.results import Activation, AttentionMaps, GradCam, Prediction
 
 OWNER = "page"
 PURPOSE = "analysis"
@@ -28,6 +30,7 @@ DOING: Mapping[Question, str] = {
     "prediction": "predicting",
     "activation": "computing the activation",
     "gradcam": "computing Grad-CAM",
+    "attention": "computing the attention",
 }
 
 
@@ -78,7 +81,7 @@ class Task:
         """Whether somebody waits for this call of this layer."""
         return bool(self._about(layer, call))
 
-    def answer(self, layer: str, call: int, result: Activation | GradCam | Prediction) -> None:
+    def answer(self, layer: str, call: int, result: Activation | AttentionMaps | GradCam | Prediction) -> None:
         """Send the result to whoever asked about this call of this layer.
 
         The last answer is held back until `finish`: when it arrives, the hooks are gone.
@@ -204,6 +207,35 @@ def gradcams(model: LoadedModel, task: Task, prepared: Prepared) -> None:
         pass
 
 
+def attentions(model: LoadedModel, task: Task, prepared: Prepared) -> None:
+    """Answer with each layer's attention maps; of a call that computes several, with the first."""
+
+    def deliver(result: AttentionMaps) -> None:
+        if result.index == 0:
+            task.answer(result.layer, result.call, result)
+
+    layers = model.info.layers
+    for layer, call in _reachable(model, task):
+        if problem := no_attention(layers, layer, call):
+            task.fail_layer(layer, call, problem)
+    wanted = [(unit.layer, unit.call) for unit in task.open_units()]
+    if not wanted:
+        return
+    task.start()
+    with contextlib.suppress(Cancelled):
+        attention_maps(
+            model.module,
+            prepared.tensor.to(model.device),
+            wanted,
+            layers,
+            deliver,
+            with_rollout=True,
+            cancelled=task.cancelled,
+            owner=OWNER,
+            purpose=PURPOSE,
+        )
+
+
 def _reachable(model: LoadedModel, task: Task) -> list[tuple[str, int]]:
     """What the batch asks for; a layer that does not exist or never runs fails by itself and not the batch."""
     for unit in task.open_units():
@@ -245,4 +277,5 @@ HANDLERS: Mapping[Question, Callable[[LoadedModel, Task, Prepared], None]] = {
     "prediction": predict,
     "activation": activations,
     "gradcam": gradcams,
+    "attention": attentions,
 }

@@ -1,0 +1,198 @@
+"""A card's attention: where each head of the layer looks from one position, how spread out, and the rollout so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from dash import html
+
+from dashboard import ids
+from dashboard.drawing.attention_pictures import attention_picture
+from dashboard.drawing.numbers import format_share
+from dashboard.jobs import Unit
+from dashboard.panels.regions import failed, said
+from dashboard.parts import Answers, Part, Update, failures, result_of
+from dashboard.scene import Scene
+from hooks.results import AttentionMaps, Prediction
+
+MEAN, ROLLOUT = "mean", "rollout"
+HELP = {
+    MEAN: "The mean over the heads",
+    ROLLOUT: "Rollout (Abnar & Zuidema, 2020): what reaches this position from the picture through this layer and all "
+    "before it, half by attention and half unchanged",
+}
+
+
+@dataclass(frozen=True)
+class Query:
+    """The position that looks.
+
+    Attributes:
+        index: of `weights`' query axis. text: for the person. place: (row, column) on the grid, None if it has none.
+    """
+
+    index: int
+    text: str
+    place: tuple[int, int] | None
+
+
+def heads(scene: Scene, key: str) -> int:
+    """How many heads of attention the layer's own code computes; 0 if it computes none."""
+    found = scene.call_of(key)
+    return found[1].heads if found else 0
+
+
+def query_of(maps: AttentionMaps, patch: int) -> Query:
+    """The query that a patch of the grid is; without one, the class token, or the middle where there is none."""
+    queries, keys = maps.weights.shape[-2:]
+    if maps.grid is None or queries != keys:
+        return Query(0, f"query 1 of {queries}", None)
+    rows, columns = maps.grid
+    if not 0 <= patch < rows * columns:
+        if maps.prefix_tokens:
+            return Query(0, "the class token", None)
+        patch = rows // 2 * columns + columns // 2
+    place = divmod(patch, columns)
+    return Query(maps.prefix_tokens + patch, f"{'position' if _windowed(maps) else 'patch'} {place}", place)
+
+
+def shares_of(maps: AttentionMaps, which: str, index: int) -> np.ndarray | None:
+    """What each position of the grid is given from one query: float (height, width), 0..1.
+
+    Arguments:
+        which: a head's number, `MEAN` or `ROLLOUT`. index: of the query.
+
+    Returns:
+        None if the grid, or the rollout, is not known. Windows are averaged.
+    """
+    if maps.grid is None:
+        return None
+    rows = maps.weights[..., index, :]
+    rows = rows.mean(0) if _windowed(maps) else rows  # (head, key)
+    if which == ROLLOUT:
+        if maps.rollout is None:
+            return None
+        row = maps.rollout[index]
+    else:
+        row = rows.mean(0) if which == MEAN else rows[int(which)]
+    return np.asarray(row[maps.prefix_tokens :].reshape(maps.grid))
+
+
+def part(scene: Scene, position: int, key: str) -> Part:
+    """The part that draws one card's attention of every input."""
+    predictions, units = scene.units("prediction"), scene.units("attention", key)
+    shows = (key, scene.view.patch, scene.named, scene.info.fingerprint)
+    draw = partial(_draw, scene, position, predictions, units)
+    return Part(
+        f"card {position} attention",
+        (*predictions.values(), *units.values()),
+        shows,
+        draw,
+        error=ids.card("attention", position),
+    )
+
+
+def _draw(
+    scene: Scene, position: int, predictions: dict[str, Unit], units: dict[str, Unit], answers: Answers
+) -> list[Update]:
+    content: list[Any] = [html.H3("Attention", className="small-title")]
+    for side, unit in units.items():
+        maps = result_of(answers, unit, AttentionMaps)
+        prediction = result_of(answers, predictions[side], Prediction)
+        if maps is not None and prediction is not None:
+            content += _side(scene, side, unit, predictions[side], maps)
+    wrong = failures(answers, (*predictions.values(), *units.values()))
+    content += [failed(failure, f"card {position} attention") for failure in wrong[:1]]
+    waiting = [side.upper() for side, unit in units.items() if unit not in answers]
+    if waiting:
+        content.append(html.Span(f"{' and '.join(waiting)} computing …", className="muted"))
+    return [said(ids.card("attention", position), content, hidden=False)]
+
+
+def _side(scene: Scene, side: str, unit: Unit, prediction: Unit, maps: AttentionMaps) -> list[Any]:
+    query = query_of(maps, scene.view.patch)
+    limit = f"ln {maps.weights.shape[-1]} = {maps.entropy_limit:.2f}"
+    entropy_help = (
+        "The entropy of each head's attention, in nats, averaged over all positions that look: "
+        f"0 if each looks at one position only, {limit} if at all of them alike."
+    )
+    line: list[Any] = [
+        html.Span(side.upper(), className=f"letter small {side}"),
+        html.Span(_seen_from(maps, query)),
+        html.Abbr(f"entropy {float(maps.entropy.mean()):.2f} of at most {limit} nats", title=entropy_help),
+    ]
+    if query.place is not None and maps.prefix_tokens:
+        line.append(html.Button("class token", className="link", **{"data-do": "patch", "data-value": "-1"}))
+    if maps.grid is None:
+        return [html.Div(line, className="line"), _entropies(maps)]
+    line.append(html.Span(_left_out(maps, query), className="muted"))
+    cells = [MEAN, *map(str, range(len(maps.entropy))), *([ROLLOUT] if maps.rollout is not None else [])]
+    return [
+        html.Div(line, className="line"),
+        html.Div([_cell(scene, unit, prediction, maps, query, which) for which in cells], className="cells"),
+    ]
+
+
+def _seen_from(maps: AttentionMaps, query: Query) -> str:
+    if maps.grid is None:
+        return "How these heads' keys lie on the picture is not known, so there is no map. The entropy of each head:"
+    if _windowed(maps):
+        rows, columns = maps.grid
+        return (
+            f"from {query.text} of each window: the mean over {len(maps.weights)} windows of {rows} × {columns} "
+            "positions, which are not laid out as the picture is. Click one to look from there."
+        )
+    return f"from {query.text}; click a patch to look from there."
+
+
+def _left_out(maps: AttentionMaps, query: Query) -> str:
+    if not maps.prefix_tokens:
+        return ""
+    share = float(maps.weights[:, query.index, : maps.prefix_tokens].sum(-1).mean())
+    tokens = "the class token" if maps.prefix_tokens == 1 else f"{maps.prefix_tokens} tokens before the patches"
+    verb = "is" if maps.prefix_tokens == 1 else "are"
+    return f"{format_share(share)} of it goes to {tokens}, which {verb} not on the picture."
+
+
+def _cell(scene: Scene, unit: Unit, prediction: Unit, maps: AttentionMaps, query: Query, which: str) -> html.Div:
+    shares = shares_of(maps, which, query.index)
+    assert shares is not None and maps.grid is not None
+    title = HELP.get(which) or f"Head {which}: entropy {float(maps.entropy[int(which)]):.4f} nats"
+    peak = f"{float(shares.max()):.2g}"
+    address = scene.picture(
+        ("attention", unit, which, query), partial(_picture, scene, unit, prediction, which, query), "image/webp"
+    )
+    image = html.Img(src=address, alt=f"{title}, from {query.text}")
+    grid = ",".join(map(str, maps.grid))
+    name = which if which in HELP else f"head {which}"
+    entropy = "" if which in HELP else f"{float(maps.entropy[int(which)]):.2f}"
+    return html.Div(
+        [
+            html.Button(image, title=f"{title}, from {query.text}", **{"data-do": "patch", "data-value": grid}),
+            html.Div([html.Span(name), html.Span(entropy, className="mono", title="Entropy, in nats")]),
+            html.Div(f"0 to {peak}", className="muted", title="What the darkest and the brightest colour stand for"),
+        ],
+        className="cell",
+    )
+
+
+def _picture(scene: Scene, unit: Unit, prediction: Unit, which: str, query: Query) -> bytes:
+    maps = scene.kept(unit, AttentionMaps)
+    shares = shares_of(maps, which, query.index)
+    assert shares is not None
+    pixels = None if _windowed(maps) else scene.kept(prediction, Prediction).pixels
+    return attention_picture(shares, pixels, query.place)
+
+
+def _entropies(maps: AttentionMaps) -> html.Div:
+    return html.Div(
+        [html.Span(f"head {head}: {float(value):.2f}", className="mono") for head, value in enumerate(maps.entropy)],
+        className="line",
+    )
+
+
+def _windowed(maps: AttentionMaps) -> bool:
+    return maps.axes[0] == "window"
