@@ -70,8 +70,11 @@ def attention_maps(
     with contextlib.ExitStack() as stack:
         model = stack.enter_context(inspecting(model))
         names = first_names(model)
-        running = Stack(names)
-        stack.enter_context(following(names, running, owner=owner, purpose=purpose))
+        # which module's own code runs is only asked of those that compute attention, so only their parts need hooks
+        attend = [module for module, name in names.items() if run.concerns(name)]
+        followed = {part: names[part] for module in attend for part in module.modules()}
+        running = Stack(followed)
+        stack.enter_context(following(followed, running, owner=owner, purpose=purpose))
         stack.enter_context(cancelling(cancelled))
         stack.enter_context(Functions(AttentionCalls(running, run.found).see))
         run.began = time.perf_counter()
@@ -189,6 +192,12 @@ class _Run:
         self._seen: Counter[Running] = Counter()
         self._through = with_rollout  # whether a rollout leads through everything so far
         self._total: np.ndarray | None = None
+
+    def concerns(self, name: str) -> bool:
+        """Whether the layer's attention is wanted, or is on the way of a rollout."""
+        info = self.infos.get(name)
+        attends = info is not None and any(call.heads for call in info.calls)
+        return attends and (self.with_rollout or self.wanted is None or any(name == layer for layer, _ in self.wanted))
 
     def found(self, attended: Attended) -> None:
         try:

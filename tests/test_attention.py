@@ -18,6 +18,7 @@ from hooks.attention_calls import attention_weights
 from hooks.codec import decode, encode
 from hooks.errors import Cancelled, LayerNotFound, NoAttention
 from hooks.layers import describe
+from hooks.registry import live_hooks
 from hooks.results import AttentionMaps
 
 BLOCK = "encoder.layers.encoder_layer_{}.self_attention"
@@ -184,8 +185,15 @@ def test_only_what_is_wanted_and_no_further(vit, image):
     after = Count()
     handle = vit.encoder.layers[1].ln_2.register_forward_pre_hook(lambda *_: after())
     delivered: list[AttentionMaps] = []
-    found = attention_maps(vit, image, [(BLOCK.format(1), 0)], layers, delivered.append)
+    live: list[set[str]] = []
+
+    def receive(result: AttentionMaps) -> None:
+        delivered.append(result)
+        live.append({each.layer for each in live_hooks()})
+
+    found = attention_maps(vit, image, [(BLOCK.format(1), 0)], layers, receive)
     handle.remove()
+    assert live == [{BLOCK.format(1), f"{BLOCK.format(1)}.out_proj"}]  # no hook anywhere else
     assert found == delivered and [each.layer for each in found] == [BLOCK.format(1)] and after.asked == 0
     assert found[0].rollout is None
     with pytest.raises(NoAttention, match=rf"attention itself\. These do: '{BLOCK.format(0)}'"):
