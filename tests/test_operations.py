@@ -12,7 +12,7 @@ import torchvision
 from helpers import Ran, assert_untouched
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.overrides import _get_current_function_mode_stack
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 from torch.utils.checkpoint import checkpoint
 from torchvision.models.feature_extraction import create_feature_extractor
 
@@ -20,10 +20,11 @@ import hooks.operations
 from hooks.attribution import grad_cam
 from hooks.capture import capture, stream
 from hooks.errors import LayerNotExecuted, LayerNotFound
-from hooks.layers import describe, find, select
-from hooks.operations import function_name
+from hooks.layers import describe, find, first_names, select
+from hooks.operations import Namer, function_name
 from hooks.registry import live_hooks
 from hooks.results import Activation, GradCam
+from hooks.running import Stack, following
 
 
 def as_it_is(name: str, value: Tensor) -> Tensor:
@@ -118,6 +119,51 @@ def test_values_and_gradients_equal_those_of_a_network_split_by_hand(toy, small)
         torch.testing.assert_close(seen[name].gradient, gradients[name], rtol=1e-6, atol=1e-9)
         assert gradients[name].abs().max() > 0
     assert seen["/add"].value.min() < 0  # although an in-place ReLU follows
+
+
+class Zeros(TorchFunctionMode):
+    """Adds zeros that require grad to the value of every operation that is listed, and keeps both."""
+
+    def __init__(self, stack: Stack, listed: set[str]) -> None:
+        super().__init__()
+        self.namer, self.listed = Namer(stack), listed
+        self.values: dict[str, Tensor] = {}
+        self.zeros: dict[str, Tensor] = {}
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        found = self.namer.operation(func, args, kwargs or {}, result)
+        if found is None or found.name not in self.listed or not isinstance(result, Tensor):
+            return result
+        self.values[found.name] = result.detach().clone()
+        self.zeros[found.name] = torch.zeros_like(result, requires_grad=True)
+        return result + self.zeros[found.name]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["densenet121", "efficientnet_b0", "googlenet", "mobilenet_v3_small", "resnet18", "shufflenet_v2_x0_5", "swin_t"],
+)
+@pytest.mark.filterwarnings("ignore:The default weight initialization of GoogleNet:FutureWarning")
+def test_every_operation_of_a_real_model_equals_the_zero_leaf_oracle(name, image):
+    torch.manual_seed(0)
+    model = torchvision.models.get_model(name, weights=None).eval()
+    listed = [info.name for info in describe(model, image) if info.operation]
+    names = first_names(model)
+    stack = Stack(names)
+    with following(names, stack, owner="test", purpose="oracle"), Zeros(stack, set(listed)) as oracle:
+        score = model(image)[0, 3]
+    expected = dict(zip(oracle.zeros, torch.autograd.grad(score, list(oracle.zeros.values())), strict=True))
+    with capture(model, listed, gradients=True) as seen:
+        logits = model(image.clone().requires_grad_())
+    seen.differentiate(logits[0, 3])
+    assert expected.keys() == set(listed) and len(listed) >= 9
+    for operation in listed:
+        assert torch.equal(seen[operation].value, oracle.values[operation]), operation
+        gradient = seen[operation].gradient
+        assert gradient is not None, (operation, seen[operation].reason_no_gradient)
+        atol = 1e-6 * float(expected[operation].abs().max())
+        torch.testing.assert_close(gradient, expected[operation], rtol=1e-4, atol=atol)
 
 
 def test_a_resnets_sum_before_its_in_place_relu(resnet, image):
@@ -375,8 +421,8 @@ def test_nothing_is_watched_unless_an_operation_is_asked_for(resnet, image):
             resnet(image)
             watching = len(live_hooks())
     handle.remove()
-    # two hooks on the block and on each of its five parts; the rest of the model has none
-    assert modes == [0, 1] and (plain, watching) == (1, 2 * len(list(resnet.layer4[1].modules())))
+    # instead of one hook, two on the block and on each of its parts; the rest of the model has none
+    assert modes == [0, 1] and watching - (plain - 1) == 2 * len(list(resnet.layer4[1].modules()))
 
 
 def test_another_threads_forward_pass_is_not_seen(resnet, image):
