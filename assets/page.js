@@ -172,6 +172,16 @@
     if (event.detail) hookscope.choose({ patch: row * columns + column }); // not by Enter, which points nowhere
   }
 
+  /* The arrow keys go from patch to patch, from the middle if none is chosen. */
+  function stepPatch(grid, [right, down]) {
+    const [rows, columns] = grid.split(",").map(Number);
+    const chosen = view.patch >= 0 && view.patch < rows * columns;
+    const at = chosen ? view.patch : Math.floor(rows / 2) * columns + Math.floor(columns / 2);
+    const row = Math.floor(at / columns) + down;
+    const column = (at % columns) + right;
+    if (row >= 0 && row < rows && column >= 0 && column < columns) hookscope.choose({ patch: row * columns + column });
+  }
+
   /* Withdraw everything that is still being computed, and keep what is there. */
   hookscope.cancel = () => hookscope.post("cancel/" + hookscope.page);
 
@@ -217,6 +227,11 @@
   const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
   document.addEventListener("keydown", (event) => {
     if (!view || event.ctrlKey || event.metaKey || event.altKey) return;
+    const map = event.target.closest("[data-do=patch]");
+    if (map && map.dataset.value !== "-1" && steps[event.key]) {
+      event.preventDefault();
+      return stepPatch(map.dataset.value, steps[event.key]);
+    }
     const wall = event.target.closest("[data-wall]");
     if (event.key === "Enter" && event.target === wall) {
       const key = view.layers[Number(wall.dataset.wall)];

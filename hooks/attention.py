@@ -46,7 +46,7 @@ def attention_maps(
     Arguments:
         inputs: the model's argument, or a tuple of positional arguments, of one image; they are copied.
         wanted: (name of the layer whose own code computes attention, 0-based call); None for all. `describe` says
-            which these are: their calls have `heads`.
+            which these are: their calls have `heads`. Of a wanted call that computes several, the first is given.
         layers: what `hooks.layers.describe` said of this model; it is asked if this is None.
         deliver: gets each result as soon as it is there.
         with_rollout: also fill each result's `rollout`, from all attentions before it.
@@ -212,15 +212,16 @@ class _Run:
         index = self._seen[running]
         self._seen[running] += 1
         key = (running.name, running.call)
-        if not self.with_rollout and self.wanted is not None and key not in self.wanted:
+        asked = self.wanted is None or key in self.open
+        if not (asked or self.with_rollout):
             return
         weights, axes = arranged(attended.weights())
+        grid, prefix_tokens = self._grid(key, weights)
         if self.with_rollout:
-            self._roll(weights)
-        if self.wanted is not None and key not in self.wanted:
+            self._roll(weights, grid)
+        if not asked:
             return
         self.open.discard(key)
-        grid, prefix_tokens = self._grid(key, weights)
         for layer in self.wanted[key] if self.wanted is not None else [running.name]:
             result = AttentionMaps(
                 layer=layer,
@@ -239,8 +240,9 @@ class _Run:
             if self.deliver is not None:
                 self.deliver(result)
 
-    def _roll(self, weights: np.ndarray) -> None:
-        step = _step(weights)
+    def _roll(self, weights: np.ndarray, grid: tuple[int, int] | None) -> None:
+        # without a grid the keys may be anything: XCiT attends from channels to channels
+        step = _step(weights) if grid is not None else None
         fits = step is not None and (self._total is None or self._total.shape == step.shape)
         self._through = self._through and fits
         if not self._through or step is None:
@@ -255,10 +257,14 @@ class _Run:
             side = math.isqrt(keys)
             return ((side, side), 0) if side * side == keys else (None, 0)
         calls = self.infos[key[0]].calls if key[0] in self.infos else ()
-        seen = calls[key[1]] if key[1] < len(calls) else None
-        if seen is None or seen.grid is None or math.prod(seen.grid) + seen.prefix_tokens != keys:
+        if key[1] >= len(calls):
             return None, 0
-        return seen.grid, seen.prefix_tokens
+        seen = calls[key[1]]
+        sizes = dict(zip(seen.axes, seen.shape, strict=True))
+        grid = seen.grid or ((sizes["height"], sizes["width"]) if {"height", "width"} <= sizes.keys() else None)
+        if grid is None or math.prod(grid) + seen.prefix_tokens != keys:
+            return None, 0
+        return grid, seen.prefix_tokens
 
     def finish(self) -> None:
         for name, call in sorted(self.open):

@@ -170,7 +170,7 @@ class AttentionMaps:
             own positions (then taken to be square); None if not known.
         prefix_tokens: keys before the grid (class token, registers).
         rollout: float32 (query, key): of this attention and all before it (see `hooks.attention.rollout`); None if it
-            was not asked for, or an attention on the way is not over the same tokens of the whole image.
+            was not asked for, or an attention on the way is not known to be over the same tokens of the whole image.
         milliseconds: from the start of the forward pass until the weights were there.
     """
 

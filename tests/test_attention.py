@@ -174,6 +174,39 @@ def test_a_softmax_that_feeds_a_product_is_attention_and_another_is_not(way):
     np.testing.assert_array_equal(found.weights, (heads @ heads.transpose(-2, -1)).softmax(-1)[0])
 
 
+class Two(nn.Module):
+    """Attends over a feature map twice in one call, and then over channels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for scale in (1, 2):
+            tokens = x.flatten(2).transpose(1, 2)[:, None]
+            x = functional.scaled_dot_product_attention(tokens, tokens, tokens, scale=scale)[:, 0]
+            x = x.transpose(1, 2).unflatten(-1, (2, 3))
+        return x
+
+
+class OverChannels(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        channels = x.flatten(2)[:, None]
+        return functional.scaled_dot_product_attention(channels, channels, channels)[:, 0].unflatten(-1, (2, 3))
+
+
+def test_maps_of_a_feature_map_lie_on_it_and_a_rollout_ends_where_channels_attend():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), Two(), OverChannels()).eval()
+    image = torch.rand(1, 3, 2, 3)
+    maps = attention_maps(model, image, with_rollout=True)
+    assert [(each.layer, each.index, each.grid) for each in maps] == [
+        ("1", 0, (2, 3)),
+        ("1", 1, (2, 3)),
+        ("2", 0, None),
+    ]
+    assert [each.weights.shape for each in maps] == [(1, 6, 6), (1, 6, 6), (1, 4, 4)]
+    np.testing.assert_allclose(maps[1].rollout, rollout(maps[:2]), rtol=1e-6)
+    assert maps[2].rollout is None
+    chosen = attention_maps(model, image, [("1", 0), ("2", 0)])
+    assert [(each.layer, each.index) for each in chosen] == [("1", 0), ("2", 0)]
+
+
 # which layers, and what is refused
 
 

@@ -201,6 +201,10 @@ def test_a_click_on_a_patch_looks_from_there(context: BrowserContext, tmp_path: 
         cells.first.click(position={"x": box["width"] * 6.5 / 14, "y": box["height"] * 8.5 / 14})
         expect(line).to_contain_text("from patch (8, 6)")
         assert f"patch={8 * 14 + 6}" in page.url
+        page.keyboard.press("ArrowUp")  # the map that was clicked has the keys
+        expect(line).to_contain_text("from patch (7, 6)")
+        page.keyboard.press("ArrowDown")
+        expect(line).to_contain_text("from patch (8, 6)")
         page.reload()
         expect(line).to_contain_text("from patch (8, 6)", timeout=60_000)
         page.locator(".attention [data-value='-1']").click()

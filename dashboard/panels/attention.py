@@ -145,7 +145,7 @@ def _seen_from(maps: AttentionMaps, query: Query) -> str:
             f"from {query.text} of each window: the mean over {len(maps.weights)} windows of {rows} × {columns} "
             "positions, which are not laid out as the picture is. Click one to look from there."
         )
-    return f"from {query.text}; click a patch to look from there."
+    return f"from {query.text}; click a patch, or use the arrow keys on a map, to look from there."
 
 
 def _left_out(maps: AttentionMaps, query: Query) -> str:

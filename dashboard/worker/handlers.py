@@ -209,11 +209,6 @@ def gradcams(model: LoadedModel, task: Task, prepared: Prepared) -> None:
 
 def attentions(model: LoadedModel, task: Task, prepared: Prepared) -> None:
     """Answer with each layer's attention maps; of a call that computes several, with the first."""
-
-    def deliver(result: AttentionMaps) -> None:
-        if result.index == 0:
-            task.answer(result.layer, result.call, result)
-
     layers = model.info.layers
     for layer, call in _reachable(model, task):
         if problem := no_attention(layers, layer, call):
@@ -228,7 +223,7 @@ def attentions(model: LoadedModel, task: Task, prepared: Prepared) -> None:
             prepared.tensor.to(model.device),
             wanted,
             layers,
-            deliver,
+            lambda result: task.answer(result.layer, result.call, result),
             with_rollout=True,
             cancelled=task.cancelled,
             owner=OWNER,
