@@ -62,7 +62,9 @@ def attention_maps(
     """
     args = nested.arguments(inputs)
     if nested.images(args) != 1:
-        raise NoAttention(f"Attention is shown for one image at a time; this batch holds {nested.images(args)}.")
+        raise NoAttention(
+            f"Attention is shown for one image at a time; this batch holds {nested.images(args)}. Give them one by one."
+        )
     infos = describe(model, *args) if layers is None else layers
     run = _Run(_wanted(model, wanted, infos), infos, deliver, with_rollout)
     if wanted is not None and not run.open:
@@ -112,7 +114,7 @@ def rollout(maps: Sequence[AttentionMaps]) -> np.ndarray:
             )
         total = step if total is None else step @ total
     if total is None:
-        raise NoAttention("There are no attention maps to roll out.")
+        raise NoAttention("There are no attention maps to roll out. Give it those of the layers from the first one on.")
     return total
 
 
@@ -277,7 +279,9 @@ class _Run:
 def arranged(weights: Tensor) -> tuple[np.ndarray, tuple[str, ...]]:
     """Weights of one image as float32 (head, query, key), or (window, head, query, key), and the names of the axes."""
     if weights.ndim < 3:
-        raise HooksError(f"Attention weights of shape {tuple(weights.shape)} have no axis of heads.")
+        raise HooksError(
+            f"Attention weights of shape {tuple(weights.shape)} have no axis of heads. Give them as (head, query, key)."
+        )
     with torch.no_grad():
         values: np.ndarray = weights.detach().to("cpu", torch.float32, copy=True).contiguous().numpy()
     values = values.reshape(-1, *values.shape[-3:])
