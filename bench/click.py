@@ -15,9 +15,10 @@ from bench.application import Application, hookscope
 from bench.article_page import HEATMAPS, MONTAGE, article_round, large_heatmaps, means, open_article, show
 from bench.browser import Drawn, chromium, version, watched_page
 from bench.options import Options, say
-from bench.report import Table, kilobytes, median, milliseconds, times
+from bench.report import Table, kilobytes
 from bench.visitor import CACHED, CACHED_NEW, UNCACHED, UNCACHED_NEW, Visitor
 from bench.walls import MODEL, WALLS, Wall, bare_forward, modules_to, resnet
+from hooks.timing import median, milliseconds, times
 
 SUBPLOTS_AT_MOST = 512  # nobody has waited for the end of 2,048 subplots
 

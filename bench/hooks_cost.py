@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,18 +12,22 @@ from torch import Tensor, nn
 
 from bench import conditions
 from bench.options import Options, say
-from bench.report import Table, median, median_ratio, milliseconds, times
+from bench.report import Table
 from dashboard.engine.protocol import ModelOptions
 from dashboard.worker.models import LoadedModel, load
-from hooks.attribution import grad_cam
-from hooks.capture import capture
-from hooks.results import GradCam
+from hooks.bench import GRAD_CAM, costs, our_map, rows
+from hooks.layers import select
+from hooks.timing import Times, Work, in_turns
 
 CONVS = ":Conv2d"
 TARGET = 285  # a class; which one makes no difference to the time
-BARE, GRADIENT = "the bare forward pass", "a forward pass and the gradient to its input"
-GRAD_CAM = "Grad-CAM, **Hookscope**"
-PEERS = {"captum": "captum", "pytorch_grad_cam": "grad-cam", "torchcam": "torchcam"}  # by module
+OURS = f"{GRAD_CAM}, **Hookscope**"
+PEERS = {  # by module
+    "captum": "captum",
+    "pytorch_grad_cam": "grad-cam",
+    "torchcam": "torchcam",
+    "torchlens": "torchlens (every operation)",
+}
 
 
 @dataclass(frozen=True)
@@ -45,20 +48,6 @@ SUBJECTS = (
     Subject("torchvision:vgg16@random", "VGG-16", "features.29"),
 )
 
-Work = Callable[[], object]
-
-
-@dataclass
-class Times:
-    """Milliseconds of every piece of work, one per round.
-
-    Attributes:
-        wall: by the clock. own: of processor time in the thread that works, which other programs disturb less.
-    """
-
-    wall: dict[str, list[float]]
-    own: dict[str, list[float]]
-
 
 def run(options: Options) -> Table:
     """Measure and describe."""
@@ -72,68 +61,46 @@ def run(options: Options) -> Table:
     return table(found, convs, options)
 
 
-def in_turns(works: Mapping[str, Work], repeats: int) -> Times:
-    """Do every piece of work once per round, each round in another order, so that a drift of the machine meets all."""
-    names = list(works)
-    taken = Times({name: [] for name in names}, {name: [] for name in names})
-    for number in range(repeats + 1):
-        order = names[number % len(names) :] + names[: number % len(names)]
-        for name in order:
-            clock, own = time.perf_counter(), time.thread_time()
-            works[name]()
-            clock, own = time.perf_counter() - clock, time.thread_time() - own
-            if number:
-                taken.wall[name].append(clock * 1000)
-                taken.own[name].append(own * 1000)
-    return taken
-
-
 def works(model: LoadedModel, subject: Subject) -> dict[str, Work]:
-    """Everything that is timed for a model, by its name in the table."""
-    module, picture = model.module, model.prepare.noise(0)
+    """Everything that is timed for a model, by its name in the table: what `python -m hooks bench` times, and peers."""
+    module, picture, layers = model.module, model.prepare.noise(0), model.info.layers
+    found = costs(module, picture, list(select(module, CONVS)), layers, subject.late, TARGET)
+    found = {name: work for name, work in found.items() if name != GRAD_CAM}
+    found |= _peers_of_capture(module, picture)
 
-    def bare() -> None:
-        with torch.no_grad():
-            module(picture)
+    def ours() -> np.ndarray:
+        return our_map(module, picture, subject.late, layers, TARGET).values
 
-    def captured(statistics_only: bool = False, distribution: bool = True) -> Work:
-        def work() -> None:
-            with (
-                torch.no_grad(),
-                capture(module, CONVS, statistics_only=statistics_only, distribution=distribution),
-            ):
-                module(picture)
-
-        return work
-
-    def gradient() -> None:
-        given = picture.detach().clone().requires_grad_()
-        torch.autograd.grad(module(given)[0, TARGET], given)
-
-    ours = _ours(model, subject, picture)
+    found[OURS] = ours
     expected = ours()
-    found: dict[str, Work] = {
-        BARE: bare,
-        "capture of all convolutions": captured(),
-        "statistics only: moments, extremes, zeros, NaN, Inf": captured(statistics_only=True, distribution=False),
-        "statistics only: with quantiles and histogram": captured(statistics_only=True),
-        GRADIENT: gradient,
-        GRAD_CAM: ours,
-    }
     for name, peer in _peers(module, subject.late, picture).items():
-        shown = f"Grad-CAM, {PEERS[name]}"
+        shown = f"{GRAD_CAM}, {PEERS[name]}"
         _compare(expected, peer(), shown)
         found[shown] = peer
     return found
 
 
-def _ours(model: LoadedModel, subject: Subject, picture: Tensor) -> Callable[[], np.ndarray]:
-    def work() -> np.ndarray:
-        found: list[GradCam] = []
-        grad_cam(model.module, picture, [(subject.late, 0)], TARGET, model.info.layers, found.append)
-        return found[0].values
+def _peers_of_capture(module: nn.Module, picture: Tensor) -> dict[str, Work]:
+    """All convolutions' outputs by those peers that capture layers."""
+    convs = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)]
 
-    return work
+    def by_captum() -> object:
+        from captum.attr import LayerActivation
+
+        with torch.no_grad():
+            return LayerActivation(module, convs).attribute(picture)
+
+    def by_torchlens() -> object:
+        import torchlens
+
+        with torch.no_grad():
+            return torchlens.trace(module, picture)
+
+    found: dict[str, Work] = {}
+    for name, work in (("captum", by_captum), ("torchlens", by_torchlens)):
+        if _there(name):
+            found[f"capture, {PEERS[name]}"] = work
+    return found
 
 
 def _peers(module: nn.Module, late: str, picture: Tensor) -> dict[str, Callable[[], np.ndarray]]:
@@ -141,13 +108,18 @@ def _peers(module: nn.Module, late: str, picture: Tensor) -> dict[str, Callable[
     makers = {"captum": _captum, "pytorch_grad_cam": _grad_cam, "torchcam": _torchcam}
     found = {}
     for name, make in makers.items():
-        try:
-            importlib.import_module(name)
-        except ImportError:
-            say(f"hooks: {PEERS[name]} is not installed, so it is left out")
-            continue
-        found[name] = make(module, module.get_submodule(late), picture)
+        if _there(name):
+            found[name] = make(module, module.get_submodule(late), picture)
     return found
+
+
+def _there(name: str) -> bool:
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        say(f"hooks: {PEERS[name]} is not installed, so it is left out")
+        return False
+    return True
 
 
 def _captum(module: nn.Module, layer: nn.Module, picture: Tensor) -> Callable[[], np.ndarray]:
@@ -183,24 +155,18 @@ def _compare(expected: np.ndarray, found: np.ndarray, name: str) -> None:
 
 def table(found: Mapping[str, Times], convs: Mapping[str, int], options: Options) -> Table:
     """Two columns per model: the median, and the median ratio to what stands first in its half of the table."""
-    rows = []
-    for name in next(iter(found.values())).wall:
-        base = GRADIENT if name.startswith("Grad-CAM") else BARE
-        cells = []
-        for taken in found.values():
-            ratio = median_ratio(taken.wall[name], taken.wall[base])
-            own = median_ratio(taken.own[name], taken.own[base])
-            cells += [milliseconds(median(taken.wall[name])), "1" if name == base else f"{times(ratio)} ({times(own)})"]
-        rows.append([name, *cells])
+    cells = [rows(taken) for taken in found.values()]
+    body = [[line[0][0], *(cell for name, *rest in line for cell in rest)] for line in zip(*cells, strict=True)]
     columns = [head for title in found for head in (f"{title}, {convs[title]} convolutions", "ratio")]
     notes = [
         f"Medians of {options.repeats} rounds after a warm-up, each round with all of them in another order; ratios",
         "are medians of the rounds', by the clock and, in brackets, by the processor time of the calling thread.",
-        "Hooks and the gradient are compared with the bare forward pass, Grad-CAM of a late layer with a forward pass",
-        f"and the gradient to its input. One picture of 224 × 224, random weights, {torch.get_num_threads()} threads.",
+        "Hooks and the gradient are compared with the bare forward pass, Grad-CAM of a late layer and the gradients",
+        "with a forward pass and the gradient to its input. One picture of 224 × 224, random weights,",
+        f"{torch.get_num_threads()} threads.",
         conditions.sentence(["torch", *_installed()]),
     ]
-    return Table("hooks", ["", *columns], rows, notes)
+    return Table("hooks", ["", *columns], body, notes)
 
 
 def _installed() -> Sequence[str]:
@@ -210,5 +176,5 @@ def _installed() -> Sequence[str]:
             importlib.import_module(module)
         except ImportError:
             continue
-        found.append(package)
+        found.append(package.partition(" ")[0])
     return found

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hooks.timing import table
+
 END = "<!-- /bench -->"
 
 
@@ -30,13 +32,8 @@ class Table:
 
     def markdown(self) -> str:
         """The table, numbers to the right, and the notes below it as a paragraph."""
-        lines = [_line(self.columns), _line(["---", *["---:"] * (len(self.columns) - 1)]), *map(_line, self.rows)]
         notes = ["", " ".join(self.notes)] if self.notes else []
-        return "\n".join([*lines, *notes])
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+        return "\n".join([table(self.columns, self.rows), *notes])
 
 
 def missing_markers(text: str, names: Iterable[str]) -> list[str]:
@@ -46,9 +43,9 @@ def missing_markers(text: str, names: Iterable[str]) -> list[str]:
 
 def with_tables(text: str, tables: Iterable[Table]) -> str:
     """A text with what stands between the tables' markers replaced."""
-    for table in tables:
-        filled = f"{_begin(table.name)}\n\n{table.markdown()}\n\n{END}"
-        text = _between(table.name).sub(lambda _, filled=filled: filled, text, count=1)
+    for found in tables:
+        filled = f"{_begin(found.name)}\n\n{found.markdown()}\n\n{END}"
+        text = _between(found.name).sub(lambda _, filled=filled: filled, text, count=1)
     return text
 
 
@@ -66,16 +63,6 @@ def _between(name: str) -> re.Pattern[str]:
     return re.compile(rf"{re.escape(_begin(name))}(?:(?!<!-- bench:).)*?{re.escape(END)}", re.DOTALL)
 
 
-def median(values: Sequence[float]) -> float:
-    """The middle of some measurements; NaN of none."""
-    return statistics.median(values) if values else float("nan")
-
-
-def median_ratio(values: Sequence[float], per: Sequence[float]) -> float:
-    """The median of ratios, each of two measurements of the same round, so that a drift of the machine cancels."""
-    return median([value / other for value, other in zip(values, per, strict=True)])
-
-
 def percentile(values: Sequence[float], percent: int) -> float:
     """The value that so many percent of the measurements do not exceed; NaN of none."""
     return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)] if values else float("nan")
@@ -86,15 +73,6 @@ def slope(values: Sequence[float]) -> float:
     if len(values) < 2:
         return float("nan")
     return statistics.linear_regression(range(len(values)), values).slope
-
-
-def milliseconds(value: float) -> str:
-    """A time for a table, e.g. "4.2 ms", "183 ms", "12.4 s"; "–" for none."""
-    if value != value:
-        return "–"
-    if abs(value) >= 9_950:
-        return f"{value / 1000:.1f} s"
-    return f"{value:.1f} ms" if abs(value) < 9.95 else f"{value:,.0f} ms"
 
 
 def seconds(value: float) -> str:
@@ -112,10 +90,3 @@ def kilobytes(count: float) -> str:
 def megabytes(count: float) -> str:
     """A size for a table, in units of 1,000,000 bytes, e.g. "412 MB"."""
     return "–" if count != count else f"{count / 1e6:,.0f} MB"
-
-
-def times(value: float) -> str:
-    """A ratio for a table, e.g. "1.05×", "23×"; "–" for none."""
-    if value != value:
-        return "–"
-    return f"{value:.2f}×" if value < 9.95 else f"{value:,.0f}×"

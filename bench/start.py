@@ -10,7 +10,8 @@ import psutil
 from bench import conditions
 from bench.application import hookscope
 from bench.options import Options, say
-from bench.report import Table, median, seconds
+from bench.report import Table, seconds
+from hooks.timing import median
 
 MODELS = {"embedded": "the default model", "torchvision:resnet50@random": "ResNet-50"}
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from bench import __main__ as command
-from bench import article, click, conditions, hooks_cost, memory, report, walls
+from bench import article, click, conditions, memory, report, walls
 from bench.browser import Drawn
 from bench.options import QUICK, Options
 from bench.report import Table
@@ -81,28 +81,14 @@ def test_an_unknown_topic_is_refused() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (report.milliseconds(4.21), "4.2 ms"),
-        (report.milliseconds(1234.5), "1,234 ms"),
-        (report.milliseconds(12_345), "12.3 s"),
-        (report.milliseconds(-203.6), "-204 ms"),
-        (report.milliseconds(math.nan), "–"),
         (report.seconds(0.8), "0.80 s"),
         (report.kilobytes(3_400), "3.4 KB"),
         (report.kilobytes(1_204_000), "1,204 KB"),
         (report.megabytes(412e6), "412 MB"),
-        (report.times(1.049), "1.05×"),
-        (report.times(23.2), "23×"),
-        (report.times(math.nan), "–"),
     ],
 )
 def test_numbers_are_written_for_a_reader(text: str, expected: str) -> None:
     assert text == expected
-
-
-def test_a_drift_cancels_in_the_median_of_ratios() -> None:
-    per = [100.0, 200.0, 400.0]
-    assert report.median_ratio([110.0, 220.0, 440.0], per) == pytest.approx(1.1)
-    assert math.isnan(report.median([]))
 
 
 def test_the_slope_is_that_of_the_line_through_the_values() -> None:
@@ -163,14 +149,6 @@ def test_the_articles_figures_carry_lists_of_the_same_values() -> None:
     assert [np.array(trace["z"]).tolist() for trace in grid] == maps.tolist()
     text = article.montage(maps).to_json()
     assert "bdata" not in text and "[[0.0,1.0,4.0,5.0],[2.0,3.0,6.0,7.0],[8.0,9.0,0.0,0.0]" in text.replace(" ", "")
-
-
-def test_each_piece_of_work_is_done_once_per_round_in_changing_order() -> None:
-    done: list[str] = []
-    works = {name: (lambda name=name: done.append(name)) for name in "abc"}
-    taken = hooks_cost.in_turns(works, 2)
-    assert "".join(done) == "abcbcacab"  # the first round is to warm up
-    assert list(taken.wall) == ["a", "b", "c"] and {len(each) for each in taken.wall.values()} == {2}
 
 
 def test_memory_clicks_the_largest_maps() -> None:
