@@ -66,6 +66,7 @@ class Captured:
         self.records = recorder.records
         self._ran = recorder.ran
         self._training = recorder.training
+        self._graph_is_gone = False
         self._model = weakref.ref(unwrap(model))  # a result must not keep the model
         self._title = type(model).__name__
 
@@ -125,9 +126,16 @@ class Captured:
             score: one number computed from the model's output, e.g. `logits[0, 285]`.
             retain_graph: whether to keep the graph, to ask for another score.
 
+        Without `retain_graph` the records let go of the graph too, and of all the memory that it holds.
+
         Raises:
-            NoGradient: the score, or every record, stands outside the autograd graph.
+            NoGradient: the score, or every record, stands outside the autograd graph, or the graph is gone.
         """
+        if self._graph_is_gone:
+            raise NoGradient(
+                "The graph was given up by the first `differentiate`. Ask for every score but the last one with "
+                "`retain_graph=True`."
+            )
         open_records = [record for record in self.records if record._edge is not None]
         if not score.requires_grad or not open_records:
             raise NoGradient(
@@ -141,6 +149,10 @@ class Captured:
         for record, gradient in zip(open_records, gradients, strict=True):
             record.gradient = None if overwritten_view(record._watch) else gradient
             record.reason_no_gradient = "" if record.gradient is not None else reason_no_gradient(record._watch)
+        if not retain_graph:
+            self._graph_is_gone = True
+            for record in open_records:
+                record._edge = record._watch = None
 
 
 NOT_RECORDED = "The value was not part of an autograd graph."

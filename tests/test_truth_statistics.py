@@ -1,0 +1,154 @@
+"""Numbers that the usual calls get wrong, beside ours (docs/truth.md, 8 and 6.7)."""
+
+from __future__ import annotations
+
+import math
+import threading
+
+import numpy as np
+import pytest
+import torch
+from helpers import assert_untouched
+from torch import Tensor, nn
+
+from hooks.capture import capture
+from hooks.reductions import statistics
+
+
+def test_histc_and_quantile_refuse_or_drop_what_is_not_finite() -> None:
+    values = torch.linspace(-1, 1, 1000)
+    values[:3], values[3], values[4] = math.nan, math.inf, -math.inf
+    with pytest.raises(RuntimeError, match="is not finite"):
+        torch.histc(values)
+    assert torch.histc(values, 64, -1, 1).sum() == 995  # without a word
+    assert values.mean().isnan() and values.max().isnan() and torch.quantile(values, 0.5).isnan()
+    assert not (values.max() < 1e-6) and not (values.max().abs() > 1e3)  # so neither alarm of the article sounds
+    for distribution in (True, "approximate"):
+        found = statistics(values, None, distribution=distribution)
+        assert (found.nan, found.inf, found.count, found.histogram.sum()) == (3, 2, 1000, 995)
+        assert found.max == 1 and found.mean == pytest.approx(values[5:].double().mean().item(), rel=1e-12)
+        assert not np.isnan(found.quantiles).any()
+
+
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float16, 2048), (torch.bfloat16, 256)])
+def test_histc_stops_counting_in_reduced_precision(dtype: torch.dtype, most: int) -> None:
+    values = torch.zeros(10_000, dtype=dtype)
+    assert torch.histc(values, 3, -1, 1).sum() == most  # the control
+    for distribution in (True, "approximate"):
+        assert statistics(values, None, distribution=distribution).histogram.sum() == 10_000
+
+
+def test_histc_stops_counting_at_two_to_the_24th() -> None:
+    count = 2**24 + 1000
+    values = torch.zeros(count)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        assert torch.histc(values, 3, -1, 1).max() == 2**24  # the control
+    finally:
+        torch.set_num_threads(threads)
+    found = statistics(values, None, distribution="approximate")
+    assert found.histogram.max() == count and found.zeros == 1
+
+
+def test_half_precision_overflows_and_cancels() -> None:
+    values = torch.full((1, 1, 100, 100), 300.0, dtype=torch.float16)
+    values[..., ::2] = 301
+    assert torch.isinf(values.sum()) and torch.isinf(values.square().mean())  # the control
+    found = statistics(values, 1)
+    assert (found.mean, found.std) == (300.5, 0.5)
+    near = (100 + torch.tensor([-0.25, 0.25])).to(torch.bfloat16)
+    assert near.std() == 0 == statistics(near, None).std  # bfloat16 itself holds no more: that is the value
+    with pytest.raises(TypeError, match="BFloat16"):
+        near.numpy()
+
+
+def test_variance_in_one_pass_cancels_in_float32() -> None:
+    torch.manual_seed(0)
+    values = 1e4 + torch.randn(100_000) * 1e-2
+    naive = (values.square().mean() - values.mean().square()).item()
+    true = values.double().var(correction=0).item()
+    assert abs(naive - true) > true  # the control
+    assert statistics(values, None).std ** 2 == pytest.approx(true, rel=1e-6)
+
+
+def test_integers_booleans_and_single_values_have_numbers() -> None:
+    for values in (torch.tensor([1, 2, 4]), torch.tensor([True, False])):
+        with pytest.raises(RuntimeError, match="could not infer output dtype"):
+            values.mean()
+        assert statistics(values, None).mean == values.double().mean().item()
+    with pytest.warns(UserWarning, match="degrees of freedom"):
+        assert torch.tensor([2.0]).std().isnan()
+    assert statistics(torch.tensor([2.0]), None).std == 0
+
+
+def test_a_dead_channel_is_seen_per_channel_and_not_in_the_layers_maximum() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(inplace=True)).eval()
+    with torch.no_grad():
+        model[0].weight[5].zero_()
+        model[0].bias[5] = -1
+    with torch.no_grad(), capture(model, ":ReLU") as seen:
+        model(torch.randn(4, 3, 16, 16))
+    numbers = statistics(seen["1"].value, 1)
+    assert numbers.max > 1  # the control: the layer as a whole is alive
+    assert np.flatnonzero(numbers.channels["max"] == 0).tolist() == [5] and numbers.channels["zeros"][5] == 1
+
+
+class Wrong:
+    """The article's store: one dictionary behind a lock, and hooks that see everybody's forward pass."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.lock, self.seen = threading.Lock(), []
+        self.handles = [module.register_forward_hook(self.look) for module in model.children()]
+
+    def look(self, module: nn.Module, args: object, output: Tensor) -> None:
+        with self.lock:
+            self.seen.append(output.detach().clone())
+
+
+def test_a_lock_around_the_store_does_not_keep_threads_apart() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)).eval()
+    other = threading.Thread(target=lambda: model(torch.full((1, 4), 9.0)))
+    shared = Wrong(model)
+    with torch.no_grad(), capture(model, ["0", "1"]) as seen:
+        other.start()
+        other.join()
+        model(torch.ones(1, 4))
+    for handle in shared.handles:
+        handle.remove()
+    assert len(shared.seen) == 4  # the control: two of them are another request's
+    assert [record.layer for record in seen] == ["0", "1"]
+    assert torch.equal(seen["0"].value, model[0](torch.ones(1, 4)))
+
+
+def test_gradients_of_several_threads_on_one_model() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(4 * 36, 3)).eval()
+    pictures = [torch.randn(1, 1, 8, 8) for _ in range(4)]
+
+    def look(picture: Tensor, target: int) -> Tensor:
+        with capture(model, "0", gradients=True) as seen:
+            logits = model(picture)
+        seen.differentiate(logits[0, target % 3])
+        found = seen["0"].gradient
+        assert found is not None
+        return found
+
+    expected = [look(picture, index) for index, picture in enumerate(pictures)]
+    wrong: list[int] = []
+
+    def work(index: int) -> None:
+        for _ in range(15):
+            if not torch.equal(look(pictures[index], index), expected[index]):
+                wrong.append(index)
+
+    with assert_untouched(model):
+        threads = [threading.Thread(target=work, args=(index,)) for index in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert wrong == [] and not any(thread.is_alive() for thread in threads)
+    assert all(parameter.grad is None for parameter in model.parameters())
