@@ -17,13 +17,14 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint test-slow bench screenshot docker clean
+.PHONY: help run test lint test-slow bench sweep screenshot docker clean
 
 help:
 	@echo "make run         start the page; options go through ARGS=\"...\", \"make run ARGS=--help\" lists them"
 	@echo "make test        lint, types and tests"
 	@echo "make test-slow   the tests that take minutes or need root"
 	@echo "make bench       the benchmarks"
+	@echo "make sweep       every layer of 150 models against an oracle; takes an hour, and goes on where it stopped"
 	@echo "make screenshot  make the README's picture anew"
 	@echo "make docker      build the image"
 	@echo "make clean       remove .venv and everything else that was made here"
@@ -47,6 +48,9 @@ test-slow: $(DEV)
 bench: $(DEV)
 	$(PY) tests/find_chromium.py
 	$(PY) -m bench $(ARGS)
+
+sweep: $(DEV)
+	$(PY) -W ignore -m bench.sweep --write $(ARGS)
 
 screenshot: $(DEV)
 	$(PY) tests/find_chromium.py

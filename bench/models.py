@@ -19,6 +19,8 @@ from hooks.modes import evaluate
 MEMORY_LIMIT_GIB = 8
 SIDES = (32, 64, 96, 128, 160, 192, 224, 240, 256, 288, 320, 384, 448, 512)
 SEED = 0
+# At 32 pixels its attention has a single key, so that its queries have gradient 0, and what is compared is rounding.
+BEGIN_AT = {"timm:pvt_v2_b0": 128}
 
 
 class NotRun(Exception):
@@ -30,7 +32,7 @@ def answer_of(spec: str, threads: int = 1) -> dict[str, Any]:
     torch.set_num_threads(threads)
     try:
         model = build(spec)
-        inputs = smallest_input(model)
+        inputs = smallest_input(model, BEGIN_AT.get(spec, 0))
         return {"spec": spec, "input": _said(inputs), **dataclasses.asdict(judge(model, inputs, SEED))}
     except NotRun as reason:
         return {"spec": spec, "not_run": str(reason)}
@@ -57,10 +59,10 @@ def build(spec: str) -> nn.Module:
     return model
 
 
-def smallest_input(model: nn.Module) -> tuple[Any, ...]:
-    """The positional arguments of the first side in `SIDES` that the model accepts."""
+def smallest_input(model: nn.Module, begin_at: int = 0) -> tuple[Any, ...]:
+    """The positional arguments of the first side in `SIDES`, from a given one on, that the model accepts."""
     problem: Exception | None = None
-    for side in SIDES:
+    for side in (side for side in SIDES if side >= begin_at):
         picture = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(SEED))
         inputs = ([picture[0]],) if hasattr(model, "transform") else (picture,)
         try:

@@ -21,7 +21,8 @@ from hooks.layers import named_layers
 from hooks.modes import evaluate
 from hooks.records import Record
 
-TOLERANCE = 1e-4  # of the largest gradient of a layer: what a sum in another order may differ by
+TOLERANCE = 1e-4  # of a layer's largest value: what sums in another order may differ by
+NOISE = 1e-5  # of the largest gradient anywhere: below it, a gradient that should be 0 is rounding
 Key = tuple[str, int, str]  # layer, call, path
 
 
@@ -37,6 +38,8 @@ class Verdict:
         unavailable: layers whose gradient `capture` declares unavailable, with its reason, although there is one.
         aliases: layers that give back the very tensor they were given and whose gradient differs from the oracle's
             for that reason: theirs is that of the tensor, over all who use it, not of the path through the layer.
+        rounded: how many outputs equal the oracle's up to rounding only. Where a layer gives back a slice or a turned
+            view, the oracle's sum lies otherwise in memory, and the layers after it sum in another order.
         error: the largest difference of a right gradient, in units of the layer's largest.
         same_output: whether the model's output was bit-identical with hooks on.
     """
@@ -48,6 +51,7 @@ class Verdict:
     wrong: list[str]
     unavailable: list[str]
     aliases: list[str]
+    rounded: int
     error: float
     same_output: bool
 
@@ -139,16 +143,19 @@ def _compare(
     seen: dict[Key, Record], expected: _Oracle, never: dict[str, str], leaves: int, same_output: bool
 ) -> Verdict:
     wrong = [f"{_title(key)}: seen by one of the two only" for key in seen.keys() ^ expected.outputs.keys()]
-    unavailable, aliases, error, gradients = [], [], 0.0, 0
+    unavailable, aliases, error, gradients, rounded = [], [], 0.0, 0, 0
+    largest = max((_largest(slope) for slope in expected.gradients.values()), default=0.0)
     for key in seen.keys() & expected.outputs.keys():
         record, true = seen[key], expected.outputs[key]
-        if record.value is None or not torch.equal(record.value.nan_to_num(), true.nan_to_num()):
+        if record.value is None or record.value.shape != true.shape or _difference(record.value, true) > TOLERANCE:
             wrong.append(f"{_title(key)}: another output")
+        elif not torch.equal(record.value.nan_to_num(), true.nan_to_num()):
+            rounded += 1
         slope, found = expected.gradients.get(key), record.gradient
         if key not in expected.zeros or (slope is None and found is None):
             continue  # no graph, or inside an object that the oracle cannot replace (a detector's list of images)
         gradients += 1
-        difference = _difference(found, slope)
+        difference = _difference(found, slope, NOISE * largest)
         if difference <= TOLERANCE:
             error = max(error, difference)
         elif found is None and "view" in record.reason_no_gradient:
@@ -165,23 +172,23 @@ def _compare(
         wrong=sorted(wrong),
         unavailable=sorted(unavailable),
         aliases=sorted(aliases),
+        rounded=rounded,
         error=error,
         same_output=same_output,
     )
 
 
-def _difference(found: Tensor | None, true: Tensor | None) -> float:
-    """The largest difference in units of the largest true value; a missing gradient counts as zeros."""
-    if found is None and true is None:
-        return 0.0
+def _difference(found: Tensor | None, true: Tensor | None, floor: float = 0.0) -> float:
+    """The largest difference in units of the largest true value, or of `floor`; a missing gradient counts as zeros."""
     if found is None or true is None:
-        some = true if found is None else found
-        assert some is not None
-        return float(some.abs().max() > 0) if some.numel() else 0.0
-    if not true.numel():
-        return 0.0
-    scale, difference = float(true.abs().max()), float((found - true).abs().max())
-    return difference / scale if scale else float(difference > 0)
+        apart, scale = _largest(found) + _largest(true), floor
+    else:
+        apart, scale = _largest(found.nan_to_num().float() - true.nan_to_num().float()), max(_largest(true), floor)
+    return apart / scale if scale else float(apart > 0)
+
+
+def _largest(tensor: Tensor | None) -> float:
+    return 0.0 if tensor is None or not tensor.numel() else float(tensor.detach().float().abs().max())
 
 
 def _key(record: Record) -> Key:

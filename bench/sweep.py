@@ -29,7 +29,8 @@ from bench.report import Table, write
 RESULTS = ROOT / "build" / "sweep.jsonl"
 DOCUMENT = ROOT / "docs" / "sweep.md"
 PATIENCE_SECONDS = 1800
-KINDS = {"": "classifier", ".segmentation": "segmenter", ".detection": "detector"}
+COLUMNS = ("model", "input", "leaves", "outputs", "gradients", "rounded", "wrong", "given back", "view")
+COLUMNS += ("error", "seconds")
 
 # One of each family, small ones where there is a choice.
 TIMM = """
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
     print(found.markdown())
     if given.write:
         write(DOCUMENT, [found])
-    return 1 if any(answer.get("wrong") or "error" in answer for answer in known.values()) else 0
+    return 1 if any(answer.get("wrong") or "failed" in answer for answer in known.values()) else 0
 
 
 def specs() -> list[str]:
@@ -89,28 +90,42 @@ def table(answers: Iterable[dict[str, Any]]) -> Table:
     wrong = sum(len(answer["wrong"]) for answer in ran)
     notes = [
         f"{len(ran)} of {len(answers)} models ran: {total('leaves')} leaf modules, {total('tensors')} outputs and",
-        f"{total('gradients')} gradients; {wrong} wrong. The error is the largest difference of a gradient, in units",
-        "of its layer's largest. *Given back*: the layer returns the very tensor it was given (Identity, dropout",
-        "in eval mode), and somebody else reads that tensor too; ours is the gradient of the tensor, the oracle's that",
-        "of the path through the layer. *View*: the output is a view that is written over, and its gradient is",
-        "declared unavailable.",
+        f"{total('gradients')} gradients; {wrong} wrong. *Rounded*: outputs that equal the oracle's up to rounding",
+        "only, because its sums lie otherwise in memory there; all others are equal bit for bit. The error is the",
+        "largest difference of a gradient, in units of its layer's largest. *Given back*: the layer returns the very",
+        "tensor it was given (Identity, dropout in eval mode), and somebody else reads that tensor too; ours is the",
+        "gradient of the tensor, the oracle's that of the path through the layer. *View*: the output is a view that is",
+        "written over, and its gradient is declared unavailable.",
         conditions.sentence(["torch", "torchvision", "timm"]),
     ]
-    columns = ["model", "input", "leaves", "outputs", "gradients", "wrong", "given back", "view", "error", "seconds"]
+    columns = [
+        "model",
+        "input",
+        "leaves",
+        "outputs",
+        "gradients",
+        "rounded",
+        "wrong",
+        "given back",
+        "view",
+        "error",
+        "seconds",
+    ]
     return Table("sweep", columns, rows, notes)
 
 
 def _row(answer: dict[str, Any]) -> list[str]:
     if "leaves" not in answer:
-        return [answer["spec"], "–", _says(answer), *["–"] * 7]
+        return [answer["spec"], "–", _says(answer), *["–"] * 8]
     return [
         answer["spec"],
         answer["input"],
         *(f"{answer[key]:,}" for key in ("leaves", "tensors", "gradients")),
+        f"{answer.get('rounded', 0)}",
         _named(answer["wrong"]) + ("" if answer["same_output"] else "; another output"),
         _named(answer["aliases"]),
         _named(answer["unavailable"]),
-        f"{answer['error']:.0e}",
+        f"{answer['error']:.0e}" if answer["error"] else "0",
         f"{answer['seconds']:.0f}",
     ]
 
@@ -128,7 +143,7 @@ def _named(layers: Sequence[str], most: int = 3) -> str:
 def _says(answer: dict[str, Any]) -> str:
     if "leaves" in answer:
         return f"{len(answer['wrong'])} wrong of {answer['tensors']}"
-    return f"not run: {answer['not_run']}" if "not_run" in answer else f"failed: {answer['error']}"
+    return f"not run: {answer['not_run']}" if "not_run" in answer else f"failed: {answer['failed']}"
 
 
 def _run(spec: str, threads: int) -> dict[str, Any]:
@@ -141,7 +156,7 @@ def _run(spec: str, threads: int) -> dict[str, Any]:
     if done.returncode < 0:
         return {"spec": spec, "not_run": f"killed by signal {-done.returncode}; the memory may not have sufficed"}
     if done.returncode:
-        return {"spec": spec, "error": (done.stderr.strip().splitlines() or ["no message"])[-1]}
+        return {"spec": spec, "failed": (done.stderr.strip().splitlines() or ["no message"])[-1]}
     return {**json.loads(done.stdout.splitlines()[-1]), "seconds": time.monotonic() - began}
 
 
@@ -149,7 +164,9 @@ def _known() -> dict[str, dict[str, Any]]:
     """What the results file holds of these versions."""
     lines = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.exists() else []
     answers = [json.loads(line) for line in lines]
-    return {answer["spec"]: answer for answer in answers if answer["versions"] == _versions() and "error" not in answer}
+    return {
+        answer["spec"]: answer for answer in answers if answer["versions"] == _versions() and "failed" not in answer
+    }
 
 
 def _remember(answer: dict[str, Any]) -> None:
