@@ -8,8 +8,9 @@ from bench import conditions
 from bench.application import hookscope
 from bench.crowd import LAYERS, MODEL, Crowd, Rush, ask_the_same, crowd, rush, stopped
 from bench.options import Options, say
-from bench.report import Table, milliseconds, percentile, seconds
+from bench.report import Table, percentile, seconds
 from bench.walls import photograph
+from hooks.timing import milliseconds
 
 
 def run(options: Options) -> Table:
