@@ -20,8 +20,10 @@ TOPICS = {
     "load": "load",
     "memory": "memory",
     "start": "start",
+    "peers": "peers",
 }
 README = ROOT / "README.md"
+ELSEWHERE = {"peers": ROOT / "docs" / "truth.md"}  # tables that stand in another document
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -46,14 +48,17 @@ def main(arguments: Sequence[str]) -> int:
         print(f"### {name}\n\n{found.markdown()}\n", flush=True)
         tables.append(found)
     if given.write:
-        write(README, tables)
+        for document in (README, *ELSEWHERE.values()):
+            write(document, [found for found in tables if ELSEWHERE.get(found.name, README) == document])
     return 0 if len(tables) == len(names) else 1
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure what Hookscope costs.")
     parser.add_argument("topics", nargs="*", choices=[*TOPICS, []], metavar="TOPIC", help=f"{', '.join(TOPICS)}; all")
-    parser.add_argument("--write", action="store_true", help="put the tables between their markers in README.md")
+    parser.add_argument(
+        "--write", action="store_true", help="put the tables between their markers in README.md and docs"
+    )
     parser.add_argument("--quick", action="store_true", help="measure next to nothing, to see that everything works")
     return parser
 
@@ -61,11 +66,13 @@ def _parser() -> argparse.ArgumentParser:
 def _not_writable(names: Sequence[str], quick: bool) -> str:
     if quick:
         return "--quick measures too little to be written into the README: leave one of --quick and --write away."
-    missing = missing_markers(README.read_text(encoding="utf-8"), names)
+    missing = [
+        name for name in names if missing_markers(ELSEWHERE.get(name, README).read_text(encoding="utf-8"), [name])
+    ]
     if not missing:
         return ""
     wanted = ", ".join(f"<!-- bench:{name} --> ... <!-- /bench -->" for name in missing)
-    return f"README.md lacks the places for these tables: {wanted}."
+    return f"README.md, or the table's own document, lacks the places for these tables: {wanted}."
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from bench import __main__ as command
-from bench import article, click, conditions, memory, report, walls
+from bench import article, click, conditions, memory, peers, report, walls
 from bench.browser import Drawn
 from bench.options import QUICK, Options
 from bench.report import Table
@@ -170,3 +170,22 @@ def test_memory_tells_the_slope_of_the_last_clicks() -> None:
 
 def test_quick_is_less_than_the_default() -> None:
     assert QUICK.repeats < Options().repeats and QUICK.clicks < Options().clicks and QUICK.starts < Options().starts
+
+
+def test_a_map_of_another_library_is_told_apart_in_units_of_the_true_one() -> None:
+    true = np.array([[-2.0, 4.0]])
+    assert peers._apart(true, true) == "0"
+    assert peers._apart(true, np.array([[-2.0, 3.0]])) == "**0.25**"
+    assert peers._apart(true, np.array([[-2.0, 4.00004]])) == "1e-05"
+    assert peers._apart(true, np.array([[0.0, 4.0]])) == "0"  # a positive part is compared with the positive part
+
+
+def test_the_table_of_peers_names_where_they_are_wrong() -> None:
+    text = (command.ROOT / "docs" / "truth.md").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line.startswith(("| resnet18", "| alexnet"))]
+    rows = {line.split("|")[1].strip(): line for line in lines}
+    assert len(rows) == len(peers.PLACES)
+    for place in peers.PLACES:
+        line = next(line for name, line in rows.items() if name.startswith(f"{place.model} {place.layer}"))
+        assert ("**" in line) == bool(place.remark)
+        assert "**" not in line.split("|")[2]  # ours
