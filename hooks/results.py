@@ -202,3 +202,93 @@ class Prediction:
     pixels: np.ndarray
     crop: tuple[float, float, float, float]
     milliseconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """Counts of finite values in the fixed logarithmic bins of `hooks.sketch`, which add up exactly.
+
+    Attributes:
+        keys: int32 (bin,), rising; the bins that hold anything, 0 for the value 0, negative for negative values.
+        counts: int64 (bin,).
+    """
+
+    keys: np.ndarray
+    counts: np.ndarray
+
+
+@dataclass(frozen=True)
+class LayerSummary:
+    """What one call of a layer gave over every input that was seen.
+
+    Attributes:
+        layer: dotted name. call: 0-based call of each forward pass. type: the layer's class name.
+        of: "output", or "gradient" for the score's gradient with respect to that output.
+        inputs: how many images were seen; calls of a layer without an image axis count as one each.
+        statistics: over all of them: moments, extremes, counts exact; quantiles and histogram from `sketch`, and
+            within 1/64 of the value.
+        sketch: counts of the values.
+        fired: int64 (channel,), in how many of the inputs each channel had a value whose magnitude is above
+            `threshold`; empty without a channel axis.
+        threshold: see `fired`.
+        activation: whether the layer is an activation function, after which a silent channel is a dead one.
+        norm: the L2 norm over all values that were seen.
+    """
+
+    layer: str
+    call: int
+    type: str
+    of: str
+    inputs: int
+    statistics: Statistics
+    sketch: Sketch
+    fired: np.ndarray
+    threshold: float
+    activation: bool
+    norm: float
+
+
+@dataclass(frozen=True)
+class DeadChannel:
+    """A channel that fired in no input, or in few of them.
+
+    Attributes:
+        layer, call, channel: where; `channel` is 0-based.
+        fired: in how many inputs it fired. inputs: of how many.
+        largest: the largest magnitude of its finite values; NaN if it had none.
+    """
+
+    layer: str
+    call: int
+    channel: int
+    fired: int
+    inputs: int
+    largest: float
+
+    @property
+    def share(self) -> float:
+        """The share of inputs in which it fired, 0..1."""
+        return self.fired / self.inputs if self.inputs else 0.0
+
+
+@dataclass(frozen=True)
+class LayerShift:
+    """How far two sets of inputs part at one call of a layer; see `hooks.comparison` for the measures.
+
+    Attributes:
+        layer, call: where.
+        distance: the root mean square of `channel_distance`, in standard deviations of the layer.
+        wasserstein: Wasserstein-1 between the two distributions of all values, in standard deviations of the layer.
+        divergence: Jensen-Shannon divergence of the two distributions of all values, in bits, 0..1.
+        channel_distance: float64 (channel,); for a layer without a channel axis one number for all of it.
+        channel_difference: float64 (channel,): the second set's mean minus the first's, in the channel's own pooled
+            standard deviations; NaN where the channel is constant in both sets.
+    """
+
+    layer: str
+    call: int
+    distance: float
+    wasserstein: float
+    divergence: float
+    channel_distance: np.ndarray
+    channel_difference: np.ndarray

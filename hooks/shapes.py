@@ -112,7 +112,7 @@ class Layouts:
         if len(shape) == 2:
             return Layout((self._first(shape), "feature"))
         source = self._source(inputs)
-        if _is_channels_first(module):
+        if is_channels_first(module):
             return Layout(self._channels_first(shape))
         if order := _permutation(module, len(shape)):
             return self._permuted(source, order, shape)
@@ -200,7 +200,8 @@ def _memory(tensor: Tensor) -> tuple[object, ...]:
     return tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()
 
 
-def _is_channels_first(module: nn.Module) -> bool:
+def is_channels_first(module: nn.Module) -> bool:
+    """Whether a layer of this type has its channels on the second axis."""
     name = type(module).__name__
     # e.g. LayerNorm2d, which is a LayerNorm by class and normalises the second axis
     return isinstance(module, _CHANNELS_FIRST) or name.endswith(("2d", "2dSame"))
