@@ -29,6 +29,8 @@ TYPES = {
         results.LayerInfo,
         results.Prediction,
         results.Statistics,
+        results.Survey,
+        results.SurveyedCall,
     )
 }
 Result = (
@@ -39,6 +41,8 @@ Result = (
     | results.LayerInfo
     | results.Prediction
     | results.Statistics
+    | results.Survey
+    | results.SurveyedCall
 )
 
 

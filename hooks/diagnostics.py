@@ -153,6 +153,11 @@ class Diagnostics:
         axis = self._axes.image(layer, call, kept[0]) if self._axes else None
         return torch.cat(kept, axis or 0)
 
+    def maps(self, layer: str, call: int = 0) -> np.ndarray | None:
+        """The feature maps of the first kept image, float32 (channel, height, width); None where there are none."""
+        kept = self._features.get((layer, call))
+        return self._axes.maps(layer, call, kept[0]) if kept and self._axes else None
+
     def dead_channels(
         self, layers: Pattern | Iterable[Pattern] | None = None, *, share: float = 0.0
     ) -> tuple[DeadChannel, ...]:
@@ -226,7 +231,7 @@ class Watch:
             self._learning = True
             try:
                 # Keyword arguments cannot be described; the layers' types then tell what is known.
-                layers = () if kwargs else describe(module, *_first_image(args))
+                layers = () if kwargs else describe(module, *nested.first_image(args))
             finally:
                 self._learning = False
             self._diagnostics._axes = Axes(layers)
@@ -305,7 +310,3 @@ def _class_score(output: Any, target: int | None) -> Tensor:
             f"There is no class {target}: the model has {logits.shape[1]}, from 0 to {logits.shape[1] - 1}."
         )
     return logits[:, target].sum()
-
-
-def _first_image(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(value[:1] if isinstance(value, Tensor | list | tuple) else value for value in args)

@@ -79,6 +79,11 @@ def images(inputs: tuple[Any, ...]) -> int:
     return found[1].shape[0] if found is not None and found[1].ndim >= 2 else 1
 
 
+def first_image(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The positional arguments cut to their first image: a batch's, or the first of a detector's list of pictures."""
+    return tuple(value[:1] if isinstance(value, Tensor | list | tuple) else value for value in inputs)
+
+
 def _items(value: Any) -> Iterator[tuple[Any, Any]]:
     if isinstance(value, Mapping):
         yield from value.items()

@@ -292,3 +292,81 @@ class LayerShift:
     divergence: float
     channel_distance: np.ndarray
     channel_difference: np.ndarray
+
+
+@dataclass(frozen=True)
+class SurveyedCall:
+    """One call of a layer in a `Survey`. A number that does not exist for it is NaN.
+
+    Attributes:
+        layer, call: where.
+        magnitude: root mean square of the output's values, in the layer's own unit.
+        zeros: share of the output's values that are exactly 0, 0..1.
+        dead: share of the channels whose values are all exactly 0 for this input, 0..1.
+        entropy: of the histogram of the output's values in `HISTOGRAM_BINS` equal bins between its extremes, in bits;
+            of up to 32,768 values, evenly spread.
+        gradient: L2 norm of the target's gradient with respect to the output, in logits per unit of the layer.
+    """
+
+    layer: str
+    call: int
+    magnitude: float
+    zeros: float
+    dead: float
+    entropy: float
+    gradient: float
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What one pass over every layer without children gave, in the order in which the calls ended.
+
+    Attributes:
+        calls: one per call.
+        target: the class index whose logit was differentiated; -1 where no gradient was asked for, or there is none.
+        reason_no_gradient: why there is none although it was asked for, as a sentence; else "".
+        milliseconds: of the whole pass.
+    """
+
+    calls: tuple[SurveyedCall, ...]
+    target: int
+    reason_no_gradient: str = ""
+    milliseconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class LayerInformation:
+    """How much variety there is in one call of a layer; see `hooks.information` for the definitions.
+
+    Attributes:
+        layer, call, type: where.
+        entropy: of the histogram of all values in `HISTOGRAM_BINS` equal bins between their extremes, in bits.
+        channels: how many there are. samples: positions times images, over which the channels vary.
+        effective_rank: over how many directions the channels' variance is spread, 1..channels; NaN where the channels
+            do not vary, or there is one sample only.
+        participation_ratio: the same by another measure, which weak directions lift less.
+    """
+
+    layer: str
+    call: int
+    type: str
+    entropy: float
+    channels: int
+    samples: int
+    effective_rank: float
+    participation_ratio: float
+
+
+@dataclass(frozen=True)
+class Bottleneck:
+    """A layer that is narrower than what comes before it and what comes after it.
+
+    Attributes:
+        layer, call: where. effective_rank: there.
+        narrowing: how many times the smaller of the two widest effective ranks, before and after it, is its own.
+    """
+
+    layer: str
+    call: int
+    effective_rank: float
+    narrowing: float

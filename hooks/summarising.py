@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import activation
 
+from hooks.maps import arrange, why_no_maps
 from hooks.merging import with_distribution
 from hooks.reductions import real, statistics
 from hooks.results import LayerInfo, LayerSummary
@@ -36,7 +37,7 @@ class Axes:
     """
 
     def __init__(self, layers: Iterable[LayerInfo]) -> None:
-        self._axes = {(info.name, call): seen.axes for info in layers for call, seen in enumerate(info.calls)}
+        self._calls = {(info.name, call): seen for info in layers for call, seen in enumerate(info.calls)}
 
     def image(self, layer: str, call: int, tensor: Tensor) -> int | None:
         """The axis of the images, or None if there is none (or nothing is known)."""
@@ -45,15 +46,23 @@ class Axes:
     def channel(self, layer: str, call: int, tensor: Tensor, module: nn.Module) -> int | None:
         """The axis of the channels; the features of a layer without positions are its channels."""
         found = self._find(layer, call, tensor, ("channel", "feature"))
-        if found is None and (layer, call) not in self._axes and tensor.ndim >= 3 and is_channels_first(module):
+        if found is None and (layer, call) not in self._calls and tensor.ndim >= 3 and is_channels_first(module):
             return 1
         return found
 
     def _find(self, layer: str, call: int, tensor: Tensor, names: tuple[str, ...]) -> int | None:
-        axes = self._axes.get((layer, call), ())
-        if len(axes) != tensor.ndim:
+        seen = self._calls.get((layer, call))
+        if seen is None or len(seen.axes) != tensor.ndim:
             return None
-        return next((axes.index(name) for name in names if name in axes), None)
+        return next((seen.axes.index(name) for name in names if name in seen.axes), None)
+
+    def maps(self, layer: str, call: int, tensor: Tensor) -> np.ndarray | None:
+        """The first image's feature maps, float32 (channel, height, width); None where the layer has none."""
+        seen, image = self._calls.get((layer, call)), self.image(layer, call, tensor)
+        if seen is None or image is None:
+            return None
+        values = real(tensor.narrow(image, 0, 1)).cpu().float().numpy()
+        return None if why_no_maps(seen, values.shape) else arrange(values, seen.axes, seen.grid, seen.prefix_tokens)
 
 
 def summarise(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hooks.codec import TYPES, CodecError, decode, encode
-from hooks.results import Activation, AttentionMaps, Call, GradCam, LayerInfo, Prediction, Statistics
+from hooks.results import Activation, AttentionMaps, Call, GradCam, LayerInfo, Prediction, Statistics, Survey, SurveyedCall
 
 
 def numbers(channels: int = 2) -> Statistics:
@@ -64,6 +64,8 @@ RESULTS = {
     "layer that did not run": LayerInfo('é.\n"x"', "Identity", 0, 0, (), False, "It did not run: “why”?"),
     "call": CALL,
     "statistics": numbers(),
+    "survey": Survey((SurveyedCall("a.b", 1, 0.5, 0.25, math.nan, 5.5, 1e-9),), 3, "", 12.5),
+    "call of a survey": SurveyedCall("", 0, math.nan, 0.0, 1.0, 0.0, math.inf),
 }
 
 

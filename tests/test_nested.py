@@ -9,7 +9,7 @@ import torch
 from torch.nn.utils.rnn import pack_sequence
 from torchvision.models.detection.image_list import ImageList
 
-from hooks.nested import arguments, first, images, private, tensors
+from hooks.nested import arguments, first, first_image, images, private, tensors
 
 ONE = torch.ones(1)
 Pair = namedtuple("Pair", "left right")
@@ -67,3 +67,9 @@ def test_arguments_and_images():
     assert images((batch,)) == 4
     assert images(([torch.zeros(3, 8, 8)] * 2,)) == 2
     assert images(()) == images((torch.zeros(()),)) == 1
+
+
+def test_the_first_image_of_a_batch_or_of_a_list():
+    batch, pictures = torch.arange(8.0).reshape(2, 4), [torch.zeros(1), torch.ones(1)]
+    cut = first_image((batch, pictures, 3))
+    assert cut[0].tolist() == [[0, 1, 2, 3]] and cut[1] == pictures[:1] and cut[2] == 3

@@ -1,0 +1,192 @@
+"""Every layer of a model at once, from one pass that keeps numbers only: what colours a whole tree.
+
+It asks each layer for five numbers and nothing more, because that is what can be had for little: a full set of exact
+statistics costs as much as the forward pass itself (see the benchmarks in the README).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
+
+from hooks import nested
+from hooks.attribution import score_of
+from hooks.capture import cancelling
+from hooks.errors import Cancelled, NoGradient, TargetNotFound
+from hooks.layers import named_layers
+from hooks.modes import inspecting
+from hooks.records import differentiate, tap
+from hooks.reductions import real
+from hooks.registry import hook
+from hooks.results import HISTOGRAM_BINS, LayerInfo, Survey, SurveyedCall
+from hooks.sketch import entropy as bits
+from hooks.summarising import Axes
+
+BLOCK = 1 << 16  # values per product in float32: what is lost there is in the seventh digit
+SAMPLES = 1 << 15  # values per histogram: of 64 bins they tell the entropy to about a hundredth of a bit
+METRICS = ("magnitude", "zeros", "dead", "entropy", "gradient")
+
+
+def survey(
+    model: nn.Module,
+    inputs: Any,
+    layers: Sequence[LayerInfo],
+    *,
+    entropy: bool = True,
+    gradient: bool = False,
+    target: int | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    owner: str = "hookscope",
+    purpose: str = "monitoring",
+) -> Survey:
+    """Five numbers of every call of every layer without children.
+
+    Arguments:
+        inputs: the model's argument, or a tuple of positional arguments; they are copied.
+        layers: what `hooks.layers.describe` said of this model; gives the axes.
+        entropy: whether to count a histogram of each layer.
+        gradient: whether to differentiate a class's logit; the inputs then hold one image. Where there is no such
+            logit, the survey says why and has the other numbers.
+        target: the class index; None or -1 for the model's own first class.
+        cancelled: asked before every module of the model, and before the gradient.
+
+    Raises:
+        Cancelled: `cancelled` said so.
+    """
+    began = time.perf_counter()
+    run = _Run(Axes(layers), entropy)
+    with contextlib.ExitStack() as stack:
+        model = stack.enter_context(inspecting(model, gradients=gradient))
+        hooked = stack.enter_context(contextlib.ExitStack())
+        for name, module in named_layers(model).items():
+            if not any(True for _ in module.children()) and not isinstance(module, torch.jit.ScriptModule):
+                hooked.enter_context(
+                    hook(module, "forward", run.look(name), layer=name, owner=owner, purpose=purpose),
+                )
+        hooked.enter_context(cancelling(cancelled))
+        output = model(*nested.private(nested.arguments(inputs), requires_grad=gradient))
+        hooked.close()  # before the gradient: checkpointed layers run again there, and that is no call of theirs
+        index, norms, reason = -1, {}, ""
+        if gradient:
+            if cancelled is not None and cancelled():
+                raise Cancelled
+            try:
+                score, _, index = score_of(output, target)
+                norms = _norms(score, run.edges)
+            except (NoGradient, TargetNotFound) as problem:
+                reason = str(problem)
+    calls = tuple(
+        SurveyedCall(layer, call, *numbers, gradient=norms.get((layer, call), math.nan))
+        for (layer, call), numbers in run.numbers.items()
+    )
+    return Survey(calls, index, reason, (time.perf_counter() - began) * 1000)
+
+
+class _Run:
+    """What the hooks of one pass have seen."""
+
+    def __init__(self, axes: Axes, entropy: bool) -> None:
+        self.axes = axes
+        self.entropy = entropy
+        self.numbers: dict[tuple[str, int], tuple[float, float, float, float]] = {}
+        self.edges: dict[tuple[str, int], GradientEdge] = {}
+
+    def look(self, layer: str) -> Callable[[nn.Module, Any, Any], None]:
+        calls = iter(range(1 << 62))
+
+        def look(module: nn.Module, args: Any, output: Any) -> None:
+            key = (layer, next(calls))
+            if found := nested.first(output):
+                self.numbers[key] = _numbers(found[1], self.axes.channel(*key, found[1], module), self.entropy)
+                if (edge := tap(found[1])[0]) is not None:
+                    self.edges[key] = edge
+
+        return look
+
+
+@torch.no_grad()
+def _numbers(tensor: Tensor, channel_axis: int | None, entropy: bool) -> tuple[float, float, float, float]:
+    """Magnitude, share of zeros, share of dead channels and entropy of the finite values."""
+    values = real(tensor)
+    if not values.numel():
+        return (math.nan,) * 4
+    # Each reduction runs over memory in its own order: a strided one costs ten times as much.
+    dense = values.permute(sorted(range(values.ndim), key=lambda axis: -values.stride()[axis]))
+    flat = dense.contiguous().reshape(-1)
+    least, most = (float(number) for number in flat.aminmax())
+    if not (math.isfinite(least) and math.isfinite(most)):
+        flat = flat[flat.isfinite()]
+        if not flat.numel():
+            return math.nan, math.nan, math.nan if channel_axis is None else 0.0, math.nan
+        least, most = (float(number) for number in flat.aminmax())
+    zeros = _zeros(flat) if least <= 0 <= most else 0
+    dead = math.nan if channel_axis is None else 0.0
+    if channel_axis is not None and zeros >= values.numel() // max(values.shape[channel_axis], 1):
+        dead = _dead(values, channel_axis)
+    size = max(-least, most)
+    return (
+        math.sqrt(_squares(flat, size) / flat.numel()),
+        zeros / flat.numel(),
+        dead,
+        _entropy(flat, least, most) if entropy else math.nan,
+    )
+
+
+def _squares(flat: Tensor, size: float) -> float:
+    """The sum of squares, in blocks short enough for float32, whose product of vectors is six times as fast."""
+    if flat.device.type != "cpu" or not 1e-12 < size < 1e15:
+        return float(torch.linalg.vector_norm(flat, dtype=torch.float64)) ** 2
+    return math.fsum(float(torch.dot(block, block)) for block in flat.split(BLOCK))
+
+
+def _zeros(flat: Tensor) -> int:
+    if flat.device.type == "cpu":  # numpy counts booleans 3 times as fast as floats, and 20 times as fast as torch
+        return flat.numel() - int(np.count_nonzero(flat.numpy() != 0))
+    return int((flat == 0).sum())
+
+
+def _dead(values: Tensor, channel_axis: int) -> float:
+    others = [axis for axis in range(values.ndim) if axis != channel_axis]
+    if not others:
+        return float((values == 0).double().mean())
+    # NaN is not 0, and passes through both
+    silent = (values.amax(others) == 0) & (values.amin(others) == 0)
+    return float(silent.double().mean())
+
+
+def _entropy(flat: Tensor, least: float, most: float) -> float:
+    """Bits; a value within rounding of an edge may be counted on its other side."""
+    if least == most:
+        return 0.0
+    step = -(-flat.numel() // SAMPLES)
+    while math.gcd(step, flat.numel()) > 1 and step > 1:  # else it could hit the same column of every row
+        step += 1
+    flat = flat[::step]
+    if not 1e-30 < most - least < 1e37:
+        flat = flat.double()  # the differences would overflow, or their inverse
+    # an int32 index: counting by int64 takes seven times as long
+    index = ((flat - least) * (HISTOGRAM_BINS / (most - least))).to(torch.int32).clamp_(max=HISTOGRAM_BINS - 1)
+    return bits(torch.bincount(index, minlength=HISTOGRAM_BINS).cpu().numpy())
+
+
+def _norms(score: Tensor, edges: dict[tuple[str, int], GradientEdge]) -> dict[tuple[str, int], float]:
+    if not edges:
+        return {}
+    gradients = differentiate(score, list(edges.values()))
+    return {
+        key: _norm(real(gradient).reshape(-1))
+        for key, gradient in zip(edges, gradients, strict=True)
+        if gradient is not None
+    }
+
+
+def _norm(flat: Tensor) -> float:
+    return math.sqrt(_squares(flat, float(flat.abs().amax()))) if flat.numel() else 0.0
