@@ -32,6 +32,7 @@ from hooks.summarising import Axes
 
 BLOCK = 1 << 16  # values per product in float32: what is lost there is in the seventh digit
 SAMPLES = 1 << 15  # values per histogram: of 64 bins they tell the entropy to about a hundredth of a bit
+TINY = 1e-24  # mean squares below this lose digits in float32, whose smallest number is 1e-38
 METRICS = ("magnitude", "zeros", "dead", "entropy", "gradient")
 
 
@@ -121,30 +122,31 @@ def _numbers(tensor: Tensor, channel_axis: int | None, entropy: bool) -> tuple[f
     # Each reduction runs over memory in its own order: a strided one costs ten times as much.
     dense = values.permute(sorted(range(values.ndim), key=lambda axis: -values.stride()[axis]))
     flat = dense.contiguous().reshape(-1)
-    least, most = (float(number) for number in flat.aminmax())
-    if not (math.isfinite(least) and math.isfinite(most)):
+    squares = _squares(flat)
+    if not math.isfinite(squares):
         flat = flat[flat.isfinite()]
-        if not flat.numel():
-            return math.nan, math.nan, math.nan if channel_axis is None else 0.0, math.nan
-        least, most = (float(number) for number in flat.aminmax())
-    zeros = _zeros(flat) if least <= 0 <= most else 0
+        squares = float(torch.linalg.vector_norm(flat, dtype=torch.float64)) ** 2
+    if not flat.numel():
+        return math.nan, math.nan, math.nan if channel_axis is None else 0.0, math.nan
+    zeros = _zeros(flat)
     dead = math.nan if channel_axis is None else 0.0
+    # most layers have too few zeros for a silent channel, and need not be looked at again
     if channel_axis is not None and zeros >= values.numel() // max(values.shape[channel_axis], 1):
         dead = _dead(values, channel_axis)
-    size = max(-least, most)
-    return (
-        math.sqrt(_squares(flat, size) / flat.numel()),
-        zeros / flat.numel(),
-        dead,
-        _entropy(flat, least, most) if entropy else math.nan,
-    )
+    magnitude, share = math.sqrt(squares / flat.numel()), zeros / flat.numel()
+    return magnitude, share, dead, _entropy(flat) if entropy else math.nan
 
 
-def _squares(flat: Tensor, size: float) -> float:
-    """The sum of squares, in blocks short enough for float32, whose product of vectors is six times as fast."""
-    if flat.device.type != "cpu" or not 1e-12 < size < 1e15:
-        return float(torch.linalg.vector_norm(flat, dtype=torch.float64)) ** 2
-    return math.fsum(float(torch.dot(block, block)) for block in flat.split(BLOCK))
+def _squares(flat: Tensor) -> float:
+    """The sum of squares, in blocks short enough for float32, whose product of vectors is six times as fast.
+
+    Not finite if a value is not, and that of very large or very small values in float64.
+    """
+    if flat.device.type == "cpu":
+        squares = math.fsum(float(torch.dot(block, block)) for block in flat.split(BLOCK))
+        if TINY * flat.numel() < squares < math.inf:
+            return squares
+    return float(torch.linalg.vector_norm(flat, dtype=torch.float64)) ** 2
 
 
 def _zeros(flat: Tensor) -> int:
@@ -162,8 +164,9 @@ def _dead(values: Tensor, channel_axis: int) -> float:
     return float(silent.double().mean())
 
 
-def _entropy(flat: Tensor, least: float, most: float) -> float:
+def _entropy(flat: Tensor) -> float:
     """Bits; a value within rounding of an edge may be counted on its other side."""
+    least, most = (float(number) for number in flat.aminmax())
     if least == most:
         return 0.0
     step = -(-flat.numel() // SAMPLES)
@@ -182,11 +185,7 @@ def _norms(score: Tensor, edges: dict[tuple[str, int], GradientEdge]) -> dict[tu
         return {}
     gradients = differentiate(score, list(edges.values()))
     return {
-        key: _norm(real(gradient).reshape(-1))
+        key: math.sqrt(_squares(real(gradient).reshape(-1)))
         for key, gradient in zip(edges, gradients, strict=True)
         if gradient is not None
     }
-
-
-def _norm(flat: Tensor) -> float:
-    return math.sqrt(_squares(flat, float(flat.abs().amax()))) if flat.numel() else 0.0
