@@ -29,7 +29,7 @@ from hooks.errors import HooksError, LayerNotExecuted, NoGradient, TargetNotFoun
 from hooks.layers import Pattern, describe, find, select
 from hooks.merging import merge_summaries
 from hooks.modes import check_supported, eager, evaluate, inspecting, locked, preserve, unwrap
-from hooks.records import NOT_RECORDED, differentiate, tap
+from hooks.records import NOT_RECORDED, differentiate, overwritten_view, tap
 from hooks.registry import hook
 from hooks.running import recomputing
 from hooks.results import DeadChannel, LayerShift, LayerSummary
@@ -38,6 +38,7 @@ from hooks.summarising import Axes, summarise
 Of = Literal["output", "gradient"]
 Key = tuple[str, int, Of]
 Score = Callable[[Any], Tensor]
+Watched = tuple[Tensor, int] | None
 
 
 class Diagnostics:
@@ -218,7 +219,7 @@ class Watch:
         self.summaries = dict(diagnostics._summaries)
         self.kept = dict(diagnostics._features)
         self._calls: dict[str, int] = {}
-        self._edges: dict[tuple[str, int], tuple[nn.Module, GradientEdge]] = {}
+        self._edges: dict[tuple[str, int], tuple[nn.Module, GradientEdge, Watched]] = {}
         self._learning = False
 
     def begin(self, module: nn.Module, args: Any, kwargs: Any = None) -> None:
@@ -246,8 +247,10 @@ class Watch:
                 self._calls[layer] = call + 1
                 self._add(layer, call, module, "output", found[1])
                 self._keep(layer, call, found[1])
-                if self._diagnostics.gradients and (edge := tap(found[1])[0]) is not None:
-                    self._edges[layer, call] = (module, edge)
+                if self._diagnostics.gradients:
+                    edge, watch = tap(found[1])
+                    if edge is not None:
+                        self._edges[layer, call] = (module, edge, watch)
 
         return look
 
@@ -262,9 +265,9 @@ class Watch:
                 f"{NOT_RECORDED} Make the object with `gradients=True`, run the model with gradients on, and if all "
                 "its weights are frozen give it inputs that require grad."
             )
-        gradients = differentiate(score, [edge for _, edge in self._edges.values()])
-        for ((layer, call), (module, _)), gradient in zip(self._edges.items(), gradients, strict=True):
-            if gradient is not None:
+        gradients = differentiate(score, [edge for _, edge, _ in self._edges.values()])
+        for ((layer, call), (module, _, watch)), gradient in zip(self._edges.items(), gradients, strict=True):
+            if gradient is not None and not overwritten_view(watch):
                 self._add(layer, call, module, "gradient", gradient)
         self._edges.clear()
 

@@ -66,7 +66,7 @@ def with_distribution(statistics: Statistics, sketch: Sketch) -> Statistics:
     histogram, edges = sketches.histogram(sketch, statistics.min, statistics.max)
     levels = np.array(QUANTILE_LEVELS)
     quantiles = sketches.quantiles(sketch, levels, statistics.min, statistics.max)
-    return dataclasses.replace(statistics, quantiles=quantiles, histogram=histogram, edges=edges)
+    return dataclasses.replace(statistics, quantiles=quantiles, histogram=histogram, edges=edges, approximate=True)
 
 
 def _whole(statistics: Statistics) -> dict[str, np.ndarray]:

@@ -23,7 +23,7 @@ from hooks.capture import cancelling
 from hooks.errors import Cancelled, NoGradient, TargetNotFound
 from hooks.layers import named_layers
 from hooks.modes import inspecting
-from hooks.records import differentiate, tap
+from hooks.records import differentiate, overwritten_view, tap
 from hooks.reductions import real
 from hooks.registry import hook
 from hooks.results import HISTOGRAM_BINS, LayerInfo, Survey, SurveyedCall
@@ -91,6 +91,9 @@ def survey(
     return Survey(calls, index, reason, (time.perf_counter() - began) * 1000)
 
 
+_Edge = tuple[GradientEdge, tuple[Tensor, int] | None]
+
+
 class _Run:
     """What the hooks of one pass have seen."""
 
@@ -98,7 +101,7 @@ class _Run:
         self.axes = axes
         self.entropy = entropy
         self.numbers: dict[tuple[str, int], tuple[float, float, float, float]] = {}
-        self.edges: dict[tuple[str, int], GradientEdge] = {}
+        self.edges: dict[tuple[str, int], _Edge] = {}
 
     def look(self, layer: str) -> Callable[[nn.Module, Any, Any], None]:
         calls = iter(range(1 << 62))
@@ -107,8 +110,9 @@ class _Run:
             key = (layer, next(calls))
             if found := nested.first(output):
                 self.numbers[key] = _numbers(found[1], self.axes.channel(*key, found[1], module), self.entropy)
-                if (edge := tap(found[1])[0]) is not None:
-                    self.edges[key] = edge
+                edge, watch = tap(found[1])
+                if edge is not None:
+                    self.edges[key] = (edge, watch)
 
         return look
 
@@ -180,12 +184,12 @@ def _entropy(flat: Tensor) -> float:
     return bits(torch.bincount(index, minlength=HISTOGRAM_BINS).cpu().numpy())
 
 
-def _norms(score: Tensor, edges: dict[tuple[str, int], GradientEdge]) -> dict[tuple[str, int], float]:
+def _norms(score: Tensor, edges: dict[tuple[str, int], _Edge]) -> dict[tuple[str, int], float]:
     if not edges:
         return {}
-    gradients = differentiate(score, list(edges.values()))
+    gradients = differentiate(score, [edge for edge, _ in edges.values()])
     return {
         key: math.sqrt(_squares(real(gradient).reshape(-1)))
-        for key, gradient in zip(edges, gradients, strict=True)
-        if gradient is not None
+        for (key, (_, watch)), gradient in zip(edges.items(), gradients, strict=True)
+        if gradient is not None and not overwritten_view(watch)
     }
