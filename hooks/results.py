@@ -319,7 +319,7 @@ class SurveyedCall:
 
 @dataclass(frozen=True)
 class Survey:
-    """What one pass over every layer without children gave, in the order in which the calls ended.
+    """What one pass over every layer gave, in the order in which the calls ended.
 
     Attributes:
         calls: one per call.

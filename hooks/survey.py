@@ -41,6 +41,7 @@ def survey(
     inputs: Any,
     layers: Sequence[LayerInfo],
     *,
+    containers: bool = False,
     entropy: bool = True,
     gradient: bool = False,
     target: int | None = None,
@@ -48,11 +49,13 @@ def survey(
     owner: str = "hookscope",
     purpose: str = "monitoring",
 ) -> Survey:
-    """Five numbers of every call of every layer without children.
+    """Five numbers of every call of every layer.
 
     Arguments:
         inputs: the model's argument, or a tuple of positional arguments; they are copied.
         layers: what `hooks.layers.describe` said of this model; gives the axes.
+        containers: also of the modules that have children; an output that is the last child's own is not looked at
+            again.
         entropy: whether to count a histogram of each layer.
         gradient: whether to differentiate a class's logit; the inputs then hold one image. Where there is no such
             logit, the survey says why and has the other numbers.
@@ -68,7 +71,8 @@ def survey(
         model = stack.enter_context(inspecting(model, gradients=gradient))
         hooked = stack.enter_context(contextlib.ExitStack())
         for name, module in named_layers(model).items():
-            if not any(True for _ in module.children()) and not isinstance(module, torch.jit.ScriptModule):
+            leaf = not any(True for _ in module.children())
+            if (leaf or containers) and not isinstance(module, torch.jit.ScriptModule):
                 hooked.enter_context(
                     hook(module, "forward", run.look(name), layer=name, owner=owner, purpose=purpose),
                 )
@@ -85,7 +89,7 @@ def survey(
             except (NoGradient, TargetNotFound) as problem:
                 reason = str(problem)
     calls = tuple(
-        SurveyedCall(layer, call, *numbers, gradient=norms.get((layer, call), math.nan))
+        SurveyedCall(layer, call, *numbers, gradient=norms.get(run.same.get((layer, call), (layer, call)), math.nan))
         for (layer, call), numbers in run.numbers.items()
     )
     return Survey(calls, index, reason, (time.perf_counter() - began) * 1000)
@@ -102,19 +106,33 @@ class _Run:
         self.entropy = entropy
         self.numbers: dict[tuple[str, int], tuple[float, float, float, float]] = {}
         self.edges: dict[tuple[str, int], _Edge] = {}
+        self.same: dict[tuple[str, int], tuple[str, int]] = {}  # a container's call: the one whose output it returned
+        self._last: tuple[Tensor, int, tuple[str, int]] | None = None  # output, its version, whose it was
 
     def look(self, layer: str) -> Callable[[nn.Module, Any, Any], None]:
         calls = iter(range(1 << 62))
 
         def look(module: nn.Module, args: Any, output: Any) -> None:
             key = (layer, next(calls))
-            if found := nested.first(output):
+            found = nested.first(output)
+            if found is None:
+                return
+            if self._last is not None and found[1] is self._last[0] and _version(found[1]) == self._last[1]:
+                self.same[key] = self._last[2]
+                self.numbers[key] = self.numbers[self._last[2]]
+            else:
                 self.numbers[key] = _numbers(found[1], self.axes.channel(*key, found[1], module), self.entropy)
                 edge, watch = tap(found[1])
                 if edge is not None:
                     self.edges[key] = (edge, watch)
+                self._last = (found[1], _version(found[1]), key)
 
         return look
+
+
+def _version(tensor: Tensor) -> int:
+    """Changes when something is written in place; the tensors of inference mode do not count that, and nothing is."""
+    return -1 if tensor.is_inference() else tensor._version
 
 
 @torch.no_grad()

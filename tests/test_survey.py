@@ -128,3 +128,34 @@ def test_it_can_be_cancelled_and_leaves_nothing_behind():
     layers = describe(model, image)
     with assert_untouched(model), pytest.raises(Cancelled):
         survey(model, image, layers, cancelled=Count(yes_from=3))
+
+
+def test_containers_have_their_own_outputs_and_share_what_their_last_child_returned():
+    torch.manual_seed(0)
+    model = resnet18(weights=None).eval()
+    image = torch.randn(1, 3, 64, 64)
+    layers = describe(model, image)
+    found = {
+        (call.layer, call.call): call
+        for call in survey(model, image, layers, containers=True, gradient=True, target=3).calls
+    }
+    assert {(info.name, n) for info in layers for n in range(len(info.calls))} == found.keys()
+    with torch.enable_grad(), capture(model, ["layer1.0", "layer1", ""], gradients=True) as seen:
+        output = model(image.clone().requires_grad_(True))
+    seen.differentiate(output[0, 3])
+    for record in seen:
+        number = found[record.layer, 0]
+        assert number.magnitude == pytest.approx(float(record.value.double().square().mean().sqrt()), rel=1e-6)
+        assert number.gradient == pytest.approx(float(record.gradient.double().norm()), rel=1e-5)
+    assert found["layer1.0", 0].gradient == found["layer1.0.relu", 1].gradient
+
+
+def test_a_container_that_writes_into_its_childs_output_is_looked_at_again():
+    class Doubled(nn.Sequential):
+        def forward(self, images):
+            return super().forward(images).mul_(2)
+
+    model = nn.Sequential(Doubled(nn.Identity(), nn.ReLU())).eval()
+    image = torch.ones(1, 1, 2, 2)
+    found = {call.layer: call.magnitude for call in survey(model, image, describe(model, image), containers=True).calls}
+    assert found == {"0.0": 1, "0.1": 1, "0": 2, "": 2}
