@@ -359,6 +359,7 @@
             dim: Boolean(filter) && !hit,
             column: wide ? "all" : column,
             metric: props.metric ? (props.metric[row.i] ?? null) : undefined,
+            metricText: (props.metric && props.metric_texts && props.metric_texts[row.i]) || "",
           });
         }),
       ),

@@ -31,7 +31,7 @@
       macs: isCall ? "" : compact(node.multiply_adds),
     };
     const shown = column === "all" ? Object.keys(cells) : [column];
-    const title = tooltip(node, call);
+    const title = props.metricText && !isCall ? `${tooltip(node, call)}\n${props.metricText}` : tooltip(node, call);
     return h(
       "div",
       {

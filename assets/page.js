@@ -120,6 +120,12 @@
       const wanted = data && data.target !== null ? String(data.target) : "top";
       return wanted === shown ? window.dash_clientside.no_update : wanted;
     },
+    metric(metric) {
+      hookscope.choose({ metric });
+    },
+    metricShown(data, shown) {
+      return !data || data.metric === shown ? window.dash_clientside.no_update : data.metric;
+    },
     wallClick(clicks) {
       const triggered = window.dash_clientside.callback_context.triggered[0];
       if (view && triggered && triggered.value) {
@@ -159,6 +165,7 @@
     if (action === "swap") hookscope.choose({ a: view.b, b: view.a });
     if (action === "remove-input") hookscope.choose({ [value]: "" });
     if (action === "share") hookscope.share(button);
+    if (action === "tensorboard") writeForTensorBoard(button);
   });
 
   /* A click on an attention map chooses the position that it is seen from: `grid` is "rows,columns" of the map. */
@@ -184,6 +191,19 @@
 
   /* Withdraw everything that is still being computed, and keep what is there. */
   hookscope.cancel = () => hookscope.post("cancel/" + hookscope.page);
+
+  /* Ask the server to write what is shown; where, only its operator decides. */
+  async function writeForTensorBoard(button) {
+    const box = document.getElementById("share-link");
+    box.textContent = "Writing for TensorBoard …";
+    box.hidden = false;
+    button.disabled = true;
+    const headers = { "Content-Type": "application/json" };
+    const answer = await hookscope.post("tensorboard", { headers, body: JSON.stringify(view) });
+    button.disabled = false;
+    box.textContent = answer ? await answer.text() : "Hookscope does not answer, so nothing was written.";
+    box.hidden = false;
+  }
 
   hookscope.share = async function (button) {
     const headers = { "Content-Type": "application/json" };

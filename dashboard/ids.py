@@ -21,6 +21,8 @@ BANNER = "banner"  # one sentence over the page: loading, failed, busy, connecti
 
 # tree
 TREE = "tree"
+METRIC = "metric"  # which number the rows show as a bar
+METRIC_TEXT = "metric-text"  # what those bars stand for
 
 # toolbar
 RANK = "rank"

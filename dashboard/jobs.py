@@ -10,9 +10,10 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-Question = Literal["prediction", "activation", "gradcam", "attention"]
+Question = Literal["prediction", "activation", "gradcam", "attention", "survey"]
 
 TOP = -1  # the target "whatever class the model itself ranks first"
+NO_TARGET = -2  # of a survey that needs no gradient
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class Unit:
     Attributes:
         model: the model's spec, as the operator wrote it.
         input: SHA-256 of the input's pixels, hexadecimal.
-        question: what is asked; "prediction" has no layer, only "gradcam" has a target.
+        question: what is asked; "prediction" and "survey" have no layer, only "gradcam" and "survey" have a target.
         layer: dotted name; "" is the model itself.
         call: which call of the layer, from 0.
         target: class index whose logit is explained; `TOP` for the model's own first class.

@@ -12,18 +12,19 @@ from dashboard.inputs.store import InputStore
 from dashboard.panels import cards, detail, header, inputs, toolbar, tree
 
 
-def page(models: tuple[str, ...], store: InputStore, prefix: str) -> Any:
+def page(models: tuple[str, ...], store: InputStore, prefix: str, *, tensorboard: bool = False) -> Any:
     """Draw the page with nothing chosen.
 
     Arguments:
         models: specs that the operator offers. store: has the samples. prefix: the path that the page is served under.
+        tensorboard: whether what is shown may be written for TensorBoard.
     """
     return dmc.MantineProvider(
         theme={"fontFamily": "inherit", "primaryColor": "blue", "defaultRadius": "md", "cursorType": "pointer"},
         children=[
             dcc.Location(id=ids.LOCATION, refresh=False),
             *(dcc.Store(id=name) for name in (ids.VIEW, ids.MODEL, ids.MORE_CARDS)),
-            header.layout(models),
+            header.layout(models, tensorboard=tensorboard),
             html.P(id=ids.BANNER, className="banner", role="alert", hidden=True),
             html.P(id=ids.NOTICE, className="banner", role="alert", hidden=True),
             html.Div(

@@ -14,7 +14,7 @@ from typing import Any
 import flask
 
 from dashboard.gallery import Gallery
-from dashboard.panels import cards, detail, export, inputs
+from dashboard.panels import cards, detail, export, inputs, tree
 from dashboard.parts import Part
 from dashboard.reading import Readings
 from dashboard.scene import Scene
@@ -76,7 +76,7 @@ def register(server: flask.Flask, prefix: str, service: Service, gallery: Galler
         unknown_target = False
         if info is None:
             wanted = inputs.parts_while_loading(view, service.inputs, gallery)
-            wanted += [*cards.parts_while_loading(question.mounted), detail.closed()]
+            wanted += [*cards.parts_while_loading(question.mounted), detail.closed(), tree.plain()]
         else:
             unknown_target = view.target is not None and view.target >= len(info.classes)
             view = replace(view, target=None) if unknown_target else view
@@ -93,4 +93,5 @@ def register(server: flask.Flask, prefix: str, service: Service, gallery: Galler
 
 def parts(scene: Scene, mounted: int, prefix: str) -> list[Part]:
     """Everything the page shows, most urgent first."""
-    return [*inputs.parts(scene), *cards.parts(scene, mounted), *detail.parts(scene), export.part(scene, prefix)]
+    below = [*cards.parts(scene, mounted), *detail.parts(scene), tree.part(scene), export.part(scene, prefix)]
+    return [*inputs.parts(scene), *below]

@@ -11,7 +11,7 @@ from dashboard.drawing.pictures import picture_png
 from dashboard.engine.base import ModelInfo
 from dashboard.gallery import Gallery
 from dashboard.inputs.store import Input, InputStore
-from dashboard.jobs import TOP, Question, Unit
+from dashboard.jobs import NO_TARGET, TOP, Question, Unit
 from dashboard.layer_keys import parse_key
 from dashboard.reading import Readings
 from dashboard.service import Service
@@ -72,7 +72,9 @@ class Scene:
     def unit(self, side: str, question: Question, key: str = "") -> Unit:
         """The unit that asks a question about one side's input."""
         name, call = parse_key(key)
-        target = self.view.target if question == "gradcam" and self.view.target is not None else TOP
+        explained = question == "gradcam" or (question == "survey" and self.view.metric == "gradient")
+        target = self.view.target if explained and self.view.target is not None else TOP
+        target = NO_TARGET if question == "survey" and not explained else target
         return Unit(self.view.model, self.inputs[side].digest, question, name, call, target)
 
     def units(self, question: Question, key: str = "") -> dict[str, Unit]:

@@ -10,7 +10,7 @@ import dash
 import dash_ag_grid  # noqa: F401  its scripts must be known before the first page is served
 from dash import ClientsideFunction, Input, Output, no_update
 
-from dashboard import guard, ids, layout, questions, routes, startup, stream
+from dashboard import guard, ids, layout, questions, routes, startup, stream, tensorboard
 from dashboard.components.layer_tree import tree_nodes
 from dashboard.gallery import Gallery
 from dashboard.panels import cards, detail, header, toolbar, tree
@@ -42,12 +42,15 @@ def create_app(settings: Settings, service: Service, shares: Shares) -> dash.Das
         dev_tools_hot_reload=False,
     )
     gallery = Gallery(f"{prefix}picture/")
-    app.layout = lambda: layout.page(settings.models, service.inputs, prefix)
+    may_write = settings.tensorboard_dir is not None
+    app.layout = lambda: layout.page(settings.models, service.inputs, prefix, tensorboard=may_write)
     for panel in (header, tree, toolbar, cards, detail):
         panel.register(app)
     _register_view(app, settings, service, shares)
     questions.register(app.server, prefix, service, gallery)
     routes.register(app.server, prefix, service, gallery, shares, settings.models)
+    if settings.tensorboard_dir is not None:
+        tensorboard.register(app.server, prefix, service, settings.tensorboard_dir)
     stream.register(app.server, service, f"{prefix}stream/")
     guard.install(app.server, settings, script_hashes=app.csp_hashes)
     return app

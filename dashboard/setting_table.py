@@ -226,6 +226,15 @@ TABLE: tuple[Setting, ...] = (
         metavar="N",
     ),
     Setting(
+        "tensorboard_dir",
+        "--tensorboard-dir",
+        values.folder,
+        None,
+        "where visitors may write the shown layers for TensorBoard, each time into a new folder below it",
+        metavar="FOLDER",
+        default_text="nothing is written",
+    ),
+    Setting(
         "job_timeout_seconds",
         "--job-timeout-seconds",
         values.whole_number(1, 86_400),

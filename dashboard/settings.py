@@ -52,6 +52,7 @@ class Settings:
     allowed_hosts: tuple[str, ...] = ()
     cache_limit_mb: int = 2000
     inputs_limit_mb: int = 500
+    tensorboard_dir: Path | None = None  # None: nobody may write there
     job_timeout_seconds: int = 60
     load_timeout_seconds: int = 300
     max_streams: int = 40

@@ -11,6 +11,7 @@ Rank = Literal["index", "strongest", "mean", "variance", "zeros", "difference"]
 ScaleBy = Literal["layer", "channel"]
 Colours = Literal["auto", "viridis", "magma", "grey"]
 Count = Literal["auto", "64", "256", "all"]
+Metric = Literal["none", "magnitude", "zeros", "dead", "gradient", "entropy"]
 
 MAX_LAYERS = 24
 MEAN = -1  # the "channel" that is the mean over all channels, and the "patch" that is none
@@ -31,6 +32,7 @@ class View:
         table: whether cards list every channel's numbers.
         patch: the position from which attention is shown, counted row by row over the grid; `MEAN` for the class token,
             or the middle where there is none.
+        metric: the number that every row of the tree shows as a bar.
         detail: the layer key of the enlarged channel, "" if none is open. channel: its index, or `MEAN`.
     """
 
@@ -47,6 +49,7 @@ class View:
     seen: bool = False
     table: bool = False
     patch: int = MEAN
+    metric: Metric = "none"
     detail: str = ""
     channel: int = MEAN
 
@@ -70,6 +73,7 @@ class View:
             seen=bool(values.get("seen")),
             table=bool(values.get("table")),
             patch=_channel(values.get("patch")),
+            metric=_choice(values.get("metric"), Metric, default.metric),
             detail=_text(values.get("detail")),
             channel=_channel(values.get("channel")),
         )

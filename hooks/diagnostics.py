@@ -31,8 +31,8 @@ from hooks.merging import merge_summaries
 from hooks.modes import check_supported, eager, evaluate, inspecting, locked, preserve, unwrap
 from hooks.records import NOT_RECORDED, differentiate, overwritten_view, tap
 from hooks.registry import hook
-from hooks.running import recomputing
 from hooks.results import DeadChannel, LayerShift, LayerSummary
+from hooks.running import recomputing
 from hooks.summarising import Axes, summarise
 
 Of = Literal["output", "gradient"]

@@ -17,9 +17,20 @@ import numpy as np
 from dashboard.drawing.ranking import channel_numbers
 from dashboard.engine.base import Event, ModelInfo, ModelState, Phase, Preprocessing
 from dashboard.engine.queue import Batch, Queue
-from dashboard.jobs import Unit
+from dashboard.jobs import NO_TARGET, TOP, Unit
 from hooks.codec import encode
-from hooks.results import QUANTILE_LEVELS, Activation, AttentionMaps, Call, GradCam, LayerInfo, Prediction, Statistics
+from hooks.results import (
+    QUANTILE_LEVELS,
+    Activation,
+    AttentionMaps,
+    Call,
+    GradCam,
+    LayerInfo,
+    Prediction,
+    Statistics,
+    Survey,
+    SurveyedCall,
+)
 
 MODEL = "toy"
 CLASSES = ("cat", "dog", "<b>cup</b>", "cat")
@@ -136,6 +147,10 @@ def answer_to(unit: Unit) -> Any:
     if unit.question == "gradcam":
         target = unit.target if unit.target >= 0 else 1
         return GradCam(unit.layer, unit.call, target, 1.5, rng.normal(size=(3, 3)).astype(np.float32), 9.0)
+    if unit.question == "survey":
+        calls = [(each.name, n) for each in LAYERS for n in range(len(each.calls))]
+        numbers = tuple(SurveyedCall(name, n, *rng.uniform(0.01, 1, 5)) for name, n in calls)
+        return Survey(numbers, {TOP: 1, NO_TARGET: -1}.get(unit.target, unit.target))
     call = next(each for each in LAYERS if each.name == unit.layer).calls[unit.call]
     if unit.question == "attention":
         return attention_of(unit.layer, rng.random((call.heads, 10, 10)), call.grid, call.prefix_tokens)

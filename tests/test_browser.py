@@ -370,3 +370,29 @@ def test_links_that_lead_nowhere_say_so(application: Application, page: Page) ->
     open_page(page, f"{application.url}?model=nope&a=sample-coffee&target=5000")
     until(lambda: "does not offer the model 'nope'" in page.locator("#notice").inner_text())
     until(lambda: page.locator("#target").input_value() == "top-1 of each input")
+
+
+def test_a_number_colours_the_whole_tree_and_stays_in_the_address(
+    application: Application, page: Page, oracle: LoadedModel
+) -> None:
+    open_page(page, application.url + "?a=sample-coffee&layer=conv_stem")
+    until(lambda: images(page, "wall") == 1)
+    page.evaluate("document.querySelector('#cards .js-plotly-plot').dataset.untouched = 'yes'")
+    assert page.locator(".hs-bar").count() == 0
+    page.click("#metric")
+    page.get_by_role("option", name="share of zeros").click()
+    until(lambda: page.locator("#metric-text").inner_text() == "A: bars from 0 to 100 %")
+    zeros = float((forward_to(oracle, "bn1", "coffee.png") == 0).mean())
+    assert zeros > 0.1
+    assert f"share of zeros of A: {100 * zeros:.1f} %" in (row(page, "bn1").get_attribute("title") or "")
+    width = row(page, "bn1").locator(".hs-bar i").evaluate("(bar) => bar.style.width")
+    assert width == f"{round(100 * zeros)}%"
+    assert page.evaluate("document.querySelector('#cards .js-plotly-plot').dataset.untouched") == "yes"
+    assert "metric=zeros" in page.url
+    assert page.locator("[data-do=tensorboard]").count() == 0  # no folder was named
+    page.reload()
+    until(lambda: "bars from 0 to 100 %" in page.locator("#metric-text").inner_text())
+    assert page.locator("#metric").input_value() == "share of zeros"
+    page.click("#metric")
+    page.get_by_role("option", name="none").click()
+    until(lambda: page.locator(".hs-bar").count() == 0)

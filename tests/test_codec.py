@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 
 from hooks.codec import TYPES, CodecError, decode, encode
-from hooks.results import Activation, AttentionMaps, Call, GradCam, LayerInfo, Prediction, Statistics, Survey, SurveyedCall
+from hooks.results import (
+    Activation,
+    AttentionMaps,
+    Call,
+    GradCam,
+    LayerInfo,
+    Prediction,
+    Statistics,
+    Survey,
+    SurveyedCall,
+)
 
 
 def numbers(channels: int = 2) -> Statistics:

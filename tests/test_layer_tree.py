@@ -179,7 +179,7 @@ def test_a_wrapper_is_not_of_the_kind_that_its_child_is() -> None:
 
 
 def test_the_component_serialises_what_it_was_given_and_refuses_unknown_properties() -> None:
-    tree = LayerTree(id="tree", nodes=[{"name": ""}], selected=["a"], metric=[0.5])
+    tree = LayerTree(id="tree", nodes=[{"name": ""}], selected=["a"], metric=[0.5], metric_texts=["half"])
     plain = tree.to_plotly_json()
     assert (plain["namespace"], plain["type"]) == ("hookscope", "LayerTree")
     assert plain["props"]["selected"] == ["a"]

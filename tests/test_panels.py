@@ -18,6 +18,7 @@ from PIL import Image
 from plotly.io.json import to_json_plotly
 
 from dashboard import ids
+from dashboard.components.layer_tree import tree_nodes
 from dashboard.engine.base import ModelInfo
 from dashboard.gallery import Gallery, Item
 from dashboard.jobs import Unit
@@ -30,7 +31,7 @@ from dashboard.questions import parts
 from dashboard.reading import Readings
 from dashboard.scene import Scene
 from dashboard.view import MEAN, View
-from hooks.results import GradCam, Prediction
+from hooks.results import GradCam, Prediction, Survey, SurveyedCall
 
 MARKUP = "<img src=x onerror=alert(1)>"
 LINK = '<a href="https://example.org">click</a>.png'
@@ -712,3 +713,50 @@ def test_every_id_that_a_part_updates_is_on_the_page(desk: Desk, tmp_path: Path)
         desk.scene(layers=("conv",), detail="conv", table=True),
     ):
         assert set(all_drawn(desk, scene)) - found == set()
+
+
+def test_a_number_of_every_layer_on_the_tree_leaves_the_cards_alone(desk: Desk) -> None:
+    def signatures(**view: Any) -> dict[str, str]:
+        shown = parts(desk.scene(layers=("conv",), **view), 1, "/")
+        return {part.name: part.signature() for part in shown if part.name != "export"}
+
+    plain, coloured = signatures(), signatures(metric="zeros")
+    assert {name for name in plain if plain[name] != coloured[name]} == {"tree metric"}
+    assert signatures(metric="zeros", target=2)["tree metric"] == coloured["tree metric"]
+    assert signatures(metric="gradient", target=2)["tree metric"] != signatures(metric="gradient")["tree metric"]
+
+
+def test_the_trees_bars_texts_and_scale(desk: Desk) -> None:
+    scene = desk.scene(metric="zeros", b=desk.two)
+    (shown,) = (part for part in parts(scene, 0, "/") if part.name == "tree metric")
+    (unit,) = shown.units
+    assert unit.input == scene.inputs["a"].digest and unit.target == -2
+    waiting = {name_of(id): properties for id, properties in json.loads(drawn(shown, {}))}
+    assert waiting[ids.TREE]["metric"] is None and "computing" in str(waiting[ids.METRIC_TEXT])
+    survey = Survey((SurveyedCall("conv", 0, 2.0, 0.25, 0.5, 3.0, 0.1), SurveyedCall("relu", 0, 1, 0.5, 0, 2, 1)), -1)
+    page = all_drawn(desk, scene, {unit: survey})
+    names = [node["name"] for node in tree_nodes(INFO.layers)]
+    bars = dict(zip(names, page[ids.TREE]["metric"], strict=True))
+    assert (bars["conv"], bars["relu"], bars["never"]) == (0.25, 0.5, None)
+    lines = dict(zip(names, page[ids.TREE]["metric_texts"], strict=True))
+    assert lines["conv"] == "share of zeros of A: 25.0 %" and lines["never"] == ""
+    assert "bars from 0 to 100 %" in str(page[ids.METRIC_TEXT])
+
+
+def test_the_trees_gradient_names_its_class_or_says_why_there_is_none(desk: Desk) -> None:
+    scene = desk.scene(metric="gradient", target=2)
+    (unit,) = next(part for part in parts(scene, 0, "/") if part.name == "tree metric").units
+    assert unit.target == 2
+    assert CLASSES[2] in str(all_drawn(desk, scene)[ids.METRIC_TEXT])
+    page = all_drawn(desk, scene, {unit: Survey((), -1, "There is no class.")})
+    assert page[ids.TREE]["metric"] is None and "There is no class." in str(page[ids.METRIC_TEXT])
+
+
+def test_the_tree_without_a_picture_or_with_a_failure(desk: Desk) -> None:
+    page = all_drawn(desk, desk.scene(metric="entropy", a=""))
+    assert page[ids.TREE]["metric"] is None and "picture" in str(page[ids.METRIC_TEXT])
+    scene = desk.scene(metric="entropy")
+    (unit,) = next(part for part in parts(scene, 0, "/") if part.name == "tree metric").units
+    page = all_drawn(desk, scene, {unit: Failure("The model failed.")})
+    assert page[ids.TREE]["metric"] is None and "The model failed." in str(page[ids.METRIC_TEXT])
+    assert all_drawn(desk, desk.scene())[ids.TREE]["metric"] is None

@@ -172,7 +172,8 @@ def test_a_question_is_answered_with_a_stream_of_everything(app: InlineApp) -> N
     assert View.from_query(found["query"]).layers == ("conv",)
     messages = streamed(app, found)
     names = {message["part"] for message in messages}
-    assert names == {"input a", "input b", "guide", "card 0", "card 0 cam", "card 0 table", "detail", "walk", "export"}
+    below = {"guide", "card 0", "card 0 cam", "card 0 table", "detail", "walk", "tree metric", "export"}
+    assert names == {"input a", "input b"} | below
     last = {message["part"]: message["signature"] for message in messages}
     assert all(last.values())
     again = ask(app, page="all", number=2, drawn=last, layers=["conv"], detail="conv", channel=1)

@@ -27,6 +27,7 @@ CHOSEN = View(
     seen=True,
     table=True,
     patch=0,
+    metric="zeros",
     detail="layer1.0.relu:1",
     channel=0,
 )

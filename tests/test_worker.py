@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,7 +20,7 @@ from dashboard.engine import protocol
 from dashboard.engine.base import Event, ModelState
 from dashboard.engine.local import LocalEngine
 from dashboard.engine.protocol import ModelOptions
-from dashboard.jobs import Unit
+from dashboard.jobs import NO_TARGET, Unit
 from dashboard.worker.handlers import HANDLERS, Task
 from dashboard.worker.models import LoadedModel, load
 from dashboard.worker.preprocessing import Prepared, open_png
@@ -27,7 +28,7 @@ from hooks.attention import attention_maps
 from hooks.codec import decode
 from hooks.layers import describe
 from hooks.registry import live_hooks
-from hooks.results import Activation, GradCam, Prediction
+from hooks.results import Activation, GradCam, Prediction, Survey
 
 PICTURES = Path(skimage.__file__).parent / "data"
 ESPRESSO = 967
@@ -184,6 +185,26 @@ def test_grad_cam_equals_captums(engine: LocalEngine, here: LoadedModel, target:
         assert isinstance(result, GradCam) and result.target == index
         difference = np.abs(result.values - oracle[0, 0].detach().numpy()).max()
         assert difference <= 1e-5 * max(1.0, np.abs(result.values).max())
+
+
+def test_a_survey_has_every_layer_that_ran_and_a_gradient_where_one_is_asked_for(
+    engine: LocalEngine, state: ModelState
+) -> None:
+    plain = answers(ask(engine, unit(question="survey", target=NO_TARGET))[0])[""]
+    events, states = ask(engine, unit(question="survey", target=285))
+    sloped = answers(events)[""]
+    assert isinstance(plain, Survey) and isinstance(sloped, Survey) and states[-1].hooks == ()
+    assert (plain.target, sloped.target) == (-1, 285)
+    assert state.info
+    calls = {(layer.name, number) for layer in state.info.layers for number in range(len(layer.calls))}
+    assert {(call.layer, call.call) for call in plain.calls} == calls
+    assert all(math.isnan(call.gradient) for call in plain.calls)
+    by_name = {call.layer: call for call in sloped.calls}
+    assert by_name[""].gradient == by_name["classifier"].gradient == 1  # a logit's own
+    assert by_name["blocks.3"].gradient > 0
+    statistics = answers(ask(engine, unit("bn1"))[0])["bn1"].statistics
+    assert by_name["bn1"].magnitude == pytest.approx(math.hypot(statistics.mean, statistics.std), rel=1e-5)
+    assert by_name["bn1"].zeros == statistics.zeros
 
 
 def test_errors_are_sentences_and_spare_the_rest_of_the_batch(engine: LocalEngine) -> None:

@@ -45,13 +45,24 @@ class LayerTree(Component):
         open: keys of the open branches; None opens the first two levels.
         column: what the right column shows: "shape", "params" or "macs".
         metric: one number 0..1, or None, per node, drawn as a bar; None draws no bars.
+        metric_texts: what each node's bar stands for, a line of its tooltip; "" for none.
     """
 
     _children_props: ClassVar[list[str]] = []
     _base_nodes: ClassVar[list[str]] = ["children"]
     _namespace = "hookscope"
     _type = "LayerTree"
-    _prop_names: ClassVar[list[str]] = ["id", "nodes", "selected", "event", "search", "open", "column", "metric"]
+    _prop_names: ClassVar[list[str]] = [
+        "id",
+        "nodes",
+        "selected",
+        "event",
+        "search",
+        "open",
+        "column",
+        "metric",
+        "metric_texts",
+    ]
     _valid_wildcard_attributes: ClassVar[list[str]] = []
     available_properties = _prop_names
     available_wildcard_properties: ClassVar[list[str]] = []
@@ -67,6 +78,7 @@ class LayerTree(Component):
         open: Sequence[str] | None = None,
         column: str = "shape",
         metric: Sequence[float | None] | None = None,
+        metric_texts: Sequence[str] | None = None,
     ) -> None:
         props: dict[str, Any] = {
             "id": id,
@@ -77,6 +89,7 @@ class LayerTree(Component):
             "open": None if open is None else list(open),
             "column": column,
             "metric": None if metric is None else list(metric),
+            "metric_texts": None if metric_texts is None else list(metric_texts),
         }
         super().__init__(**{name: value for name, value in props.items() if value is not None})
 

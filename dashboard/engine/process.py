@@ -62,7 +62,7 @@ class WorkerProcess:
                 stdout=write_end,
                 stderr=write_end,
                 start_new_session=True,  # its own group, to be killed whole; and Ctrl-C reaches only the server
-                env=_environment(threads) | {MARK: self._mark},
+                env=environment(threads) | {MARK: self._mark},
             )
         except BaseException:
             ours.close()
@@ -240,7 +240,8 @@ def _ooms() -> int:
     return count
 
 
-def _environment(threads: int) -> dict[str, str]:
+def environment(threads: int) -> dict[str, str]:
+    """The variables of a process that runs our code and torch with so many threads."""
     environment = dict(os.environ)
     paths = [str(ROOT), *filter(None, [environment.get("PYTHONPATH", "")])]
     environment |= {

@@ -293,5 +293,7 @@ def describe(batch: Batch) -> str:
     unit = batch.units[0]
     if unit.question == "prediction":
         return "the prediction"
+    if unit.question == "survey":
+        return "numbers of every layer"
     what = {"gradcam": "Grad-CAM of ", "attention": "the attention of "}.get(unit.question, "")
     return what + (f"{len(batch.units)} layers" if len(batch.units) > 1 else unit.layer or "the whole model")

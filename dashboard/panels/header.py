@@ -14,9 +14,18 @@ from dashboard.engine.base import ModelInfo
 from dashboard.panels.regions import random_weights
 from dashboard.setting_table import DEFAULT_MODEL
 
+TENSORBOARD_HELP = (
+    "Write the shown layers' maps, histograms and numbers for TensorBoard, into a new folder on the server."
+)
 
-def layout(models: tuple[str, ...]) -> html.Header:
-    """Draw the header; `models` are the specs that the operator offers."""
+
+def layout(models: tuple[str, ...], *, tensorboard: bool = False) -> html.Header:
+    """Draw the header; `models` are the specs that the operator offers.
+
+    Arguments:
+        tensorboard: whether what is shown may be written for TensorBoard.
+    """
+    write = html.Button("TensorBoard", className="pill", title=TENSORBOARD_HELP, **{"data-do": "tensorboard"})
     return html.Header(
         className="header",
         children=[
@@ -56,6 +65,7 @@ def layout(models: tuple[str, ...]) -> html.Header:
                 title="Save everything shown as one HTML file that opens without Hookscope and without a network.",
                 download="hookscope.html",
             ),
+            write if tensorboard else None,
             html.Button(
                 "◐", id=ids.THEME, className="pill", title="Light or dark", **{"aria-label": "Switch light and dark"}
             ),

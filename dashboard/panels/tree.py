@@ -2,16 +2,93 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import dash
+import dash_mantine_components as dmc
 from dash import ClientsideFunction, Input, Output, State, html
 
 from dashboard import ids
-from dashboard.components.layer_tree import LayerTree
+from dashboard.components.layer_tree import LayerTree, tree_nodes
+from dashboard.components.markup import Markup
+from dashboard.drawing.metrics import METRICS, bars, scale_text, texts
+from dashboard.jobs import Unit
+from dashboard.panels.regions import failed, said
+from dashboard.parts import Answers, Failure, Part, Update
+from dashboard.scene import Scene
+from hooks.results import Survey
+
+NAME = "tree metric"
+NO_BARS: Update = (ids.TREE, {"metric": None, "metric_texts": None})
 
 
 def layout() -> html.Nav:
-    """Draw the tree, empty until a model is loaded."""
-    return html.Nav(LayerTree(id=ids.TREE), className="tree-side", **{"aria-label": "Layers of the model"})
+    """Draw the tree, empty until a model is loaded, under the choice of a number for its rows."""
+    options = [{"value": "none", "label": "none"}]
+    options += [{"value": name, "label": metric.title} for name, metric in METRICS.items()]
+    help_text = "A bar on every row of the tree.\n" + "\n".join(
+        f"{metric.title}: {metric.help}" for metric in METRICS.values()
+    )
+    head = html.Div(
+        [
+            html.Label(
+                [
+                    html.Span("colour by", className="muted"),
+                    dmc.Select(
+                        id=ids.METRIC,
+                        data=options,
+                        value="none",
+                        allowDeselect=False,
+                        size="xs",
+                        comboboxProps={"width": "max-content"},
+                    ),
+                ],
+                className="control",
+                title=help_text,
+            ),
+            Markup(ids.METRIC_TEXT, className="metric-text muted", role="status"),
+        ],
+        className="tree-head",
+    )
+    return html.Nav([head, LayerTree(id=ids.TREE)], className="tree-side", **{"aria-label": "Layers of the model"})
+
+
+def plain() -> Part:
+    """No bars while a model is loaded: what they showed is not that model's."""
+    return Part(NAME, (), ("none",), lambda _: [NO_BARS, said(ids.METRIC_TEXT, None)])
+
+
+def part(scene: Scene) -> Part:
+    """The part that draws the chosen number of every layer, for input A, or B where that is the only one."""
+    view = scene.view
+    if view.metric == "none":
+        return plain()
+    if not scene.inputs:
+        return Part(NAME, (), ("no input",), lambda _: [NO_BARS, said(ids.METRIC_TEXT, "Choose a picture first.")])
+    side = next(iter(scene.inputs))
+    unit = scene.unit(side, "survey")
+    shows = (view.metric, side, scene.named, scene.info.fingerprint)
+    return Part(NAME, (unit,), shows, partial(_draw, scene, side, unit), error=ids.METRIC_TEXT)
+
+
+def _draw(scene: Scene, side: str, unit: Unit, answers: Answers) -> list[Update]:
+    metric = METRICS[scene.view.metric]
+    if unit not in answers:
+        return [NO_BARS, said(ids.METRIC_TEXT, f"{metric.title} of {side.upper()}: computing …")]
+    found = answers[unit].result
+    if isinstance(found, Failure):
+        return [NO_BARS, said(ids.METRIC_TEXT, failed(found, NAME))]
+    assert isinstance(found, Survey)
+    names = [node["name"] for node in tree_nodes(scene.info.layers)]
+    of = side.upper()
+    if scene.view.metric == "gradient":
+        if found.reason_no_gradient:
+            return [NO_BARS, said(ids.METRIC_TEXT, found.reason_no_gradient)]
+        of = f"“{scene.class_name(found.target)}” in {of}"
+    return [
+        (ids.TREE, {"metric": bars(found, metric, names), "metric_texts": texts(found, metric, names, of)}),
+        said(ids.METRIC_TEXT, html.Span(f"{of}: {scale_text(found, metric)}", title=metric.help)),
+    ]
 
 
 def register(app: dash.Dash) -> None:
@@ -24,5 +101,15 @@ def register(app: dash.Dash) -> None:
         Output(ids.TREE, "selected"),
         Input(ids.VIEW, "data"),
         State(ids.TREE, "selected"),
+        prevent_initial_call=True,
+    )
+    app.clientside_callback(
+        ClientsideFunction("hookscope", "metric"), Input(ids.METRIC, "value"), prevent_initial_call=True
+    )
+    app.clientside_callback(
+        ClientsideFunction("hookscope", "metricShown"),
+        Output(ids.METRIC, "value"),
+        Input(ids.VIEW, "data"),
+        State(ids.METRIC, "value"),
         prevent_initial_call=True,
     )

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from dashboard.engine import base, protocol
-from dashboard.jobs import TOP, Question, Unit
+from dashboard.jobs import NO_TARGET, TOP, Question, Unit
 from dashboard.worker.building import say, text_of
 from dashboard.worker.models import LoadedModel, Prepared
 from hooks.attention import attention_maps, no_attention
@@ -20,7 +20,8 @@ from hooks.codec import encode
 from hooks.errors import Cancelled, HooksError, LayerNotFound
 from hooks.layers import find, not_executed
 from hooks.registry import live_hooks
-from hooks.results import Activation, AttentionMaps, GradCam, Prediction
+from hooks.results import Activation, AttentionMaps, GradCam, Prediction, Survey
+from hooks.survey import survey
 
 OWNER = "page"
 PURPOSE = "analysis"
@@ -31,6 +32,7 @@ DOING: Mapping[Question, str] = {
     "activation": "computing the activation",
     "gradcam": "computing Grad-CAM",
     "attention": "computing the attention",
+    "survey": "surveying every layer",
 }
 
 
@@ -81,7 +83,7 @@ class Task:
         """Whether somebody waits for this call of this layer."""
         return bool(self._about(layer, call))
 
-    def answer(self, layer: str, call: int, result: Activation | AttentionMaps | GradCam | Prediction) -> None:
+    def answer(self, layer: str, call: int, result: Activation | AttentionMaps | GradCam | Prediction | Survey) -> None:
         """Send the result to whoever asked about this call of this layer.
 
         The last answer is held back until `finish`: when it arrives, the hooks are gone.
@@ -231,6 +233,25 @@ def attentions(model: LoadedModel, task: Task, prepared: Prepared) -> None:
         )
 
 
+def surveys(model: LoadedModel, task: Task, prepared: Prepared) -> None:
+    """Answer with a few numbers of every layer, from one pass."""
+    target = task.units[0].target
+    task.start()
+    with contextlib.suppress(Cancelled):
+        found = survey(
+            model.module,
+            prepared.tensor.to(model.device),
+            model.info.layers,
+            containers=True,
+            gradient=target != NO_TARGET,
+            target=None if target in (TOP, NO_TARGET) else target,
+            cancelled=task.cancelled,
+            owner=OWNER,
+            purpose=PURPOSE,
+        )
+        task.answer("", 0, found)
+
+
 def _reachable(model: LoadedModel, task: Task) -> list[tuple[str, int]]:
     """What the batch asks for; a layer that does not exist or never runs fails by itself and not the batch."""
     for unit in task.open_units():
@@ -273,4 +294,5 @@ HANDLERS: Mapping[Question, Callable[[LoadedModel, Task, Prepared], None]] = {
     "activation": activations,
     "gradcam": gradcams,
     "attention": attentions,
+    "survey": surveys,
 }

@@ -1,0 +1,42 @@
+"""A process that writes activations, which come on its standard input, for TensorBoard, and ends.
+
+python -m dashboard.worker.tensorboard FOLDER        (started by `dashboard.tensorboard`)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from hooks.codec import decode
+from hooks.maps import maps
+from hooks.results import Activation
+from hooks.tensorboard import Writer, tag
+
+
+def main(folder: Path, stream: BinaryIO) -> None:
+    """Write everything: A and B as runs of their own, so that TensorBoard lays them over each other."""
+    with contextlib.ExitStack() as stack:
+        writers: dict[str, Writer] = {}
+        for side, activation in read(stream):
+            if side not in writers:
+                writers[side] = stack.enter_context(Writer(folder / side))
+            name = tag(activation.layer, activation.call)
+            writers[side].add_statistics(name, activation.statistics)
+            values = maps(activation)
+            if values is not None:
+                writers[side].add_maps(name, values)
+
+
+def read(stream: BinaryIO) -> Iterator[tuple[str, Activation]]:
+    """The sides and activations on a stream."""
+    while side := stream.read(1):
+        length = int.from_bytes(stream.read(8), "little")
+        yield side.decode(), decode(stream.read(length))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.stdin.buffer)
