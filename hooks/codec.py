@@ -26,6 +26,9 @@ TYPES = {
         results.AttentionMaps,
         results.Call,
         results.GradCam,
+        results.Gradients,
+        results.InputAttribution,
+        results.LayerGradient,
         results.LayerInfo,
         results.Prediction,
         results.Statistics,
@@ -38,6 +41,9 @@ Result = (
     | results.AttentionMaps
     | results.Call
     | results.GradCam
+    | results.Gradients
+    | results.InputAttribution
+    | results.LayerGradient
     | results.LayerInfo
     | results.Prediction
     | results.Statistics

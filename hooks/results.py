@@ -5,12 +5,15 @@ Nothing here imports torch, so the web side, a notebook and a report can read re
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
 
 QUANTILE_LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 HISTOGRAM_BINS = 64
+MAP_METHODS = ("gradcam", "gradcam++", "layercam", "scorecam")
+INPUT_METHODS = ("saliency", "integrated gradients", "occlusion")
 
 
 @dataclass(frozen=True)
@@ -136,16 +139,15 @@ class Activation:
 
 @dataclass(frozen=True)
 class GradCam:
-    """A Grad-CAM map before ReLU, scaling and resizing.
-
-    Source: Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization",
-    ICCV 2017.
+    """A map of the Grad-CAM family before ReLU, scaling and resizing.
 
     Attributes:
         layer, call: where.
-        target: the class index whose logit was differentiated. logit: its value.
-        values: float32 (height, width), signed, in units of the logit per position.
-        milliseconds: forward and gradient together.
+        target: the class index that is explained, -1 if the target is no class. logit: its value.
+        values: float32 (height, width), signed; of Grad-CAM in units of the logit per position.
+        milliseconds: everything together.
+        method: one of `MAP_METHODS`; `hooks.attribution` and `hooks.score_cam` name their sources.
+        note: what was left out, as a sentence; "" if nothing was.
     """
 
     layer: str
@@ -153,6 +155,88 @@ class GradCam:
     target: int
     logit: float
     values: np.ndarray
+    milliseconds: float = 0.0
+    method: str = "gradcam"
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class InputAttribution:
+    """How much each pixel of what the network saw matters for one class.
+
+    Attributes:
+        method: one of `INPUT_METHODS`; `hooks.input_attribution` names their sources.
+        target: the class index that is explained. logit: its value.
+        values: float32 (height, width): saliency at least 0, the others signed, in units of the logit.
+        baseline_logit: the logit of the baseline (zeros, which is the mean colour after normalisation); NaN for
+            saliency, which has none.
+        note: how it was computed, and how far the integrated gradients are from their completeness, as a sentence.
+        milliseconds: everything together.
+    """
+
+    method: str
+    target: int
+    logit: float
+    values: np.ndarray
+    baseline_logit: float = math.nan
+    note: str = ""
+    milliseconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class LayerGradient:
+    """The gradient of one number with respect to one tensor that a layer returned or was given, reduced in float64.
+
+    NaN and infinite values are counted and left out of every other number; those are NaN if no finite value is left.
+
+    Attributes:
+        layer, call: where. side: "output" or "input". path: where the tensor stood in a nested value.
+        count: number of values, non-finite ones included.
+        norm: L2. rms: root of the mean square. max_abs: the largest absolute value.
+        min, max: of the finite values. zeros: share of the finite values that are exactly 0, 0..1.
+        nan, inf: how many.
+        quantiles: float64 (level,) of the gradient at `QUANTILE_LEVELS`, exact, linear interpolation.
+        magnitudes: the same of its absolute value, for a logarithmic axis.
+        reason: why there is no gradient, as a sentence, and then every number is NaN or 0; "" if there is one.
+    """
+
+    layer: str
+    call: int
+    side: str
+    path: str
+    count: int
+    norm: float
+    rms: float
+    max_abs: float
+    min: float
+    max: float
+    zeros: float
+    nan: int
+    inf: int
+    quantiles: np.ndarray
+    magnitudes: np.ndarray
+    reason: str = ""
+
+    @property
+    def box(self) -> tuple[float, float, float, float, float]:
+        """The five numbers of a box plot: least, first quartile, median, third quartile, most."""
+        first, median, third = (float(self.quantiles[QUANTILE_LEVELS.index(level)]) for level in (0.25, 0.5, 0.75))
+        return self.min, first, median, third, self.max
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """The gradient of one number at every chosen layer.
+
+    Attributes:
+        target: the class index that was differentiated, -1 if the target is no class. score: its value.
+        layers: in the order in which the forward pass came to them.
+        milliseconds: everything together.
+    """
+
+    target: int
+    score: float
+    layers: tuple[LayerGradient, ...]
     milliseconds: float = 0.0
 
 

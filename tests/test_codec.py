@@ -14,6 +14,9 @@ from hooks.results import (
     AttentionMaps,
     Call,
     GradCam,
+    Gradients,
+    InputAttribution,
+    LayerGradient,
     LayerInfo,
     Prediction,
     Statistics,
@@ -40,6 +43,9 @@ def numbers(channels: int = 2) -> Statistics:
 
 
 CALL = Call((1, 197, 768), ("image", "token", "channel"), 3, "bfloat16", (14, 14), 1, 2, "layer1.relu")
+GRADIENT = LayerGradient(
+    "conv", 1, "output", "", 4, 2.0, 1.0, math.inf, -1.0, 1.0, 0.5, 1, 1, np.arange(7.0), np.full(7, math.nan)
+)
 RESULTS = {
     "activation": Activation(
         "layer1.0.conv1",
@@ -68,6 +74,9 @@ RESULTS = {
         np.eye(3, dtype=np.float32),
         1.5,
     ),
+    "gradient": GRADIENT,
+    "gradients": Gradients(3, 0.5, (GRADIENT,), 4.0),
+    "input attribution": InputAttribution("saliency", 3, 0.5, np.ones((2, 3), np.float32), note="A sentence."),
     "gradcam": GradCam("features", 0, 285, -math.inf, np.full((2, 2), np.nan, np.float32), 2.0),
     "prediction": Prediction(np.arange(3, dtype=np.float32), np.full((2, 2, 3), 7, np.uint8), (0.0, 1.0, 2.5, 3.0)),
     "layer": LayerInfo("a.b", "Conv2d", 10, None, (CALL, CALL), True, "", ("c.b",)),

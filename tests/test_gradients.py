@@ -1,0 +1,262 @@
+"""Gradients by layer: against the zero-leaf oracle and by hand, and the anomalies that a mean does not see."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from helpers import Count, assert_untouched, fixed, four_pixels
+from torch import Tensor, nn
+
+from hooks.errors import Cancelled, LayerNotFound, NoGradient
+from hooks.gradients import find_anomalies, gradients, layers_with_weights
+from hooks.results import QUANTILE_LEVELS, Gradients, LayerGradient
+
+
+def by_layer(found: Gradients, side: str = "output") -> dict[tuple[str, int], LayerGradient]:
+    return {(layer.layer, layer.call): layer for layer in found.layers if layer.side == side}
+
+
+def zero_leaf(model: nn.Module, name: str, call: int, image: Tensor, target: int) -> Tensor:
+    """The gradient with respect to zeros that are added to the layer's output."""
+    zeros = []
+
+    def add(module, args, output):
+        zeros.append(torch.zeros_like(output, requires_grad=True))
+        return output + zeros[-1]
+
+    handle = model.get_submodule(name).register_forward_hook(add)
+    score = model(image)[0, target]
+    handle.remove()
+    return torch.autograd.grad(score, zeros[call])[0]
+
+
+def test_four_pixels_by_hand():
+    model, image = four_pixels()
+    with assert_untouched(model):
+        found = gradients(model, image, ["0", "1", "4"], 0, at_inputs=True)
+    assert (found.target, found.score) == (0, 15)
+    layers = by_layer(found)
+    # d logit 0 / d the ReLU's output = [3, 1] / 4 at each of four pixels
+    relu = layers["1", 0]
+    assert relu.norm == pytest.approx(math.sqrt(4 * (0.75**2 + 0.25**2)), rel=1e-12)
+    assert relu.rms == pytest.approx(relu.norm / math.sqrt(8), rel=1e-12)
+    assert (relu.max_abs, relu.min, relu.max, relu.zeros, relu.count) == (0.75, 0.25, 0.75, 0, 8)
+    assert relu.box == (0.25, 0.25, 0.5, 0.75, 0.75)
+    # before it, the negative channel gets none
+    assert layers["0", 0].box == (0, 0, 0.375, 0.75, 0.75) and layers["0", 0].zeros == 0.5
+    assert layers["4", 0].box == (0, 0.25, 0.5, 0.75, 1)
+    given = by_layer(found, "input")
+    assert given["4", 0].box == (1, 1.5, 2, 2.5, 3)  # the row of weights
+    assert given["0", 0].max_abs == 1.5  # 2 * 0.75
+
+
+@pytest.mark.parametrize("build", ["alexnet", "resnet18"])
+def test_every_layer_equals_the_zero_leaf_oracle(build):
+    torch.manual_seed(0)
+    model = torchvision.models.get_model(build, weights=None).eval()
+    image = torch.randn(1, 3, 96, 96)
+    names = [name for name, module in model.named_modules() if name and not any(True for _ in module.children())]
+    found = gradients(model, image, names, 5)
+    assert {layer.layer for layer in found.layers} == set(names)
+    for layer in found.layers:
+        oracle = zero_leaf(model, layer.layer, layer.call, image, 5).double()
+        assert layer.norm == pytest.approx(float(oracle.norm()), rel=1e-4)
+        assert layer.max_abs == pytest.approx(float(oracle.abs().max()), rel=1e-3)
+        levels = torch.tensor(QUANTILE_LEVELS, dtype=torch.float64)
+        near = 1e-3 * float(oracle.abs().max())
+        np.testing.assert_allclose(layer.quantiles, oracle.flatten().quantile(levels), atol=near)
+        np.testing.assert_allclose(layer.magnitudes, oracle.abs().flatten().quantile(levels), atol=near)
+
+
+def test_layers_come_in_the_order_of_the_forward_pass_each_call_by_itself():
+    class Backwards(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last, self.first = nn.Linear(3, 3), nn.Linear(3, 3)
+            self.act = nn.Sigmoid()
+
+        def forward(self, x):
+            return self.act(self.last(self.act(self.first(x))))
+
+    model = Backwards()
+    found = gradients(model, torch.randn(1, 3), ["last", "first", "act"], 0)
+    assert [(layer.layer, layer.call) for layer in found.layers] == [
+        ("first", 0),
+        ("act", 0),
+        ("last", 0),
+        ("act", 1),
+    ]
+    assert [layer.layer for layer in gradients(model, torch.randn(1, 3), target=0).layers] == ["first", "last"]
+
+
+def test_nobodys_grad_changes_in_a_training_model():
+    torch.manual_seed(0)
+    model = torchvision.models.resnet18(weights=None, num_classes=3).train()
+    model.fc.weight.grad = torch.ones_like(model.fc.weight)
+    image = torch.randn(1, 3, 64, 64)
+    with assert_untouched(model):
+        gradients(model, image, target=1)
+
+
+def test_frozen_models_and_no_grad_callers():
+    model, image = four_pixels()
+    expected = gradients(model, image, "0", 0).layers[0].norm
+    model.requires_grad_(False)
+    for quiet in (torch.no_grad(), torch.inference_mode()):
+        with quiet:
+            assert gradients(model, image, "0", 0).layers[0].norm == expected
+
+
+def test_a_layer_off_the_path_says_so_and_the_others_have_numbers():
+    class Branches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.main, self.side = nn.Linear(2, 2), nn.Linear(2, 2)
+
+        def forward(self, x):
+            self.side(x)
+            return self.main(x)
+
+    found = by_layer(gradients(Branches(), torch.rand(1, 2), target=0))
+    assert found["main", 0].norm == 1 and found["main", 0].reason == ""
+    assert "No path leads" in found["side", 0].reason and math.isnan(found["side", 0].norm)
+
+
+def test_a_whole_batch_with_a_callable():
+    model, image = four_pixels()
+    one = gradients(model, image, "1", 0).layers[0]
+    two = gradients(model, image.repeat(2, 1, 1, 1), "1", lambda logits: logits[:, 0].sum()).layers[0]
+    assert two.norm == pytest.approx(one.norm * math.sqrt(2)) and two.box == one.box
+
+
+def test_nothing_to_look_at_is_a_sentence():
+    with pytest.raises(LayerNotFound, match="no layer with weights"):
+        layers_with_weights(nn.Sequential(nn.ReLU()))
+    model, image = four_pixels()
+    with pytest.raises(LayerNotFound):
+        gradients(model, image, "nobody")
+
+    class Detached(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = four_pixels()[0]
+
+        def forward(self, x):
+            return self.inner(x).detach()
+
+    with pytest.raises(NoGradient):
+        gradients(Detached(), image)
+
+
+def test_cancelling():
+    model, image = four_pixels()
+    for number in (1, 3, 7):  # before the pass, in it, and before the gradient
+        cancelled = Count(yes_from=number)
+        with assert_untouched(model), pytest.raises(Cancelled):
+            gradients(model, image, "0", 0, cancelled=cancelled)
+        assert cancelled.asked == number
+
+
+# anomalies; the article's detector is the control
+
+
+def the_articles_detector(found: list[Tensor]) -> list[str]:
+    """What the article reports: by the mean of each layer's gradient."""
+    reports = []
+    for gradient in found:
+        mean = gradient.mean().item()
+        if abs(mean) < 1e-7:
+            reports.append("vanishing")
+        elif abs(mean) > 1e3:
+            reports.append("exploding")
+    return reports
+
+
+class Planted(nn.Module):
+    """Its output's gradient at `inner` is `slope`, whatever the input."""
+
+    def __init__(self, slope: Tensor):
+        super().__init__()
+        self.inner = fixed(nn.Linear(1, slope.numel()), [[0.0]] * slope.numel())
+        self.register_buffer("slope", slope)
+
+    def forward(self, x):
+        return (self.inner(x) * self.slope).sum(1, keepdim=True)
+
+
+def test_a_gradient_that_cancels_explodes_and_its_mean_does_not_say_so():
+    generator = torch.Generator().manual_seed(0)
+    half = torch.rand(5_000, generator=generator) * 1e7
+    slope = torch.cat([half, -half])  # its mean is exactly 0
+    slope[0] += 10  # and now the article does not find it too small either
+    assert the_articles_detector([slope]) == []
+    found = gradients(Planted(slope), torch.ones(1, 1), "inner", 0)
+    assert found.layers[0].norm == pytest.approx(float(slope.double().norm()), rel=1e-6) and found.layers[0].norm > 1e8
+    (anomaly,) = find_anomalies(found)
+    assert (anomaly.kind, anomaly.layer) == ("exploding", "inner")
+    assert f"explodes at 'inner': its norm is {found.layers[0].norm:.3g}" in anomaly.sentence
+
+
+def sigmoid_net() -> nn.Sequential:
+    torch.manual_seed(0)
+    layers = [part for _ in range(16) for part in (nn.Linear(16, 16), nn.Sigmoid())]
+    return nn.Sequential(*layers, nn.Linear(16, 2))
+
+
+def test_a_deep_sigmoid_net_vanishes_and_the_article_looks_at_the_wrong_number():
+    model, image = sigmoid_net(), torch.randn(1, 16, generator=torch.Generator().manual_seed(0))
+    found = gradients(model, image, target=0)
+    first, last = found.layers[0], found.layers[-1]
+    ratio = first.norm / last.norm
+    assert ratio < 1e-9
+    anomalies = find_anomalies(found)
+    assert (anomalies[0].kind, anomalies[0].layer) == ("vanishing", "0")
+    assert f"a ratio of {ratio:.2g}" in anomalies[0].sentence
+    named = {anomaly.layer for anomaly in anomalies[1:]}
+    assert named == {layer.layer for layer in found.layers if layer.norm < 1e-6}
+    # a loss of large scale lifts every mean over the article's threshold; the ratio stays
+    scaled = gradients(model, image, target=lambda logits: logits[0, 0] * 1e12)
+    slopes = [zero_leaf(model, layer.layer, 0, image, 0) * 1e12 for layer in scaled.layers if layer.norm < 1e3]
+    assert "vanishing" not in the_articles_detector(slopes) and slopes
+    again = find_anomalies(scaled, exploding_norm=math.inf)
+    assert [anomaly.kind for anomaly in again] == ["vanishing"] and f"{ratio:.2g}" in again[0].sentence
+
+
+@pytest.mark.parametrize("bad, counts", [(math.nan, (1, 0)), (math.inf, (0, 1)), (-math.inf, (0, 1))])
+def test_values_that_are_not_finite_are_found_and_the_article_is_silent(bad, counts):
+    slope = torch.tensor([1.0, 2.0, bad])
+    assert math.isinf(bad) or the_articles_detector([slope]) == []  # NaN compares as False
+    layer = gradients(Planted(slope), torch.ones(1, 1), "inner", 0)
+    (anomaly,) = find_anomalies(layer)
+    assert anomaly.kind == "not finite" and f"{counts[0]} NaN and {counts[1]} infinite" in anomaly.sentence
+    assert layer.layers[0].norm == pytest.approx(math.sqrt(5)) and layer.layers[0].max == 2
+    assert (layer.layers[0].nan, layer.layers[0].inf) == counts
+
+
+def test_a_gradient_of_exactly_zero_is_called_that():
+    found = gradients(Planted(torch.zeros(3)), torch.ones(1, 1), "inner", 0)
+    assert [anomaly.kind for anomaly in find_anomalies(found)] == ["zero"]
+
+
+def test_a_growing_gradient_explodes_by_ratio():
+    model = nn.Sequential(*(fixed(nn.Linear(1, 1), [[100.0]]) for _ in range(4)))
+    (anomaly,) = find_anomalies(gradients(model, torch.ones(1, 1), target=0), exploding_norm=math.inf)
+    assert anomaly.kind == "exploding" and anomaly.layer == "0" and "a ratio of 1e+06" in anomaly.sentence
+
+
+def test_a_healthy_network_has_none():
+    torch.manual_seed(0)
+    model = torchvision.models.resnet18(weights=None).eval()
+    assert find_anomalies(gradients(model, torch.randn(1, 3, 96, 96), target=5)) == []
+
+
+def test_huge_and_tiny_values_do_not_leave_float64():
+    slope = torch.tensor([3e30, 4e30])
+    assert gradients(Planted(slope), torch.ones(1, 1), "inner", 0).layers[0].norm == pytest.approx(5e30)
+    slope = torch.tensor([3e-30, 4e-30])
+    assert gradients(Planted(slope), torch.ones(1, 1), "inner", 0).layers[0].norm == pytest.approx(5e-30)
+    assert float(slope.square().sum()) == 0  # in float32 the squares are gone
