@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hooks.errors import ModelNotSupported
+
 DEPTH_LIMIT = 8  # an output that contains itself must end somewhere
 
 
@@ -82,6 +84,20 @@ def images(inputs: tuple[Any, ...]) -> int:
 def first_image(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """The positional arguments cut to their first image: a batch's, or the first of a detector's list of pictures."""
     return tuple(value[:1] if isinstance(value, Tensor | list | tuple) else value for value in inputs)
+
+
+def picture(inputs: Any) -> Tensor:
+    """The one picture (1, channel, height, width) that a model is given, if that is all it is given.
+
+    Raises:
+        ModelNotSupported: it is given something else.
+    """
+    given = arguments(inputs)
+    if len(given) == 1 and isinstance(given[0], Tensor) and given[0].ndim == 4 and given[0].shape[0] == 1:
+        return given[0]
+    raise ModelNotSupported(
+        "This needs a model whose only input is one picture, as a tensor (1, channel, height, width)."
+    )
 
 
 def _items(value: Any) -> Iterator[tuple[Any, Any]]:

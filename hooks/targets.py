@@ -89,7 +89,8 @@ def score_of(output: Any, target: Target, *, differentiable: bool = True) -> Sco
         score = _logit(output, target)
     if differentiable and not score.tensor.requires_grad:
         raise NoGradient(
-            "The model computes its output without a graph (under no_grad, or detached), so it has no gradient."
+            "The model computes its output without a graph (under no_grad, or detached), so it has no gradient. "
+            "Take that out of its forward."
         )
     return score
 
@@ -129,7 +130,10 @@ def _logit(output: Any, target: int | Mask | None) -> Score:
         )
     logits = logits[None] if logits.ndim == 1 else logits
     if logits.shape[0] != 1:
-        raise TargetNotFound(f"A class is explained for one image at a time; this batch holds {logits.shape[0]}.")
+        raise TargetNotFound(
+            f"A class is explained for one image at a time; this batch holds {logits.shape[0]}. Give them one by one, or "
+            "a callable that sums over them."
+        )
     classes = logits.shape[1]
     winners = logits.detach().argmax(1)
     given = _mask(target, logits) if isinstance(target, Mask) else None
@@ -144,7 +148,8 @@ def _logit(output: Any, target: int | Mask | None) -> Score:
         mask = winners[0] == index
         if not mask.any():
             raise TargetNotFound(
-                f"The model gives no pixel of this image to class {index}, so there is nothing to explain."
+                f"The model gives no pixel of this image to class {index}, so there is nothing to explain. "
+                "Choose another class."
             )
 
     def of_each(other: Any) -> Tensor:
@@ -159,13 +164,15 @@ def _logit(output: Any, target: int | Mask | None) -> Score:
 
 def _mask(target: Mask, logits: Tensor) -> Tensor:
     if logits.ndim != 4:
-        raise TargetNotFound("A mask is a target of segmenters; this model's output has no height and width.")
+        raise TargetNotFound(
+            "A mask is a target of segmenters, and this model's output has no height and width. Choose a class."
+        )
     mask = torch.as_tensor(target.mask, device=logits.device).bool()
     if mask.shape != logits.shape[2:]:
         sizes = " x ".join(map(str, mask.shape)), " x ".join(map(str, logits.shape[2:]))
-        raise TargetNotFound(f"The mask has {sizes[0]} pixels and the model's output {sizes[1]}.")
+        raise TargetNotFound(f"The mask has {sizes[0]} pixels and the model's output {sizes[1]}. Resize it.")
     if not mask.any():
-        raise TargetNotFound("The mask is empty, so there is nothing to explain.")
+        raise TargetNotFound("The mask is empty, so there is nothing to explain. Mark some pixels.")
     return mask
 
 
@@ -182,11 +189,15 @@ def _box(output: Any, target: int | Mask | Box | None) -> Score:
     if isinstance(target, Mask):
         raise TargetNotFound("A mask is a target of segmenters; of a detector, choose a class or a box.")
     if len(output) != 1:
-        raise TargetNotFound(f"A box is explained for one image at a time; this output holds {len(output)}.")
+        raise TargetNotFound(
+            f"A box is explained for one image at a time; this output holds {len(output)}. Give them one by one."
+        )
     scores: Tensor = output[0]["scores"]
     labels: Tensor = output[0].get("labels", torch.zeros_like(scores, dtype=torch.int64))
     if not len(scores):
-        raise TargetNotFound("The model detects nothing in this image, so there is no box to explain.")
+        raise TargetNotFound(
+            "The model detects nothing in this image, so there is no box to explain. Choose another one."
+        )
     if isinstance(target, Box):
         place = target.index
         if not 0 <= place < len(scores):

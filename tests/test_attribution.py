@@ -13,7 +13,7 @@ from captum.attr import LayerGradCam
 from helpers import Count, Ran, assert_untouched, fixed, four_pixels
 from torch import Tensor, nn
 
-from hooks.attribution import grad_cam, score_of
+from hooks.attribution import grad_cam
 from hooks.errors import (
     Cancelled,
     HooksError,
@@ -344,15 +344,6 @@ class Detached(nn.Module):
 def test_a_model_that_runs_under_no_grad():
     problem = refusal(Detached(), four_pixels()[1], "inner.0")
     assert isinstance(problem, NoGradient) and "no_grad" in str(problem)
-
-
-def test_an_answer_that_is_no_row_of_logits():
-    with pytest.raises(TargetNotFound, match="classifiers and on segmenters"):
-        score_of([{"boxes": torch.zeros(2, 4), "labels": torch.zeros(2)}], None)
-    with pytest.raises(TargetNotFound, match="classifiers and on segmenters"):
-        score_of(torch.zeros(1, dtype=torch.int64), None)
-    with pytest.raises(TargetNotFound, match="one image at a time"):
-        score_of(torch.zeros(2, 5), None)
 
 
 def test_cancelling_leaves_nothing():
