@@ -11,8 +11,9 @@ import torchvision
 from helpers import Count, assert_untouched, fixed, four_pixels
 from torch import Tensor, nn
 
+from hooks.anomalies import find_anomalies
 from hooks.errors import Cancelled, LayerNotFound, NoGradient
-from hooks.gradients import find_anomalies, gradients, layers_with_weights
+from hooks.gradients import gradients, layers_with_weights
 from hooks.results import QUANTILE_LEVELS, Gradients, LayerGradient
 
 
