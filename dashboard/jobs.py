@@ -8,9 +8,28 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-Question = Literal["prediction", "activation", "gradcam", "attention", "survey"]
+MapQuestion = Literal["gradcam", "gradcam++", "layercam", "scorecam"]  # the names of hooks.results.MAP_METHODS
+InputQuestion = Literal["saliency", "integrated gradients", "occlusion"]  # the names of hooks.results.INPUT_METHODS
+Question = Literal["prediction", "activation", "attention", "gradients", "survey", MapQuestion, InputQuestion]
+
+TITLES: dict[Question, str] = {
+    "prediction": "the prediction",
+    "activation": "the activation",
+    "attention": "the attention",
+    "gradients": "gradients by layer",
+    "survey": "numbers of every layer",
+    "gradcam": "Grad-CAM",
+    "gradcam++": "Grad-CAM++",
+    "layercam": "LayerCAM",
+    "scorecam": "Score-CAM",
+    "saliency": "saliency",
+    "integrated gradients": "integrated gradients",
+    "occlusion": "occlusion",
+}
+WITHOUT_TARGET = ("prediction", "activation", "attention")
+ABOUT_INPUT = ("prediction", "gradients", "survey", *get_args(InputQuestion))  # the others are about a layer
 
 TOP = -1  # the target "whatever class the model itself ranks first"
 NO_TARGET = -2  # of a survey that needs no gradient
@@ -23,7 +42,8 @@ class Unit:
     Attributes:
         model: the model's spec, as the operator wrote it.
         input: SHA-256 of the input's pixels, hexadecimal.
-        question: what is asked; "prediction" and "survey" have no layer, only "gradcam" and "survey" have a target.
+        question: what is asked; those `ABOUT_INPUT` have no layer, those `WITHOUT_TARGET` no target, and a survey has
+            one for gradients only.
         layer: dotted name; "" is the model itself.
         call: which call of the layer, from 0.
         target: class index whose logit is explained; `TOP` for the model's own first class.

@@ -11,7 +11,7 @@ from dashboard.drawing.pictures import picture_png
 from dashboard.engine.base import ModelInfo
 from dashboard.gallery import Gallery
 from dashboard.inputs.store import Input, InputStore
-from dashboard.jobs import NO_TARGET, TOP, Question, Unit
+from dashboard.jobs import NO_TARGET, TOP, WITHOUT_TARGET, Question, Unit
 from dashboard.layer_keys import parse_key
 from dashboard.reading import Readings
 from dashboard.service import Service
@@ -72,7 +72,7 @@ class Scene:
     def unit(self, side: str, question: Question, key: str = "") -> Unit:
         """The unit that asks a question about one side's input."""
         name, call = parse_key(key)
-        explained = question == "gradcam" or (question == "survey" and self.view.metric == "gradient")
+        explained = question not in WITHOUT_TARGET and (question != "survey" or self.view.metric == "gradient")
         target = self.view.target if explained and self.view.target is not None else TOP
         target = NO_TARGET if question == "survey" and not explained else target
         return Unit(self.view.model, self.inputs[side].digest, question, name, call, target)

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
 from hooks import nested
-from hooks.attribution import score_of
 from hooks.capture import cancelling
 from hooks.errors import Cancelled, NoGradient, TargetNotFound
 from hooks.layers import named_layers
@@ -29,6 +28,7 @@ from hooks.registry import hook
 from hooks.results import HISTOGRAM_BINS, LayerInfo, Survey, SurveyedCall
 from hooks.sketch import entropy as bits
 from hooks.summarising import Axes
+from hooks.targets import score_of
 
 BLOCK = 1 << 16  # values per product in float32: what is lost there is in the seventh digit
 SAMPLES = 1 << 15  # values per histogram: of 64 bins they tell the entropy to about a hundredth of a bit
@@ -84,8 +84,8 @@ def survey(
             if cancelled is not None and cancelled():
                 raise Cancelled
             try:
-                score, _, index = score_of(output, target)
-                norms = _norms(score, run.edges)
+                score = score_of(output, target)
+                index, norms = score.index, _norms(score.tensor, run.edges)
             except (NoGradient, TargetNotFound) as problem:
                 reason = str(problem)
     calls = tuple(

@@ -131,8 +131,8 @@ def _logit(output: Any, target: int | Mask | None) -> Score:
     logits = logits[None] if logits.ndim == 1 else logits
     if logits.shape[0] != 1:
         raise TargetNotFound(
-            f"A class is explained for one image at a time; this batch holds {logits.shape[0]}. Give them one by one, or "
-            "a callable that sums over them."
+            f"A class is explained for one image at a time; this batch holds {logits.shape[0]}. Give them one by "
+            "one, or a callable that sums over them."
         )
     classes = logits.shape[1]
     winners = logits.detach().argmax(1)

@@ -20,11 +20,16 @@ from dashboard.engine.queue import Batch, Queue
 from dashboard.jobs import NO_TARGET, TOP, Unit
 from hooks.codec import encode
 from hooks.results import (
+    INPUT_METHODS,
+    MAP_METHODS,
     QUANTILE_LEVELS,
     Activation,
     AttentionMaps,
     Call,
     GradCam,
+    Gradients,
+    InputAttribution,
+    LayerGradient,
     LayerInfo,
     Prediction,
     Statistics,
@@ -144,9 +149,17 @@ def answer_to(unit: Unit) -> Any:
         logits = rng.normal(size=len(CLASSES)).astype(np.float32)
         pixels = rng.integers(0, 256, (*CROP, 3), np.uint8)
         return Prediction(logits, pixels, crop=(0.0, 1.0, 8.0, 9.0), milliseconds=3.0)
-    if unit.question == "gradcam":
-        target = unit.target if unit.target >= 0 else 1
-        return GradCam(unit.layer, unit.call, target, 1.5, rng.normal(size=(3, 3)).astype(np.float32), 9.0)
+    target = unit.target if unit.target >= 0 else 1
+    if unit.question in MAP_METHODS:
+        values = rng.normal(size=(3, 3)).astype(np.float32)
+        note = "From the 64 strongest of 99 channels." if unit.question == "scorecam" else ""
+        return GradCam(unit.layer, unit.call, target, 1.5, values, 9.0, unit.question, note)
+    if unit.question in INPUT_METHODS:
+        values = rng.normal(size=CROP).astype(np.float32)
+        return InputAttribution(unit.question, target, 1.5, values, 0.5, "Made up.", 9.0)
+    if unit.question == "gradients":
+        calls = [("conv", 0), ("relu", 0), ("relu", 1), ("vector", 0)]
+        return Gradients(target, 1.5, tuple(gradient_of(*call, rng.normal(size=50)) for call in calls), 9.0)
     if unit.question == "survey":
         calls = [(each.name, n) for each in LAYERS for n in range(len(each.calls))]
         numbers = tuple(SurveyedCall(name, n, *rng.uniform(0.01, 1, 5)) for name, n in calls)
@@ -155,6 +168,32 @@ def answer_to(unit: Unit) -> Any:
     if unit.question == "attention":
         return attention_of(unit.layer, rng.random((call.heads, 10, 10)), call.grid, call.prefix_tokens)
     return activation_of(unit.layer, rng.normal(size=call.shape[1:]).astype(np.float32), unit.call)
+
+
+def gradient_of(layer: str, call: int, values: np.ndarray, reason: str = "") -> LayerGradient:
+    """The gradient at a layer's call, exact by numpy; no numbers where there is a reason."""
+    flat = np.asarray(values, np.float64).ravel()
+    finite = flat[np.isfinite(flat)] if not reason else np.zeros(0)
+    some = finite if finite.size else np.array([np.nan])
+    norm = float(np.sqrt((some**2).sum()))
+    return LayerGradient(
+        layer,
+        call,
+        "output",
+        "",
+        count=flat.size,
+        norm=norm,
+        rms=norm / np.sqrt(some.size),
+        max_abs=float(np.abs(some).max()),
+        min=float(some.min()),
+        max=float(some.max()),
+        zeros=float((some == 0).mean()),
+        nan=int(np.isnan(flat).sum()),
+        inf=int(np.isinf(flat).sum()),
+        quantiles=np.quantile(some, QUANTILE_LEVELS),
+        magnitudes=np.quantile(np.abs(some), QUANTILE_LEVELS),
+        reason=reason,
+    )
 
 
 class InlineEngine:

@@ -55,6 +55,7 @@ MESSAGES: list[protocol.Message] = [
     protocol.Failed(7, UNIT, "It failed.", "details"),
     protocol.HooksLive((LiveHook("layer4", "forward", "page", "analysis"),)),
     protocol.HooksLive(()),
+    protocol.Progress(32, 226),
     protocol.TaskDone(7),
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,7 +15,7 @@ import pytest
 import skimage
 import torch
 import torchvision
-from captum.attr import LayerGradCam
+from captum.attr import LayerGradCam, Saliency
 
 from dashboard.engine import protocol
 from dashboard.engine.base import Event, ModelState
@@ -25,7 +26,9 @@ from dashboard.worker.handlers import HANDLERS, Task
 from dashboard.worker.models import LoadedModel, load
 from dashboard.worker.preprocessing import Prepared, open_png
 from hooks.attention import attention_maps
+from hooks.attribution import layer_map
 from hooks.codec import decode
+from hooks.gradients import gradients
 from hooks.layers import describe
 from hooks.registry import live_hooks
 from hooks.results import Activation, GradCam, Prediction, Survey
@@ -205,6 +208,62 @@ def test_a_survey_has_every_layer_that_ran_and_a_gradient_where_one_is_asked_for
     statistics = answers(ask(engine, unit("bn1"))[0])["bn1"].statistics
     assert by_name["bn1"].magnitude == pytest.approx(math.hypot(statistics.mean, statistics.std), rel=1e-5)
     assert by_name["bn1"].zeros == statistics.zeros
+
+
+@pytest.mark.parametrize("method", ["gradcam++", "layercam"])
+def test_the_other_maps_are_the_librarys(engine: LocalEngine, here: LoadedModel, method: str) -> None:
+    result = answers(ask(engine, unit("blocks.6", method, target=285))[0])["blocks.6"]
+    tensor = here.prepare(open_png(picture("coffee"))).tensor
+    expected = layer_map(here.module, tensor, "blocks.6", 285, method).values
+    assert (result.method, result.target) == (method, 285)
+    np.testing.assert_allclose(result.values, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_score_cam_tells_how_far_it_is_and_how_many_channels_it_took(engine: LocalEngine) -> None:
+    slot = f"slot {time.monotonic_ns()}"
+    engine.submit(slot, [unit("conv_head", "scorecam")], picture)
+    seen = set()
+    while not (events := [event for event in engine.events(slot, 0, 0.02)[0] if event.kind in ("done", "failed")]):
+        seen.add(engine.state("default").sentence)
+    result = decode(events[0].data)
+    assert result.note == "From the 64 strongest of 1280 channels." and result.target == ESPRESSO
+    told = [
+        sentence
+        for sentence in seen
+        if re.fullmatch(r"Computing Score-CAM of conv_head: \d+ of 64 pictures\.", sentence)
+    ]
+    assert told, seen
+
+
+def test_gradients_of_every_layer_with_weights(engine: LocalEngine, here: LoadedModel) -> None:
+    result = answers(ask(engine, unit(question="gradients", target=285))[0])[""]
+    tensor = here.prepare(open_png(picture("coffee"))).tensor
+    expected = gradients(here.module, tensor, target=285)
+    assert [layer.layer for layer in result.layers] == [layer.layer for layer in expected.layers]
+    assert [layer.norm for layer in result.layers] == pytest.approx([layer.norm for layer in expected.layers], rel=1e-3)
+    assert result.layers[0].layer == "conv_stem" and result.layers[-1].norm == 1
+
+
+def test_saliency_is_captums(engine: LocalEngine, here: LoadedModel) -> None:
+    result = answers(ask(engine, unit(question="saliency"))[0])[""]
+    tensor = here.prepare(open_png(picture("coffee"))).tensor.requires_grad_()
+    oracle = Saliency(here.module).attribute(tensor, target=ESPRESSO)[0].amax(0).numpy()
+    np.testing.assert_allclose(result.values, oracle, atol=1e-4 * oracle.max())
+    assert result.target == ESPRESSO and result.values.shape == (224, 224)
+
+
+def test_a_slow_attribution_is_stopped_when_nobody_waits(engine: LocalEngine) -> None:
+    slot = f"slot {time.monotonic_ns()}"
+    engine.submit(slot, [unit(question="occlusion", target=3)], picture)
+    deadline = time.monotonic() + 30
+    while "of 226 pictures" not in engine.state("default").sentence:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    engine.cancel(slot)
+    begun = time.monotonic()
+    while engine.state("default").phase != "ready":
+        assert time.monotonic() - begun < 10
+        time.sleep(0.02)
 
 
 def test_errors_are_sentences_and_spare_the_rest_of_the_batch(engine: LocalEngine) -> None:

@@ -157,6 +157,14 @@ class Failed:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How many of the pictures that the task has to run have been run; also a sign of life of a long one."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class HooksLive:
     """The hooks that are registered on the model from now on."""
 
@@ -171,7 +179,7 @@ class TaskDone:
 
 
 ToWorker = Load | Run | Input | Withdraw | Close
-FromWorker = LoadProgress | Ready | LoadFailed | NeedInput | Started | Answer | Failed | HooksLive | TaskDone
+FromWorker = LoadProgress | Ready | LoadFailed | NeedInput | Started | Answer | Failed | Progress | HooksLive | TaskDone
 Message = ToWorker | FromWorker
 TYPES: dict[str, type] = {kind.__name__: kind for kind in typing.get_args(Message)}
 

@@ -14,7 +14,7 @@ from dashboard.engine import protocol
 from dashboard.engine.base import LiveHook, ModelInfo, Phase
 from dashboard.engine.process import WorkerEnded, WorkerProcess
 from dashboard.engine.queue import Batch, Queue
-from dashboard.jobs import Unit
+from dashboard.jobs import ABOUT_INPUT, TITLES, Unit
 
 BACK_OFF_SECONDS = (0.0, 0.5, 1.0, 2.0)  # before restart 1, 2, ...; with the start itself it stays below ten seconds
 HEALTHY_SECONDS = 60.0  # alive so long: the next restart is the first again
@@ -213,6 +213,9 @@ class Supervisor:
                     queue.done(task, unit, data, now)
                 case protocol.Failed(task, unit, sentence, details, final):
                     queue.failed(task, unit, sentence, details, now, final)
+                case protocol.Progress(done, total):
+                    if self._batch is not None:
+                        self._set("computing", f"Computing {describe(self._batch)}: {done:,} of {total:,} pictures.")
                 case protocol.HooksLive(hooks):
                     self.hooks = hooks
                 case protocol.TaskDone(task):
@@ -291,9 +294,7 @@ class Supervisor:
 def describe(batch: Batch) -> str:
     """What a batch computes, for a sentence: "Grad-CAM of blocks.6", "3 layers"."""
     unit = batch.units[0]
-    if unit.question == "prediction":
-        return "the prediction"
-    if unit.question == "survey":
-        return "numbers of every layer"
-    what = {"gradcam": "Grad-CAM of ", "attention": "the attention of "}.get(unit.question, "")
+    if unit.question in ABOUT_INPUT:
+        return TITLES[unit.question]
+    what = "" if unit.question == "activation" else f"{TITLES[unit.question]} of "
     return what + (f"{len(batch.units)} layers" if len(batch.units) > 1 else unit.layer or "the whole model")

@@ -3,37 +3,38 @@
 from __future__ import annotations
 
 import contextlib
+import time
 import traceback
 from collections.abc import Callable, Mapping
+from functools import partial
+from typing import get_args
 
 import numpy as np
 import torch
 
 from dashboard.engine import base, protocol
-from dashboard.jobs import NO_TARGET, TOP, Question, Unit
+from dashboard.jobs import NO_TARGET, TITLES, TOP, InputQuestion, MapQuestion, Question, Unit
 from dashboard.worker.building import say, text_of
 from dashboard.worker.models import LoadedModel, Prepared
 from hooks.attention import attention_maps, no_attention
 from hooks.attribution import grad_cam
 from hooks.capture import stream
-from hooks.codec import encode
+from hooks.codec import Result, encode
 from hooks.errors import Cancelled, HooksError, LayerNotFound
+from hooks.gradients import gradients
+from hooks.input_attribution import attribute_input
 from hooks.layers import find, not_executed
 from hooks.registry import live_hooks
-from hooks.results import Activation, AttentionMaps, GradCam, Prediction, Survey
+from hooks.results import Activation, Prediction
+from hooks.score_cam import score_cam
 from hooks.survey import survey
 
 OWNER = "page"
 PURPOSE = "analysis"
 DETAILS = 20_000  # characters of a traceback; a message in it may be of any length
 ABSENT = 1e-9  # the share of a class that a segmenter sees nowhere
-DOING: Mapping[Question, str] = {
-    "prediction": "predicting",
-    "activation": "computing the activation",
-    "gradcam": "computing Grad-CAM",
-    "attention": "computing the attention",
-    "survey": "surveying every layer",
-}
+PROGRESS_SECONDS = 0.2  # between two messages about how far a long task is
+SCORE_CAM_CHANNELS = 64  # of a layer, so that a card with a thousand of them is there in seconds
 
 
 class NoPrediction(HooksError):
@@ -61,6 +62,7 @@ class Task:
         self._hooks: tuple[base.LiveHook, ...] = ()
         self._asked = 0
         self._held: protocol.Answer | None = None
+        self._told = time.monotonic()
 
     def open_units(self) -> list[Unit]:
         """The units that somebody still waits for."""
@@ -83,7 +85,7 @@ class Task:
         """Whether somebody waits for this call of this layer."""
         return bool(self._about(layer, call))
 
-    def answer(self, layer: str, call: int, result: Activation | AttentionMaps | GradCam | Prediction | Survey) -> None:
+    def answer(self, layer: str, call: int, result: Result) -> None:
         """Send the result to whoever asked about this call of this layer.
 
         The last answer is held back until `finish`: when it arrives, the hooks are gone.
@@ -95,6 +97,12 @@ class Task:
                 self._send(message)
             else:
                 self._held = message
+
+    def progress(self, done: int, total: int) -> None:
+        """Tell how many pictures the task has run, now and then."""
+        if time.monotonic() - self._told > PROGRESS_SECONDS:
+            self._told = time.monotonic()
+            self._send(protocol.Progress(done, total))
 
     def fail(self, unit: Unit, error: BaseException) -> None:
         """Send why there is no answer."""
@@ -140,13 +148,14 @@ def details_of(error: BaseException) -> str:
 def sentence_for(error: BaseException, unit: Unit) -> str:
     """What went wrong in the model's own code, for the person who asked."""
     where = f" of {unit.layer!r}" if unit.layer else ""
+    doing = f"computing {TITLES[unit.question]}"
     text = text_of(error)
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
         return (
-            f"There was not enough memory for {DOING[unit.question]}{where}. "
+            f"There was not enough memory for {doing}{where}. "
             "Choose fewer layers at once, close other programs, or start with --device cpu."
         )
-    return f"The model failed while {DOING[unit.question]}{where}: {say(error)}. The terminal shows where in its code."
+    return f"The model failed while {doing}{where}: {say(error)}. The terminal shows where in its code."
 
 
 def predict(model: LoadedModel, task: Task, prepared: Prepared) -> None:
@@ -187,17 +196,22 @@ def activations(model: LoadedModel, task: Task, prepared: Prepared) -> None:
     _stream(model, task, prepared, wanted, lambda result: task.answer(result.layer, result.call, result))
 
 
-def gradcams(model: LoadedModel, task: Task, prepared: Prepared) -> None:
-    """Answer with each layer's Grad-CAM map for the batch's target."""
+def layer_maps(model: LoadedModel, task: Task, prepared: Prepared) -> None:
+    """Answer with each layer's map of the batch's method, for the batch's target."""
     wanted = _reachable(model, task)
-    target = task.units[0].target
+    unit = task.units[0]
+    compute: Callable[..., None]
+    if unit.question == "scorecam":
+        compute = partial(score_cam, max_channels=SCORE_CAM_CHANNELS, progress=task.progress)
+    else:
+        compute = partial(grad_cam, method=unit.question)
     task.start()
-    try:
-        grad_cam(
+    with contextlib.suppress(Cancelled):
+        compute(
             model.module,
             prepared.tensor.to(model.device),
             wanted,
-            None if target == TOP else target,
+            _target(unit),
             model.info.layers,
             lambda result: task.answer(result.layer, result.call, result),
             task.fail_layer,
@@ -205,8 +219,41 @@ def gradcams(model: LoadedModel, task: Task, prepared: Prepared) -> None:
             owner=OWNER,
             purpose=PURPOSE,
         )
-    except Cancelled:
-        pass
+
+
+def layer_gradients(model: LoadedModel, task: Task, prepared: Prepared) -> None:
+    """Answer with the gradient of the batch's target at every layer that has weights."""
+    task.start()
+    with contextlib.suppress(Cancelled):
+        found = gradients(
+            model.module,
+            prepared.tensor.to(model.device),
+            None,
+            _target(task.units[0]),
+            cancelled=task.cancelled,
+            owner=OWNER,
+            purpose=PURPOSE,
+        )
+        task.answer("", 0, found)
+
+
+def input_attributions(model: LoadedModel, task: Task, prepared: Prepared) -> None:
+    """Answer with the batch's attribution of its target to the input's pixels."""
+    task.start()
+    with contextlib.suppress(Cancelled):
+        found = attribute_input(
+            model.module,
+            prepared.tensor.to(model.device),
+            task.units[0].question,
+            _target(task.units[0]),
+            progress=task.progress,
+            cancelled=task.cancelled,
+        )
+        task.answer("", 0, found)
+
+
+def _target(unit: Unit) -> int | None:
+    return None if unit.target == TOP else unit.target
 
 
 def attentions(model: LoadedModel, task: Task, prepared: Prepared) -> None:
@@ -292,7 +339,9 @@ def _stream(
 HANDLERS: Mapping[Question, Callable[[LoadedModel, Task, Prepared], None]] = {
     "prediction": predict,
     "activation": activations,
-    "gradcam": gradcams,
     "attention": attentions,
     "survey": surveys,
+    "gradients": layer_gradients,
+    **dict.fromkeys(get_args(MapQuestion), layer_maps),
+    **dict.fromkeys(get_args(InputQuestion), input_attributions),
 }
