@@ -54,10 +54,20 @@
     }
   }
 
+  /* The style sheet shows what belongs to a tab; the buttons say which one it is. */
+  function showTab(tab) {
+    if (document.documentElement.dataset.tab === tab) return;
+    document.documentElement.dataset.tab = tab;
+    for (const button of document.querySelectorAll(".tabs button")) {
+      button.setAttribute("aria-pressed", button.dataset.value === tab);
+    }
+  }
+
   /* Ask the server for the view, with what the page shows already; what has been asked before no longer counts. */
   hookscope.askAgain = async function () {
     if (!view) return;
-    const about = JSON.stringify([view.model, view.a, view.b, view.layers]);
+    showTab(view.tab); // before the room for the walls is measured, which hidden cards have not
+    const about = JSON.stringify([view.model, view.a, view.b, view.layers, view.tab]);
     const number = (hookscope.question += 1);
     needed = Math.max(needed, view.layers.length);
     hookscope.mark();
@@ -98,9 +108,9 @@
       view = data;
       hookscope.askAgain();
     },
-    controls(rank, scale, colours, count, overlay, table, target) {
+    controls(rank, scale, colours, count, overlay, table, target, maps) {
       const chosen = /^\d+$/.test(target) ? Number(target) : null;
-      hookscope.choose({ rank, scale, colours, count, overlay: !!overlay, table: !!table, target: chosen });
+      hookscope.choose({ rank, scale, colours, count, overlay: !!overlay, table: !!table, target: chosen, maps });
     },
     model(spec) {
       if (view && spec && spec !== view.model) {
@@ -110,7 +120,7 @@
       }
     },
     treeEvent(event) {
-      if (view && event) hookscope.choose({ layers: place(view.layers, event.keys, event.mode) });
+      if (view && event) hookscope.choose({ layers: place(view.layers, event.keys, event.mode), tab: "layers" });
     },
     treeSelected(data, selected) {
       const keys = data ? data.layers.filter(Boolean) : [];
@@ -135,6 +145,11 @@
         const isMean = point.curveNumber % 2 === 1; // each panel has a trace of channels and one of the mean map
         if (key && Number.isFinite(point.z)) hookscope.choose({ detail: key, channel: isMean ? -1 : point.z });
       }
+    },
+    gradientClick(clicked, figure) {
+      const keys = (figure && figure.layout.meta && figure.layout.meta.keys) || [];
+      const key = clicked && keys[Math.round(clicked.points[0].x)];
+      if (view && key) hookscope.choose({ layers: [key], tab: "layers" });
     },
     opacity(percent) {
       document.documentElement.style.setProperty("--cam-opacity", percent / 100);
@@ -162,6 +177,9 @@
     if (action === "seen") hookscope.choose({ seen: !view.seen });
     if (action === "patch") patch(value, event);
     if (action === "target") hookscope.choose({ target: view.target === Number(value) ? null : Number(value) });
+    if (action === "tab") hookscope.choose({ tab: value });
+    if (action === "attributions") hookscope.choose({ attributions: !view.attributions });
+    if (action === "layer") hookscope.choose({ layers: [value], tab: "layers" });
     if (action === "swap") hookscope.choose({ a: view.b, b: view.a });
     if (action === "remove-input") hookscope.choose({ [value]: "" });
     if (action === "share") hookscope.share(button);

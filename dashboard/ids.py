@@ -32,12 +32,19 @@ COUNT = "count"
 OVERLAY = "overlay"
 TABLE = "table"
 TARGET = "target"
+MAPS = "maps"
 OPACITY = "opacity"
-CONTROLS = (RANK, SCALE, COLOURS, COUNT, OVERLAY, TABLE, TARGET)
+CONTROLS = (RANK, SCALE, COLOURS, COUNT, OVERLAY, TABLE, TARGET, MAPS)
 
 # cards
 CARDS = "cards"
 GUIDE = "guide"  # what stands where the cards will be, before a layer is chosen
+
+# what is asked of whole inputs
+ATTRIBUTIONS = "attributions"  # the maps
+ATTRIBUTIONS_FOLD = "attributions-fold"  # the button that opens and closes them
+GRADIENTS = "gradients"  # the graph
+GRADIENTS_TEXT = "gradients-text"
 
 # the enlarged channel
 DETAIL = "detail"

@@ -9,7 +9,7 @@ from dash import dcc, html
 
 from dashboard import ids
 from dashboard.inputs.store import InputStore
-from dashboard.panels import cards, detail, header, inputs, toolbar, tree
+from dashboard.panels import attributions, cards, detail, gradients, header, inputs, toolbar, tree
 
 
 def page(models: tuple[str, ...], store: InputStore, prefix: str, *, tensorboard: bool = False) -> Any:
@@ -30,7 +30,16 @@ def page(models: tuple[str, ...], store: InputStore, prefix: str, *, tensorboard
             html.Div(
                 [
                     tree.layout(),
-                    html.Main([inputs.layout(store, prefix), toolbar.layout(), *cards.layout(), detail.layout()]),
+                    html.Main(
+                        [
+                            inputs.layout(store, prefix),
+                            attributions.layout(),
+                            toolbar.layout(),
+                            gradients.layout(),
+                            *cards.layout(),
+                            detail.layout(),
+                        ]
+                    ),
                 ],
                 className="page",
             ),

@@ -14,7 +14,7 @@ from typing import Any
 import flask
 
 from dashboard.gallery import Gallery
-from dashboard.panels import cards, detail, export, inputs, tree
+from dashboard.panels import attributions, cards, detail, export, gradients, inputs, tree
 from dashboard.parts import Part
 from dashboard.reading import Readings
 from dashboard.scene import Scene
@@ -77,6 +77,7 @@ def register(server: flask.Flask, prefix: str, service: Service, gallery: Galler
         if info is None:
             wanted = inputs.parts_while_loading(view, service.inputs, gallery)
             wanted += [*cards.parts_while_loading(question.mounted), detail.closed(), tree.plain()]
+            wanted += [attributions.closed(), gradients.while_loading()]
         else:
             unknown_target = view.target is not None and view.target >= len(info.classes)
             view = replace(view, target=None) if unknown_target else view
@@ -92,6 +93,9 @@ def register(server: flask.Flask, prefix: str, service: Service, gallery: Galler
 
 
 def parts(scene: Scene, mounted: int, prefix: str) -> list[Part]:
-    """Everything the page shows, most urgent first."""
-    below = [*cards.parts(scene, mounted), *detail.parts(scene), tree.part(scene), export.part(scene, prefix)]
+    """Everything the page shows, most urgent first; what stands behind another tab waits until that is chosen."""
+    always = [tree.part(scene), export.part(scene, prefix)]
+    if scene.view.tab == "gradients":
+        return [*inputs.parts(scene), gradients.part(scene), *always]
+    below = [*cards.parts(scene, mounted), *detail.parts(scene), attributions.part(scene), *always]
     return [*inputs.parts(scene), *below]

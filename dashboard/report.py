@@ -31,7 +31,9 @@ VOID = {"img", "br", "hr", "input"}
 LIVE_ONLY = (
     ".links, .samples, .save, .icon, .keys, .drop p:not(.sentence) { display: none !important; }"
     " body { padding: 16px; } .detail { position: static; margin: 0; } .cards { margin: 10px 0; }"
-    " .report-head { margin-bottom: 12px; }"
+    " .report-head { margin-bottom: 12px; } .gradient-side { display: block; }"
+    " .attribution-side { margin-top: 10px; } .attribution-side:not(:has(.attributions)) { display: none; }"
+    " .fold::before { content: none !important; }"
 )
 
 

@@ -13,7 +13,7 @@ from dash import ClientsideFunction, Input, Output, no_update
 from dashboard import guard, ids, layout, questions, routes, startup, stream, tensorboard
 from dashboard.components.layer_tree import tree_nodes
 from dashboard.gallery import Gallery
-from dashboard.panels import cards, detail, header, toolbar, tree
+from dashboard.panels import cards, detail, gradients, header, toolbar, tree
 from dashboard.service import Service
 from dashboard.settings import Settings
 from dashboard.shares import Shares
@@ -44,7 +44,7 @@ def create_app(settings: Settings, service: Service, shares: Shares) -> dash.Das
     gallery = Gallery(f"{prefix}picture/")
     may_write = settings.tensorboard_dir is not None
     app.layout = lambda: layout.page(settings.models, service.inputs, prefix, tensorboard=may_write)
-    for panel in (header, tree, toolbar, cards, detail):
+    for panel in (header, tree, toolbar, cards, detail, gradients):
         panel.register(app)
     _register_view(app, settings, service, shares)
     questions.register(app.server, prefix, service, gallery)

@@ -7,11 +7,14 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 from urllib.parse import parse_qs, urlencode
 
+from dashboard.jobs import MapQuestion
+
 Rank = Literal["index", "strongest", "mean", "variance", "zeros", "difference"]
 ScaleBy = Literal["layer", "channel"]
 Colours = Literal["auto", "viridis", "magma", "grey"]
 Count = Literal["auto", "64", "256", "all"]
 Metric = Literal["none", "magnitude", "zeros", "dead", "gradient", "entropy"]
+Tab = Literal["layers", "gradients"]
 
 MAX_LAYERS = 24
 MEAN = -1  # the "channel" that is the mean over all channels, and the "patch" that is none
@@ -26,7 +29,7 @@ class View:
         model: spec of the model.
         a, b: keys of the inputs; "" if there is none.
         layers: the cards' layer keys by position; "" is a card that was closed and waits for the next layer.
-        target: the class that Grad-CAM explains; None for the class that each input's prediction ranks first.
+        target: the class that is explained; None for the class that each input's prediction ranks first.
         rank, scale, colours, count: how the walls are ordered, scaled, coloured, and how many channels they show.
         overlay: whether maps are drawn over the picture. seen: whether the inputs show what the network received.
         table: whether cards list every channel's numbers.
@@ -34,6 +37,8 @@ class View:
             or the middle where there is none.
         metric: the number that every row of the tree shows as a bar.
         detail: the layer key of the enlarged channel, "" if none is open. channel: its index, or `MEAN`.
+        maps: the method by which the cards' maps explain the class. attributions: whether those of the input are shown.
+        tab: what stands under the inputs: the cards, or the gradient at every layer.
     """
 
     model: str = ""
@@ -52,6 +57,9 @@ class View:
     metric: Metric = "none"
     detail: str = ""
     channel: int = MEAN
+    maps: MapQuestion = "gradcam"
+    attributions: bool = False
+    tab: Tab = "layers"
 
     @classmethod
     def from_dict(cls, values: Any) -> View:
@@ -76,6 +84,9 @@ class View:
             metric=_choice(values.get("metric"), Metric, default.metric),
             detail=_text(values.get("detail")),
             channel=_channel(values.get("channel")),
+            maps=_choice(values.get("maps"), MapQuestion, default.maps),
+            attributions=bool(values.get("attributions")),
+            tab=_choice(values.get("tab"), Tab, default.tab),
         )
 
     @classmethod
@@ -86,7 +97,7 @@ class View:
         except ValueError:  # more fields than any view has
             return cls()
         values: dict[str, Any] = {name: items[-1] for name, items in fields.items() if name != "layer"}
-        for name in ("overlay", "seen", "table"):
+        for name in ("overlay", "seen", "table", "attributions"):
             values[name] = values.get(name) == "1"
         values["layers"] = [key for key in fields.get("layer", []) if key]
         return cls.from_dict(values)

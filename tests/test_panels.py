@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from inline_app import InlineApp
-from inline_engine import CLASSES, INFO, LAYERS, MODEL, InlineEngine, activation_of, answer_to
+from inline_engine import CLASSES, INFO, LAYERS, MODEL, InlineEngine, activation_of, answer_to, gradient_of
 from PIL import Image
 from plotly.io.json import to_json_plotly
 
@@ -23,6 +23,7 @@ from dashboard.engine.base import ModelInfo
 from dashboard.gallery import Gallery, Item
 from dashboard.jobs import Unit
 from dashboard.panels import inputs, wall
+from dashboard.panels.gradients import aligned
 from dashboard.panels.header import facts, short_count, spec_title
 from dashboard.panels.inputs import softmax
 from dashboard.panels.toolbar import property_of, targets, values
@@ -31,7 +32,7 @@ from dashboard.questions import parts
 from dashboard.reading import Readings
 from dashboard.scene import Scene
 from dashboard.view import MEAN, View
-from hooks.results import GradCam, Prediction, Survey, SurveyedCall
+from hooks.results import GradCam, Gradients, Prediction, Survey, SurveyedCall
 
 MARKUP = "<img src=x onerror=alert(1)>"
 LINK = '<a href="https://example.org">click</a>.png'
@@ -277,6 +278,83 @@ def test_a_layer_that_cannot_be_asked_is_not(desk: Desk) -> None:
     assert {unit.question for part in shown for unit in part.units} == {"prediction"}
     empty = parts(desk.scene(a="", layers=("conv",), detail="conv", table=True, overlay=True), 1, "/")
     assert [unit for part in empty for unit in part.units] == []
+
+
+def test_another_method_asks_for_maps_alone(desk: Desk) -> None:
+    for method, title in (("gradcam++", "Grad-CAM++"), ("layercam", "LayerCAM"), ("scorecam", "Score-CAM")):
+        scene = desk.scene(layers=("conv",), maps=method, target=2)
+        units = {unit for part in parts(scene, 1, "/") for unit in part.units}
+        assert [(unit.question, unit.target) for unit in units if unit.target == 2] == [(method, 2)]
+        page = all_drawn(desk, scene)
+        assert said(page, "card-cam-title 0") == title
+        assert ("64 strongest of 99 channels" in said(page, "card-cam-text 0")) == (method == "scorecam")
+    assert said(all_drawn(desk, desk.scene(layers=("vector",), maps="layercam")), "card-cam-title 0") == "LayerCAM"
+
+
+def test_attributions_are_asked_for_when_they_are_open(desk: Desk) -> None:
+    closed = desk.scene(b=desk.two)
+    assert all_drawn(desk, closed)["attributions"]["hidden"] is True
+    scene = desk.scene(b=desk.two, attributions=True, target=1)
+    units = [unit for part in parts(scene, 0, "/") for unit in part.units if part.name == "attributions"]
+    assert [unit.question for unit in units[2:]] == [
+        *("saliency", "saliency", "integrated gradients", "integrated gradients", "occlusion", "occlusion")
+    ]
+    assert {unit.target for unit in units[2:]} == {1} and {unit.input for unit in units[2::2]} == {units[2].input}
+    page = all_drawn(desk, scene)
+    shown = page["attributions"]
+    assert shown["hidden"] is False and page["attributions-fold"] == {"aria-expanded": "true"}
+    assert said(page, "attributions").count("Made up.") == 6 and said(page, "attributions").count("dog") == 6
+    assert len(addresses(shown)) == 2 + 6
+    for key in addresses(shown):
+        item = fetched(desk, key)
+        assert item is not None and item.data.startswith(b"\x89PNG")
+
+
+def test_one_attribution_that_fails_leaves_the_others(desk: Desk) -> None:
+    scene = desk.scene(attributions=True)
+    broken = Failure("There is no class 7.", final=True)
+    page = all_drawn(desk, scene, {scene.unit("a", "occlusion"): broken})
+    text_ = said(page, "attributions")
+    assert "There is no class 7." in text_ and text_.count("Made up.") == 2
+    waiting = next(part for part in parts(scene, 0, "/") if part.name == "attributions")
+    assert drawn(waiting, {}).count("computing") == 3
+    nobody = all_drawn(desk, desk.scene(a="", attributions=True))
+    assert said(nobody, "attributions") == "Choose a picture above."
+
+
+def test_the_gradients_tab_asks_for_gradients_and_for_no_card(desk: Desk) -> None:
+    scene = desk.scene(b=desk.two, tab="gradients", layers=("conv",), detail="conv", attributions=True)
+    shown = parts(scene, 1, "/")
+    assert [unit.question for part in shown for unit in part.units] == ["prediction"] * 2 + ["gradients"] * 2
+    page = all_drawn(desk, scene)
+    figure = page["gradients"]["figure"]
+    assert figure["layout"]["meta"]["keys"] == ["conv", "relu", "relu:1", "vector"]
+    assert [trace["type"] for trace in figure["data"]] == ["box", "scatter", "scatter"] * 2
+    assert said(page, "gradients-text").count("nothing vanishes or explodes") == 2
+
+
+def test_anomalies_and_layers_without_a_gradient_are_sentences(desk: Desk) -> None:
+    scene = desk.scene(tab="gradients")
+    layers = [gradient_of("conv", 0, np.ones(4) * 1e-9), gradient_of("side", 0, np.ones(4), "No path leads there.")]
+    layers += [gradient_of(f"x{number}", 0, np.array([1.0, np.nan])) for number in range(9)]
+    odd = Gradients(5, 1.0, tuple(layers))
+    page = all_drawn(desk, scene, {scene.unit("a", "gradients"): odd})
+    text_ = said(page, "gradients-text")
+    assert "vanishes on its way back" not in text_  # no ratio is taken of what is not finite
+    assert "The gradient vanishes at 'conv'" in text_ and "The gradient at 'x0' holds 1 NaN" in text_
+    assert "… and 3 more such layers." in text_ and "class 5" in text_
+    refused = all_drawn(desk, scene, {scene.unit("a", "gradients"): Failure("No graph.", final=True)})
+    assert "No graph." in said(refused, "gradients-text") and refused["gradients"]["figure"]["data"] == []
+    assert "Choose a picture" in said(all_drawn(desk, desk.scene(a="", tab="gradients")), "gradients-text")
+
+
+def test_only_what_both_inputs_ran_is_compared() -> None:
+    one = tuple(gradient_of(*call, np.ones(2)) for call in (("a", 0), ("b", 0), ("b", 1)))
+    other = tuple(gradient_of(*call, np.ones(2)) for call in (("b", 0), ("c", 0), ("a", 0)))
+    found = aligned([one, other])
+    assert found is not None and found[1] == ["a", "b"]
+    assert [[layer.layer for layer in layers] for layers in found[0]] == [["a", "b"], ["a", "b"]]
+    assert aligned([]) is None
 
 
 # --- what is shown
@@ -671,12 +749,14 @@ def test_a_spec_as_people_read_it() -> None:
 
 def test_classes_of_the_same_name_are_told_apart() -> None:
     labels = [each["label"] for each in targets(INFO)]
-    assert labels == ["top-1 of each input", "cat (0)", "dog", "<b>cup</b>", "cat (3)"]
+    assert labels == ["top-1 of each", "cat (0)", "dog", "<b>cup</b>", "cat (3)"]
     assert [each["value"] for each in targets(INFO)] == ["top", "0", "1", "2", "3"]
 
 
 def test_the_controls_show_the_view() -> None:
-    view = View(rank="zeros", scale="channel", colours="grey", count="64", overlay=True, table=True, target=0)
+    view = View(
+        rank="zeros", scale="channel", colours="grey", count="64", overlay=True, table=True, target=0, maps="layercam"
+    )
     assert values(view) == {
         ids.RANK: "zeros",
         ids.SCALE: "channel",
@@ -685,6 +765,7 @@ def test_the_controls_show_the_view() -> None:
         ids.OVERLAY: True,
         ids.TABLE: True,
         ids.TARGET: "0",
+        ids.MAPS: "layercam",
     }
     assert values(View())[ids.TARGET] == "top" and values(View()).keys() == set(ids.CONTROLS)
     assert [property_of(name) for name in (ids.RANK, ids.OVERLAY, ids.TABLE)] == ["value", "checked", "checked"]
@@ -711,6 +792,8 @@ def test_every_id_that_a_part_updates_is_on_the_page(desk: Desk, tmp_path: Path)
         desk.scene(),
         desk.scene(a="", layers=("conv",)),
         desk.scene(layers=("conv",), detail="conv", table=True),
+        desk.scene(b=desk.two, attributions=True),
+        desk.scene(b=desk.two, tab="gradients"),
     ):
         assert set(all_drawn(desk, scene)) - found == set()
 

@@ -158,7 +158,7 @@ def test_a_ready_model_brings_its_tree_its_facts_and_its_classes(app: InlineApp)
     found = call(app, "model-ready.data", {"spec": MODEL, "fingerprint": "f"}).get_json()["response"]
     assert len(found[ids.TREE]["nodes"]) >= len(LAYERS)
     assert "1.23 k parameters" in json.dumps(found[ids.MODEL_FACTS]["children"])
-    assert [each["label"] for each in found[ids.TARGET]["data"]][:2] == ["top-1 of each input", "cat (0)"]
+    assert [each["label"] for each in found[ids.TARGET]["data"]][:2] == ["top-1 of each", "cat (0)"]
     app.engine.infos = {}
     assert call(app, "model-ready.data", {"spec": MODEL, "fingerprint": "f"}).get_json()["response"] == {}
 
@@ -172,7 +172,7 @@ def test_a_question_is_answered_with_a_stream_of_everything(app: InlineApp) -> N
     assert View.from_query(found["query"]).layers == ("conv",)
     messages = streamed(app, found)
     names = {message["part"] for message in messages}
-    below = {"guide", "card 0", "card 0 cam", "card 0 table", "detail", "walk", "tree metric", "export"}
+    below = {"guide", "card 0", "card 0 cam", "card 0 table", "detail", "walk", "attributions", "tree metric", "export"}
     assert names == {"input a", "input b"} | below
     last = {message["part"]: message["signature"] for message in messages}
     assert all(last.values())

@@ -30,6 +30,9 @@ CHOSEN = View(
     metric="zeros",
     detail="layer1.0.relu:1",
     channel=0,
+    maps="scorecam",
+    attributions=True,
+    tab="gradients",
 )
 ODD_KEYS = (
     "a b",

@@ -1,4 +1,4 @@
-"""A card's Grad-CAM: where the layer speaks for the target, over what the network saw of A and B."""
+"""A card's map: where the layer speaks for the target, over what the network saw of A and B."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dashboard import ids
 from dashboard.drawing.numbers import format_number
 from dashboard.drawing.pictures import cam_overlay
 from dashboard.drawing.plain_figures import Draft
-from dashboard.jobs import Unit
+from dashboard.jobs import TITLES, Unit
 from dashboard.panels.regions import drawn, failed, said
 from dashboard.parts import Answers, Part, Update, failures, result_of
 from dashboard.scene import Scene
@@ -20,11 +20,18 @@ from hooks.results import GradCam, Prediction
 
 GAP = 0.04  # between A and B, as a share of the figure's width
 WIDTH_PX = 264
+HELP = {
+    "gradcam": "Grad-CAM (Selvaraju et al., 2017): the layer's maps, weighted by the mean gradient of the logit",
+    "gradcam++": "Grad-CAM++ (Chattopadhay et al., 2018): the layer's maps, weighted by their positive gradients",
+    "layercam": "LayerCAM (Jiang et al., 2021): the layer's maps, every position weighted by its own positive gradient",
+    "scorecam": "Score-CAM (Wang et al., 2020): the layer's maps, weighted by what the model says of the picture seen "
+    "through each",
+}
 
 
 def part(scene: Scene, position: int, key: str) -> Part:
-    """The part that draws one card's Grad-CAM of every input."""
-    predictions, maps = scene.units("prediction"), scene.units("gradcam", key)
+    """The part that draws one card's map of every input, by the method that the view names."""
+    predictions, maps = scene.units("prediction"), scene.units(scene.view.maps, key)
     units = (*predictions.values(), *maps.values())
     shows = (key, scene.view.target, scene.named, scene.info.fingerprint)
     draw = partial(_draw, scene, position, predictions, maps)
@@ -49,18 +56,19 @@ def _draw(
         texts.append(html.Span(f"{' and '.join(waiting)} computing …", className="muted"))
     return [
         drawn(ids.card("cam", position), _figure(scene, shown, maps)),
+        said(ids.card("cam-title", position), TITLES[scene.view.maps]),
         said(ids.card("cam-text", position), texts),
     ]
 
 
 def _caption(scene: Scene, side: str, cam: GradCam, prediction: Prediction) -> html.Div:
     overlay = cam_overlay(cam.values, prediction.pixels.shape[:2])
+    unit = " logits per position" if cam.method == "gradcam" else ""
     help_text = (
-        "Grad-CAM (Selvaraju et al., 2017): the layer's maps, weighted by the mean gradient of the class's logit, "
-        "summed; only what speaks for the class is drawn. "
-        f"Strongest: {format_number(overlay.peak)} logits per position."
-    )
-    said = overlay.note or f"peak {format_number(overlay.peak)}"
+        f"{HELP[cam.method]}, and summed; only what speaks for the class is drawn. "
+        f"Strongest: {format_number(overlay.peak)}{unit}. {cam.note}"
+    ).rstrip()
+    said = overlay.note or " · ".join(filter(None, (f"peak {format_number(overlay.peak)}", cam.note.rstrip("."))))
     return html.Div(
         [
             html.Span(side.upper(), className=f"letter small {side}"),

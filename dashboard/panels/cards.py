@@ -1,4 +1,4 @@
-"""The cards: one per selected layer, with its wall, its distribution, its numbers and its Grad-CAM, for A and B."""
+"""The cards: one per selected layer, with its wall, its distribution, its numbers and its map, for A and B."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dash import ALL, ClientsideFunction, Input, Output, Patch, html
 from dashboard import ids
 from dashboard.components.markup import Markup
 from dashboard.drawing.charts import histogram_figure
-from dashboard.jobs import Unit
+from dashboard.jobs import TITLES, Unit
 from dashboard.layer_keys import parse_key
 from dashboard.panels import attention, cam, wall
 from dashboard.panels.numbers import statistics_tables, table_part
@@ -84,7 +84,7 @@ def card(position: int) -> html.Section:
                         [
                             graph(ids.card("histogram", position), 150, "histogram"),
                             Markup(ids.card("statistics", position), className="statistics"),
-                            html.H3("Grad-CAM", className="small-title"),
+                            Markup(ids.card("cam-title", position), TITLES["gradcam"], className="small-title"),
                             graph(ids.card("cam", position), 120, "cam"),
                             Markup(ids.card("cam-text", position), className="cam-text"),
                         ],
@@ -126,7 +126,8 @@ def parts(scene: Scene, mounted: int) -> list[Part]:
             _main(scene, position, place, key) if (position, key) in ready else _missing(scene, position, place, key)
         )
     found += [
-        _no_cam(position, mapless[key]) if mapless[key] else cam.part(scene, position, key) for position, key in ready
+        _no_cam(scene, position, mapless[key]) if mapless[key] else cam.part(scene, position, key)
+        for position, key in ready
     ]
     found += [attention.part(scene, position, key) for position, key in ready if attention.heads(scene, key)]
     found += [table_part(scene, position, key) for position, key in ready]
@@ -331,15 +332,18 @@ def _labels(scene: Scene, text: str, there: Collection[str], difference: bool = 
     return html.Div(heads, className="wall-labels")
 
 
-def _no_cam(position: int, reason: str) -> Part:
+def _no_cam(scene: Scene, position: int, reason: str) -> Part:
+    title = TITLES[scene.view.maps]
+
     def draw(_: Answers) -> list[Update]:
         text = html.Span(f"No map to lay over the picture: {reason[0].lower()}{reason[1:]}", className="muted")
         return [
             drawn(ids.card("cam", position), empty_figure(MIN_HEIGHT_PX)),
+            said(ids.card("cam-title", position), title),
             said(ids.card("cam-text", position), text),
         ]
 
-    return Part(f"card {position} cam", (), ("none", reason), draw)
+    return Part(f"card {position} cam", (), ("none", reason, title), draw)
 
 
 def register(app: dash.Dash) -> None:

@@ -8,7 +8,7 @@ from pathlib import PurePath
 from dash import html
 
 from dashboard import ids
-from dashboard.panels import cards, detail, header, inputs
+from dashboard.panels import attributions, cards, detail, gradients, header, inputs
 from dashboard.parts import Answers, Part, Update
 from dashboard.report import write
 from dashboard.scene import Scene
@@ -29,18 +29,20 @@ def part(scene: Scene, prefix: str) -> Part:
 
 
 def _page(scene: Scene, prefix: str) -> bytes:
-    info = scene.info
-    count = len(scene.view.layers)
+    info, view = scene.info, scene.view
+    count = len(view.layers)
     now = datetime.datetime.now().strftime("%Y-%m-%d %H:%M")
     head = [
         html.H1(f"Hookscope · {info.title}"),
         html.P(f"{info.weights} · {header.short_count(info.parameters)} parameters · {now}", className="muted"),
         html.P("random weights", className="badge warn") if info.random else None,
     ]
-    body = [
-        inputs.layout(scene.service.inputs, prefix),
-        html.Div([cards.card(position) for position in range(count)], className="cards"),
-        detail.layout(),
-    ]
-    parts = [*inputs.parts(scene), *cards.parts(scene, count), *detail.parts(scene)]
+    body, parts = [inputs.layout(scene.service.inputs, prefix)], inputs.parts(scene)
+    if view.tab == "gradients":
+        body.append(gradients.layout())
+        parts.append(gradients.part(scene))
+    else:
+        found = html.Div([cards.card(position) for position in range(count)], className="cards")
+        body += [attributions.layout(), found, detail.layout()]
+        parts += [*cards.parts(scene, count), *detail.parts(scene), attributions.part(scene)]
     return write(head, body, parts, scene.service, scene.gallery)

@@ -14,6 +14,10 @@ from dashboard.engine.base import ModelInfo
 from dashboard.panels.regions import random_weights
 from dashboard.setting_table import DEFAULT_MODEL
 
+TABS = (
+    ("layers", "Layers", "What the chosen layers computed"),
+    ("gradients", "Gradients", "The gradient of the explained class at every layer, along the depth"),
+)
 TENSORBOARD_HELP = (
     "Write the shown layers' maps, histograms and numbers for TensorBoard, into a new folder on the server."
 )
@@ -55,6 +59,18 @@ def layout(models: tuple[str, ...], *, tensorboard: bool = False) -> html.Header
                     html.Span("0 hooks live", id="worker-hooks", className="muted"),
                     html.Button("Cancel", id="cancel-work", className="link", **{"data-do": "cancel"}),
                 ],
+            ),
+            html.Nav(
+                [
+                    html.Button(
+                        text,
+                        title=help_text,
+                        **{"data-do": "tab", "data-value": tab, "aria-pressed": "true" if tab == "layers" else "false"},
+                    )
+                    for tab, text, help_text in TABS
+                ],
+                className="tabs",
+                **{"aria-label": "What is shown under the inputs"},
             ),
             html.Div(className="spacer"),
             html.Button("Share", id=ids.SHARE, className="pill", **{"data-do": "share"}),

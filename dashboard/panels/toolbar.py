@@ -1,4 +1,4 @@
-"""The toolbar over the cards: how every wall is ranked, scaled and coloured, and which class Grad-CAM explains."""
+"""The toolbar over the cards: how every wall is ranked, scaled and coloured; which class is explained, and how."""
 
 from __future__ import annotations
 
@@ -26,7 +26,17 @@ SCALES = [
 ]
 COLOURS = [("auto", "auto"), ("viridis", "viridis"), ("magma", "magma"), ("grey", "grey")]
 COUNTS = [("auto", "that fit"), ("64", "64"), ("256", "256"), ("all", "all")]
-TOP1 = {"value": "top", "label": "top-1 of each input"}
+MAPS = [
+    ("gradcam", "Grad-CAM", "Channels weighted by the mean gradient of the class's logit (Selvaraju et al., 2017)"),
+    ("gradcam++", "Grad-CAM++", "Channels weighted by their positive gradients (Chattopadhay et al., 2018)"),
+    ("layercam", "LayerCAM", "Every position weighted by its own positive gradient (Jiang et al., 2021)"),
+    (
+        "scorecam",
+        "Score-CAM",
+        "Channels weighted by the logits of the picture seen through them (Wang et al., 2020); slow",
+    ),
+]
+TOP1 = {"value": "top", "label": "top-1 of each"}
 
 
 def layout() -> html.Div:
@@ -34,44 +44,44 @@ def layout() -> html.Div:
     return html.Div(
         className="toolbar",
         role="toolbar",
-        children=[
-            _select("rank", ids.RANK, [(v, t) for v, t, _ in RANKS], 108, _help(RANKS)),
-            _select("scale", ids.SCALE, [(v, t) for v, t, _ in SCALES], 94, _help(SCALES)),
-            _select(
-                "colours",
-                ids.COLOURS,
-                COLOURS,
-                80,
-                "auto: blue and red about zero for signed values, viridis from zero else.",
-            ),
-            _select("channels", ids.COUNT, COUNTS, 86, "How many channels a wall shows, best ranked first."),
-            _switch(ids.OVERLAY, "overlay", "Lay every map over what the network saw"),
-            _switch(ids.TABLE, "table", "List every channel's numbers under its wall"),
-            html.Div(className="spacer"),
-            _select(
-                "explain", ids.TARGET, [], 160, "The class whose logit Grad-CAM explains. Type to search.", search=True
-            ),
-            html.Label(
-                [
-                    html.Span("heat", className="muted"),
-                    dmc.Slider(
-                        id=ids.OPACITY,
-                        value=60,
-                        min=0,
-                        max=100,
-                        step=5,
-                        w=56,
-                        size="sm",
-                        label=None,
-                        updatemode="drag",
-                        **{"aria-label": "Opacity of the Grad-CAM heat"},
-                    ),
-                ],
-                className="control",
-                title="Opacity of the Grad-CAM heat over the picture",
-            ),
-        ],
+        children=[html.Div(_of_walls(), className="group"), html.Div(_of_maps(), className="group maps")],
     )
+
+
+def _of_walls() -> list[Any]:
+    help_text = "auto: blue and red about zero for signed values, viridis from zero else."
+    return [
+        _select("rank", ids.RANK, [(v, t) for v, t, _ in RANKS], 90, _help(RANKS)),
+        _select("scale", ids.SCALE, [(v, t) for v, t, _ in SCALES], 86, _help(SCALES)),
+        _select("colours", ids.COLOURS, COLOURS, 78, help_text),
+        _select("show", ids.COUNT, COUNTS, 80, "How many channels a wall shows, best ranked first."),
+        _switch(ids.OVERLAY, "overlay", "Lay every map over what the network saw"),
+        _switch(ids.TABLE, "table", "List every channel's numbers under its wall"),
+    ]
+
+
+def _of_maps() -> list[Any]:
+    slider = dmc.Slider(
+        id=ids.OPACITY,
+        value=60,
+        min=0,
+        max=100,
+        step=5,
+        w=36,
+        size="sm",
+        label=None,
+        updatemode="drag",
+        **{"aria-label": "Opacity of the heat"},
+    )
+    return [
+        _select("map", ids.MAPS, [(v, t) for v, t, _ in MAPS], 112, _help(MAPS)),
+        _select("explain", ids.TARGET, [], 122, "The class whose logit is explained. Type to search.", search=True),
+        html.Label(
+            [html.Span("heat", className="muted"), slider],
+            className="control",
+            title="Opacity of the heat over the picture",
+        ),
+    ]
 
 
 def _help(rows: list[tuple[str, str, str]]) -> str:
@@ -130,6 +140,7 @@ def values(view: View) -> dict[str, Any]:
         ids.OVERLAY: view.overlay,
         ids.TABLE: view.table,
         ids.TARGET: TOP1["value"] if view.target is None else str(view.target),
+        ids.MAPS: view.maps,
     }
 
 

@@ -1,0 +1,172 @@
+"""The gradient at every layer along the depth as one figure: box plots of its size, and its norm. Pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from dashboard.drawing.charts import COLOURS, FILLS
+from dashboard.drawing.numbers import format_number, format_share
+from dashboard.drawing.plain_figures import NEUTRAL, Draft
+from hooks.results import QUANTILE_LEVELS, LayerGradient
+
+HEIGHT_PX = 500
+BOX_LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)  # whisker, box, median, box, whisker
+BELOW = 1e-3  # of the smallest root mean square: smaller values, and zeros, lie on the ground
+MOST_TICKS = 44
+SIZE_TITLE = "size of the gradient's values: median, quartiles, 5 % to 95 %; zeros lie on the lower edge"
+_GRID = "rgba(134,142,150,0.25)"
+
+
+def gradient_figure(
+    found: Sequence[Sequence[LayerGradient]], labels: Sequence[str], keys: Sequence[str], *, height_px: int = HEIGHT_PX
+) -> go.Figure:
+    """Box plots of |gradient| by layer, and under them its L2 norm, both on logarithmic axes.
+
+    Quartiles are given to Plotly, not values. Values far below the smallest layer's root mean square, and zeros,
+    lie on the ground. The layers' keys are in `layout.meta["keys"]` by their place on the horizontal axis, for a click.
+
+    Arguments:
+        found: of A, or of A and B: the same layers in the same order, of the depth. labels: their names.
+        keys: what the layers are called.
+    """
+    draft = Draft(height_px, "gradients")
+    count = len(keys)
+    boxes = [_boxes(layers) for layers in found]
+    norms = [np.array([layer.norm for layer in layers], np.float64) for layers in found]
+    rms = np.array([layer.rms for layers in found for layer in layers], np.float64)
+    ground, top = _range(rms * BELOW, *boxes)
+    low, high = _range(np.array(norms, np.float64))
+    width = 0.72 / max(len(found), 1)
+    for number, (layers, box, norm) in enumerate(zip(found, boxes, norms, strict=True)):
+        colour, fill = COLOURS[labels[number] == "B"], FILLS[labels[number] == "B"]
+        shift = (number - (len(found) - 1) / 2) * (width + 0.04)
+        drawable = np.isfinite(box[:, 0])
+        places = np.arange(count)[drawable] + shift
+        whisker_low, first, median, third, whisker_high = np.maximum(box[drawable], ground).T
+        draft.add_trace(
+            "box",
+            x=places,
+            q1=first,
+            median=median,
+            q3=third,
+            lowerfence=whisker_low,
+            upperfence=whisker_high,
+            width=width,
+            name=labels[number],
+            line={"color": colour, "width": 1},
+            fillcolor=fill,
+            hoverinfo="skip",
+        )
+        texts = [_hover(labels[number], key, layer) for key, layer in zip(keys, layers, strict=True)]
+        # an invisible point on each box: Plotly's own hover of a box has a label for each of five numbers
+        draft.add_trace(
+            "scatter",
+            x=places,
+            y=median,
+            mode="markers",
+            marker={"opacity": 0, "size": 14},
+            text=[text for text, there in zip(texts, drawable, strict=True) if there],
+            hovertemplate="%{text}<extra></extra>",
+            name=labels[number],
+        )
+        usable = np.isfinite(norm)
+        draft.add_trace(
+            "scatter",
+            x=np.arange(count)[usable],
+            y=np.maximum(norm[usable], low),
+            mode="lines+markers",
+            line={"color": colour, "width": 1.5},
+            marker={"size": 4},
+            yaxis="y2",
+            text=[text for text, there in zip(texts, usable, strict=True) if there],
+            hovertemplate="%{text}<extra></extra>",
+            name=labels[number],
+        )
+    if not any(np.isfinite(norm).any() for norm in norms):
+        draft.add_annotation(
+            text="no finite gradient", xref="paper", yref="paper", x=0.5, y=0.7, showarrow=False, font={"size": 13}
+        )
+    step = max(1, math.ceil(count / MOST_TICKS))
+    ticks = list(range(0, count, step))
+    log = {"type": "log", "showgrid": True, "gridcolor": _GRID, "zeroline": False, "tickformat": ".0e", "nticks": 7}
+    log["tickfont"] = {"color": NEUTRAL, "size": 11}
+    draft.update_layout(
+        meta={"keys": list(keys)},
+        boxmode="overlay",
+        hovermode="closest",
+        hoverdistance=40,
+        margin={"l": 56, "r": 8, "t": 22, "b": 116},
+        xaxis={
+            "range": [-0.7, max(count, 1) - 0.3],
+            "tickvals": ticks,
+            "ticktext": [_short(keys[place]) for place in ticks],
+            "tickangle": -60,
+            "tickfont": {"color": NEUTRAL, "size": 10},
+            "showgrid": False,
+            "zeroline": False,
+            "anchor": "y2",
+            "fixedrange": True,
+        },
+        yaxis={**log, "domain": [0.4, 1], "range": _decades(ground, top), "fixedrange": True},
+        yaxis2={**log, "domain": [0, 0.3], "range": _decades(low, high), "fixedrange": True, "nticks": 4},
+    )
+    for text, height in ((SIZE_TITLE, 1.0), ("its L2 norm", 0.3)):
+        draft.add_annotation(
+            text=text,
+            xref="paper",
+            yref="paper",
+            x=0,
+            y=height,
+            xanchor="left",
+            yanchor="bottom",
+            showarrow=False,
+            font={"color": NEUTRAL, "size": 12},
+        )
+    return draft.figure()
+
+
+def _boxes(layers: Sequence[LayerGradient]) -> np.ndarray:
+    """The five numbers of each layer's box, float64 (layer, 5)."""
+    places = [QUANTILE_LEVELS.index(level) for level in BOX_LEVELS]
+    return np.array([[layer.magnitudes[place] for place in places] for layer in layers], np.float64).reshape(-1, 5)
+
+
+def _range(least: np.ndarray, *more: np.ndarray) -> tuple[float, float]:
+    """The least value of `least` and the greatest of all that are finite and above 0."""
+    low, high = _positive(least), _positive(np.concatenate([least.ravel(), *(each.ravel() for each in more)]))
+    return (float(low.min()), float(high.max())) if low.size else (0.1, 1.0)
+
+
+def _positive(values: np.ndarray) -> np.ndarray:
+    return values[np.isfinite(values) & (values > 0)]
+
+
+def _decades(low: float, high: float) -> list[float]:
+    """The range of a logarithmic axis, with some air."""
+    return [math.log10(low) - 0.3, math.log10(high) + 0.3]
+
+
+def _hover(label: str, key: str, layer: LayerGradient) -> str:
+    broken = [f"{count:,} {name}" for count, name in ((layer.nan, "NaN"), (layer.inf, "Inf")) if count]
+    lines = [
+        f"<b>{_plain(key)}</b>",
+        f"{label}: norm {format_number(layer.norm)}, largest {format_number(layer.max_abs)}",
+        f"median size {format_number(float(layer.magnitudes[QUANTILE_LEVELS.index(0.5)]))}, "
+        f"zeros {format_share(layer.zeros)}",
+        *([" and ".join(broken)] if broken else []),
+        "Click to show this layer.",
+    ]
+    return "<br>".join(lines)
+
+
+def _short(key: str) -> str:
+    return _plain(key if len(key) <= 22 else f"…{key[-21:]}")
+
+
+def _plain(text: str) -> str:
+    """Plotly reads some tags in texts; a layer's name is none."""
+    return text.replace("&", "&amp;").replace("<", "&lt;")

@@ -1,0 +1,129 @@
+"""Attributions of the input: how much each pixel of A and of B matters for the class; asked for when opened."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any, get_args
+
+from dash import html
+
+from dashboard import ids
+from dashboard.components.markup import Markup
+from dashboard.drawing.attribution_pictures import attribution_overlay
+from dashboard.drawing.numbers import format_number
+from dashboard.jobs import TITLES, InputQuestion, Unit
+from dashboard.panels.regions import failed, said
+from dashboard.parts import Answers, Failure, Part, Update, result_of
+from dashboard.scene import Scene
+from hooks.results import InputAttribution, Prediction
+
+METHODS: tuple[InputQuestion, ...] = get_args(InputQuestion)
+HELP: dict[InputQuestion, str] = {
+    "saliency": "The largest absolute gradient of the class's logit over the colours of a pixel (Simonyan et al., "
+    "2014).",
+    "integrated gradients": "The gradient, integrated from a picture of the mean colour to this one, times the way "
+    "(Sundararajan et al., 2017). Red speaks for the class, blue against it; all together they give the difference of "
+    "the two logits.",
+    "occlusion": "How much the class's logit falls when a window around the pixel has the mean colour (Zeiler and "
+    "Fergus, 2014). Red speaks for the class, blue against it.",
+}
+NAME = "attributions"
+
+
+def layout() -> html.Section:
+    """Draw the fold, closed."""
+    return html.Section(
+        [
+            html.Button(
+                "Attributions of the input",
+                id=ids.ATTRIBUTIONS_FOLD,
+                className="fold",
+                title="How much each pixel matters for the class: saliency, integrated gradients, occlusion",
+                **{"data-do": "attributions", "aria-expanded": "false", "aria-controls": ids.ATTRIBUTIONS},
+            ),
+            Markup(ids.ATTRIBUTIONS, className="attributions", hidden=True),
+        ],
+        className="attribution-side",
+        **{"aria-label": "Attributions of the input"},
+    )
+
+
+def part(scene: Scene) -> Part:
+    """The part that draws all methods for every input; nothing is asked while they are closed."""
+    if not scene.view.attributions or not scene.inputs:
+        return closed(scene.view.attributions)
+    predictions = scene.units("prediction")
+    units = [scene.unit(side, method) for method in METHODS for side in scene.inputs]
+    shows = (scene.view.target, scene.named, scene.info.fingerprint)
+    draw = partial(_draw, scene, predictions)
+    return Part(NAME, (*predictions.values(), *units), shows, draw, error=ids.ATTRIBUTIONS)
+
+
+def closed(opened: bool = False) -> Part:
+    """The part while there is nothing to show.
+
+    Arguments:
+        opened: the person has opened them, and there is no input yet.
+    """
+    said_instead = html.P("Choose a picture above.", className="sentence") if opened else None
+
+    def draw(_: Answers) -> list[Update]:
+        return [*_fold(opened), said(ids.ATTRIBUTIONS, said_instead, hidden=not opened)]
+
+    return Part(NAME, (), ("closed", opened), draw)
+
+
+def _fold(opened: bool) -> list[Update]:
+    return [(ids.ATTRIBUTIONS_FOLD, {"aria-expanded": "true" if opened else "false"})]
+
+
+def _draw(scene: Scene, predictions: dict[str, Unit], answers: Answers) -> list[Update]:
+    columns = [
+        html.Div(
+            [
+                html.H3(TITLES[method].capitalize(), className="small-title", title=HELP[method]),
+                html.Div([_map(scene, side, method, predictions[side], answers) for side in scene.inputs]),
+            ]
+        )
+        for method in METHODS
+    ]
+    return [*_fold(True), said(ids.ATTRIBUTIONS, columns, hidden=False)]
+
+
+def _map(scene: Scene, side: str, method: InputQuestion, prediction: Unit, answers: Answers) -> html.Div:
+    unit = scene.unit(side, method)
+    letter = html.Span(side.upper(), className=f"letter small {side}")
+    problem = next((each for one in (prediction, unit) if isinstance(each := _answer(answers, one), Failure)), None)
+    if problem is not None:
+        return html.Div([letter, failed(problem, NAME)], className="attribution")
+    found = result_of(answers, unit, InputAttribution)
+    if found is None or result_of(answers, prediction, Prediction) is None:
+        waiting = html.Div(className="stack waiting")
+        return html.Div([waiting, html.Div([letter, " computing …"], className="muted")], className="attribution")
+    name = scene.class_name(found.target)
+    overlay = attribution_overlay(found.values)
+    heat = scene.picture(("attribution", unit), partial(_heat, scene, unit))
+    facts = [HELP[method], found.note, f"Logit {format_number(found.logit)}."]
+    if not math.isnan(found.baseline_logit):
+        facts.append(f"Logit of the mean colour {format_number(found.baseline_logit)}.")
+    stack = html.Div(
+        [
+            html.Img(src=scene.seen(side), alt=""),
+            html.Img(src=heat, alt=f"{TITLES[method]} of {name}", className="heat"),
+        ],
+        className="stack",
+        title=" ".join(filter(None, [*facts, "The scale ends at the 99th percentile."])),
+    )
+    caption = [letter, html.Span(name, className="class"), html.Span(overlay.text, className="muted")]
+    note = [html.Div(found.note, className="muted")] if found.note else []
+    return html.Div([stack, html.Div(caption, className="cam-caption"), *note], className="attribution")
+
+
+def _heat(scene: Scene, unit: Unit) -> bytes:
+    return attribution_overlay(scene.kept(unit, InputAttribution).values).png
+
+
+def _answer(answers: Answers, unit: Unit) -> Any:
+    answer = answers.get(unit)
+    return answer.result if answer else None

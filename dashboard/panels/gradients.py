@@ -1,0 +1,115 @@
+"""The gradients' tab: how large the class's gradient is at every layer of the network, and where that is a problem."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import dash
+from dash import ClientsideFunction, Input, State, html
+
+from dashboard import ids
+from dashboard.components.markup import Markup
+from dashboard.drawing.gradient_figures import HEIGHT_PX, gradient_figure
+from dashboard.drawing.numbers import format_number
+from dashboard.jobs import Unit
+from dashboard.layer_keys import key_of
+from dashboard.panels.regions import drawn, empty_figure, failed, graph, random_weights, said
+from dashboard.parts import Answers, Part, Update, failures, result_of
+from dashboard.scene import Scene
+from hooks.anomalies import find_anomalies
+from hooks.results import Gradients, LayerGradient
+
+MOST_SENTENCES = 8
+NAME = "gradients"
+HELP = (
+    "The gradient of the class's logit with respect to what each layer that has weights produced, before any change in "
+    "place; layers stand in the order in which the network comes to them."
+)
+
+
+def layout() -> html.Section:
+    """Draw the panel, empty."""
+    return html.Section(
+        [Markup(ids.GRADIENTS_TEXT), graph(ids.GRADIENTS, HEIGHT_PX, "gradients")],
+        className="panel gradient-side",
+        **{"aria-label": "Gradients by layer"},
+    )
+
+
+def part(scene: Scene) -> Part:
+    """The part that draws every input's gradients."""
+    units = scene.units("gradients")
+    shows = (scene.view.target, scene.named, scene.info.fingerprint)
+    return Part(NAME, tuple(units.values()), shows, partial(_draw, scene, units), error=ids.GRADIENTS_TEXT)
+
+
+def while_loading() -> Part:
+    """The same while the model is not there yet."""
+    return Part(NAME, (), ("loading",), lambda _: _instead("The model is being loaded …"))
+
+
+def _instead(sentence: str) -> list[Update]:
+    text = html.P(sentence, className="sentence")
+    return [said(ids.GRADIENTS_TEXT, text), drawn(ids.GRADIENTS, empty_figure(HEIGHT_PX))]
+
+
+def _draw(scene: Scene, units: dict[str, Unit], answers: Answers) -> list[Update]:
+    if not units:
+        return _instead("Choose a picture above to see how large the gradient of its class is at every layer.")
+    results = {side: result_of(answers, unit, Gradients) for side, unit in units.items()}
+    found = {side: result for side, result in results.items() if result is not None}
+    texts: list[Any] = [html.H2(["Gradients by layer ", *random_weights(scene.info)], title=HELP)]
+    texts += [failed(failure, NAME) for failure in failures(answers, tuple(units.values()))]
+    texts += [_said_of(scene, side, result) for side, result in found.items()]
+    waiting = [side.upper() for side, unit in units.items() if unit not in answers]
+    if waiting:
+        texts.append(html.P(f"{' and '.join(waiting)} computing …", className="muted"))
+    columns = aligned([result.layers for result in found.values()])
+    figure = empty_figure(HEIGHT_PX)
+    if columns:
+        layers, keys = columns
+        figure = gradient_figure(layers, [side.upper() for side in found], keys)
+    return [said(ids.GRADIENTS_TEXT, texts), drawn(ids.GRADIENTS, figure)]
+
+
+def aligned(found: list[tuple[LayerGradient, ...]]) -> tuple[list[list[LayerGradient]], list[str]] | None:
+    """What every input has, of each layer's call the first tensor: the same calls in the first input's order, and keys.
+
+    A model may take another path for another input.
+    """
+    by_call = [
+        {(layer.layer, layer.call): layer for layer in reversed(layers) if layer.side == "output"} for layers in found
+    ]
+    if not by_call:
+        return None
+    calls = dict.fromkeys((layer.layer, layer.call) for layer in found[0])
+    shared = [call for call in calls if all(call in layers for layers in by_call)]
+    return [[layers[call] for call in shared] for layers in by_call], [key_of(*call) for call in shared]
+
+
+def _said_of(scene: Scene, side: str, result: Gradients) -> html.Div:
+    anomalies = find_anomalies(result)
+    without = [layer for layer in result.layers if layer.reason]
+    sentences = [anomaly.sentence for anomaly in anomalies]
+    sentences += [f"{layer.layer}: {layer.reason}" for layer in without]
+    shown: list[Any] = [html.P(sentence, className="warning") for sentence in sentences[:MOST_SENTENCES]]
+    if len(sentences) > MOST_SENTENCES:
+        shown.append(html.P(f"… and {len(sentences) - MOST_SENTENCES} more such layers.", className="muted"))
+    head = [
+        html.Span(side.upper(), className=f"letter small {side}"),
+        html.Span(scene.class_name(result.target), className="class"),
+        html.Span(f"logit {format_number(result.score)}", className="muted"),
+        html.Span("" if sentences else "nothing vanishes or explodes", className="muted"),
+    ]
+    return html.Div([html.Div(head, className="cam-caption"), *shown], className="gradient-text")
+
+
+def register(app: dash.Dash) -> None:
+    """A click on a box shows its layer; the browser's own business."""
+    app.clientside_callback(
+        ClientsideFunction("hookscope", "gradientClick"),
+        Input(ids.GRADIENTS, "clickData"),
+        State(ids.GRADIENTS, "figure"),
+        prevent_initial_call=True,
+    )
