@@ -42,6 +42,8 @@ NO_ERRORS = (
     "Write the shown layers' maps, histograms and numbers for TensorBoard, into a new folder on the server.",
     f"Written to {GAP}. See it with: tensorboard --logdir {GAP}",
     f"Written to {GAP}. {GAP} of {GAP} were not computed yet and are left out. See it with: tensorboard --logdir {GAP}",
+    "The gradient of the class's logit with respect to what each layer that has weights produced, before any change in "
+    "place; layers stand in the order in which the network comes to them.",
     "No hook is registered on the model now: each is removed as soon as its answer is there.",
 )
 
