@@ -94,8 +94,8 @@ def register(server: flask.Flask, prefix: str, service: Service, gallery: Galler
 
 def parts(scene: Scene, mounted: int, prefix: str) -> list[Part]:
     """Everything the page shows, most urgent first; what stands behind another tab waits until that is chosen."""
-    always = [tree.part(scene), export.part(scene, prefix)]
     if scene.view.tab == "gradients":
-        return [*inputs.parts(scene), gradients.part(scene), *always]
-    below = [*cards.parts(scene, mounted), *detail.parts(scene), attributions.part(scene), *always]
-    return [*inputs.parts(scene), *below]
+        below = [gradients.part(scene), tree.part(scene)]
+    else:  # attributions of the input take seconds, so they come last
+        below = [*cards.parts(scene, mounted), *detail.parts(scene), tree.part(scene), attributions.part(scene)]
+    return [*inputs.parts(scene), *below, export.part(scene, prefix)]
