@@ -26,14 +26,15 @@ from torch.autograd.graph import GradientEdge
 from hooks import nested
 from hooks.comparison import compare
 from hooks.errors import HooksError, LayerNotExecuted, NoGradient, TargetNotFound
-from hooks.layers import Pattern, describe, find, select
+from hooks.layers import Pattern, describe, first_names, select
 from hooks.merging import merge_summaries
 from hooks.modes import check_supported, eager, evaluate, inspecting, locked, preserve, unwrap
+from hooks.operations import tapping
 from hooks.records import NOT_RECORDED, differentiate, overwritten_view, tap
 from hooks.registry import hook
 from hooks.results import DeadChannel, LayerShift, LayerSummary
 from hooks.running import recomputing
-from hooks.summarising import Axes, summarise
+from hooks.summarising import Axes, leaves, summarise
 
 Of = Literal["output", "gradient"]
 Key = tuple[str, int, Of]
@@ -46,7 +47,8 @@ class Diagnostics:
 
     Arguments:
         model: held weakly: drop it and it is gone.
-        layers: see `hooks.layers.select`; by default every module without children.
+        layers: see `hooks.layers.select`; by default every module without children. Functional operations
+            ("layer1.0/relu") can be named too.
         gradients: also summarise the gradient of a score with respect to each layer's output.
         features: of how many inputs to keep the activations themselves, the first that come; 0 keeps none.
         threshold: a channel fires where the magnitude of a value is above it. 0 is right after ReLU; GELU, SiLU and
@@ -74,7 +76,7 @@ class Diagnostics:
         check_supported(unwrap(model))
         chosen = select(model, "*" if layers is None else layers)
         if layers is None:
-            chosen = {name: module for name, module in chosen.items() if not any(True for _ in module.children())}
+            chosen = leaves(chosen)
         self.layers = tuple(chosen)
         self.gradients = gradients
         self.threshold = threshold
@@ -199,14 +201,13 @@ class Diagnostics:
     def _hooked(self, model: nn.Module) -> Iterator[Watch]:
         step = Watch(self)
         with contextlib.ExitStack() as stack:
-
-            def register(module: nn.Module, kind: Any, function: Callable[..., None], layer: str) -> None:
-                stack.enter_context(hook(module, kind, function, layer=layer, owner=self.owner, purpose=self.purpose))
-
-            register(unwrap(model), "forward_pre", step.begin, "")
-            for name in self.layers:
-                module = find(model, name)[1]
-                register(module, "forward", step.look(name), name)
+            stack.enter_context(
+                hook(unwrap(model), "forward_pre", step.begin, layer="", owner=self.owner, purpose=self.purpose)
+            )
+            chosen = select(model, self.layers)
+            stack.enter_context(
+                tapping(chosen, first_names(model), step.look, owner=self.owner, purpose=self.purpose),
+            )
             yield step
         self._summaries, self._features = step.summaries, step.kept
 

@@ -16,19 +16,20 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hooks import nested
-from hooks.layers import Pattern, describe, select
+from hooks.layers import Pattern, describe, first_names, select
 from hooks.modes import inspecting
+from hooks.operations import split_name, tapping
 from hooks.reductions import real, statistics
-from hooks.registry import hook
 from hooks.results import Bottleneck, LayerInfo, LayerInformation
 from hooks.sketch import entropy
-from hooks.summarising import Axes
+from hooks.summarising import Axes, leaves
 
 
 def information_flow(
@@ -52,16 +53,14 @@ def information_flow(
         LayerNotFound: a pattern means nothing.
         ModelNotSupported: hooks cannot see into this kind of model.
     """
-    chosen = select(model, "*" if layers is None else layers)
+    chosen = leaves(select(model, "*")) if layers is None else select(model, layers)
     given = nested.arguments(inputs)
     axes = Axes(describe(model, *nested.first_image(given)) if described is None else described)
     found: list[LayerInformation] = []
     with contextlib.ExitStack() as stack:
         model = stack.enter_context(inspecting(model))
-        for name, module in chosen.items():
-            if layers is not None or not any(True for _ in module.children()):
-                look = _hook(name, axes, found)
-                stack.enter_context(hook(module, "forward", look, layer=name, owner=owner, purpose=purpose))
+        look = partial(_hook, axes, found)
+        stack.enter_context(tapping(chosen, first_names(model), look, owner=owner, purpose=purpose))
         model(*nested.private(given, requires_grad=False))
     return tuple(found)
 
@@ -110,7 +109,7 @@ def widths(samples: Tensor) -> tuple[float, float]:
     return rank, float(1 / shares.square().sum())
 
 
-def _hook(layer: str, axes: Axes, found: list[LayerInformation]) -> Callable[[nn.Module, Any, Any], None]:
+def _hook(axes: Axes, found: list[LayerInformation], layer: str) -> Callable[[nn.Module, Any, Any], None]:
     calls = iter(range(1 << 62))
 
     def look(module: nn.Module, args: Any, output: Any) -> None:
@@ -130,4 +129,6 @@ def _information(layer: str, call: int, module: nn.Module, tensor: Tensor, axes:
         samples, channels = rows.shape
         width = widths(rows)
     histogram = statistics(tensor, None).histogram
-    return LayerInformation(layer, call, type(module).__name__, entropy(histogram), channels, samples, *width)
+    operation = split_name(layer)
+    kind = operation[1] if operation else type(module).__name__
+    return LayerInformation(layer, call, kind, entropy(histogram), channels, samples, *width)

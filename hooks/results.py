@@ -306,7 +306,7 @@ class LayerSummary:
     """What one call of a layer gave over every input that was seen.
 
     Attributes:
-        layer: dotted name. call: 0-based call of each forward pass. type: the layer's class name.
+        layer: dotted name. call: 0-based call of each forward pass. type: the layer's class, or the operation's name.
         of: "output", or "gradient" for the score's gradient with respect to that output.
         inputs: how many images were seen; calls of a layer without an image axis count as one each.
         statistics: over all of them: moments, extremes, counts exact; quantiles and histogram from `sketch`, and

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch.nn.modules import activation
 
 from hooks.maps import arrange, why_no_maps
 from hooks.merging import with_distribution
+from hooks.operations import split_name
 from hooks.reductions import real, statistics
 from hooks.results import LayerInfo, LayerSummary
 from hooks.shapes import is_channels_first
@@ -20,6 +21,12 @@ _NO_ACTIVATION = (nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.Softmin, n
 # timm's own, which derive from nn.Module directly
 _ACTIVATION_NAMES = {"Swish", "SwishMe", "MishMe", "HardSwish", "HardSwishMe", "HardMish", "HardMishMe", "QuickGELU"}
 
+# functions that are activations when no module calls them
+_FUNCTIONS = {
+    "celu", "elu", "gelu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "logsigmoid", "mish", "prelu", "relu",
+    "relu6", "rrelu", "selu", "sigmoid", "silu", "softplus", "tanh", "threshold",
+}  # fmt: skip
+
 
 def is_activation(module: nn.Module) -> bool:
     """Whether a module is an activation function: ReLU, GELU, SiLU and the like, timm's included."""
@@ -27,6 +34,16 @@ def is_activation(module: nn.Module) -> bool:
         return False
     kinds = [kind for kind in type(module).__mro__ if issubclass(kind, nn.Module) and kind is not nn.Module]
     return any(kind.__module__ == activation.__name__ or kind.__name__ in _ACTIVATION_NAMES for kind in kinds)
+
+
+def leaves(modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """The modules without children that can be hooked."""
+    return {name: module for name, module in hookable(modules).items() if not any(True for _ in module.children())}
+
+
+def hookable(modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """The modules without those that are TorchScript."""
+    return {name: module for name, module in modules.items() if not isinstance(module, torch.jit.ScriptModule)}
 
 
 class Axes:
@@ -72,18 +89,20 @@ def summarise(
     channel, image = axes.channel(layer, call, tensor, module), axes.image(layer, call, tensor)
     numbers = statistics(tensor, channel, distribution=False)
     counted = sketch(tensor)
+    operation = split_name(layer)
+    kind = operation[1].partition("@")[0] if operation else type(module).__name__
     finite = numbers.count - numbers.nan - numbers.inf
     return LayerSummary(
         layer=layer,
         call=call,
-        type=type(module).__name__,
+        type=kind,
         of=of,
         inputs=1 if image is None else tensor.shape[image],
         statistics=with_distribution(numbers, counted),
         sketch=counted,
         fired=fired(tensor, channel, image, threshold),
         threshold=threshold,
-        activation=is_activation(module),
+        activation=kind in _FUNCTIONS if operation else is_activation(module),
         norm=float(np.sqrt(finite) * np.hypot(numbers.mean, numbers.std)) if finite else 0.0,
     )
 

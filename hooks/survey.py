@@ -27,7 +27,7 @@ from hooks.reductions import real
 from hooks.registry import hook
 from hooks.results import HISTOGRAM_BINS, LayerInfo, Survey, SurveyedCall
 from hooks.sketch import entropy as bits
-from hooks.summarising import Axes
+from hooks.summarising import Axes, hookable, leaves
 from hooks.targets import score_of
 
 BLOCK = 1 << 16  # values per product in float32: what is lost there is in the seventh digit
@@ -70,12 +70,11 @@ def survey(
     with contextlib.ExitStack() as stack:
         model = stack.enter_context(inspecting(model, gradients=gradient))
         hooked = stack.enter_context(contextlib.ExitStack())
-        for name, module in named_layers(model).items():
-            leaf = not any(True for _ in module.children())
-            if (leaf or containers) and not isinstance(module, torch.jit.ScriptModule):
-                hooked.enter_context(
-                    hook(module, "forward", run.look(name), layer=name, owner=owner, purpose=purpose),
-                )
+        modules = named_layers(model)
+        for name, module in (hookable(modules) if containers else leaves(modules)).items():
+            hooked.enter_context(
+                hook(module, "forward", run.look(name), layer=name, owner=owner, purpose=purpose),
+            )
         hooked.enter_context(cancelling(cancelled))
         output = model(*nested.private(nested.arguments(inputs), requires_grad=gradient))
         hooked.close()  # before the gradient: checkpointed layers run again there, and that is no call of theirs

@@ -290,3 +290,27 @@ def test_fifty_runs_leave_no_tensor_behind():
     for _ in range(50):
         diagnostics.run(batch)
     assert tensors() <= before and set(snapshot(model)) == state
+
+
+class Functional(nn.Module):
+    """Two convolutions whose ReLU has no module; the second channel of the first is dead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = fixed(nn.Conv2d(1, 2, 1), [1.0, 1.0], [0.0, -10.0])
+        self.two = fixed(nn.Conv2d(2, 2, 1), [1.0, 0.0, 0.0, 1.0], [0.0, 0.0])
+
+    def forward(self, images):
+        return torch.relu(self.two(torch.relu(self.one(images)))).mean((2, 3))
+
+
+def test_functional_activations_have_dead_channels_too():
+    model = Functional().eval()
+    diagnostics = Diagnostics(model, ["one", "/relu", "/relu@2"])
+    with assert_untouched(model):
+        diagnostics.run(torch.ones(3, 1, 2, 2))
+        diagnostics.run(torch.ones(1, 1, 2, 2))
+    found = diagnostics.summary("/relu")
+    assert (found.type, found.activation, found.inputs, found.statistics.mean) == ("relu", True, 4, 0.5)
+    assert diagnostics.summary("one").statistics.min == -9
+    assert [(dead.layer, dead.channel) for dead in diagnostics.dead_channels()] == [("/relu", 1), ("/relu@2", 1)]

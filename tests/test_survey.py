@@ -139,7 +139,7 @@ def test_containers_have_their_own_outputs_and_share_what_their_last_child_retur
         (call.layer, call.call): call
         for call in survey(model, image, layers, containers=True, gradient=True, target=3).calls
     }
-    assert {(info.name, n) for info in layers for n in range(len(info.calls))} == found.keys()
+    assert {(info.name, n) for info in layers if not info.operation for n in range(len(info.calls))} == found.keys()
     with torch.enable_grad(), capture(model, ["layer1.0", "layer1", ""], gradients=True) as seen:
         output = model(image.clone().requires_grad_(True))
     seen.differentiate(output[0, 3])
