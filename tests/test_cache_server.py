@@ -47,31 +47,12 @@ def newest(folder: Path) -> Path:
     return max((folder / "answers").glob("values-*"), key=lambda path: int(path.name.split("-")[1]))
 
 
-def test_two_servers_on_one_folder_answer_alike_whatever_is_done_to_it(
-    servers: tuple[Server, Server], folder: Path
-) -> None:
-    layers = iter(crowd.LAYERS)
-    for name, damage in DAMAGE.items():
-        layer = next(layers)
-        expected = servers[0].answer(layer)
-        harm(damage, newest(folder))
-        assert servers[1].answer(layer) == expected, name
-        assert servers[0].answer(layer) == expected, name
-
-
-def harm(damage: Callable[[Path], object], place: Path) -> None:
-    """Do it to whatever is there: the servers may have left that place already."""
-    if (place / "cache.db").is_file():
-        damage(place)
-
-
 def test_pickles_planted_under_the_servers_own_keys_are_misses(
     servers: tuple[Server, Server], folder: Path, tmp_path: Path
 ) -> None:
     proof = tmp_path / "ran"
     layer = crowd.LAYERS[-1]
     expected = servers[0].answer(layer)
-    until((newest(folder) / "cache.db").is_file, 5)
     with sqlite3.connect(newest(folder) / "cache.db") as database:
         planted = database.execute(
             "UPDATE Cache SET mode = 4, filename = NULL, value = ?", (pickle.dumps(Planted(proof)),)
@@ -80,3 +61,28 @@ def test_pickles_planted_under_the_servers_own_keys_are_misses(
     assert planted >= 2
     assert servers[1].answer(layer) == expected
     assert not proof.exists()
+
+
+def test_two_servers_on_one_folder_answer_alike_whatever_is_done_to_it(
+    servers: tuple[Server, Server], folder: Path
+) -> None:
+    layers = iter(crowd.LAYERS)
+    harmed = []
+    for name, damage in DAMAGE.items():
+        layer = next(layers)
+        expected = servers[0].answer(layer)
+        harmed += [name] if harm(damage, newest(folder)) else []
+        assert servers[1].answer(layer) == expected, name
+        assert servers[0].answer(layer) == expected, name
+    print(f"while it was in use: {', '.join(harmed)}")
+    assert (
+        len(harmed) >= 4
+    )  # after some in a row the servers leave the disk alone for a while, and keep values in memory
+
+
+def harm(damage: Callable[[Path], object], place: Path) -> bool:
+    """Do it, if there is a cache to harm; whether there was."""
+    there = (place / "cache.db").is_file()
+    if there:
+        damage(place)
+    return there
