@@ -22,9 +22,10 @@ from dashboard.engine.base import Event, ModelState
 from dashboard.engine.local import LocalEngine
 from dashboard.engine.protocol import ModelOptions
 from dashboard.jobs import NO_TARGET, Unit
-from dashboard.worker.handlers import HANDLERS, Task
+from dashboard.worker.handlers import HANDLERS
 from dashboard.worker.models import LoadedModel, load
 from dashboard.worker.preprocessing import Prepared, open_png
+from dashboard.worker.task import Task
 from hooks.attention import attention_maps
 from hooks.attribution import layer_map
 from hooks.codec import decode

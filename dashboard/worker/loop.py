@@ -13,10 +13,11 @@ from dashboard.engine import protocol
 from dashboard.engine.process import EXIT_DEVICE_LOST
 from dashboard.worker.building import say, text_of
 from dashboard.worker.checkpoints import without_advice
-from dashboard.worker.handlers import HANDLERS, Task, details_of
+from dashboard.worker.handlers import HANDLERS
 from dashboard.worker.mailbox import Mailbox, end
 from dashboard.worker.models import LoadedModel, Prepared, load
 from dashboard.worker.preprocessing import PreparationError, open_png
+from dashboard.worker.task import Task, details_of
 from hooks.errors import HooksError
 
 NICENESS = 5  # the server answers first when the model takes all cores

@@ -1,0 +1,136 @@
+"""A batch of units that a worker answers: who still waits, what was sent, and the sentence where something failed."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+
+import torch
+
+from dashboard.engine import base, protocol
+from dashboard.jobs import TITLES, Unit
+from dashboard.worker.building import say, text_of
+from hooks.codec import Result, encode
+from hooks.errors import HooksError
+from hooks.registry import live_hooks
+
+DETAILS = 20_000  # characters of a traceback; a message in it may be of any length
+PROGRESS_SECONDS = 0.2  # between two messages about how far a long task is
+
+
+class Task:
+    """A batch of units that is being answered.
+
+    Arguments:
+        send: to the server. withdrawn: the units that nobody waits for any more, at this moment.
+    """
+
+    def __init__(
+        self,
+        run: protocol.Run,
+        send: Callable[[protocol.FromWorker], None],
+        withdrawn: Callable[[], frozenset[Unit]],
+    ) -> None:
+        self.units = run.units
+        self._number = run.task
+        self._send = send
+        self._withdrawn = withdrawn
+        self._settled: set[Unit] = set()
+        self._hooks: tuple[base.LiveHook, ...] = ()
+        self._asked = 0
+        self._held: protocol.Answer | None = None
+        self._told = time.monotonic()
+
+    def open_units(self) -> list[Unit]:
+        """The units that somebody still waits for."""
+        withdrawn = self._withdrawn()
+        return [unit for unit in self.units if unit not in self._settled and unit not in withdrawn]
+
+    def start(self) -> None:
+        """The forward pass begins."""
+        for unit in self.open_units():
+            self._send(protocol.Started(self._number, unit))
+
+    def cancelled(self) -> bool:
+        """Whether nobody waits for any of it; asked before every module, so also the place to see the hooks."""
+        self._asked += 1
+        if self._asked == 2:  # the first time is before the hook that asks is registered itself
+            self.hooks_changed()
+        return bool(self._withdrawn()) and not self.open_units()
+
+    def still_wanted(self, layer: str, call: int) -> bool:
+        """Whether somebody waits for this call of this layer."""
+        return bool(self._about(layer, call))
+
+    def answer(self, layer: str, call: int, result: Result) -> None:
+        """Send the result to whoever asked about this call of this layer.
+
+        The last answer is held back until `finish`: when it arrives, the hooks are gone.
+        """
+        for unit in self._about(layer, call):
+            self._settled.add(unit)
+            message = protocol.Answer(self._number, unit, encode(result))
+            if self.open_units():
+                self._send(message)
+            else:
+                self._held = message
+
+    def progress(self, done: int, total: int) -> None:
+        """Tell how many pictures the task has run, now and then."""
+        if time.monotonic() - self._told > PROGRESS_SECONDS:
+            self._told = time.monotonic()
+            self._send(protocol.Progress(done, total))
+
+    def fail(self, unit: Unit, error: BaseException) -> None:
+        """Send why there is no answer."""
+        self._settled.add(unit)
+        if isinstance(error, HooksError):
+            self._send(protocol.Failed(self._number, unit, str(error), final=True))
+        else:
+            self._send(protocol.Failed(self._number, unit, sentence_for(error, unit), details_of(error)))
+
+    def fail_layer(self, layer: str, call: int, error: HooksError) -> None:
+        """Send why there is no answer for this call of this layer."""
+        for unit in self._about(layer, call):
+            self.fail(unit, error)
+
+    def fail_rest(self, error: BaseException) -> None:
+        """Send to every unit without an answer why there is none."""
+        for unit in self.open_units():
+            self.fail(unit, error)
+
+    def finish(self) -> None:
+        """Say that the hooks are gone, and then the last answer."""
+        self.hooks_changed()
+        if self._held is not None:
+            self._send(self._held)
+
+    def _about(self, layer: str, call: int) -> list[Unit]:
+        return [unit for unit in self.open_units() if (unit.layer, unit.call) == (layer, call)]
+
+    def hooks_changed(self) -> None:
+        """Tell the server which hooks are on the model, if that is news."""
+        hooks = tuple(base.LiveHook(live.layer, live.kind, live.owner, live.purpose) for live in live_hooks())
+        if hooks != self._hooks:
+            self._hooks = hooks
+            self._send(protocol.HooksLive(hooks))
+
+
+def details_of(error: BaseException) -> str:
+    """An exception with its traceback; of a very long one the beginning and the end."""
+    text = "".join(traceback.format_exception(error))
+    return text if len(text) <= DETAILS else f"{text[: DETAILS // 2]}\n...\n{text[-DETAILS // 2 :]}"
+
+
+def sentence_for(error: BaseException, unit: Unit) -> str:
+    """What went wrong in the model's own code, for the person who asked."""
+    where = f" of {unit.layer!r}" if unit.layer else ""
+    doing = f"computing {TITLES[unit.question]}"
+    text = text_of(error)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
+        return (
+            f"There was not enough memory for {doing}{where}. "
+            "Choose fewer layers at once, close other programs, or start with --device cpu."
+        )
+    return f"The model failed while {doing}{where}: {say(error)}. The terminal shows where in its code."
