@@ -33,7 +33,7 @@ from hooks.errors import Cancelled, HooksError, NoGradient
 from hooks.layers import describe
 from hooks.map_taps import MapTap, array, filling, find_taps
 from hooks.modes import inspecting
-from hooks.records import NOT_RECORDED, differentiate, reason_no_gradient
+from hooks.records import NOT_RECORDED, differentiate, overwritten_view, reason_no_gradient
 from hooks.results import GradCam, LayerInfo
 from hooks.score_cam import score_cam
 from hooks.targets import Target, score_of
@@ -191,4 +191,5 @@ def _gradients(score: Tensor, taps: list[MapTap]) -> list[Tensor | None]:
     if not edges:
         return [None] * len(taps)
     answers = iter(differentiate(score, edges))
-    return [None if each.edge is None else next(answers) for each in taps]
+    found = [None if each.edge is None else next(answers) for each in taps]
+    return [None if overwritten_view(each.watch) else gradient for each, gradient in zip(taps, found, strict=True)]

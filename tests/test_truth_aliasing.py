@@ -8,9 +8,12 @@ import torchvision
 from helpers import assert_untouched, four_pixels
 from torch import Tensor, nn
 
+from hooks.attribution import grad_cam
 from hooks.capture import capture
 from hooks.errors import NoGradient
+from hooks.layers import describe
 from hooks.registry import hook
+from hooks.results import GradCam
 
 
 @pytest.fixture(scope="module")
@@ -191,3 +194,31 @@ def test_after_the_last_score_the_graph_is_gone_and_said_to_be() -> None:
     seen.differentiate(logits[0, 0])
     with pytest.raises(NoGradient, match="retain_graph=True"):
         seen.differentiate(logits[0, 1])
+
+
+class Sliced(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :2]
+
+
+class Classifier(nn.Module):
+    """Reads a slice of its feature maps, writes over it, and reads it again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.slice = nn.Conv2d(1, 3, 1), Sliced()
+
+    def forward(self, x: Tensor) -> Tensor:
+        part = self.slice(self.conv(x))
+        before = part * 2
+        return (before + part.relu_()).mean((2, 3))
+
+
+def test_no_map_is_made_of_a_part_of_a_gradient() -> None:
+    torch.manual_seed(0)
+    model, image = Classifier().eval(), torch.randn(1, 1, 4, 4)
+    maps: list[GradCam] = []
+    layers = describe(model, image)
+    with pytest.raises(NoGradient, match="overwrites in place"):
+        grad_cam(model, image, [("slice", 0), ("conv", 0)], 0, layers, maps.append)
+    assert [found.layer for found in maps] == ["conv"]
