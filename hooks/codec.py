@@ -4,7 +4,8 @@
 
 The header of a result is `{"type": "Activation", "fields": {...}}`; an array stands in it as
 `{"$array": index, "dtype": "<f4", "shape": [...]}`, a non-finite number as `{"$float": "nan"}`. Only the result types
-of `results.py` and plain numeric arrays are ever made from bytes, so what a worker sends cannot run code in the reader.
+of `results.py` and `summaries.py` and plain numeric arrays are ever made from bytes, so what a worker sends cannot run
+code in the reader.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from hooks import results
+from hooks import results, summaries
 
 MAGIC = b"HSR1"
 TYPES = {
@@ -32,8 +33,8 @@ TYPES = {
         results.LayerInfo,
         results.Prediction,
         results.Statistics,
-        results.Survey,
-        results.SurveyedCall,
+        summaries.Survey,
+        summaries.SurveyedCall,
     )
 }
 Result = (
@@ -47,8 +48,8 @@ Result = (
     | results.LayerInfo
     | results.Prediction
     | results.Statistics
-    | results.Survey
-    | results.SurveyedCall
+    | summaries.Survey
+    | summaries.SurveyedCall
 )
 
 
@@ -57,7 +58,7 @@ class CodecError(ValueError):
 
 
 def encode(result: Result) -> bytes:
-    """Turn a result of `results.py` into bytes."""
+    """Turn a result into bytes."""
     arrays: list[np.ndarray] = []
     header = json.dumps(_plain(result, arrays), allow_nan=False, separators=(",", ":")).encode()
     parts: list[bytes | memoryview] = [

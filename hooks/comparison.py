@@ -16,7 +16,8 @@ import numpy as np
 from hooks import sketch as sketches
 from hooks.errors import HooksError
 from hooks.merging import merge
-from hooks.results import LayerShift, LayerSummary, Statistics
+from hooks.results import Statistics
+from hooks.summaries import LayerShift, LayerSummary
 
 
 def compare(first: Sequence[LayerSummary], second: Sequence[LayerSummary]) -> tuple[LayerShift, ...]:

@@ -32,8 +32,8 @@ from hooks.modes import check_supported, eager, evaluate, inspecting, locked, pr
 from hooks.operations import tapping
 from hooks.records import NOT_RECORDED, differentiate, overwritten_view, tap
 from hooks.registry import hook
-from hooks.results import DeadChannel, LayerShift, LayerSummary
 from hooks.running import recomputing
+from hooks.summaries import DeadChannel, LayerShift, LayerSummary
 from hooks.summarising import Axes, leaves, summarise
 
 Of = Literal["output", "gradient"]

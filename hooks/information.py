@@ -27,8 +27,9 @@ from hooks.layers import Pattern, describe, first_names, select
 from hooks.modes import inspecting
 from hooks.operations import split_name, tapping
 from hooks.reductions import real, statistics
-from hooks.results import Bottleneck, LayerInfo, LayerInformation
+from hooks.results import LayerInfo
 from hooks.sketch import entropy
+from hooks.summaries import Bottleneck, LayerInformation
 from hooks.summarising import Axes, leaves
 
 

@@ -12,7 +12,8 @@ import dataclasses
 import numpy as np
 
 from hooks import sketch as sketches
-from hooks.results import QUANTILE_LEVELS, LayerSummary, Sketch, Statistics
+from hooks.results import QUANTILE_LEVELS, Statistics
+from hooks.summaries import LayerSummary, Sketch
 
 
 def merge_summaries(first: LayerSummary, second: LayerSummary) -> LayerSummary:

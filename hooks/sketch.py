@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from hooks.reductions import histogram_edges, real
-from hooks.results import HISTOGRAM_BINS, Sketch
+from hooks.results import HISTOGRAM_BINS
+from hooks.summaries import Sketch
 
 FRACTION_BITS = 6
 _SHIFT = 23 - FRACTION_BITS

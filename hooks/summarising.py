@@ -13,9 +13,10 @@ from hooks.maps import arrange, why_no_maps
 from hooks.merging import with_distribution
 from hooks.operations import split_name
 from hooks.reductions import real, statistics
-from hooks.results import LayerInfo, LayerSummary
+from hooks.results import LayerInfo
 from hooks.shapes import is_channels_first
 from hooks.sketch import sketch
+from hooks.summaries import LayerSummary
 
 _NO_ACTIVATION = (nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.Softmin, nn.LogSoftmax)
 # timm's own, which derive from nn.Module directly
@@ -85,7 +86,7 @@ class Axes:
 def summarise(
     layer: str, call: int, module: nn.Module, of: str, tensor: Tensor, axes: Axes, threshold: float
 ) -> LayerSummary:
-    """The summary of one tensor; the fields are those of `hooks.results.LayerSummary`."""
+    """The summary of one tensor; the fields are those of `hooks.summaries.LayerSummary`."""
     channel, image = axes.channel(layer, call, tensor, module), axes.image(layer, call, tensor)
     numbers = statistics(tensor, channel, distribution=False)
     counted = sketch(tensor)

@@ -25,8 +25,9 @@ from hooks.modes import inspecting
 from hooks.records import differentiate, overwritten_view, tap
 from hooks.reductions import real
 from hooks.registry import hook
-from hooks.results import HISTOGRAM_BINS, LayerInfo, Survey, SurveyedCall
+from hooks.results import HISTOGRAM_BINS, LayerInfo
 from hooks.sketch import entropy as bits
+from hooks.summaries import Survey, SurveyedCall
 from hooks.summarising import Axes, hookable, leaves
 from hooks.targets import score_of
 

@@ -20,7 +20,8 @@ import numpy as np
 
 from hooks.diagnostics import Diagnostics
 from hooks.errors import HooksError
-from hooks.results import LayerSummary, Statistics
+from hooks.results import Statistics
+from hooks.summaries import LayerSummary
 
 try:
     from torch.utils.tensorboard import SummaryWriter

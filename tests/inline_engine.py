@@ -33,9 +33,8 @@ from hooks.results import (
     LayerInfo,
     Prediction,
     Statistics,
-    Survey,
-    SurveyedCall,
 )
+from hooks.summaries import Survey, SurveyedCall
 
 MODEL = "toy"
 CLASSES = ("cat", "dog", "<b>cup</b>", "cat")

@@ -20,9 +20,8 @@ from hooks.results import (
     LayerInfo,
     Prediction,
     Statistics,
-    Survey,
-    SurveyedCall,
 )
+from hooks.summaries import Survey, SurveyedCall
 
 
 def numbers(channels: int = 2) -> Statistics:

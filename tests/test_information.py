@@ -10,7 +10,7 @@ from torch import nn
 
 from hooks.errors import LayerNotFound
 from hooks.information import bottlenecks, information_flow, widths
-from hooks.results import LayerInformation
+from hooks.summaries import LayerInformation
 
 
 def test_widths_by_hand():

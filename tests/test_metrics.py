@@ -5,7 +5,7 @@ import math
 import pytest
 
 from dashboard.drawing.metrics import METRICS, SHORTEST, bars, scale_text, texts
-from hooks.results import Survey, SurveyedCall
+from hooks.summaries import Survey, SurveyedCall
 
 
 def survey(*values: float, calls: int = 1) -> Survey:

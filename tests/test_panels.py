@@ -32,7 +32,8 @@ from dashboard.questions import parts
 from dashboard.reading import Readings
 from dashboard.scene import Scene
 from dashboard.view import MEAN, View
-from hooks.results import GradCam, Gradients, Prediction, Survey, SurveyedCall
+from hooks.results import GradCam, Gradients, Prediction
+from hooks.summaries import Survey, SurveyedCall
 
 MARKUP = "<img src=x onerror=alert(1)>"
 LINK = '<a href="https://example.org">click</a>.png'

@@ -121,7 +121,7 @@ def test_the_web_side_never_imports_torch(name: str) -> None:
         assert not heavy, f"{name} reaches {other}, which imports {', '.join(heavy)}"
 
 
-@pytest.mark.parametrize("name", ["hooks.errors", "hooks.results", "hooks.codec", "hooks.anomalies"])
+@pytest.mark.parametrize("name", ["hooks.errors", "hooks.results", "hooks.summaries", "hooks.codec", "hooks.anomalies"])
 def test_results_are_read_without_torch(name: str) -> None:
     assert not {module for other in reachable(name) for module in IMPORTS[other] if module.split(".")[0] in HEAVY}
 

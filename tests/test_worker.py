@@ -32,7 +32,8 @@ from hooks.codec import decode
 from hooks.gradients import gradients
 from hooks.layers import describe
 from hooks.registry import live_hooks
-from hooks.results import Activation, GradCam, Prediction, Survey
+from hooks.results import Activation, GradCam, Prediction
+from hooks.summaries import Survey
 
 PICTURES = Path(skimage.__file__).parent / "data"
 ESPRESSO = 967

@@ -9,7 +9,8 @@ from operator import attrgetter
 
 from dashboard.drawing.numbers import format_number
 from dashboard.view import Metric as MetricName
-from hooks.results import HISTOGRAM_BINS, Survey, SurveyedCall
+from hooks.results import HISTOGRAM_BINS
+from hooks.summaries import Survey, SurveyedCall
 
 CALLS_SAID = 4
 SHORTEST = 0.04  # the bar of the smallest value on a logarithmic scale, which is not nothing

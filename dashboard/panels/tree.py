@@ -16,7 +16,7 @@ from dashboard.jobs import Unit
 from dashboard.panels.regions import failed, said
 from dashboard.parts import Answers, Failure, Part, Update
 from dashboard.scene import Scene
-from hooks.results import Survey
+from hooks.summaries import Survey
 
 NAME = "tree metric"
 NO_BARS: Update = (ids.TREE, {"metric": None, "metric_texts": None})
