@@ -63,7 +63,7 @@
       metric !== undefined &&
         h(
           "span",
-          { className: "hs-bar", "aria-hidden": true },
+          { className: metric === null || isCall ? "hs-bar hs-none" : "hs-bar", "aria-hidden": true }, // nothing is not 0
           metric !== null && !isCall && h("i", { style: { width: `${Math.round(100 * Math.min(1, Math.max(0, metric)))}%` } }),
         ),
       h("span", {

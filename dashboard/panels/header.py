@@ -29,7 +29,9 @@ def layout(models: tuple[str, ...], *, tensorboard: bool = False) -> html.Header
     Arguments:
         tensorboard: whether what is shown may be written for TensorBoard.
     """
-    write = html.Button("TensorBoard", className="pill", title=TENSORBOARD_HELP, **{"data-do": "tensorboard"})
+    label = [html.Span("Tensor", className="roomy"), "Board"]
+    attributes = {"data-do": "tensorboard", "aria-label": "TensorBoard"}
+    write = html.Button(label, className="pill joined", title=TENSORBOARD_HELP, **attributes)
     return html.Header(
         className="header",
         children=[
