@@ -86,6 +86,22 @@ def test_a_unit_that_two_slots_want_is_computed_once_and_both_are_answered() -> 
     assert [event.data for event in queue.events("b", 0, 0.0)] == [b"", b"shared", b"", b"own", b""]
 
 
+def test_a_unit_whose_answer_waits_to_be_read_is_not_computed_again() -> None:
+    queue = Queue()
+    shared = unit("shared")
+    queue.submit("a", [shared], fetch, 0.0)
+    batch = queue.take(MODEL)
+    assert batch
+    answer(queue, batch.task, shared)
+    queue.submit("late", [shared], fetch, 0.0)
+    assert queue.take(MODEL) is None
+    assert [event.data for event in queue.events("late", 0, 0.0)] == [b"shared", b""]
+    queue.cancel("a")
+    queue.cancel("late")
+    queue.submit("later", [shared], fetch, 0.0)  # by now it is in the cache, or nobody wanted it
+    assert queue.take(MODEL) is not None
+
+
 def test_who_joins_a_running_unit_is_told_that_it_started() -> None:
     queue = Queue()
     shared = unit("shared")
@@ -160,6 +176,7 @@ def test_a_unit_that_ran_at_two_crashes_is_refused_for_ten_minutes() -> None:
         rest = queue.take(MODEL)
         assert rest and rest.units == (innocent,)
         answer(queue, rest.task, innocent)
+        queue.cancel(slot)  # it has been read
 
     crash("one", 0.0)
     crash("two", 60.0)

@@ -255,6 +255,7 @@ def test_the_state_of_a_model(app: InlineApp) -> None:
         "waiting": 0,
         "fingerprint": INFO.fingerprint,
         "hooks": [],
+        "work": dict.fromkeys(("taken", "answered", "failed", "stopped", "dropped"), 0),
     }
     assert answer.headers["Cache-Control"] == "no-store" and app.engine.opened == []
 

@@ -94,6 +94,8 @@ class Queue:
             elif unit in self._running:
                 if self._tasks[self._running[unit]].units[unit]:
                     record.events.append(Event("started", unit))
+            elif answer := self._answer(unit):
+                self._settle(slot, answer, now)
             else:
                 record.pending[unit] = None
         if record.pending:
@@ -249,6 +251,11 @@ class Queue:
         for slot in self._waiters(event.unit):
             self._settle(slot, event, now)
             self._end_if_done(slot, now)
+
+    def _answer(self, unit: Unit) -> Event | None:
+        """The answer that lies ready for another slot: whoever reads that one may not have cached it yet."""
+        events = (event for record in self._slots.values() for event in record.events)
+        return next((event for event in events if event.kind == "done" and event.unit == unit), None)
 
     def _settle(self, slot: str, event: Event, now: float) -> None:
         record = self._slots[slot]
