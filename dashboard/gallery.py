@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-MAX_ENTRIES = 20_000
+MAX_ENTRIES = 4_000  # a page with 24 cards has about 400
 MAX_BYTES = 64 << 20
 
 
