@@ -12,8 +12,8 @@
     const next = { ...view, ...changes };
     if (!same(next, view)) {
       view = next;
-      hookscope.askAgain();
-      hookscope.set("view", { data: next }); // for the controls and the tree, while the question is on its way
+      // The controls and the tree learn of it once the stream is open: Dash's work on a store takes 30 ms.
+      hookscope.askAgain().finally(() => hookscope.set("view", { data: view }));
     }
   };
   hookscope.view = () => view;
