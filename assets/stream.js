@@ -7,6 +7,7 @@
   const hookscope = (window.hookscope = window.hookscope || {});
   const RETRY_FRAMES = 240; // a card that was just asked for may not be mounted yet
   let source = null;
+  let arrived = []; // messages of the open stream that are not on the page yet, in order
   let failures = 0;
 
   const bytes = crypto.getRandomValues(new Uint8Array(16));
@@ -47,17 +48,20 @@
     }
   }
 
-  function apply(message, from, frames) {
-    if (from !== source) return; // a newer question is on screen
-    if (!frames) fetchPictures(message.updates);
-    const left = message.updates.filter(([id, props]) => !hookscope.set(id, props));
-    if (message.part === "detail") requestAnimationFrame(() => hookscope.fit(document.getElementById("detail")));
-    if (left.length && frames < RETRY_FRAMES) {
-      requestAnimationFrame(() => apply({ ...message, updates: left }, from, frames + 1));
-    } else if (message.signature) {
-      hookscope.drawn[message.part] = message.signature;
-    } else {
-      delete hookscope.drawn[message.part];
+  /* Apply what has come in the order in which it came: what is meant for a card that is not mounted yet waits for it, and
+     so does what comes behind. `frames` counts how long. */
+  function apply(from, frames) {
+    while (from === source && arrived.length) { // else a newer question is on screen
+      const message = arrived[0];
+      message.updates = message.updates.filter(([id, props]) => !hookscope.set(id, props));
+      if (message.updates.length && frames < RETRY_FRAMES) {
+        requestAnimationFrame(() => apply(from, frames + 1));
+        return;
+      }
+      arrived.shift();
+      if (message.part === "detail") requestAnimationFrame(() => hookscope.fit(document.getElementById("detail")));
+      if (message.signature && !message.updates.length) hookscope.drawn[message.part] = message.signature;
+      else delete hookscope.drawn[message.part];
     }
   }
 
@@ -69,12 +73,16 @@
   hookscope.follow = function (url) {
     if (source) source.close();
     source = null;
+    arrived = [];
     if (!url) return;
     const stream = (source = new EventSource(url));
     stream.onmessage = (event) => {
       failures = 0;
       hookscope.banner("connection", "");
-      apply(JSON.parse(event.data), stream, 0);
+      const message = JSON.parse(event.data);
+      fetchPictures(message.updates);
+      arrived.push(message);
+      if (arrived.length === 1) apply(stream, 0);
     };
     /* `source` stays until the next question, so that late retries of this stream still count as its own. */
     stream.addEventListener("done", () => { stream.close(); hookscope.banner("connection", ""); });

@@ -23,7 +23,7 @@ import requests
 from inline_app import Connection
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page
-from served import SAMPLES, Application, images, until
+from served import SAMPLES, Application, images, plot_of, until
 
 from bench.client import Client
 
@@ -159,6 +159,16 @@ def test_html_in_names_never_runs_in_any_panel(application: Application, hostile
     hover_everything(page, "#detail .nsewdrag, .ag-header-cell, .ag-row")
     page.keyboard.press("ArrowRight")
     nothing_ran(page)
+    page.evaluate("window.hookscope.choose({attributions: true, metric: 'gradient', maps: 'layercam', detail: ''})")
+    until(lambda: page.locator("#attributions .heat").count() >= 6, what="for three attributions of two pictures")
+    until(lambda: "bars from" in page.locator("#metric-text").inner_text(), what="for the tree's bars")
+    hover_everything(page, "#attributions .heat, #metric-text, [role=treeitem]")
+    page.evaluate("window.hookscope.choose({tab: 'gradients'})")
+    until(lambda: plot_of(page, "#gradients"), what="for the gradients")
+    hover_everything(page, "#gradients .nsewdrag, #gradients-text")
+    nothing_ran(page)
+    page.evaluate("window.hookscope.choose({tab: 'layers', attributions: false, metric: 'none'})")
+    until(lambda: page.locator(".card:not([hidden])").count() >= 2, what="for the cards")
     page.locator("#target").click()
     until(lambda: page.get_by_role("option").count() >= 4, what="for the classes")
     hover_everything(page, "[role=option]")
