@@ -26,7 +26,7 @@ class Item:
     file_name: str = ""
 
 
-@dataclass
+@dataclass(slots=True)
 class _Entry:
     draw: Callable[[], bytes]
     media_type: str

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TypeVar
 
 from dashboard.drawing.pictures import picture_png
@@ -58,10 +57,10 @@ class Scene:
         """Which side has which picture, by name: part of whatever a drawing says of its inputs."""
         return tuple((side, given.name) for side, given in self.inputs.items())
 
-    @cached_property
+    @property
     def layers(self) -> dict[str, LayerInfo]:
         """The model's layers by dotted name."""
-        return {layer.name: layer for layer in self.info.layers}
+        return self.info.by_name
 
     def call_of(self, key: str) -> tuple[LayerInfo, Call] | None:
         """The layer and the recorded call that a layer's key names; None if there is no such call."""

@@ -134,7 +134,7 @@ def test_the_crop_is_where_the_pixels_come_from(size: tuple[int, int]) -> None:
     assert right - left == pytest.approx(seen, rel=0.04)
 
 
-def test_pixels_are_the_tensor_with_the_normalisation_undone() -> None:
+def test_the_tensor_is_the_pixels_normalised() -> None:
     prepared = preprocessing.plain((3, 3), 3, "nearest", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))(
         Image.new("RGB", (3, 3), (10, 128, 250))
     )

@@ -298,13 +298,15 @@ def test_the_model_is_not_changed_by_being_looked_at(engine: LocalEngine) -> Non
 def test_attention_of_a_transformer_and_the_refusal_of_a_layer_without(here: LoadedModel) -> None:
     torch.manual_seed(0)
     vit = torchvision.models.VisionTransformer(32, 16, 2, 2, 8, 16, num_classes=4).eval()
-    image = torch.rand(1, 3, 32, 32)
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    prepared = Prepared(pixels, (0.0, 0.0, 32.0, 32.0), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    image = prepared.tensor
     model = replace(here, module=vit, info=replace(here.info, layers=describe(vit, image)))
     names = [f"encoder.layers.encoder_layer_{index}.self_attention" for index in (1, 0)]
     units = tuple(unit(layer, "attention") for layer in (*names, "conv_proj", "nothing"))
     sent: list[protocol.FromWorker] = []
     task = Task(protocol.Run(1, units), sent.append, frozenset)
-    HANDLERS["attention"](model, task, Prepared(image, np.zeros((32, 32, 3), np.uint8), (0.0, 0.0, 32.0, 32.0)))
+    HANDLERS["attention"](model, task, prepared)
     task.finish()
     failed = {message.unit.layer: message.sentence for message in sent if isinstance(message, protocol.Failed)}
     assert "computes no attention itself" in failed["conv_proj"] and "no layer 'nothing'" in failed["nothing"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, Protocol
 
 from dashboard.jobs import Unit
@@ -57,6 +58,11 @@ class ModelInfo:
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     layers: tuple[LayerInfo, ...]
+
+    @cached_property
+    def by_name(self) -> dict[str, LayerInfo]:
+        """The layers by dotted name."""
+        return {layer.name: layer for layer in self.layers}
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from dashboard.worker.task import Task, details_of
 from hooks.errors import HooksError
 
 NICENESS = 5  # the server answers first when the model takes all cores
-INPUT_BYTES = 128 * 2**20  # prepared inputs kept, so that a picture's next layer needs no decoding
+INPUT_BYTES = 16 * 2**20  # prepared inputs kept, so that a picture's next layer needs no decoding: about a hundred
 
 
 class Inputs:
@@ -39,7 +39,7 @@ class Inputs:
     def put(self, digest: str, prepared: Prepared) -> None:
         """Keep an input; the least recently used leave when there are too many bytes of them."""
         self._kept[digest] = prepared
-        while sum(map(_size, self._kept.values())) > INPUT_BYTES and len(self._kept) > 1:
+        while sum(each.pixels.nbytes for each in self._kept.values()) > INPUT_BYTES and len(self._kept) > 1:
             self._kept.popitem(last=False)
 
 
@@ -109,7 +109,3 @@ def _input(mailbox: Mailbox, model: LoadedModel, inputs: Inputs, run: protocol.R
         prepared = model.prepare(open_png(answer.data))
         inputs.put(digest, prepared)
     return prepared
-
-
-def _size(prepared: Prepared) -> int:
-    return int(prepared.tensor.nbytes + prepared.pixels.nbytes)

@@ -1,4 +1,4 @@
-"""From a picture to a model's input tensor, the way that model was trained, and back to what it was given.
+"""From a picture to a model's input tensor, the way that model was trained.
 
 The resizing and cropping is done by torchvision's and timm's own operations, so the tensor is exactly theirs; beside
 it each step's geometry is followed, to know which part of the original the model saw.
@@ -40,14 +40,21 @@ class Prepared:
     """A model's input.
 
     Attributes:
-        tensor: float32 (image = 1, channel, height, width), normalised.
-        pixels: uint8 (height, width, 3), the same with the normalisation undone.
+        pixels: uint8 (height, width, 3), what the model sees, before it is normalised.
         crop: (left, top, right, bottom) of what is in it, in pixels of the original picture.
+        mean, std: red, green and blue, of values 0..1.
     """
 
-    tensor: Tensor
     pixels: np.ndarray
     crop: tuple[float, float, float, float]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @property
+    def tensor(self) -> Tensor:
+        """float32 (image = 1, channel, height, width), normalised: made anew, because it is four times as large."""
+        plain = F.convert_image_dtype(torch.from_numpy(self.pixels).permute(2, 0, 1).contiguous(), torch.float)
+        return F.normalize(plain, mean=list(self.mean), std=list(self.std)).unsqueeze(0)
 
 
 @dataclass(frozen=True)
@@ -83,15 +90,7 @@ class Preprocessor:
         if not any(self.info.crop) and picture.width * picture.height > MAXIMUM_INPUT_PIXELS:
             raise _elongated(original)
         crop = (left, top, left + scale_x * picture.width, top + scale_y * picture.height)
-        plain = F.convert_image_dtype(F.pil_to_tensor(picture), torch.float)
-        tensor = F.normalize(plain, mean=list(self.info.mean), std=list(self.info.std))
-        return Prepared(tensor.unsqueeze(0), self.undo(tensor), crop)
-
-    def undo(self, tensor: Tensor) -> np.ndarray:
-        """uint8 (height, width, 3) from a normalised float (channel, height, width)."""
-        mean, std = (torch.tensor(each).view(-1, 1, 1) for each in (self.info.mean, self.info.std))
-        pixels = (tensor * std + mean).clamp(0, 1) * 255
-        return np.ascontiguousarray(pixels.round().to(torch.uint8).permute(1, 2, 0).numpy())
+        return Prepared(np.array(picture), crop, self.info.mean, self.info.std)
 
     def noise(self, seed: int) -> Tensor:
         """A seeded noise input of the size that this model mostly gets."""
