@@ -12,10 +12,20 @@
     const next = { ...view, ...changes };
     if (!same(next, view)) {
       view = next;
-      // The controls and the tree learn of it once the stream is open: Dash's work on a store takes 30 ms.
-      hookscope.askAgain().finally(() => hookscope.set("view", { data: view }));
+      hookscope.askAgain().finally(tell);
     }
   };
+
+  /* Dash's components that show a choice which may also be made elsewhere. They are told once the stream is open, and only
+     what they do not show yet: Dash's work on a property takes 30 ms. */
+  const told = {};
+  function tell() {
+    const target = view.target === null ? "top" : String(view.target);
+    const choices = { tree: { selected: view.layers.filter(Boolean) }, target: { value: target }, metric: { value: view.metric } };
+    for (const [id, shown] of Object.entries(choices)) {
+      if (!same(told[id], shown) && hookscope.set(id, shown)) told[id] = shown;
+    }
+  }
   hookscope.view = () => view;
 
   /* Cards keep their place: a closed one leaves a gap, which the next layer fills. */
@@ -104,11 +114,13 @@
     /* A view that came from the address, or a model that has become ready. */
     adopt(data, ready) {
       const changed = window.dash_clientside.callback_context.triggered.map((each) => each.prop_id);
-      if (!data || (same(data, view) && !changed.some((id) => id.startsWith("model-ready")))) return;
-      view = data;
-      hookscope.askAgain();
+      const isReady = changed.some((id) => id.startsWith("model-ready"));
+      if (!data || (same(data, view) && !isReady)) return;
+      if (!view || changed.some((id) => id.startsWith("view"))) view = data;
+      hookscope.askAgain().finally(tell);
     },
     controls(rank, scale, colours, count, overlay, table, target, maps) {
+      told.target = { value: target };
       const chosen = /^\d+$/.test(target) ? Number(target) : null;
       hookscope.choose({ rank, scale, colours, count, overlay: !!overlay, table: !!table, target: chosen, maps });
     },
@@ -119,22 +131,9 @@
         hookscope.choose({ model: spec, layers: [], detail: "", channel: -1, target: null });
       }
     },
-    treeEvent(event) {
-      if (view && event) hookscope.choose({ layers: place(view.layers, event.keys, event.mode), tab: "layers" });
-    },
-    treeSelected(data, selected) {
-      const keys = data ? data.layers.filter(Boolean) : [];
-      return same(keys, selected) ? window.dash_clientside.no_update : keys;
-    },
-    target(data, shown) {
-      const wanted = data && data.target !== null ? String(data.target) : "top";
-      return wanted === shown ? window.dash_clientside.no_update : wanted;
-    },
     metric(metric) {
+      told.metric = { value: metric };
       hookscope.choose({ metric });
-    },
-    metricShown(data, shown) {
-      return !data || data.metric === shown ? window.dash_clientside.no_update : data.metric;
     },
     wallClick(clicks) {
       const triggered = window.dash_clientside.callback_context.triggered[0];
@@ -160,6 +159,12 @@
   };
 
   window.dash_clientside.hookscope = Object.assign(window.dash_clientside.hookscope || {}, callbacks);
+
+  document.addEventListener("layerschosen", ({ detail: { keys, mode, selected } }) => {
+    if (!view) return;
+    told.tree = { selected };
+    hookscope.choose({ layers: place(view.layers, keys, mode), tab: "layers" });
+  });
 
   /* Buttons that streamed updates bring onto the page carry what they do as data attributes. */
   document.addEventListener("click", (event) => {

@@ -48,18 +48,29 @@
     }
   }
 
+  /* The element of a component, by the id that Dash gives it: keys in alphabetical order. */
+  function elementOf(id) {
+    return document.getElementById(typeof id === "string" ? id : JSON.stringify(id, Object.keys(id).sort()));
+  }
+
+  /* Put one update on the page; false if its component is not there (yet). */
+  function put([id, props]) {
+    if (!hookscope.set(id, props)) return false;
+    if (props.figure) hookscope.followWidth(elementOf(id));
+    return true;
+  }
+
   /* Apply what has come in the order in which it came: what is meant for a card that is not mounted yet waits for it, and
      so does what comes behind. `frames` counts how long. */
   function apply(from, frames) {
     while (from === source && arrived.length) { // else a newer question is on screen
       const message = arrived[0];
-      message.updates = message.updates.filter(([id, props]) => !hookscope.set(id, props));
+      message.updates = message.updates.filter((update) => !put(update));
       if (message.updates.length && frames < RETRY_FRAMES) {
         requestAnimationFrame(() => apply(from, frames + 1));
         return;
       }
       arrived.shift();
-      if (message.part === "detail") requestAnimationFrame(() => hookscope.fit(document.getElementById("detail")));
       if (message.signature && !message.updates.length) hookscope.drawn[message.part] = message.signature;
       else delete hookscope.drawn[message.part];
     }

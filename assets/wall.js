@@ -49,13 +49,15 @@
       });
     }
   };
-  /* A graph that was drawn while it was hidden has no width of its own yet. */
-  hookscope.fit = function (region) {
-    region.querySelectorAll(".js-plotly-plot").forEach((plot) => {
-      const width = plot.parentElement.clientWidth;
-      if (plot._fullLayout && width && Math.abs(plot._fullLayout.width - width) > 1) window.Plotly.Plots.resize(plot);
-    });
-  };
+  /* Graphs follow their width: that of the window, or the one that they get when what was hidden is shown. */
+  const widths = new ResizeObserver((graphs) => {
+    for (const { target, contentRect } of graphs) {
+      const plot = target.querySelector(".js-plotly-plot");
+      const drawn = plot && plot._fullLayout && plot._fullLayout.width;
+      if (drawn && contentRect.width && Math.abs(drawn - contentRect.width) > 1) window.Plotly.Plots.resize(plot);
+    }
+  });
+  hookscope.followWidth = (graph) => widths.observe(graph);
 
   /* Outline the enlarged channel wherever its layer's wall is on the page. */
   hookscope.mark = function () {

@@ -6,7 +6,7 @@ from typing import Any
 
 # what the page is about
 LOCATION = "location"
-VIEW = "view"  # store: the view, as View.to_dict
+VIEW = "view"  # store: the view that the address named, as View.to_dict; what became of it only page.js knows
 MODEL = "model-ready"  # store: {"spec", "fingerprint"} of the model that is ready, set by state.js
 MORE_CARDS = "more-cards"  # store: {"first", "last"}: cards that the page lacks
 

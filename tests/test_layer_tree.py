@@ -10,7 +10,7 @@ from typing import Any
 
 import dash
 import pytest
-from dash import Input, Output, State, html
+from dash import Input, Output, html
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 from werkzeug.serving import make_server
 
@@ -196,15 +196,11 @@ def make_app(nodes: list[dict[str, Any]], **props: Any) -> dash.Dash:
     app.layout = html.Div(
         [
             html.Div(LayerTree(id="tree", nodes=nodes, **props), style={"width": 300, "height": 600}),
-            html.Div(id="seen"),
+            html.Div("nothing yet", id="seen"),
             html.Button("from outside", id="outside"),
             html.Textarea(id="notes"),
         ]
     )
-
-    @app.callback(Output("seen", "children"), Input("tree", "event"), State("tree", "selected"))
-    def show(event: dict[str, Any] | None, selected: list[str]) -> str:
-        return f"{event['n']} {event['mode']} {event['keys']} -> {selected}" if event else "nothing yet"
 
     @app.callback(Output("tree", "selected"), Input("outside", "n_clicks"), prevent_initial_call=True)
     def choose(_: int) -> list[str]:
@@ -248,8 +244,23 @@ def page(context: BrowserContext, address: str) -> Page:
     page = context.new_page()
     page.set_default_timeout(10_000)
     page.goto(address)
-    expect(page.locator("#seen")).to_have_text("nothing yet")
+    listen(page)
     return page
+
+
+def listen(page: Page) -> None:
+    """Write what the tree tells into #seen: how often, how, which keys, and what is selected then."""
+    expect(page.locator("#seen")).to_have_text("nothing yet")
+    page.evaluate(
+        """() => {
+            let count = 0;
+            const list = (keys) => "[" + keys.map((key) => `'${key}'`).join(", ") + "]";
+            document.addEventListener("layerschosen", ({ detail: { keys, mode, selected } }) => {
+                count += 1;
+                document.getElementById("seen").textContent = `${count} ${mode} ${list(keys)} -> ${list(selected)}`;
+            });
+        }"""
+    )
 
 
 def row(page: Page, key: str) -> Locator:

@@ -134,6 +134,11 @@ def said(page: dict[str, Any], component: str) -> str:
     return text(properties.get("tree", properties.get("children")))
 
 
+def is_blank(graph: dict[str, Any]) -> bool:
+    """Whether a graph only keeps its room, whatever it showed before."""
+    return "figure" not in graph and graph["style"]["visibility"] == "hidden"
+
+
 def addresses(page: Any) -> set[str]:
     """Every picture and file that the page names."""
     return set(re.findall(r"picture/([0-9a-f]{40})", json.dumps(page).replace("\\u002f", "/")))
@@ -345,7 +350,7 @@ def test_anomalies_and_layers_without_a_gradient_are_sentences(desk: Desk) -> No
     assert "The gradient vanishes at 'conv'" in text_ and "The gradient at 'x0' holds 1 NaN" in text_
     assert "… and 3 more such layers." in text_ and "class 5" in text_
     refused = all_drawn(desk, scene, {scene.unit("a", "gradients"): Failure("No graph.", final=True)})
-    assert "No graph." in said(refused, "gradients-text") and refused["gradients"]["figure"]["data"] == []
+    assert "No graph." in said(refused, "gradients-text") and is_blank(refused["gradients"])
     assert "Choose a picture" in said(all_drawn(desk, desk.scene(a="", tab="gradients")), "gradients-text")
 
 
@@ -502,7 +507,8 @@ def test_everything_waits_before_the_first_answer(desk: Desk) -> None:
         for component, properties in json.loads(drawn(part, {})):
             page.setdefault(name_of(component), {}).update(properties)
     assert "computing" in said(page, "card-head 0") and "computing" in said(page, "card-cam-text 0")
-    assert page["card-wall 0"]["figure"]["layout"]["height"] > 50  # the room that the wall will take
+    for graph in ("card-wall 0", "card-histogram 0", "card-cam 0", "detail-figure", "detail-histogram"):
+        assert is_blank(page[graph]) and float(page[graph]["style"]["height"].removesuffix("px")) > 50, graph
     assert "computing" in said(page, "detail-numbers")
     assert not {key for key in addresses(page) if desk.gallery._entries[key].file_name.endswith((".png", ".npz"))}
 
@@ -513,7 +519,9 @@ def test_the_height_of_a_wall_is_known_before_its_values(desk: Desk) -> None:
     for part in parts(scene, 3, "/"):
         for component, properties in json.loads(drawn(part, {})):
             if name_of(component).startswith("card-wall"):
-                assert properties["style"] == page[name_of(component)]["style"], name_of(component)
+                assert is_blank(properties)
+                assert properties["style"]["height"] == page[name_of(component)]["style"]["height"]
+                assert not is_blank(page[name_of(component)])
 
 
 @pytest.mark.parametrize("overlay", [False, True])

@@ -34,13 +34,15 @@ _PLAIN_CONTAINERS = {"Sequential", "ModuleList"}
 class LayerTree(Component):
     """A searchable tree of layers in which several can be selected.
 
+    What a person selects is told by a DOM event, "layerschosen", which bubbles up from the tree before Dash learns of
+    it. Its `detail` is `{keys: [...], mode: "replace" | "toggle", selected: [...]}`. "replace": `keys` is the whole new
+    selection; "toggle": `keys` went in or came out. `selected` is what the property will be.
+
     Args:
         id: the component's id.
         nodes: what `tree_nodes` returns.
         selected: keys of the selected layers (see `key_of`), in the order of selection. Keys that come from outside
             (the URL, another panel) open their branches and scroll into view.
-        event: the person's last act, `{"keys": [...], "mode": "replace" | "toggle", "n": count}`. "replace": `keys` is
-            the whole new selection; "toggle": `keys` went in or came out. `selected` changes in the same update.
         search: the text in the search box (written 250 ms after the last key).
         open: keys of the open branches; None opens the first two levels.
         column: what the right column shows: "shape", "params" or "macs".
@@ -56,7 +58,6 @@ class LayerTree(Component):
         "id",
         "nodes",
         "selected",
-        "event",
         "search",
         "open",
         "column",
@@ -73,7 +74,6 @@ class LayerTree(Component):
         *,
         nodes: Sequence[dict[str, Any]] = (),
         selected: Sequence[str] = (),
-        event: dict[str, Any] | None = None,
         search: str = "",
         open: Sequence[str] | None = None,
         column: str = "shape",
@@ -84,7 +84,6 @@ class LayerTree(Component):
             "id": id,
             "nodes": list(nodes),
             "selected": list(selected),
-            "event": event,
             "search": search,
             "open": None if open is None else list(open),
             "column": column,

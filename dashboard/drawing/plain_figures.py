@@ -10,7 +10,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-GRAPH_CONFIG = {"displaylogo": False, "showSendToCloud": False, "displayModeBar": False, "responsive": True}
+# Not "responsive": a graph would be laid out a second time whenever its height is set. assets/wall.js follows widths.
+GRAPH_CONFIG = {"displaylogo": False, "showSendToCloud": False, "displayModeBar": False}
 NEUTRAL = "#868e96"
 HOVER = {
     "bgcolor": "#25262b",

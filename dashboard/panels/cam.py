@@ -13,7 +13,7 @@ from dashboard.drawing.numbers import format_number
 from dashboard.drawing.pictures import cam_overlay
 from dashboard.drawing.plain_figures import Draft
 from dashboard.jobs import TITLES, Unit
-from dashboard.panels.regions import drawn, failed, said
+from dashboard.panels.regions import blank, drawn, failed, said
 from dashboard.parts import Answers, Part, Update, failures, result_of
 from dashboard.scene import Scene
 from hooks.results import GradCam, Prediction
@@ -54,8 +54,11 @@ def _draw(
     waiting = [side.upper() for side, unit in maps.items() if unit not in answers]
     if waiting:
         texts.append(html.Span(f"{' and '.join(waiting)} computing …", className="muted"))
+    known = [result_of(answers, unit, Prediction) for unit in predictions.values()]
+    height = _height([prediction.pixels.shape[:2] for prediction in known if prediction is not None], len(maps))
+    graph = ids.card("cam", position)
     return [
-        drawn(ids.card("cam", position), _figure(scene, shown, maps)),
+        drawn(graph, _figure(scene, shown, maps, height)) if shown else blank(graph, height),
         said(ids.card("cam-title", position), TITLES[scene.view.maps]),
         said(ids.card("cam-text", position), texts),
     ]
@@ -79,13 +82,24 @@ def _caption(scene: Scene, side: str, cam: GradCam, prediction: Prediction) -> h
     )
 
 
-def _figure(scene: Scene, shown: list[tuple[str, Prediction, GradCam]], maps: dict[str, Unit]) -> go.Figure:
+def _share(sides: int) -> float:
+    """Of the graph's width, for each side's picture."""
+    return (1 - GAP * (sides - 1)) / max(sides, 1)
+
+
+def _height(sizes: list[tuple[int, int]], sides: int) -> int:
+    """Of the graph in CSS pixels, for pictures of these heights and widths; square ones while none is known."""
+    tallest = max((height / width for height, width in sizes), default=1.0)
+    return round(min(WIDTH_PX * _share(sides) * tallest, 200))
+
+
+def _figure(
+    scene: Scene, shown: list[tuple[str, Prediction, GradCam]], maps: dict[str, Unit], height_px: int
+) -> go.Figure:
     """Per side the picture, the heat over it (its opacity is the page's), and the map's own values on hover."""
     sides = list(maps)
-    share = (1 - GAP * (len(sides) - 1)) / max(len(sides), 1)
-    sizes = [prediction.pixels.shape[:2] for _, prediction, _ in shown] or [(1, 1)]
-    tallest = max(height / width for height, width in sizes)
-    draft = Draft(round(min(WIDTH_PX * share * tallest, 200)), "cam")
+    share = _share(len(sides))
+    draft = Draft(height_px, "cam")
     for place, side in enumerate(sides):
         number = "" if place == 0 else str(place + 1)
         left = place * (share + GAP)

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import dash
+import plotly.graph_objects as go
 from dash import ALL, ClientsideFunction, Input, Output, Patch, html
 
 from dashboard import ids
@@ -16,7 +17,7 @@ from dashboard.jobs import TITLES, Unit
 from dashboard.layer_keys import parse_key
 from dashboard.panels import attention, cam, wall
 from dashboard.panels.numbers import statistics_tables, table_part
-from dashboard.panels.regions import MIN_HEIGHT_PX, drawn, empty_figure, failed, graph, said
+from dashboard.panels.regions import MIN_HEIGHT_PX, blank, drawn, failed, graph, said
 from dashboard.parts import Answers, Failure, Part, Update, failures, result_of
 from dashboard.scene import Scene
 from dashboard.view import MAX_LAYERS
@@ -239,14 +240,15 @@ def _draw_main(
     if reading.maps:
         shape = next(iter(reading.maps.values())).shape
         geometry = wall.geometry_for(scene, shape)
-        figure = wall.figure(source, reading, geometry)
+        figure: go.Figure | None = wall.figure(source, reading, geometry)
         bars: list[Any] = wall.colour_bars(reading)
         heads = _labels(scene, f"mean map, {geometry.text}", there)
     else:
-        figure = wall.bars(scene, reading, layer) or empty_figure(MIN_HEIGHT_PX)
-        too_many = " Its values are too many for bars: see their distribution." if not figure.data else ""
+        figure = wall.bars(scene, reading, layer)
+        too_many = " Its values are too many for bars: see their distribution." if figure is None else ""
         bars = [html.P(wall.no_maps(activations[0]) + too_many, className="sentence")]
         heads = _labels(scene, f"{activations[0].values.size:,} values", there, difference=False)
+    graph_id = ids.card("wall", position)
     statistics = [activation.statistics for activation in activations]
     both = [a.values for a in activations] if len(activations) == 2 else None  # for bins that A and B share
     histogram = histogram_figure(statistics, labels, both, key=key)
@@ -257,7 +259,7 @@ def _draw_main(
     return [
         *updates,
         said(ids.card("labels", position), [*error, heads]),
-        drawn(ids.card("wall", position), figure),
+        drawn(graph_id, figure) if figure is not None else blank(graph_id, MIN_HEIGHT_PX),
         said(ids.card("bars", position), bars),
         drawn(ids.card("histogram", position), histogram),
         said(ids.card("statistics", position), statistics_tables(statistics, labels)),
@@ -273,10 +275,10 @@ def _waiting(scene: Scene, position: int, call: Call, error: list[Any]) -> list[
         rows, columns = call.grid or (sizes["height"], sizes["width"])
         height = wall.geometry_for(scene, (sizes["channel"], rows, columns)).height_px
     return [
-        drawn(ids.card("wall", position), empty_figure(height)),
+        blank(ids.card("wall", position), height),
         said(ids.card("labels", position), error or _labels(scene, "computing …", scene.inputs)),
         said(ids.card("bars", position), None),
-        drawn(ids.card("histogram", position), empty_figure(150)),
+        blank(ids.card("histogram", position), 150),
         said(ids.card("statistics", position), None),
         said(ids.card("files", position), html.Span("Nothing to save yet.", className="muted")),
     ]
@@ -338,7 +340,7 @@ def _no_cam(scene: Scene, position: int, reason: str) -> Part:
     def draw(_: Answers) -> list[Update]:
         text = html.Span(f"No map to lay over the picture: {reason[0].lower()}{reason[1:]}", className="muted")
         return [
-            drawn(ids.card("cam", position), empty_figure(MIN_HEIGHT_PX)),
+            blank(ids.card("cam", position), MIN_HEIGHT_PX),
             said(ids.card("cam-title", position), title),
             said(ids.card("cam-text", position), text),
         ]

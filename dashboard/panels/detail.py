@@ -18,7 +18,7 @@ from dashboard.drawing.palettes import palette_for
 from dashboard.jobs import Unit
 from dashboard.layer_keys import parse_key
 from dashboard.panels import wall
-from dashboard.panels.regions import drawn, empty_figure, failed, graph, said
+from dashboard.panels.regions import blank, drawn, failed, graph, said
 from dashboard.parts import Answers, Part, Update, failures, result_of
 from dashboard.reading import Reading, map_statistics
 from dashboard.scene import Scene
@@ -125,8 +125,8 @@ def _draw(scene: Scene, units: dict[str, Unit], answers: Answers) -> list[Update
             waiting = reason or f"This layer has no channel {index}."
         return [
             *updates,
-            drawn(ids.detail("figure"), empty_figure(HEIGHT_PX)),
-            drawn(ids.detail("histogram"), empty_figure(HISTOGRAM_PX)),
+            blank(ids.detail("figure"), HEIGHT_PX),
+            blank(ids.detail("histogram"), HISTOGRAM_PX),
             said(ids.detail("numbers"), html.P(waiting, className="sentence")),
         ]
     gap = ranking.difference(maps["a"], maps["b"]) if len(maps) == 2 and reading.comparable else None

@@ -14,7 +14,7 @@ from dashboard.drawing.gradient_figures import HEIGHT_PX, gradient_figure
 from dashboard.drawing.numbers import format_number
 from dashboard.jobs import Unit
 from dashboard.layer_keys import key_of
-from dashboard.panels.regions import drawn, empty_figure, failed, graph, random_weights, said
+from dashboard.panels.regions import blank, drawn, failed, graph, random_weights, said
 from dashboard.parts import Answers, Part, Update, failures, result_of
 from dashboard.scene import Scene
 from hooks.anomalies import find_anomalies
@@ -51,7 +51,7 @@ def while_loading() -> Part:
 
 def _instead(sentence: str) -> list[Update]:
     text = html.P(sentence, className="sentence")
-    return [said(ids.GRADIENTS_TEXT, text), drawn(ids.GRADIENTS, empty_figure(HEIGHT_PX))]
+    return [said(ids.GRADIENTS_TEXT, text), blank(ids.GRADIENTS, HEIGHT_PX)]
 
 
 def _draw(scene: Scene, units: dict[str, Unit], answers: Answers) -> list[Update]:
@@ -66,10 +66,10 @@ def _draw(scene: Scene, units: dict[str, Unit], answers: Answers) -> list[Update
     if waiting:
         texts.append(html.P(f"{' and '.join(waiting)} computing …", className="muted"))
     columns = aligned([result.layers for result in found.values()])
-    figure = empty_figure(HEIGHT_PX)
-    if columns:
-        layers, keys = columns
-        figure = gradient_figure(layers, [side.upper() for side in found], keys)
+    if columns is None:
+        return [said(ids.GRADIENTS_TEXT, texts), blank(ids.GRADIENTS, HEIGHT_PX)]
+    layers, keys = columns
+    figure = gradient_figure(layers, [side.upper() for side in found], keys)
     return [said(ids.GRADIENTS_TEXT, texts), drawn(ids.GRADIENTS, figure)]
 
 

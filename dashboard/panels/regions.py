@@ -29,6 +29,15 @@ def drawn(component_id: ComponentId, figure: go.Figure) -> Update:
     return component_id, {"figure": figure, "style": {"height": f"{figure.layout.height}px"}}
 
 
+def blank(component_id: ComponentId, height_px: int) -> Update:
+    """The update that leaves a mounted graph's room empty.
+
+    What it showed is hidden and not replaced by an empty figure: Plotly takes 20 to 40 ms for one of those too, which
+    the answer that is waited for would have to wait for.
+    """
+    return component_id, {"style": {"height": f"{height_px}px", "visibility": "hidden", "overflow": "hidden"}}
+
+
 def said(component_id: ComponentId, children: Any, **properties: Any) -> Update:
     """The update that shows plain elements or text in a mounted `Markup`."""
     return component_id, {"tree": plain(children), **properties}

@@ -6,7 +6,7 @@ from typing import Any
 
 import dash
 import dash_mantine_components as dmc
-from dash import ClientsideFunction, Input, Output, State, html
+from dash import ClientsideFunction, Input, html
 
 from dashboard import ids
 from dashboard.engine.base import ModelInfo
@@ -154,13 +154,6 @@ def register(app: dash.Dash) -> None:
     app.clientside_callback(
         ClientsideFunction("hookscope", "controls"),
         *(Input(control, property_of(control)) for control in ids.CONTROLS),
-        prevent_initial_call=True,
-    )
-    app.clientside_callback(  # the class may also be chosen in an input's list
-        ClientsideFunction("hookscope", "target"),
-        Output(ids.TARGET, "value", allow_duplicate=True),
-        Input(ids.VIEW, "data"),
-        State(ids.TARGET, "value"),
         prevent_initial_call=True,
     )
     app.clientside_callback(ClientsideFunction("hookscope", "opacity"), Input(ids.OPACITY, "value"))

@@ -6,7 +6,7 @@ from functools import partial
 
 import dash
 import dash_mantine_components as dmc
-from dash import ClientsideFunction, Input, Output, State, html
+from dash import ClientsideFunction, Input, html
 
 from dashboard import ids
 from dashboard.components.layer_tree import LayerTree, tree_nodes
@@ -92,24 +92,7 @@ def _draw(scene: Scene, side: str, unit: Unit, answers: Answers) -> list[Update]
 
 
 def register(app: dash.Dash) -> None:
-    """Selection goes both ways between the tree and the view, in the browser; the nodes come with the model."""
-    app.clientside_callback(
-        ClientsideFunction("hookscope", "treeEvent"), Input(ids.TREE, "event"), prevent_initial_call=True
-    )
-    app.clientside_callback(
-        ClientsideFunction("hookscope", "treeSelected"),
-        Output(ids.TREE, "selected"),
-        Input(ids.VIEW, "data"),
-        State(ids.TREE, "selected"),
-        prevent_initial_call=True,
-    )
+    """The number is chosen in the browser; so are layers, about which page.js hears from the tree itself."""
     app.clientside_callback(
         ClientsideFunction("hookscope", "metric"), Input(ids.METRIC, "value"), prevent_initial_call=True
-    )
-    app.clientside_callback(
-        ClientsideFunction("hookscope", "metricShown"),
-        Output(ids.METRIC, "value"),
-        Input(ids.VIEW, "data"),
-        State(ids.METRIC, "value"),
-        prevent_initial_call=True,
     )
