@@ -41,6 +41,7 @@ class Stream:
     Attributes:
         number: the page's own count of its questions.
         parts: what it draws, answers: from what; both are let go as soon as it was read.
+        unsaved: computed answers, by key, that are written into the cache once they were drawn.
         slot: where the engine's events for it are; "" if it waits for none.
         replaced: set once a newer question has taken its place.
     """
@@ -51,6 +52,7 @@ class Stream:
     asked_at: float = field(default_factory=time.monotonic)
     slot: str = ""
     answers: dict[Unit, Answer] = field(default_factory=dict)
+    unsaved: dict[str, bytes] = field(default_factory=dict)
     replaced: threading.Event = field(default_factory=threading.Event)
 
     def let_go(self) -> None:
@@ -170,6 +172,7 @@ class Service:
         try:
             yield from self._follow(stream, gone)
         finally:
+            self._save(stream)
             self._end([stream])
 
     def _follow(self, stream: Stream, gone: Callable[[], bool]) -> Iterator[Shown | None]:
@@ -194,6 +197,7 @@ class Service:
                             return
                         yield draw(part, stream.answers)
                         told = time.monotonic()
+            self._save(stream)
             if time.monotonic() - told > PING_SECONDS:
                 told = time.monotonic()
                 yield None
@@ -208,7 +212,9 @@ class Service:
             return set()
         failed = event.kind == "failed"
         result = (
-            Failure(event.sentence, event.details, event.final) if failed else self._received(event.unit, event.data)
+            Failure(event.sentence, event.details, event.final)
+            if failed
+            else self._received(stream, event.unit, event.data)
         )
         stream.answers[event.unit] = Answer(result)
         return {event.unit}
@@ -244,7 +250,7 @@ class Service:
         info = self.engine.state(unit.model).info
         return unit.key(info.fingerprint) if info else None
 
-    def _received(self, unit: Unit, data: bytes) -> Any:
+    def _received(self, stream: Stream, unit: Unit, data: bytes) -> Any:
         """Keep an answer that the engine just gave, and decode it."""
         try:
             result = decode(data)
@@ -252,8 +258,13 @@ class Service:
             return Failure("The worker's answer was damaged on its way. Choose the layer again.", str(error))
         key = self._key(unit)
         if key is not None and self._remember(key, result, len(data)):
-            self.cache.put(key, data)
+            stream.unsaved[key] = data
         return result
+
+    def _save(self, stream: Stream) -> None:
+        """Write what a stream has received into the cache: 5 ms for a megabyte, after it was drawn."""
+        while stream.unsaved:
+            self.cache.put(*stream.unsaved.popitem())
 
     def _remember(self, key: str, result: Any, size: int) -> bool:
         """Keep an answer in memory; False if it is there already."""
