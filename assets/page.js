@@ -3,6 +3,7 @@
   "use strict";
   const hookscope = (window.hookscope = window.hookscope || {});
   const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
+  const MOST_CARDS = 24;
   let view = null;
   let shown = null; // what the newest entry of the browser's history is about
 
@@ -30,14 +31,14 @@
 
   /* Cards keep their place: a closed one leaves a gap, which the next layer fills. */
   function place(layers, keys, mode) {
-    if (mode !== "toggle") return keys.slice(0, 24);
+    if (mode !== "toggle") return keys.slice(0, MOST_CARDS);
     const next = layers.slice();
     for (const key of keys) {
       const at = next.indexOf(key);
       const gap = next.indexOf("");
       if (at >= 0) next[at] = "";
       else if (gap >= 0) next[gap] = key;
-      else if (next.length < 24) next.push(key);
+      else if (next.length < MOST_CARDS) next.push(key);
     }
     while (next.length && !next[next.length - 1]) next.pop();
     return next;
@@ -56,13 +57,20 @@
   let ordered = 1;
   let needed = 1;
   function mount() {
-    const there = document.querySelectorAll("#cards > .card").length;
+    const there = document.querySelectorAll("#cards .card").length;
     if (there < ordered) setTimeout(mount, 20);
     else if (there < needed) {
       ordered = needed;
       hookscope.set("more-cards", { data: { first: there, last: needed } });
     }
   }
+
+  /* One card more than there are layers, made when nothing else is to be done: the next layer need not wait for it. */
+  hookscope.spareCard = function () {
+    if (!view || !view.layers.length) return;
+    needed = Math.max(needed, Math.min(view.layers.length + 1, MOST_CARDS));
+    requestIdleCallback(mount, { timeout: 2000 });
+  };
 
   /* The style sheet shows what belongs to a tab; the buttons say which one it is. */
   function showTab(tab) {
@@ -89,14 +97,14 @@
     const answer = await asked;
     if (number !== hookscope.question) return;
     if (!answer || answer.status >= 500) {
-      ordered = document.querySelectorAll("#cards > .card").length;
+      ordered = document.querySelectorAll("#cards .card").length;
       return hookscope.lost();
     }
     if (!answer.ok) return hookscope.banner("connection", await answer.text());
     const { stream, query, unknown_target: unknown } = await answer.json();
     if (number !== hookscope.question) return;
-    keep(query ? "?" + query : "", about);
     hookscope.follow(stream);
+    keep(query ? "?" + query : "", about); // second, because Chromium takes 10 ms for it
     if (unknown) hookscope.choose({ target: null });
   };
 

@@ -96,7 +96,11 @@
       if (arrived.length === 1) apply(stream, 0);
     };
     /* `source` stays until the next question, so that late retries of this stream still count as its own. */
-    stream.addEventListener("done", () => { stream.close(); hookscope.banner("connection", ""); });
+    stream.addEventListener("done", () => {
+      stream.close();
+      hookscope.banner("connection", "");
+      hookscope.spareCard();
+    });
     stream.addEventListener("busy", (event) => {
       end(stream);
       hookscope.banner("connection", JSON.parse(event.data));

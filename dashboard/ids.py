@@ -51,6 +51,11 @@ DETAIL = "detail"
 WALK = "walk"  # store: {"layer", "order", "columns"}: how the arrow keys walk
 
 
+def slot(position: int) -> str:
+    """The place that a card is put into when it is needed, e.g. `slot(0)`."""
+    return f"card-slot-{position}"
+
+
 def card(kind: str, position: int | Any) -> dict[str, Any]:
     """A piece of the card at a position (or of all cards, with `dash.ALL`), e.g. `card("wall", 0)`."""
     return {"type": f"card-{kind}", "card": position}

@@ -124,8 +124,8 @@ def test_three_layers_at_once_fill_in_the_order_of_depth(application: Applicatio
         """() => { window.order = []; const note = window.hookscope.set;
           window.hookscope.set = (id, props) => {
             const done = note(id, props); // false while the card is not mounted yet
-            if (done && id.type === "card-wall" && props.figure.data.length) window.order.push("wall " + id.card);
-            if (done && id.type === "card-cam" && props.figure.data.length) window.order.push("cam " + id.card);
+            if (done && id.type === "card-wall" && props.figure) window.order.push("wall " + id.card);
+            if (done && id.type === "card-cam" && props.figure) window.order.push("cam " + id.card);
             return done; }; }"""
     )
     page.evaluate("window.hookscope.choose({layers: ['conv_head', 'blocks.0.0.conv_dw', 'blocks.3']})")
@@ -136,6 +136,22 @@ def test_three_layers_at_once_fill_in_the_order_of_depth(application: Applicatio
     titles = page.locator(".card:not([hidden]) h2")
     on_screen = sorted((titles.nth(i).bounding_box()["y"], titles.nth(i).inner_text()) for i in range(3))  # type: ignore[index]
     assert [title for _, title in on_screen] == ["blocks.0.0.conv_dw", "blocks.3", "conv_head"]
+
+
+def test_one_more_card_leaves_the_others_as_they_are_and_is_made_before_it_is_needed(
+    application: Application, page: Page
+) -> None:
+    open_page(page, f"{application.url}?a=sample-coffee&layer=conv_stem")
+    until(lambda: images(page, "wall") == 1)
+    until(lambda: page.locator("#cards .card").count() == 2)
+    assert page.locator("#cards .card:not([hidden])").count() == 1
+    mark = "document.querySelectorAll('#cards .js-plotly-plot').forEach((plot) => { plot.dataset.kept = 'yes'; })"
+    page.evaluate(mark)
+    row(page, "bn1").click(modifiers=["Control"])
+    until(lambda: page.locator("#cards .card").count() == 3)  # the second was there, and is shown
+    until(lambda: page.locator("#cards .card:not([hidden])").count() == 2 and images(page, "wall", card=1) == 1)
+    kept = page.locator("#cards .js-plotly-plot").evaluate_all("(plots) => plots.map((plot) => plot.dataset.kept)")
+    assert kept[:6] == ["yes"] * 6 and kept[6:] == [None] * 3
 
 
 def test_the_enlarged_channel_shows_the_values_walks_and_stays(

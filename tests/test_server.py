@@ -183,13 +183,11 @@ def test_a_question_is_answered_with_a_stream_of_everything(app: InlineApp) -> N
 
 
 def test_cards_are_added_below_those_that_are_there(app: InlineApp) -> None:
-    found = call(app, "more-cards.data", {"first": 1, "last": 3}).get_json()["response"][ids.CARDS]["children"]
-    operations = found["operations"]
-    assert [each["operation"] for each in operations] == ["Extend"]
-    cards = [each["props"]["id"] for each in operations[0]["params"]["value"]]
-    assert cards == [ids.card("card", 1), ids.card("card", 2)]
-    many = call(app, "more-cards.data", {"first": 0, "last": 10**9}).get_json()["response"][ids.CARDS]["children"]
-    assert len(many["operations"][0]["params"]["value"]) == MAX_LAYERS
+    found = call(app, "more-cards.data", {"first": 1, "last": 3}).get_json()["response"]
+    cards = {slot: [each["props"]["id"] for each in told["children"]] for slot, told in found.items()}
+    assert cards == {ids.slot(number): [ids.card("card", number)] for number in (1, 2)}
+    many = call(app, "more-cards.data", {"first": 0, "last": 10**9}).get_json()["response"]
+    assert len(many) == MAX_LAYERS
     enough = ask(app, page="cards", layers=["conv"], mounted=3)
     hidden = [message for message in streamed(app, enough) if message["part"] in ("card 1", "card 2")]
     assert [message["updates"][0][1]["hidden"] for message in hidden] == [True, True]

@@ -8,7 +8,7 @@ from typing import Any
 
 import dash
 import plotly.graph_objects as go
-from dash import ALL, ClientsideFunction, Input, Output, Patch, html
+from dash import ALL, ClientsideFunction, Input, Output, html, no_update
 
 from dashboard import ids
 from dashboard.components.markup import Markup
@@ -31,7 +31,14 @@ def layout() -> list[Any]:
     """Draw the place where the cards will be, with a guide in it."""
     return [
         Markup(ids.GUIDE, guide(has_input=False), className="guide"),
-        html.Div([card(0)], id=ids.CARDS, className="cards"),
+        html.Div(
+            [
+                html.Div([card(0)] if position == 0 else None, id=ids.slot(position), className="slot")
+                for position in range(MAX_LAYERS)
+            ],
+            id=ids.CARDS,
+            className="cards",
+        ),
     ]
 
 
@@ -351,12 +358,15 @@ def _no_cam(scene: Scene, position: int, reason: str) -> Part:
 def register(app: dash.Dash) -> None:
     """Cards are added when a page has too few; clicks and hover on a wall are the browser's own business."""
 
-    @app.callback(Output(ids.CARDS, "children"), Input(ids.MORE_CARDS, "data"), prevent_initial_call=True)
-    def add(more: dict[str, int]) -> Patch:
-        """Add cards below those that the page holds, which stay as they are."""
-        children = Patch()
-        children.extend([card(position) for position in range(int(more["first"]), min(int(more["last"]), MAX_LAYERS))])
-        return children
+    @app.callback(
+        [Output(ids.slot(position), "children") for position in range(MAX_LAYERS)],
+        Input(ids.MORE_CARDS, "data"),
+        prevent_initial_call=True,
+    )
+    def add(more: dict[str, int]) -> list[Any]:
+        """Put cards into places of their own: one more child of a common parent would have all of them made anew."""
+        first, last = int(more["first"]), int(more["last"])
+        return [[card(position)] if first <= position < last else no_update for position in range(MAX_LAYERS)]
 
     app.clientside_callback(
         ClientsideFunction("hookscope", "wallClick"),
