@@ -23,7 +23,7 @@ from PIL import Image
 
 from dashboard.engine.base import Event
 from dashboard.engine.local import LocalEngine, is_factory, options_for
-from dashboard.engine.process import describe_exit
+from dashboard.engine.process import describe_exit, environment
 from dashboard.engine.protocol import ModelOptions
 from dashboard.engine.supervisor import Supervisor
 from dashboard.jobs import Unit
@@ -211,6 +211,13 @@ def test_close_while_a_worker_is_being_started_ends_it_all_the_same(monkeypatch:
     start(interrupted[0])  # the thread that was on its way
     until(lambda: not any(each.name.startswith("default worker") for each in threading.enumerate()))
     assert interrupted[0].pid is None
+
+
+def test_a_worker_has_its_share_of_threads_which_do_not_spin_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    assert environment(3)["OMP_NUM_THREADS"] == "3" and environment(3)["GOMP_SPINCOUNT"] == "2000"
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    assert environment(3)["GOMP_SPINCOUNT"] == "7"  # the operator knows better
 
 
 def test_killed_in_a_job_the_waiting_are_told_and_the_others_answered(ready: LocalEngine) -> None:

@@ -249,6 +249,9 @@ def environment(threads: int) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "PYTHONFAULTHANDLER": "1",  # also while torch is being imported
         "OMP_NUM_THREADS": str(threads),
+        # torch's OpenMP threads spin while they wait for each other. Beside one other busy program the 31 ms of a
+        # ResNet-50 became 155 on two cores, and at times seconds; spinning for less and then sleeping it is 31 and 91.
+        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "2000"),
         "MKL_NUM_THREADS": str(threads),
         "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",  # torchvision reads its own files as full pickles
         "HF_HUB_DISABLE_TELEMETRY": "1",
