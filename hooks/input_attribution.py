@@ -161,5 +161,5 @@ def _captum() -> Any:
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:
-    values: np.ndarray = tensor.detach().double().cpu().numpy()
+    values: np.ndarray = tensor.detach().cpu().double().numpy()  # in this order: Apple's GPU has no float64
     return values

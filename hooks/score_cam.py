@@ -93,7 +93,7 @@ def score_cam(
                     done += len(part)
                     if progress is not None:
                         progress(done, total)
-                weights = torch.cat(logits).double().softmax(0).cpu().numpy()
+                weights = torch.cat(logits).cpu().double().softmax(0).numpy()  # Apple's GPU has no float64
                 values = np.tensordot(weights, channels[indices].astype(np.float64), 1).astype(np.float32)
                 deliver(_result(each, values, score, len(indices), len(channels), began))
     if problems and deliver_error is None:
