@@ -1,4 +1,4 @@
-"""Numbers that the usual calls get wrong, beside ours (docs/truth.md, 8 and 6.7)."""
+"""Numbers that the usual calls get wrong, beside ours (docs/truth.md, 8, 6.7, 9.2, 9.5 and 9.6)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from helpers import assert_untouched
 from torch import Tensor, nn
 
 from hooks.capture import capture
+from hooks.diagnostics import Diagnostics
 from hooks.reductions import statistics
 
 
@@ -152,3 +153,44 @@ def test_gradients_of_several_threads_on_one_model() -> None:
             thread.join(60)
     assert wrong == [] and not any(thread.is_alive() for thread in threads)
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+class Scores(nn.Module):
+    """A normalisation and a head; after training mode its running means have moved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.head = nn.BatchNorm1d(4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(x))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_two_sets_hooked_on_one_module_differ_by_nothing(training: bool) -> None:
+    """The article's three comparisons register both sides' hooks first, so the second pass overwrites the first's."""
+    torch.manual_seed(0)
+    model, first, second = Scores().train(training), torch.randn(256, 4), torch.randn(256, 4) + 5
+    sides: list[dict[str, Tensor]] = [{}, {}]
+    handles = [
+        model.norm.register_forward_hook(lambda m, a, o, side=side: side.update(norm=o.detach())) for side in sides
+    ]
+    copy = Scores().train(training)
+    copy.load_state_dict(model.state_dict())
+    model(first), model(second)
+    for handle in handles:
+        handle.remove()
+    assert (sides[0]["norm"].mean(0) - sides[1]["norm"].mean(0)).abs().max() == 0  # the control: N(0, 1) and N(5, 1)
+    # the last of the three runs in training mode, and has moved the running means
+    assert torch.equal(model.norm.running_mean, copy.norm.running_mean) is not training
+
+    watched = [Diagnostics(copy, "norm"), Diagnostics(copy, "norm")]
+    with assert_untouched(copy):
+        for diagnostics, inputs in zip(watched, (first, second), strict=True):
+            diagnostics.run(inputs)
+    (shift,) = watched[0].compare(watched[1])
+    # by hand: in eval mode BatchNorm leaves values as they are, up to its epsilon
+    pooled = ((first.double().var(0, correction=0) + second.double().var(0, correction=0)) / 2).sqrt()
+    expected = (second.double().mean(0) - first.double().mean(0)) / pooled
+    assert expected.min() > 4
+    np.testing.assert_allclose(shift.channel_difference, expected, rtol=1e-5)
