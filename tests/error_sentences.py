@@ -47,6 +47,13 @@ NO_ERRORS = (
     "No hook is registered on the model now: each is removed as soon as its answer is there.",
 )
 
+# the library's own exceptions, which some functions make for others to raise
+OURS = {
+    node.name
+    for node in ast.parse((ROOT / "hooks" / "errors.py").read_text(encoding="utf-8")).body
+    if isinstance(node, ast.ClassDef)
+}
+
 
 @dataclass(frozen=True, order=True)
 class Sentence:
@@ -126,7 +133,8 @@ class Module:
             yield from (keyword.value for keyword in node.keywords if keyword.arg == "sentence")
         if isinstance(node, ast.Return) and isinstance(node.value, ast.Call):
             name = name_of(node.value.func)
-            yield from node.value.args[:1] if name.endswith(("Refused", "Error")) and name not in INTERNAL else ()
+            refusal = name.endswith(("Refused", "Error")) or name in OURS
+            yield from node.value.args[:1] if refusal and name not in INTERNAL else ()
         if isinstance(node, ast.Dict):
             keys = [key.value if isinstance(key, ast.Constant) else None for key in node.keys]
             yield from (value for key, value in zip(keys, node.values, strict=True) if key == "refused")
