@@ -21,9 +21,13 @@ TOPICS = {
     "memory": "memory",
     "start": "start",
     "peers": "peers",
+    "attention": "attention",
 }
 README = ROOT / "README.md"
-ELSEWHERE = {"peers": ROOT / "docs" / "truth.md"}  # tables that stand in another document
+ELSEWHERE = {  # tables that stand in another document
+    "peers": ROOT / "docs" / "truth.md",
+    "attention": ROOT / "docs" / "examples" / "attention.md",
+}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from hooks import nested
-from hooks.attention_calls import Attended, AttentionCalls
+from hooks.attention_calls import Attended, AttentionCalls, by_windows
 from hooks.capture import cancelling
 from hooks.errors import HooksError, LayerNotExecuted, NoAttention, StopForward
 from hooks.layers import describe, find, first_names, not_executed
 from hooks.modes import inspecting
-from hooks.results import AttentionMaps, LayerInfo
+from hooks.results import AttentionMaps, Call, LayerInfo
 from hooks.running import Functions, Running, Stack, following
 
 
@@ -41,7 +41,9 @@ def attention_maps(
 ) -> list[AttentionMaps]:
     """The weights of every attention, or of the wanted ones, from one forward pass that stops after the last.
 
-    The pass runs under no_grad, with `nn.MultiheadAttention` out of its fused kernel; dropout is left out.
+    They are those after the softmax: where heads are mixed afterwards, as in CaiT, the weights before that. Attention
+    from channels to channels (XCiT) lies at no positions and is left out. The pass runs under no_grad, with
+    `nn.MultiheadAttention` out of its fused kernel; dropout is left out.
 
     Arguments:
         inputs: the model's argument, or a tuple of positional arguments, of one image; they are copied.
@@ -164,6 +166,11 @@ def no_attention(layers: Sequence[LayerInfo], name: str, call: int) -> NoAttenti
     info = next((info for info in layers if name == info.name or name in info.aliases), None)
     if info is None or call >= len(info.calls) or info.calls[call].heads:
         return None
+    if info.calls[call].channel_heads:
+        return NoAttention(
+            f"Layer {name!r} attends from channels to channels (cross-covariance), and not from positions to positions "
+            "of the image: its weights cannot be shown on it."
+        )
     heads = [other.name for other in layers if any(each.heads for each in other.calls)]
     near = [other for other in heads if not info.name or other.startswith(f"{info.name}.")] or heads
     if not near:
@@ -198,8 +205,9 @@ class _Run:
     def concerns(self, name: str) -> bool:
         """Whether the layer's attention is wanted, or is on the way of a rollout."""
         info = self.infos.get(name)
-        attends = info is not None and any(call.heads for call in info.calls)
-        return attends and (self.with_rollout or self.wanted is None or any(name == layer for layer, _ in self.wanted))
+        if info is None or not any(call.heads or call.channel_heads for call in info.calls):
+            return False
+        return self.with_rollout or self.wanted is None or any(name == layer for layer, _ in self.wanted)
 
     def found(self, attended: Attended) -> None:
         try:
@@ -214,10 +222,13 @@ class _Run:
         index = self._seen[running]
         self._seen[running] += 1
         key = (running.name, running.call)
-        asked = self.wanted is None or key in self.open
+        recorded = self._call(key)
+        asked = key in self.open if self.wanted is not None else not (recorded and recorded.channel_heads)
         if not (asked or self.with_rollout):
             return
-        weights, axes = arranged(attended.weights())
+        given = attended.weights()
+        windows = recorded is not None and by_windows(attended.shape, recorded)
+        weights, axes = arranged(given[:, None] if windows else given)
         grid, prefix_tokens = self._grid(key, weights)
         if self.with_rollout:
             self._roll(weights, grid)
@@ -242,6 +253,11 @@ class _Run:
             if self.deliver is not None:
                 self.deliver(result)
 
+    def _call(self, key: tuple[str, int]) -> Call | None:
+        """The call as the recorded run saw it, if it did."""
+        calls = self.infos[key[0]].calls if key[0] in self.infos else ()
+        return calls[key[1]] if key[1] < len(calls) else None
+
     def _roll(self, weights: np.ndarray, grid: tuple[int, int] | None) -> None:
         # without a grid the keys may be anything: XCiT attends from channels to channels
         step = _step(weights) if grid is not None else None
@@ -258,15 +274,18 @@ class _Run:
         if weights.ndim == 4:
             side = math.isqrt(keys)
             return ((side, side), 0) if side * side == keys else (None, 0)
-        calls = self.infos[key[0]].calls if key[0] in self.infos else ()
-        if key[1] >= len(calls):
+        own = self._call(key)
+        if own is None:
             return None, 0
-        seen = calls[key[1]]
-        sizes = dict(zip(seen.axes, seen.shape, strict=True))
-        grid = seen.grid or ((sizes["height"], sizes["width"]) if {"height", "width"} <= sizes.keys() else None)
-        if grid is None or math.prod(grid) + seen.prefix_tokens != keys:
-            return None, 0
-        return grid, seen.prefix_tokens
+        # its own output lies as the keys do in self-attention; else one of its parts made them, as `attn.k` of CaiT
+        parts = [part for name, info in self.infos.items() if name.startswith(f"{key[0]}.") for part in info.calls]
+        before = [part for part in parts if part.order < own.order]
+        for seen in (own, *sorted(before, key=lambda part: -part.order)):
+            sizes = dict(zip(seen.axes, seen.shape, strict=True))
+            grid = seen.grid or ((sizes["height"], sizes["width"]) if {"height", "width"} <= sizes.keys() else None)
+            if grid is not None and math.prod(grid) + seen.prefix_tokens == keys:
+                return grid, seen.prefix_tokens
+        return None, 0
 
     def finish(self) -> None:
         for name, call in sorted(self.open):

@@ -5,7 +5,12 @@ torchvision's ViT asks `nn.MultiheadAttention` for none. So three kinds of calls
 
     multi_head_attention_forward    called a second time, for its weights
     scaled_dot_product_attention    weights computed again from query, key, mask, scale, is_causal and enable_gqa
-    softmax over the last axis      if a matmul or einsum then takes what it gave, possibly through dropout
+    softmax over the last axis      if a matmul or einsum then adds up over that axis of it, possibly after dropout,
+                                    turning or mixing its heads (`hooks.carried`)
+
+The weights are the softmax's own, each row a distribution over the keys. Talking heads (in CaiT and EfficientFormerV2;
+Shazeer et al., "Talking-Heads Attention", 2020) mix them over the heads afterwards; what is applied to the values is
+then no distribution, and is not given here.
 """
 
 from __future__ import annotations
@@ -18,15 +23,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+from hooks.carried import CARRIES, PRODUCTS, Axes, axes_of_softmax, onward, sums_over_keys
 from hooks.operations import flat, function_name
+from hooks.results import Call
 from hooks.running import Running, Stack
 
-_PRODUCTS = {"matmul", "bmm", "einsum"}
-_CARRIES = {"dropout", "to", "type_as", "float", "half", "bfloat16", "contiguous", "clone", "view", "reshape"}
 _WAITING = 8  # softmaxes whose product has not come yet; a model has one, and the others never feed one
+_HEADS = ("num_heads", "n_heads", "heads")  # what modules call the number of their heads
 
 
 @dataclass(frozen=True)
@@ -34,13 +40,28 @@ class Attended:
     """One attention.
 
     Attributes:
-        running: the module's call whose code computes it. heads: how many.
-        weights: computes (or gives) them: (..., head, query, key), each row a softmax over the keys.
+        running: the module's call whose code computes it.
+        shape: of the weights, (..., head, query, key).
+        weights: computes (or gives) them, each row a softmax over the keys.
     """
 
     running: Running
-    heads: int
+    shape: tuple[int, ...]
     weights: Callable[[], Tensor]
+
+    @property
+    def heads(self) -> int:
+        """How many heads."""
+        return self.shape[-3] if len(self.shape) > 2 else 1
+
+
+@dataclass(frozen=True)
+class _Carried:
+    """A softmax whose product has not come yet, and what came of it so far."""
+
+    tensor: Tensor
+    axes: Axes
+    softmax: Tensor
 
 
 class AttentionCalls:
@@ -53,7 +74,7 @@ class AttentionCalls:
     def __init__(self, stack: Stack, found: Callable[[Attended], None]) -> None:
         self.stack = stack
         self.found = found
-        self._waiting: deque[tuple[Tensor, Tensor]] = deque(maxlen=_WAITING)  # (what came of it, a softmax)
+        self._waiting: deque[_Carried] = deque(maxlen=_WAITING)
 
     def see(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         """Look at one call, after it returned."""
@@ -63,31 +84,72 @@ class AttentionCalls:
             return
         if name == "multi_head_attention_forward":
             given = _MHA.bind(*args, **kwargs)
-            self.found(Attended(running, int(given.arguments["num_heads"]), lambda: _observed(function, given)))
+            self._found(running, _mha_shape(given), lambda: _observed(function, given))
         elif name == "scaled_dot_product_attention":
-            query = args[0] if args else kwargs["query"]
-            heads = query.shape[-3] if query.ndim > 2 else 1
-            self.found(Attended(running, heads, lambda: attention_weights(*args, **kwargs)))
+            query, key = _given(args, kwargs, 0, "query"), _given(args, kwargs, 1, "key")
+            self._found(running, (*query.shape[:-1], key.shape[-2]), lambda: attention_weights(*args, **kwargs))
         elif name == "softmax":
             if isinstance(result, Tensor) and result.ndim >= 3 and _axis(args, kwargs) in (-1, result.ndim - 1):
-                self._waiting.append((result, result))
-        elif name in _CARRIES and isinstance(result, Tensor):
-            softmax = self._softmax_of(args[0] if args else kwargs.get("input"))
-            if softmax is not None:
-                self._waiting.append((result, softmax))
-        elif name in _PRODUCTS:
-            for value in flat((*args, *kwargs.values())):
-                softmax = self._softmax_of(value)
-                if softmax is not None:
-                    self._waiting = deque((pair for pair in self._waiting if pair[1] is not softmax), _WAITING)
-                    self._found(running, softmax)
-                    return
+                self._waiting.append(_Carried(result, axes_of_softmax(result), result))
+        elif name in PRODUCTS or name in CARRIES:
+            self._follow(running, name, args, kwargs, result)
 
-    def _found(self, running: Running, weights: Tensor) -> None:
-        self.found(Attended(running, int(weights.shape[-3]), lambda: weights))
+    def _follow(self, running: Running, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        """A function that may take what came of a softmax: it applies it, or hands it on."""
+        for value in flat((*args, *kwargs.values())):
+            carried = self._carried(value)
+            if carried is None:
+                continue
+            if name in PRODUCTS and sums_over_keys(name, args, kwargs, value, carried.axes):
+                self._applied(running, carried.softmax)
+            elif name in CARRIES and isinstance(result, Tensor):
+                axes = onward(name, args, kwargs, value, carried.axes, result)
+                if axes is not None:
+                    self._waiting.append(_Carried(result, axes, carried.softmax))
+            return
 
-    def _softmax_of(self, value: Any) -> Tensor | None:
-        return next((softmax for carried, softmax in self._waiting if carried is value), None)
+    def _applied(self, running: Running, softmax: Tensor) -> None:
+        self._waiting = deque((each for each in self._waiting if each.softmax is not softmax), _WAITING)
+        self._found(running, tuple(softmax.shape), lambda: softmax)
+
+    def _found(self, running: Running, shape: tuple[int, ...], weights: Callable[[], Tensor]) -> None:
+        heads = _axis_of_heads(running.module, shape)
+        if heads is not None:
+            rest = [length for axis, length in enumerate(shape[:-2]) if axis != heads]
+            turned = (*rest, shape[heads], *shape[-2:])
+            self.found(Attended(running, turned, lambda: weights().movedim(heads, -3)))
+        else:
+            self.found(Attended(running, shape, weights))
+
+    def _carried(self, value: Any) -> _Carried | None:
+        # the newest first: what a function in place gives back is the tensor that it was given
+        return next((each for each in reversed(self._waiting) if each.tensor is value), None)
+
+
+def over_channels(attended: Attended, call: Call) -> bool:
+    """Whether an attention goes from channels to channels, as cross-covariance attention does (El-Nouby et al., "XCiT",
+    2021): a head's queries are its share of the channels, and there are no windows and no position for each.
+
+    Arguments:
+        call: that of the module which computes it, as the recorded run saw it.
+    """
+    sizes = dict(zip(call.axes, call.shape, strict=True))
+    *_, queries, keys = attended.shape
+    positions = {sizes.get("token", 0), sizes.get("height", 0) * sizes.get("width", 0)}
+    own_channels = queries == keys and attended.heads * keys == sizes.get("channel")
+    one_map = math.prod(attended.shape[:-2]) == attended.heads * sizes.get("image", 1)
+    return own_channels and one_map and keys not in positions
+
+
+def by_windows(shape: tuple[int, ...], call: Call) -> bool:
+    """Whether weights of (n, query, key) are those of n windows of one head, and not of n heads.
+
+    The module that computes them is given the windows as if they were images (timm's EfficientViT of 2023).
+
+    Arguments:
+        shape: of the weights. call: the module's, as the recorded run saw it.
+    """
+    return len(shape) == 3 and call.axes[:1] != ("image",) and call.shape[:1] == shape[:1]
 
 
 def attention_weights(
@@ -130,6 +192,23 @@ def attention_weights(
 _MHA = inspect.signature(functional.multi_head_attention_forward)
 
 
+def _mha_shape(given: inspect.BoundArguments) -> tuple[int, ...]:
+    query, key = given.arguments["query"], given.arguments["key"]  # (token, feature) or (token, image, feature)
+    return (*query.shape[1:-1], int(given.arguments["num_heads"]), query.shape[0], key.shape[0])
+
+
+def _axis_of_heads(module: nn.Module, shape: tuple[int, ...]) -> int | None:
+    """Which axis before the last three holds the heads, if the module says how many it has; None for the usual one.
+
+    timm's Hiera, NesT and VOLO have (image, head, window, query, key), Swin and MaxViT the windows before the heads.
+    """
+    said = {heads for heads in (getattr(module, name, None) for name in _HEADS) if isinstance(heads, int)}
+    if len(shape) < 4 or shape[-3] in said:
+        return None
+    found = [axis for axis, length in enumerate(shape[:-3]) if length in said]
+    return found[0] if len(found) == 1 else None
+
+
 def _observed(function: Callable[..., Any], given: inspect.BoundArguments) -> Tensor:
     """The same call once more, now asked for the weights of each head, and without dropout."""
     again = inspect.BoundArguments(given.signature, given.arguments.copy())
@@ -139,4 +218,8 @@ def _observed(function: Callable[..., Any], given: inspect.BoundArguments) -> Te
 
 
 def _axis(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return kwargs.get("dim", args[1] if len(args) > 1 else None)
+    return _given(args, kwargs, 1, "dim")
+
+
+def _given(args: tuple[Any, ...], kwargs: dict[str, Any], place: int, name: str) -> Any:
+    return kwargs[name] if name in kwargs else args[place] if len(args) > place else None

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hooks import nested
-from hooks.attention_calls import Attended, AttentionCalls
+from hooks.attention_calls import Attended, AttentionCalls, by_windows, over_channels
 from hooks.constants import Constants
 from hooks.modes import inspecting
 from hooks.operations import SEPARATOR, Namer
@@ -103,7 +103,7 @@ class _Run:
         self.counter: FlopCounterMode | None = None
         self.stack = Stack({module: names[0] for names, module in named})
         self.flops: dict[Running, int] = {}  # the count when a call began
-        self.heads: dict[Running, int] = {}
+        self.attentions: dict[Running, Attended] = {}  # the first of each call
         self.namer = Namer(self.stack)
         self.attention = AttentionCalls(self.stack, self.attended)
         self.operations: dict[str, _Layer] = {}
@@ -117,14 +117,19 @@ class _Run:
     def end(self, module: nn.Module, args: Any, output: Any) -> None:
         running = self.stack.end(module)
         layer = self.named[module]
-        heads = 0
+        attended = None
         if running is not None:
             layer.flops += self._flops() - self.flops[running]
-            heads = self.heads.get(running, 0)
+            attended = self.attentions.get(running)
             self._drop_output(running, output)
         found = [tensor for _, tensor in nested.tensors(output)]
         given = [tensor for _, tensor in nested.tensors(args)]
-        layer.outputs.append(self._output(found, heads, lambda tensor: self.layouts.infer(module, tensor, given)))
+        ended = self._output(found, lambda tensor: self.layouts.infer(module, tensor, given))
+        if attended is not None and over_channels(attended, ended.call):
+            ended.call = replace(ended.call, channel_heads=attended.heads)
+        elif attended is not None:
+            ended.call = replace(ended.call, heads=1 if by_windows(attended.shape, ended.call) else attended.heads)
+        layer.outputs.append(ended)
 
     def see(self, function: Any, args: Any, kwargs: Any, result: Any) -> None:
         """A functional call: it may be attention, and it may be an operation of its own."""
@@ -137,7 +142,7 @@ class _Run:
         given = [tensor for _, tensor in nested.tensors(operation.args)]
         layer = self.operations.setdefault(operation.name, _Layer([operation.name], type=operation.function))
         layer.outputs.append(
-            self._output(found, 0, lambda tensor: self.layouts.infer_operation(operation.function, tensor, given))
+            self._output(found, lambda tensor: self.layouts.infer_operation(operation.function, tensor, given))
         )
         if not any(True for _ in operation.running.module.children()):
             self.results.setdefault(operation.running, []).append((found[0], layer))
@@ -150,11 +155,11 @@ class _Run:
                 layer.outputs.pop()
 
     def attended(self, attended: Attended) -> None:
-        self.heads.setdefault(attended.running, attended.heads)
+        self.attentions.setdefault(attended.running, attended)
 
-    def _output(self, found: Sequence[Tensor], heads: int, infer: Callable[[Tensor], Layout]) -> _Output:
+    def _output(self, found: Sequence[Tensor], infer: Callable[[Tensor], Layout]) -> _Output:
         """A call that has just ended, remembered with the memory of its first tensor."""
-        call = Call((), (), self.calls, dtype="", outputs=len(found), heads=heads)
+        call = Call((), (), self.calls, dtype="", outputs=len(found))
         self.calls += 1
         tensor = None
         if found:

@@ -32,6 +32,8 @@ class Call:
         overwritten_by: who writes into this value in place afterwards: a layer's name, "an in-place operation"
             where no module does it, or "" if nobody does.
         heads: of the attention that the module's own code computes in this call (see `hooks.attention`); 0 if none.
+        channel_heads: of attention from channels to channels (cross-covariance), whose weights lie nowhere on the
+            image and are not given; 0 if none.
     """
 
     shape: tuple[int, ...]
@@ -43,6 +45,7 @@ class Call:
     outputs: int = 1
     overwritten_by: str = ""
     heads: int = 0
+    channel_heads: int = 0
 
 
 @dataclass(frozen=True)

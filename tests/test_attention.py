@@ -192,19 +192,24 @@ class OverChannels(nn.Module):
 
 
 def test_maps_of_a_feature_map_lie_on_it_and_a_rollout_ends_where_channels_attend():
-    model = nn.Sequential(nn.Conv2d(3, 4, 1), Two(), OverChannels()).eval()
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), Two(), OverChannels(), Two()).eval()
     image = torch.rand(1, 3, 2, 3)
     maps = attention_maps(model, image, with_rollout=True)
     assert [(each.layer, each.index, each.grid) for each in maps] == [
-        ("1", 0, (2, 3)),
-        ("1", 1, (2, 3)),
-        ("2", 0, None),
+        (layer, index, (2, 3)) for layer in ("1", "3") for index in (0, 1)
     ]
-    assert [each.weights.shape for each in maps] == [(1, 6, 6), (1, 6, 6), (1, 4, 4)]
+    assert [each.weights.shape for each in maps] == [(1, 6, 6)] * 4
     np.testing.assert_allclose(maps[1].rollout, rollout(maps[:2]), rtol=1e-6)
-    assert maps[2].rollout is None
-    chosen = attention_maps(model, image, [("1", 0), ("2", 0)])
-    assert [(each.layer, each.index) for each in chosen] == [("1", 0), ("2", 0)]
+    assert maps[2].rollout is None and maps[3].rollout is None
+    chosen = attention_maps(model, image, [("3", 0), ("1", 0)])
+    assert [(each.layer, each.index) for each in chosen] == [("1", 0), ("3", 0)]
+    layers = describe(model, image)
+    assert [(info.calls[0].heads, info.calls[0].channel_heads) for info in layers if info.name in ("2", "3")] == [
+        (0, 1),
+        (1, 0),
+    ]
+    with assert_untouched(model), pytest.raises(NoAttention, match="'2' attends from channels to channels"):
+        attention_maps(model, image, [("2", 0)], layers)
 
 
 # which layers, and what is refused

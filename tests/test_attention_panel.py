@@ -27,6 +27,8 @@ SQUARE = attention_of("tokens", RNG.random((2, 10, 10)), (3, 3), 1)
 PLAIN = attention_of("tokens", RNG.random((2, 12, 12)), (3, 4))
 WINDOWS = attention_of("tokens", RNG.random((4, 2, 9, 9)), (3, 3))
 UNKNOWN = attention_of("tokens", RNG.random((2, 5, 7)), None)
+CLASS = attention_of("tokens", RNG.random((2, 1, 10)), (3, 3), 1, rollout=False)
+POOLED = attention_of("tokens", RNG.random((2, 12, 4)), (2, 2), rollout=False)
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +66,8 @@ def images(node: Any) -> list[str]:
         (PLAIN, 11, 11, "patch (2, 3)", (2, 3)),
         (WINDOWS, -1, 4, "position (1, 1)", (1, 1)),
         (UNKNOWN, 3, 0, "query 1 of 5", None),
+        (CLASS, 5, 0, "the class token", None),
+        (POOLED, 3, 0, "query 1 of 12", None),
     ],
 )
 def test_the_query_that_looks(maps: AttentionMaps, patch: int, index: int, words: str, place: Any) -> None:
@@ -127,6 +131,14 @@ def test_without_a_grid_there_are_numbers_and_a_sentence(desk: Desk) -> None:
     shown = section(desk, UNKNOWN)
     assert "is not known" in shown["text"] and images(shown["tree"]) == []
     assert all(f"head {head}: {value:.2f}" in shown["text"] for head, value in enumerate(UNKNOWN.entropy))
+
+
+def test_who_looks_is_said_where_it_is_not_the_patches_that_are_seen(desk: Desk) -> None:
+    shown = section(desk, CLASS, patch=5)
+    assert "from the class token, which alone looks here" in shown["text"] and "click a patch" not in shown["text"]
+    assert len(images(shown["tree"])) == 3
+    shown = section(desk, POOLED, patch=3)
+    assert "from query 1 of 12, at 4 positions" in shown["text"] and "click a patch" not in shown["text"]
 
 
 def test_a_failure_stands_where_the_maps_would(desk: Desk) -> None:

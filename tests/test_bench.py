@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from bench import __main__ as command
-from bench import article, click, conditions, memory, peers, report, walls
+from bench import article, attention, click, conditions, memory, peers, report, walls
 from bench.browser import Drawn
 from bench.options import QUICK, Options
 from bench.report import Table
@@ -189,3 +189,13 @@ def test_the_table_of_peers_names_where_they_are_wrong() -> None:
         line = next(line for name, line in rows.items() if name.startswith(f"{place.model} {place.layer}"))
         assert ("**" in line) == bool(place.remark)
         assert "**" not in line.split("|")[2]  # ours
+
+
+def test_the_table_of_attention_says_what_is_found_and_what_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("xcit_nano_12_p16_224", "mobilevitv2_050", "convit_tiny")
+    monkeypatch.setattr(attention, "FAMILIES", tuple(attention.Family(name) for name in names))
+    assert [list(row) for row in attention.run(QUICK).rows] == [
+        ["xcit_nano_12_p16_224", "2 ClassAttn", "12 XCA", "–", "yes"],
+        ["mobilevitv2_050", "–", "–", "9 LinearSelfAttention", "–"],
+        ["convit_tiny", "2 MHSA", "–", "10 GPSA", "yes"],
+    ]

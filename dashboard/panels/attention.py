@@ -48,6 +48,8 @@ def heads(scene: Scene, key: str) -> int:
 def query_of(maps: AttentionMaps, patch: int) -> Query:
     """The query that a patch of the grid is; without one, the class token, or the middle where there is none."""
     queries, keys = maps.weights.shape[-2:]
+    if queries == 1 and maps.prefix_tokens:
+        return Query(0, "the class token", None)
     if maps.grid is None or queries != keys:
         return Query(0, f"query 1 of {queries}", None)
     rows, columns = maps.grid
@@ -145,6 +147,11 @@ def _seen_from(maps: AttentionMaps, query: Query) -> str:
             f"from {query.text} of each window: the mean over {len(maps.weights)} windows of {rows} × {columns} "
             "positions, which are not laid out as the picture is. Click one to look from there."
         )
+    queries, keys = maps.weights.shape[-2:]
+    if queries == 1:
+        return f"from {query.text}, which alone looks here"
+    if queries != keys:
+        return f"from {query.text}, at {keys} positions: those that look lie on another grid than what they see"
     return f"from {query.text}; click a patch, or use the arrow keys on a map, to look from there."
 
 
