@@ -25,6 +25,7 @@ from hooks.layers import describe, find, first_names, not_executed
 from hooks.modes import inspecting
 from hooks.results import AttentionMaps, Call, LayerInfo
 from hooks.running import Functions, Running, Stack, following
+from hooks.shapes import is_reordering
 
 
 def attention_maps(
@@ -68,7 +69,8 @@ def attention_maps(
             f"Attention is shown for one image at a time; this batch holds {nested.images(args)}. Give them one by one."
         )
     infos = describe(model, *args) if layers is None else layers
-    run = _Run(_wanted(model, wanted, infos), infos, deliver, with_rollout)
+    reordered = any(map(is_reordering, model.modules()))
+    run = _Run(_wanted(model, wanted, infos), infos, deliver, with_rollout, reordered)
     if wanted is not None and not run.open:
         return []
     with contextlib.ExitStack() as stack:
@@ -189,6 +191,7 @@ class _Run:
         layers: Sequence[LayerInfo],
         deliver: Callable[[AttentionMaps], None] | None,
         with_rollout: bool,
+        reordered: bool,
     ) -> None:
         self.wanted = wanted
         self.open = set(wanted or ())
@@ -198,6 +201,7 @@ class _Run:
         self.results: list[AttentionMaps] = []
         self.began = 0.0
         self.failure: BaseException | None = None
+        self.reordered = reordered  # then even a window's own positions do not lie row by row
         self._seen: Counter[Running] = Counter()
         self._through = with_rollout  # whether a rollout leads through everything so far
         self._total: np.ndarray | None = None
@@ -271,6 +275,8 @@ class _Run:
     def _grid(self, key: tuple[str, int], weights: np.ndarray) -> tuple[tuple[int, int] | None, int]:
         """How the keys lie: on the image's patch grid, or on their window's."""
         keys = weights.shape[-1]
+        if self.reordered:
+            return None, 0
         if weights.ndim == 4:
             side = math.isqrt(keys)
             return ((side, side), 0) if side * side == keys else (None, 0)

@@ -206,7 +206,7 @@ def _axis_of_heads(module: nn.Module, shape: tuple[int, ...]) -> int | None:
     if len(shape) < 4 or shape[-3] in said:
         return None
     found = [axis for axis, length in enumerate(shape[:-3]) if length in said]
-    return found[0] if len(found) == 1 else None
+    return found[-1] if found else None
 
 
 def _observed(function: Callable[..., Any], given: inspect.BoundArguments) -> Tensor:

@@ -116,6 +116,9 @@ class Layouts:
             return Layout(self._channels_first(shape))
         if order := _permutation(module, len(shape)):
             return self._permuted(source, order, shape)
+        if is_reordering(module):
+            self.grids.clear()  # from here on tokens do not lie row by row, whatever their number
+            return Layout(("image", "token", "channel"))
         if type(module).__name__ == "WindowPartition" and len(shape) == 4:  # torchvision's MaxViT
             return Layout((self._first(shape), "window", "token", "channel"))
         if _is_channels_last(module):
@@ -198,6 +201,11 @@ def _memory(tensor: Tensor) -> tuple[object, ...]:
     if not tensor.numel() or tensor.is_meta:
         return (id(tensor),)
     return tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()
+
+
+def is_reordering(module: nn.Module) -> bool:
+    """Whether a layer puts tokens into an order of its own: Hiera's, in which each unit's tokens stand together."""
+    return type(module).__name__ == "Unroll"
 
 
 def is_channels_first(module: nn.Module) -> bool:

@@ -152,6 +152,14 @@ def test_windows_given_as_images_are_no_heads() -> None:
     assert maps[0].entropy.shape == (1,)
 
 
+def test_hieras_keys_have_no_grid_in_units_nor_behind_them() -> None:
+    model = timm.create_model("hiera_tiny_224", num_classes=3).eval()
+    maps = attention_maps(model, torch.randn(1, 3, 224, 224))
+    shapes = [each.weights.shape for each in maps]
+    assert shapes[:2] == [(49, 1, 64, 64), (49, 2, 16, 64)] and shapes[-1] == (8, 49, 49)
+    assert {each.grid for each in maps} == {None}
+
+
 @pytest.mark.parametrize("attention", [xcit.XCA(24, num_heads=2), davit.ChannelAttention(24, num_heads=2)])
 def test_channels_that_look_at_channels_have_no_map(attention: nn.Module) -> None:
     model, x = nn.Sequential(nn.LayerNorm(24), attention).eval(), torch.randn(1, 9, 24)

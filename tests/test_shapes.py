@@ -102,6 +102,16 @@ def test_windows_are_not_the_image():
     assert (found[f"{block}.mlp"].axes, found[f"{block}.mlp"].grid) == (TOKENS, (56, 56))
 
 
+def test_hieras_tokens_do_not_lie_row_by_row():
+    model = timm.create_model("hiera_tiny_224").eval()
+    numbered = torch.arange(56 * 56.0).reshape(1, -1, 1)
+    assert model.unroll(numbered)[0, :6, 0].tolist() == [0, 8, 16, 24, 32, 40]  # the first of each unit, and so on
+    found = calls("timm:hiera_tiny_224")
+    assert found["patch_embed"].grid == (56, 56)
+    assert {call.grid for name, call in found.items() if name.startswith(("unroll", "blocks"))} == {None}
+    assert found["blocks.3.norm1"].axes == TOKENS
+
+
 def test_maxvit_goes_from_nchw_to_windows_and_back():
     found = calls("maxvit_t")
     block = "blocks.0.layers.0.layers"
