@@ -1,7 +1,11 @@
-"""Grad-CAM by four libraries at the same layers, and how far each is from the formula on the zero-leaf gradient."""
+"""Maps by four libraries at the same layers, and how far each is from the formula on the zero-leaf gradient.
+
+Grad-CAM is compared as it is; Grad-CAM++ and LayerCAM after ReLU and scaled to 0..1, as the other libraries give them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +17,7 @@ from torch import Tensor, nn
 from bench import conditions
 from bench.options import Options, say
 from bench.report import Table
-from hooks.attribution import grad_cam
-from hooks.layers import describe
-from hooks.results import GradCam
+from hooks.attribution import layer_map
 
 TARGET = 285
 SIDE = 128
@@ -46,27 +48,35 @@ PLACES = (
 )
 
 
+NAMES = {"gradcam": "Grad-CAM", "gradcam++": "Grad-CAM++", "layercam": "LayerCAM"}
+Maker = Callable[[str, nn.Module, Place, Tensor], np.ndarray | None]
+
+
 def run(options: Options) -> Table:
     """Compare; `options` change nothing, for a comparison is done once."""
     rows = []
-    for place in PLACES:
-        say(f"peers: {place.model}.{place.layer}")
-        torch.manual_seed(0)
-        model = torchvision.models.get_model(place.model, weights=None).eval()
-        picture = torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-        true = reference(model, place, picture)
-        found = [_apart(true, make(model, place, picture)) for make in (ours, by_captum, by_grad_cam, by_torchcam)]
-        rows.append([f"{place.model} {place.layer}" + (f" ({place.remark})" if place.remark else ""), *found])
+    for method, name in NAMES.items():
+        for place in PLACES:
+            say(f"peers: {name} of {place.model}.{place.layer}")
+            torch.manual_seed(0)
+            model = torchvision.models.get_model(place.model, weights=None).eval()
+            picture = torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+            true = reference(method, model, place, picture)
+            found = [_column(method, true, make(method, model, place, picture)) for make in MAKERS]
+            remark = f" ({place.remark})" if place.remark else ""
+            rows.append([f"{name}, {place.model} {place.layer}{remark}", *found])
     notes = [
-        f"Random weights, noise of {SIDE} × {SIDE}, class {TARGET}, maps before any resizing; torchcam's, which has no",
-        "negative values, is compared with the positive part.",
+        f"Random weights, noise of {SIDE} × {SIDE}, class {TARGET}, maps before any resizing. Of Grad-CAM, torchcam's,",
+        "which has no negative values, is compared with the positive part; the other two are compared after ReLU and",
+        "scaled to 0 … 1. grad-cam adds 1e-6 to the denominator of Grad-CAM++, which is the square of the gradient and",
+        "smaller than that here; torchcam divides a copy that it throws away; captum has neither.",
         conditions.sentence(["torch", "torchvision", "captum", "grad-cam", "torchcam"]),
     ]
-    return Table("peers", ["layer", "Hookscope", "captum", "grad-cam", "torchcam"], rows, notes)
+    return Table("peers", ["map", "Hookscope", "captum", "grad-cam", "torchcam"], rows, notes)
 
 
-def reference(model: nn.Module, place: Place, picture: Tensor) -> np.ndarray:
-    """Each channel weighted by its mean gradient with respect to zeros that are added to the layer's output."""
+def reference(method: str, model: nn.Module, place: Place, picture: Tensor) -> np.ndarray:
+    """The paper's formula, in float64, on the gradient with respect to zeros that are added to the layer's output."""
     outputs: list[Tensor] = []
     zeros: list[Tensor] = []
 
@@ -78,30 +88,40 @@ def reference(model: nn.Module, place: Place, picture: Tensor) -> np.ndarray:
     handle = model.get_submodule(place.layer).register_forward_hook(add)
     score = model(picture)[0, TARGET]
     handle.remove()
-    (slopes,) = torch.autograd.grad(score, zeros[place.call])
-    return (slopes.mean((2, 3), keepdim=True) * outputs[place.call]).sum(1)[0].numpy()
+    (gradient,) = torch.autograd.grad(score, zeros[place.call])
+    slopes, values = gradient[0].double(), outputs[place.call][0].double()  # (channel, height, width)
+    if method == "gradcam":
+        weights = slopes.mean((1, 2), keepdim=True)
+    elif method == "layercam":
+        weights = slopes.relu()
+    else:
+        # g² / (2 g² + g³ sum(A)) is 1 / (2 + g sum(A)) wherever g is not 0, and only g > 0 counts
+        alpha = 1 / (2 + slopes * values.sum((1, 2), keepdim=True))
+        weights = (alpha * slopes.relu()).sum((1, 2), keepdim=True)
+    return (weights * values).sum(0).numpy()
 
 
-def ours(model: nn.Module, place: Place, picture: Tensor) -> np.ndarray:
-    found: list[GradCam] = []
-    grad_cam(model, picture, [(place.layer, place.call)], TARGET, describe(model, picture), found.append)
-    return found[0].values
+def ours(method: str, model: nn.Module, place: Place, picture: Tensor) -> np.ndarray:
+    return layer_map(model, picture, place.layer, TARGET, method, call=place.call).values
 
 
-def by_captum(model: nn.Module, place: Place, picture: Tensor) -> np.ndarray:
+def by_captum(method: str, model: nn.Module, place: Place, picture: Tensor) -> np.ndarray | None:
     from captum.attr import LayerGradCam
 
+    if method != "gradcam":
+        return None
     found = LayerGradCam(model, model.get_submodule(place.layer)).attribute(picture, target=TARGET)
     return found[0, 0].detach().numpy()
 
 
-def by_grad_cam(model: nn.Module, place: Place, picture: Tensor) -> np.ndarray:
-    from pytorch_grad_cam import GradCAM
+def by_grad_cam(method: str, model: nn.Module, place: Place, picture: Tensor) -> np.ndarray:
+    import pytorch_grad_cam
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
+    kinds = {"gradcam": "GradCAM", "gradcam++": "GradCAMPlusPlus", "layercam": "LayerCAM"}
     kept: list[np.ndarray] = []
 
-    class Kept(GradCAM):
+    class Kept(getattr(pytorch_grad_cam, kinds[method])):  # type: ignore[misc]
         def get_cam_image(self, *args: Any, **kwargs: Any) -> np.ndarray:
             kept.append(super().get_cam_image(*args, **kwargs))  # before it is scaled and resized
             return kept[-1]
@@ -111,12 +131,29 @@ def by_grad_cam(model: nn.Module, place: Place, picture: Tensor) -> np.ndarray:
     return kept[0][0]
 
 
-def by_torchcam(model: nn.Module, place: Place, picture: Tensor) -> np.ndarray:
-    from torchcam.methods import GradCAM
+def by_torchcam(method: str, model: nn.Module, place: Place, picture: Tensor) -> np.ndarray:
+    from torchcam import methods
 
-    with GradCAM(model, model.get_submodule(place.layer)) as explain:
+    kinds = {"gradcam": "GradCAM", "gradcam++": "GradCAMpp", "layercam": "LayerCAM"}
+    with getattr(methods, kinds[method])(model, model.get_submodule(place.layer)) as explain:
         scores = model(picture.clone().requires_grad_())
         return explain(TARGET, scores, normalized=False)[0][0].detach().numpy()
+
+
+MAKERS: tuple[Maker, ...] = (ours, by_captum, by_grad_cam, by_torchcam)
+
+
+def _column(method: str, true: np.ndarray, found: np.ndarray | None) -> str:
+    if found is None:
+        return "–"
+    return _apart(true, found) if method == "gradcam" else _apart(scaled(true), scaled(found))
+
+
+def scaled(values: np.ndarray) -> np.ndarray:
+    """After ReLU, 0..1 from the least to the largest value."""
+    positive = values.astype(np.float64).clip(0)
+    spread = positive.max() - positive.min()
+    return (positive - positive.min()) / (spread or 1.0)
 
 
 def _apart(true: np.ndarray, found: np.ndarray) -> str:

@@ -182,13 +182,23 @@ def test_a_map_of_another_library_is_told_apart_in_units_of_the_true_one() -> No
 
 def test_the_table_of_peers_names_where_they_are_wrong() -> None:
     text = (command.ROOT / "docs" / "truth.md").read_text(encoding="utf-8")
-    lines = [line for line in text.splitlines() if line.startswith(("| resnet18", "| alexnet"))]
-    rows = {line.split("|")[1].strip(): line for line in lines}
-    assert len(rows) == len(peers.PLACES)
-    for place in peers.PLACES:
-        line = next(line for name, line in rows.items() if name.startswith(f"{place.model} {place.layer}"))
-        assert ("**" in line) == bool(place.remark)
-        assert "**" not in line.split("|")[2]  # ours
+    names = tuple(f"| {name}, " for name in peers.NAMES.values())
+    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith(names)}
+    assert len(rows) == len(peers.NAMES) * len(peers.PLACES)
+    for method, name in peers.NAMES.items():
+        for place in peers.PLACES:
+            line = rows[f"{name}, {place.model} {place.layer}" + (f" ({place.remark})" if place.remark else "")]
+            cells = [cell.strip() for cell in line.split("|")[2:-1]]
+            assert "**" not in cells[0] and (cells[1] == "–") == (method != "gradcam")  # ours, and captum's
+            if method != "layercam":  # which is right before a ReLU whichever value was kept: the gradient is 0 there
+                assert ("**" in line) == bool(place.remark or method == "gradcam++")
+
+
+def test_maps_are_scaled_after_relu() -> None:
+    assert peers.scaled(np.array([[-3.0, 1.0], [2.0, 5.0]])).tolist() == [[0, 0.2], [0.4, 1]]
+    assert peers.scaled(np.array([[-3.0, -1.0]])).tolist() == [[0, 0]]
+    assert peers._column("layercam", np.array([[-1.0, 4.0]]), np.array([[0.0, 0.5]])) == "0"
+    assert peers._column("gradcam", np.array([[-1.0, 4.0]]), None) == "–"
 
 
 def test_the_table_of_attention_says_what_is_found_and_what_is_not(monkeypatch: pytest.MonkeyPatch) -> None:

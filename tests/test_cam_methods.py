@@ -1,4 +1,4 @@
-"""Grad-CAM++, LayerCAM and Score-CAM: by hand, against the zero-leaf oracle, and beside captum and torchcam.
+"""Grad-CAM++, LayerCAM and Score-CAM: by hand, against the zero-leaf oracle, and beside captum, grad-cam and torchcam.
 
 torchcam's maps are after ReLU and scaled to 0..1, so ours are compared after the same.
 """
@@ -13,6 +13,7 @@ import torchcam.methods
 import torchvision
 from captum.attr import LayerGradCam
 from helpers import Count, Ran, assert_untouched, fixed, four_pixels
+from pytorch_grad_cam import GradCAMPlusPlus, LayerCAM
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -182,6 +183,43 @@ def test_torchcams_grad_cam_plus_plus_never_divides(models, image):
     ours = scaled(layer_map(model, image, "layer3", TARGET, "gradcam++").values)
     np.testing.assert_allclose(ours, scaled(by_the_paper("gradcam++", value, slope)), atol=1e-4)
     assert np.abs(ours - theirs).max() > 0.05
+
+
+def grad_cams(kind: type, model: nn.Module, layer: str, image: Tensor, factor: float = 1.0) -> np.ndarray:
+    """grad-cam's map of the class's logit times a factor, before it is scaled and resized."""
+    kept = []
+
+    class Kept(kind):
+        def get_cam_image(self, *args, **kwargs):
+            kept.append(super().get_cam_image(*args, **kwargs))
+            return kept[-1]
+
+    with Kept(model, [model.get_submodule(layer)]) as explain:
+        explain(image.clone(), targets=[lambda logits: logits[TARGET] * factor])
+    return kept[0][0]
+
+
+@pytest.mark.parametrize("name, layer", [("resnet18", "layer3"), ("alexnet", "features.11")])
+def test_layer_cam_equals_grad_cams(models, image, name, layer):
+    ours = scaled(layer_map(models[name], image, layer, TARGET, "layercam").values)
+    assert np.abs(ours - scaled(grad_cams(LayerCAM, models[name], layer, image))).max() <= 1e-5
+
+
+@pytest.mark.parametrize("name, layer", [("resnet18", "layer3"), ("alexnet", "features.11")])
+def test_grad_cam_plus_plus_equals_grad_cams_where_its_millionth_does_not_matter(models, image, name, layer):
+    """grad-cam 1.5.7 adds 1e-6 to 2 g² + g³ sum(A). Gradients of a logit are so small that this is most of it."""
+    model = models[name]
+
+    def apart(factor: float) -> float:
+        ours = layer_map(model, image, layer, lambda logits: logits[0, TARGET] * factor, "gradcam++").values
+        return float(np.abs(scaled(ours) - scaled(grad_cams(GradCAMPlusPlus, model, layer, image, factor))).max())
+
+    assert apart(1e4) <= 1e-4
+    assert apart(1.0) > 0.005  # the control: the logit itself
+    value, slope = zero_leaf(model, layer, 0, image, TARGET)
+    weights = slope**2 / (2 * slope**2 + slope**3 * value.sum((1, 2), keepdims=True) + 1e-6) * slope.clip(0)
+    with_it = scaled(np.tensordot(weights.sum((1, 2)), value, 1))
+    np.testing.assert_allclose(scaled(grad_cams(GradCAMPlusPlus, model, layer, image)), with_it, atol=1e-4)
 
 
 def test_torchcam_is_wrong_before_an_in_place_relu_and_ours_is_not(models, image):
