@@ -1,11 +1,11 @@
-"""Modules that run often, in another order, or never (docs/truth.md, 2, 3 and 9.1)."""
+"""Modules that run often, in another order, or never (docs/truth.md, 2, 3, 9.1, 9.3 and 9.4)."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 import torchvision
-from helpers import four_pixels
+from helpers import assert_untouched, four_pixels
 from torch import Tensor, nn
 
 from hooks.capture import capture
@@ -143,6 +143,20 @@ def test_hooks_run_in_the_order_of_registration_whatever_their_kind() -> None:
     for handle in handles:
         handle.remove()
     assert order == ["in front", "first", "second", "third"]
+
+
+class Interrupted(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        raise KeyboardInterrupt
+
+
+def test_an_interruption_leaves_no_hook_and_a_hook_that_is_always_called_is_not() -> None:
+    model, called = nn.Sequential(nn.Linear(2, 2), Interrupted()), []
+    always = model[1].register_forward_hook(lambda *given: called.append("always"), always_call=True)
+    with assert_untouched(model), pytest.raises(KeyboardInterrupt), capture(model, "*", gradients=True):
+        model(torch.ones(1, 2))
+    assert called == []  # the control: cleaning up in such a hook comes too late for Ctrl+C
+    always.remove()
 
 
 def test_a_users_own_hook_stays_and_ours_sees_what_it_made_of_the_output() -> None:

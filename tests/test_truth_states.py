@@ -181,6 +181,23 @@ def test_dynamically_quantised_layers() -> None:
     assert [record.layer for record in seen] == ["0", "1", ""] and torch.equal(seen[""].value, out)
 
 
+def test_layers_inside_the_fused_kernel_are_seen_and_global_hooks_miss_them() -> None:
+    torch.manual_seed(0)
+    model, x = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval(), torch.randn(1, 4, 8)
+    naive: list[nn.Module] = []
+    handle = nn.modules.module.register_module_forward_hook(lambda module, args, output: naive.append(module))
+    with torch.no_grad():
+        model(x)
+    handle.remove()
+    assert naive == [model]  # the control: the kernel has done the work of all the others, without a word
+    with torch.no_grad(), capture(model, ["self_attn", "linear1", "norm2"]) as seen:
+        model(x)
+    assert [record.layer for record in seen] == ["self_attn", "linear1", "norm2"]
+    with torch.enable_grad():  # which takes the layer off the kernel, too
+        attended = model.norm1(x + model.self_attn(x, x, x, need_weights=False)[0])
+    torch.testing.assert_close(seen["linear1"].value, model.linear1(attended), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.filterwarnings("ignore:.*nested tensors is in prototype:UserWarning")
 def test_ragged_outputs_of_the_fast_path_are_given_part_by_part() -> None:
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import threading
 
@@ -12,6 +13,7 @@ from helpers import assert_untouched
 from torch import Tensor, nn
 
 from hooks.capture import capture
+from hooks.codec import MAGIC, decode, encode
 from hooks.diagnostics import Diagnostics
 from hooks.reductions import statistics
 
@@ -29,6 +31,22 @@ def test_histc_and_quantile_refuse_or_drop_what_is_not_finite() -> None:
         assert (found.nan, found.inf, found.count, found.histogram.sum()) == (3, 2, 1000, 995)
         assert found.max == 1 and found.mean == pytest.approx(values[5:].double().mean().item(), rel=1e-12)
         assert not np.isnan(found.quantiles).any()
+
+
+def test_numbers_that_are_none_travel_as_json_that_others_can_read() -> None:
+    def refuse(text: str) -> None:
+        raise ValueError(f"{text} is no JSON")
+
+    found = statistics(torch.full((3,), math.nan), None)
+    assert math.isnan(found.mean)
+    with pytest.raises(ValueError, match="NaN is no JSON"):
+        json.loads(json.dumps({"mean": found.mean}), parse_constant=refuse)  # the control
+    data = encode(found)
+    start = len(MAGIC) + 4
+    header = data[start : start + int.from_bytes(data[len(MAGIC) : start], "little")]
+    assert json.loads(header, parse_constant=refuse)["$type"] == "Statistics"
+    again = decode(data)
+    assert math.isnan(again.mean) and again.nan == 3
 
 
 @pytest.mark.parametrize(("dtype", "most"), [(torch.float16, 2048), (torch.bfloat16, 256)])
