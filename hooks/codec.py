@@ -2,7 +2,7 @@
 
     MAGIC | header length, uint32 little-endian | header JSON | padding to 8 | array 0 | padding to 8 | array 1 ...
 
-The header of a result is `{"type": "Activation", "fields": {...}}`; an array stands in it as
+The header of a result is `{"$type": "Activation", "fields": {...}}`; an array stands in it as
 `{"$array": index, "dtype": "<f4", "shape": [...]}`, a non-finite number as `{"$float": "nan"}`. Only the result types
 of `results.py` and `summaries.py` and plain numeric arrays are ever made from bytes, so what a worker sends cannot run
 code in the reader.
