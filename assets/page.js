@@ -129,7 +129,7 @@
     },
     controls(rank, scale, colours, count, overlay, table, target, maps) {
       told.target = { value: target };
-      const chosen = /^\d+$/.test(target) ? Number(target) : null;
+      const chosen = /^-?\d+$/.test(target) ? Number(target) : null;
       hookscope.choose({ rank, scale, colours, count, overlay: !!overlay, table: !!table, target: chosen, maps });
     },
     model(spec) {

@@ -33,6 +33,7 @@ ABOUT_INPUT = ("prediction", "gradients", "survey", *get_args(InputQuestion))  #
 
 TOP = -1  # the target "whatever class the model itself ranks first"
 NO_TARGET = -2  # of a survey that needs no gradient
+FIRST_BOX = -3  # a detector's box 0; box 1 is -4, and so on
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,8 @@ class Unit:
             one for gradients only.
         layer: dotted name; "" is the model itself.
         call: which call of the layer, from 0.
-        target: class index whose logit is explained; `TOP` for the model's own first class.
+        target: class index whose logit is explained; `TOP` for the model's own first class, `box_target(n)` for a
+            detector's box n.
     """
 
     model: str
@@ -64,3 +66,13 @@ class Unit:
         """
         text = json.dumps([fingerprint, asdict(self)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def box_target(index: int) -> int:
+    """A detector's box as a target, by its 0-based place in the model's output."""
+    return FIRST_BOX - index
+
+
+def box_of(target: int | None) -> int | None:
+    """The place of the box that a target means; None if it means none."""
+    return FIRST_BOX - target if target is not None and target <= FIRST_BOX else None

@@ -13,7 +13,9 @@ from typing import Any
 
 import flask
 
+from dashboard.engine.base import ModelInfo
 from dashboard.gallery import Gallery
+from dashboard.jobs import box_of
 from dashboard.panels import attributions, cards, detail, export, gradients, inputs, tree
 from dashboard.parts import Part
 from dashboard.reading import Readings
@@ -79,7 +81,7 @@ def register(server: flask.Flask, prefix: str, service: Service, gallery: Galler
             wanted += [*cards.parts_while_loading(question.mounted), detail.closed(), tree.plain()]
             wanted += [attributions.closed(), gradients.while_loading()]
         else:
-            unknown_target = view.target is not None and view.target >= len(info.classes)
+            unknown_target = not explainable(info, view.target)
             view = replace(view, target=None) if unknown_target else view
             scene = Scene.build(view, info, service, gallery, readings, question.width)
             wanted = parts(scene, max(question.mounted, len(view.layers)), prefix)
@@ -90,6 +92,13 @@ def register(server: flask.Flask, prefix: str, service: Service, gallery: Galler
             "unknown_target": unknown_target,
         }
         return flask.Response(json.dumps(answer), mimetype="application/json")
+
+
+def explainable(info: ModelInfo, target: int | None) -> bool:
+    """Whether a model may have such a target; whether a picture has such a box is not known before it is answered."""
+    if box_of(target) is not None:
+        return info.kind == "detector"
+    return target is None or target < len(info.classes)
 
 
 def parts(scene: Scene, mounted: int, prefix: str) -> list[Part]:

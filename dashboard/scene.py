@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from dashboard.drawing.pictures import picture_png
@@ -104,9 +105,23 @@ class Scene:
         unit = self.unit(side, "prediction")
         return self.picture(("seen", unit), lambda: picture_png(self.kept(unit, Prediction).pixels))
 
+    def whole(self, side: str) -> str:
+        """The address of a small copy of an input."""
+        return preview(self.service.inputs, self.gallery, self.inputs[side])
+
+    @property
+    def explained(self) -> str:
+        """What the number that is explained is called."""
+        return {"classifier": "logit", "segmenter": "sum of logits", "detector": "score"}[self.info.kind]
+
     def class_name(self, index: int) -> str:
         """A class's name, or its number where the model has fewer names than outputs."""
         return self.info.classes[index] if index < len(self.info.classes) else f"class {index}"
+
+
+def preview(store: InputStore, gallery: Gallery, given: Input) -> str:
+    """The address of a small copy of an input, which is there before the model is."""
+    return gallery.add(("preview", given.key), partial(store.preview, given.key), "image/jpeg")
 
 
 def find(inputs: InputStore, key: str) -> Input | None:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 from urllib.parse import parse_qs, urlencode
 
-from dashboard.jobs import MapQuestion
+from dashboard.jobs import MapQuestion, box_of
 
 Rank = Literal["index", "strongest", "mean", "variance", "zeros", "difference"]
 ScaleBy = Literal["layer", "channel"]
@@ -17,6 +17,7 @@ Metric = Literal["none", "magnitude", "zeros", "dead", "gradient", "entropy"]
 Tab = Literal["layers", "gradients"]
 
 MAX_LAYERS = 24
+MAX_BOXES = 10_000
 MEAN = -1  # the "channel" that is the mean over all channels, and the "patch" that is none
 _KEY = re.compile(r"[A-Za-z0-9_-]{0,64}")
 
@@ -29,7 +30,8 @@ class View:
         model: spec of the model.
         a, b: keys of the inputs; "" if there is none.
         layers: the cards' layer keys by position; "" is a card that was closed and waits for the next layer.
-        target: the class that is explained; None for the class that each input's prediction ranks first.
+        target: the class that is explained, or `jobs.box_target` of a detector's box; None for the class or box that
+            each input's prediction ranks first.
         rank, scale, colours, count: how the walls are ordered, scaled, coloured, and how many channels they show.
         overlay: whether maps are drawn over the picture. seen: whether the inputs show what the network received.
         table: whether cards list every channel's numbers.
@@ -72,7 +74,7 @@ class View:
             a=_input_key(values.get("a")),
             b=_input_key(values.get("b")),
             layers=_layers(values.get("layers")),
-            target=_whole(values.get("target"), None),
+            target=_explained(values.get("target")),
             rank=_choice(values.get("rank"), Rank, default.rank),
             scale=_choice(values.get("scale"), ScaleBy, default.scale),
             colours=_choice(values.get("colours"), Colours, default.colours),
@@ -144,6 +146,14 @@ def _whole(value: Any, default: int | None) -> int | None:
     except (TypeError, ValueError, OverflowError):
         return default
     return number if 0 <= number < 10**6 else default
+
+
+def _explained(value: Any) -> int | None:
+    try:
+        box = box_of(int(value))
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return _whole(value, None) if box is None else int(value) if box < MAX_BOXES else None
 
 
 def _channel(value: Any) -> int:

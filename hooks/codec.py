@@ -26,6 +26,7 @@ TYPES = {
         results.Activation,
         results.AttentionMaps,
         results.Call,
+        results.Detections,
         results.GradCam,
         results.Gradients,
         results.InputAttribution,
@@ -41,6 +42,7 @@ Result = (
     results.Activation
     | results.AttentionMaps
     | results.Call
+    | results.Detections
     | results.GradCam
     | results.Gradients
     | results.InputAttribution

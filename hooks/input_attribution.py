@@ -50,7 +50,8 @@ def attribute_input(
             integral along the straight line from the baseline, times the way, summed over the channels; all pixels
             together give the difference of the two logits. "occlusion": how much the logit falls when a window around
             the pixel is set to the baseline, averaged over the windows that hold the pixel.
-        target: a class, a mask, or None for the model's own first class; see `hooks.targets`.
+        target: a class, a mask, or None for the model's own first class; see `hooks.targets`. Saliency also takes a
+            box or a callable; the others change the picture, and so cannot.
         steps: of integrated gradients. window, stride: of occlusion, in pixels; an eighth of the shorter side, and
             half a window, if not given.
         batch: pictures per forward pass.
@@ -70,14 +71,18 @@ def attribute_input(
     window = window or max(min(picture.shape[2:]) // WINDOW, 1)
     stride = stride or max(window // 2, 1)
     with inspecting(model, gradients=method != "occlusion") as inner, cancelling(cancelled):
-        output = inner(*nested.private((picture,), requires_grad=True))
-        score = per_image(score_of(output, target, differentiable=method != "occlusion"), method.capitalize())
+        given = nested.private((picture,), requires_grad=True)
+        score = score_of(inner(*given), target, differentiable=method != "occlusion")
         baseline = math.nan
         if method != "saliency":
+            score = per_image(score, method.capitalize())
             with torch.no_grad():
                 baseline = float(_of_each(inner, score, torch.zeros_like(picture))[0])
         counter = _Counter(inner, score, _pictures(method, picture, steps, window, stride), progress)
-        if method == "saliency":
+        if method == "saliency" and score.of_each is None:  # a box: captum would ask for it a second time
+            (gradient,) = torch.autograd.grad(score.tensor, given, materialize_grads=True)
+            values, note = _numpy(gradient[0].abs().amax(0)), ""
+        elif method == "saliency":
             values, note = _saliency(counter, picture), ""
         elif method == "integrated gradients":
             values = _integrated_gradients(counter, picture, steps, batch)

@@ -122,7 +122,7 @@ class _Run:
             layer.flops += self._flops() - self.flops[running]
             attended = self.attentions.get(running)
             self._drop_output(running, output)
-        found = [tensor for _, tensor in nested.tensors(output)]
+        found = list(nested.tensors(output))
         given = [tensor for _, tensor in nested.tensors(args)]
         ended = self._output(found, lambda tensor: self.layouts.infer(module, tensor, given))
         if attended is not None and over_channels(attended, ended.call):
@@ -138,14 +138,14 @@ class _Run:
         constant = self.constants.follow(function, args, kwargs, result)
         if operation is None or constant:
             return
-        found = [tensor for _, tensor in nested.tensors(result)]
+        found = list(nested.tensors(result))
         given = [tensor for _, tensor in nested.tensors(operation.args)]
         layer = self.operations.setdefault(operation.name, _Layer([operation.name], type=operation.function))
         layer.outputs.append(
             self._output(found, lambda tensor: self.layouts.infer_operation(operation.function, tensor, given))
         )
         if not any(True for _ in operation.running.module.children()):
-            self.results.setdefault(operation.running, []).append((found[0], layer))
+            self.results.setdefault(operation.running, []).append((found[0][1], layer))
 
     def _drop_output(self, running: Running, output: Any) -> None:
         """An operation whose value is its module's output is that layer, and not listed a second time."""
@@ -157,14 +157,14 @@ class _Run:
     def attended(self, attended: Attended) -> None:
         self.attentions.setdefault(attended.running, attended)
 
-    def _output(self, found: Sequence[Tensor], infer: Callable[[Tensor], Layout]) -> _Output:
+    def _output(self, found: Sequence[tuple[str, Tensor]], infer: Callable[[Tensor], Layout]) -> _Output:
         """A call that has just ended, remembered with the memory of its first tensor."""
         call = Call((), (), self.calls, dtype="", outputs=len(found))
         self.calls += 1
         tensor = None
         if found:
             # detached: shares memory, and does not keep the graph
-            tensor = found[0].detach()
+            tensor = found[0][1].detach()
             layout = infer(tensor)
             call = replace(
                 call,
@@ -173,6 +173,7 @@ class _Run:
                 dtype=str(tensor.dtype).removeprefix("torch."),
                 grid=layout.grid,
                 prefix_tokens=layout.prefix_tokens,
+                path=found[0][0],
             )
         output = _Output(call, tensor)
         if tensor is not None and tensor.numel() and not tensor.is_meta and tensor.layout == torch.strided:

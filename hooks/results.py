@@ -34,6 +34,7 @@ class Call:
         heads: of the attention that the module's own code computes in this call (see `hooks.attention`); 0 if none.
         channel_heads: of attention from channels to channels (cross-covariance), whose weights lie nowhere on the
             image and are not given; 0 if none.
+        path: where the first tensor stood in a nested output, e.g. "out" or "0/boxes"; "" for a plain tensor.
     """
 
     shape: tuple[int, ...]
@@ -46,6 +47,7 @@ class Call:
     overwritten_by: str = ""
     heads: int = 0
     channel_heads: int = 0
+    path: str = ""
 
 
 @dataclass(frozen=True)
@@ -275,17 +277,39 @@ class AttentionMaps:
 
 
 @dataclass(frozen=True)
+class Detections:
+    """What a detector found in one image, in the order of its output; torchvision's have the best score first.
+
+    Attributes:
+        boxes: float32 (box, 4): left, top, right, bottom, in pixels of the picture that the model was given, or where
+            it is part of a `Prediction` of the original picture.
+        labels: int64 (box,), class indices. scores: float32 (box,), 0..1.
+    """
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+
+    def best(self, label: int) -> int:
+        """The box of a class that has the highest score, the first of equals; -1 if there is none."""
+        places = np.flatnonzero(self.labels == label)
+        return int(places[self.scores[places].argmax()]) if places.size else -1
+
+
+@dataclass(frozen=True)
 class Prediction:
     """The model's answer to one image, and what the model was given.
 
     Attributes:
-        logits: float32 (class,).
+        logits: float32 (class,); empty of a detector.
         pixels: uint8 (height, width, 3), the preprocessed picture with the normalisation undone.
         crop: (left, top, right, bottom) of what the model saw, in pixels of the original picture.
         milliseconds: of the forward pass.
+        detections: what a detector found; None of every other model.
     """
 
     logits: np.ndarray
     pixels: np.ndarray
     crop: tuple[float, float, float, float]
     milliseconds: float = 0.0
+    detections: Detections | None = None

@@ -94,6 +94,8 @@ class Layouts:
             alike = [self._source([given]) for given in inputs if given.ndim == len(shape) == 4]
             known = next((each for each in alike if each is not None and each.axes in (NCHW, NHWC)), None)
             layout = self.by_shape.get(shape) or known or self._guess(shape)
+            if shape and layout.axes[0] == "image" and shape[0] != self.images:  # regions of an image, as roi_align's
+                layout = Layout(("axis", *layout.axes[1:]))
         return self._keep(output, layout)
 
     def _keep(self, output: Tensor, layout: Layout) -> Layout:

@@ -29,7 +29,7 @@ from hooks.results import HISTOGRAM_BINS, LayerInfo
 from hooks.sketch import entropy as bits
 from hooks.summaries import Survey, SurveyedCall
 from hooks.summarising import Axes, hookable, leaves
-from hooks.targets import score_of
+from hooks.targets import Target, score_of
 
 BLOCK = 1 << 16  # values per product in float32: what is lost there is in the seventh digit
 SAMPLES = 1 << 15  # values per histogram: of 64 bins they tell the entropy to about a hundredth of a bit
@@ -45,7 +45,7 @@ def survey(
     containers: bool = False,
     entropy: bool = True,
     gradient: bool = False,
-    target: int | None = None,
+    target: Target = None,
     cancelled: Callable[[], bool] | None = None,
     owner: str = "hookscope",
     purpose: str = "monitoring",
@@ -60,7 +60,7 @@ def survey(
         entropy: whether to count a histogram of each layer.
         gradient: whether to differentiate a class's logit; the inputs then hold one image. Where there is no such
             logit, the survey says why and has the other numbers.
-        target: the class index; None or -1 for the model's own first class.
+        target: see `hooks.targets`; None or -1 for the model's own first class.
         cancelled: asked before every module of the model, and before the gradient.
 
     Raises:

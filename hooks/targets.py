@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from hooks import nested
+from hooks.detections import is_detection
 from hooks.errors import NoGradient, TargetNotFound
 
 NO_CLASS = -1  # the index of a target that is no class
@@ -83,7 +84,7 @@ def score_of(output: Any, target: Target, *, differentiable: bool = True) -> Sco
     """
     if callable(target):
         score = _called(target, output)
-    elif isinstance(target, Box) or _is_detection(output):
+    elif isinstance(target, Box) or is_detection(output):
         score = _box(output, target)
     else:
         score = _logit(output, target)
@@ -103,8 +104,9 @@ def per_image(score: Score, method: str) -> Score:
     """
     if score.of_each is None:
         raise TargetNotFound(
-            f"{method} changes the picture, and asks for the same number of the changed one. Choose a class or a mask: "
-            "a box or a callable belongs to one output."
+            f"{method} changes the picture, and asks for the same number of the changed one; a detector's box or a "
+            "callable belongs to one output. Choose a method that leaves the picture as it is, such as Grad-CAM or "
+            "saliency."
         )
     return score
 
@@ -176,12 +178,8 @@ def _mask(target: Mask, logits: Tensor) -> Tensor:
     return mask
 
 
-def _is_detection(output: Any) -> bool:
-    return isinstance(output, list) and bool(output) and isinstance(output[0], dict)
-
-
 def _box(output: Any, target: int | Mask | Box | None) -> Score:
-    if not _is_detection(output) or not isinstance(output[0].get("scores"), Tensor):
+    if not is_detection(output) or not isinstance(output[0].get("scores"), Tensor):
         raise TargetNotFound(
             'A box or its class is explained by its score, and this model\'s output has no "scores". Give a callable '
             "that picks one number of the output."

@@ -13,6 +13,7 @@ from hooks.results import (
     Activation,
     AttentionMaps,
     Call,
+    Detections,
     GradCam,
     Gradients,
     InputAttribution,
@@ -45,6 +46,7 @@ CALL = Call((1, 197, 768), ("image", "token", "channel"), 3, "bfloat16", (14, 14
 GRADIENT = LayerGradient(
     "conv", 1, "output", "", 4, 2.0, 1.0, math.inf, -1.0, 1.0, 0.5, 1, 1, np.arange(7.0), np.full(7, math.nan)
 )
+BOXES = Detections(np.ones((1, 4), np.float32), np.array([3]), np.array([0.5], np.float32))
 RESULTS = {
     "activation": Activation(
         "layer1.0.conv1",
@@ -77,6 +79,10 @@ RESULTS = {
     "gradients": Gradients(3, 0.5, (GRADIENT,), 4.0),
     "input attribution": InputAttribution("saliency", 3, 0.5, np.ones((2, 3), np.float32), note="A sentence."),
     "gradcam": GradCam("features", 0, 285, -math.inf, np.full((2, 2), np.nan, np.float32), 2.0),
+    "detections": BOXES,
+    "prediction of a detector": Prediction(
+        np.empty(0, np.float32), np.zeros((2, 2, 3), np.uint8), (0.0, 0.0, 2.0, 2.0), detections=BOXES
+    ),
     "prediction": Prediction(np.arange(3, dtype=np.float32), np.full((2, 2, 3), 7, np.uint8), (0.0, 1.0, 2.5, 3.0)),
     "layer": LayerInfo("a.b", "Conv2d", 10, None, (CALL, CALL), True, "", ("c.b",)),
     "layer that did not run": LayerInfo('é.\n"x"', "Identity", 0, 0, (), False, "It did not run: “why”?"),

@@ -136,8 +136,17 @@ def test_the_models_own_class_is_the_default_and_others_must_exist(method):
     assert attribute_input(model, image, method).target == 0
     with pytest.raises(TargetNotFound, match="There is no class 2"):
         attribute_input(model, image, method, 2)
-    with pytest.raises(TargetNotFound, match="changes the picture"):
-        attribute_input(model, image, method, lambda logits: logits[0, 0])
+
+
+@pytest.mark.parametrize("method", INPUT_METHODS)
+def test_only_saliency_explains_a_number_of_this_output_alone(method):
+    model, image = four_pixels()
+    if method == "saliency":
+        found = attribute_input(model, image, method, lambda logits: logits[0, 0])
+        assert np.array_equal(found.values, attribute_input(model, image, method, 0).values) and found.values.any()
+    else:
+        with pytest.raises(TargetNotFound, match="changes the picture"):
+            attribute_input(model, image, method, lambda logits: logits[0, 0])
 
 
 def test_other_inputs_and_methods_are_refused():

@@ -222,7 +222,7 @@ def test_a_file_of_timms_is_used_without_a_network() -> None:
     [
         ("torchvision:resnet81", "torchvision has no model 'resnet81'. Did you mean torchvision:resnet18"),
         ("torchvision:resnet18@V9", "has no weights 'V9', but IMAGENET1K_V1 and random."),
-        ("torchvision:fasterrcnn_resnet50_fpn", "is no classifier or segmenter"),
+        ("torchvision:raft_small", "takes no single photograph"),
         ("timm:resnet81", "timm has no model 'resnet81'. Did you mean timm:resnet"),
         ("timm:resnet18.a9_in1k", "has no weights 'a9_in1k'. Did you mean timm:resnet18.a"),
         ("resnet18", "'resnet18' names no model"),

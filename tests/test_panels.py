@@ -678,6 +678,15 @@ def test_no_logits_stop_an_input(desk: Desk, logits: list[float]) -> None:
         assert "there is no ranking" in said(page, "input-a-top")
 
 
+def test_a_segmenter_lists_the_classes_that_have_a_share(desk: Desk) -> None:
+    scene = desk.scene(replace(INFO, kind="segmenter"))
+    shares = Prediction(
+        np.log(np.array([0.25, 1e-9, 0.75, 1e-9], np.float32)), np.zeros((8, 8, 3), np.uint8), (0, 0, 8, 8)
+    )
+    rows = all_drawn(desk, scene, {scene.unit("a", "prediction"): shares})["input-a-top"]["tree"]
+    assert [row[1]["data-value"] for row in rows] == ["2", "0"] and "75.0 % of the positions" in rows[0][1]["title"]
+
+
 def test_softmax_by_hand() -> None:
     assert softmax(np.log(np.array([1.0, 2.0, 5.0]))) == pytest.approx([0.125, 0.25, 0.625])
     assert softmax(np.array([1000.0, 1000.0])) == pytest.approx([0.5, 0.5])

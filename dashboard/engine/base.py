@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 from dashboard.jobs import Unit
 from hooks.results import LayerInfo
 
+Kind = Literal["classifier", "segmenter", "detector"]
 Phase = Literal["idle", "loading", "ready", "computing", "restarting", "failed"]
 
 
@@ -22,7 +23,8 @@ class Preprocessing:
     """How a model wants its pictures; enough to draw the crop on the original.
 
     Attributes:
-        resize: the length that the shorter side is resized to, or (height, width) if the aspect is not kept.
+        resize: the length that the shorter side is resized to, or (height, width) if the aspect is not kept; 0 if the
+            model itself resizes what it is given.
         crop: (height, width) cut from the centre after resizing; (0, 0) if nothing is cut.
         interpolation: "bilinear", "bicubic", ...
         mean, std: per channel (red, green, blue), for pixels scaled to 0..1.
@@ -45,6 +47,8 @@ class ModelInfo:
         fingerprint: changes whenever the model could answer differently; part of every cache key.
         classes: class names by index; made up ("class 0") if the model brings none.
         layers: every module in registration order, the model itself ("") first.
+        kind: what it answers: a logit per class, a class per pixel, or boxes. What is neither of these is a classifier
+            without classes.
     """
 
     spec: str
@@ -58,6 +62,7 @@ class ModelInfo:
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     layers: tuple[LayerInfo, ...]
+    kind: Kind = "classifier"
 
     @cached_property
     def by_name(self) -> dict[str, LayerInfo]:

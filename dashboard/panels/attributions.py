@@ -104,12 +104,13 @@ def _map(scene: Scene, side: str, method: InputQuestion, prediction: Unit, answe
     name = scene.class_name(found.target)
     overlay = attribution_overlay(found.values)
     heat = scene.picture(("attribution", unit), partial(_heat, scene, unit))
-    facts = [HELP[method], found.note, f"Logit {format_number(found.logit)}."]
+    facts = [HELP[method], found.note, f"{scene.explained.capitalize()} {format_number(found.logit)}."]
     if not math.isnan(found.baseline_logit):
         facts.append(f"Logit of the mean colour {format_number(found.baseline_logit)}.")
     stack = html.Div(
         [
-            html.Img(src=scene.seen(side), alt=""),
+            # a detector resizes by itself: its attributions lie on the picture that it was given
+            html.Img(src=scene.whole(side) if scene.info.kind == "detector" else scene.seen(side), alt=""),
             html.Img(src=heat, alt=f"{TITLES[method]} of {name}", className="heat"),
         ],
         className="stack",

@@ -66,7 +66,8 @@ def _draw(
 
 def _caption(scene: Scene, side: str, cam: GradCam, prediction: Prediction) -> html.Div:
     overlay = cam_overlay(cam.values, prediction.pixels.shape[:2])
-    unit = " logits per position" if cam.method == "gradcam" else ""
+    words = {"classifier": "logits", "segmenter": "logits", "detector": "of the score"}[scene.info.kind]
+    unit = f" {words} per position" if cam.method == "gradcam" else ""
     help_text = (
         f"{HELP[cam.method]}, and summed; only what speaks for the class is drawn. "
         f"Strongest: {format_number(overlay.peak)}{unit}. {cam.note}"

@@ -99,7 +99,7 @@ def _said_of(scene: Scene, side: str, result: Gradients) -> html.Div:
     head = [
         html.Span(side.upper(), className=f"letter small {side}"),
         html.Span(scene.class_name(result.target), className="class"),
-        html.Span(f"logit {format_number(result.score)}", className="muted"),
+        html.Span(f"{scene.explained} {format_number(result.score)}", className="muted"),
         html.Span("" if sentences else "nothing vanishes or explodes", className="muted"),
     ]
     return html.Div([html.Div(head, className="cam-caption"), *shown], className="gradient-text")

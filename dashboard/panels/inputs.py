@@ -11,17 +11,19 @@ from dash import html
 from dashboard import ids
 from dashboard.components.markup import Markup
 from dashboard.drawing.geometry import crop_overlay_style
-from dashboard.drawing.numbers import format_number
+from dashboard.drawing.numbers import format_number, format_share
 from dashboard.gallery import Gallery
 from dashboard.inputs.store import Input, InputStore
 from dashboard.jobs import Unit
+from dashboard.panels import detections
 from dashboard.panels.regions import failed, random_weights, said
 from dashboard.parts import Answers, Failure, Part, Update, failures, result_of
-from dashboard.scene import SIDES, Scene, find
+from dashboard.scene import SIDES, Scene, find, preview
 from dashboard.view import View
 from hooks.results import Prediction
 
 TOP_CLASSES = 5
+NO_SHARE = 1e-8  # of the positions
 
 
 def layout(inputs: InputStore, prefix: str) -> html.Section:
@@ -67,6 +69,7 @@ def _box(side: str, inputs: InputStore, prefix: str) -> html.Div:
                 [
                     html.Img(id=ids.side("picture", side), alt=f"Input {letter}"),
                     html.Div(id=ids.side("crop", side), className="crop"),
+                    Markup(ids.side("boxes", side), className="boxes"),
                     html.Span(letter, className=f"letter {side}"),
                 ],
                 className="picture",
@@ -117,8 +120,9 @@ def _early(side: str, given: Input, store: InputStore, gallery: Gallery) -> Part
     def draw(_: Answers) -> list[Update]:
         return [
             *_shown(side, True),
-            (ids.side("picture", side), {"src": _preview(store, gallery, given), "className": ""}),
+            (ids.side("picture", side), {"src": preview(store, gallery, given), "className": ""}),
             (ids.side("crop", side), {"style": {"display": "none"}}),
+            said(ids.side("boxes", side), None),
             said(ids.side("caption", side), _caption(given, f"{given.width}×{given.height}")),
             said(ids.side("top", side), _top_waiting()),
         ]
@@ -128,10 +132,6 @@ def _early(side: str, given: Input, store: InputStore, gallery: Gallery) -> Part
 
 def _shown(side: str, full: bool) -> list[Update]:
     return [(ids.side("empty", side), {"hidden": full}), (ids.side("full", side), {"hidden": not full})]
-
-
-def _preview(store: InputStore, gallery: Gallery, given: Input) -> str:
-    return gallery.add(("preview", given.key), partial(store.preview, given.key), "image/jpeg")
 
 
 def _caption(given: Input, sizes: str) -> list[Any]:
@@ -172,9 +172,7 @@ def _draw(scene: Scene, side: str, unit: Unit, answers: Answers) -> list[Update]
     given = scene.inputs[side]
     prediction = result_of(answers, unit, Prediction)
     seen = scene.view.seen and prediction is not None
-    source = _preview(scene.service.inputs, scene.gallery, given)
-    if seen:
-        source = scene.seen(side)
+    source = scene.seen(side) if seen else scene.whole(side)
     crop: dict[str, str] = {"display": "none"}
     if prediction is not None and not seen:
         crop = crop_overlay_style(prediction.crop, (given.width, given.height))
@@ -182,12 +180,14 @@ def _draw(scene: Scene, side: str, unit: Unit, answers: Answers) -> list[Update]
     if prediction is not None:
         height, width = prediction.pixels.shape[:2]
         sizes += f" → {width}×{height}"
+    frame = prediction.crop if prediction is not None and seen else (0, 0, given.width, given.height)
     caption = [*_caption(given, sizes), *random_weights(scene.info)]
     wrong = failures(answers, (unit,))
     return [
         *_shown(side, True),
         (ids.side("picture", side), {"src": source, "className": "seen" if seen else ""}),
         (ids.side("crop", side), {"style": crop}),
+        said(ids.side("boxes", side), detections.drawn(scene, prediction, frame) if prediction is not None else None),
         said(ids.side("caption", side), caption),
         (ids.side("seen", side), {"children": "whole picture" if seen else "network's view"}),
         said(ids.side("top", side), _top(scene, prediction, wrong)),
@@ -199,18 +199,24 @@ def _top(scene: Scene, prediction: Prediction | None, wrong: list[Failure]) -> l
         return [failed(wrong[0], "input")]
     if prediction is None:
         return _top_waiting()
+    if prediction.detections is not None:
+        return detections.rows(scene, prediction.detections)
     shares = softmax(prediction.logits)
     if not np.isfinite(shares).all():
         return [
             html.P("The network's answer contains NaN or infinite values: there is no ranking.", className="sentence")
         ]
     best = np.argsort(-shares, kind="stable")[:TOP_CLASSES]
+    if scene.info.kind == "segmenter":  # a class without a pixel has nothing to explain
+        best = best[shares[best] > NO_SHARE]
     return [_class_row(scene, int(index), float(prediction.logits[index]), float(shares[index])) for index in best]
 
 
 def _class_row(scene: Scene, index: int, logit: float, share: float) -> html.Button:
     name = scene.class_name(index)
     numbers = f"logit {format_number(logit)}, softmax {format_number(share)}"
+    if scene.info.kind == "segmenter":
+        numbers = f"{format_share(share)} of the positions"
     return html.Button(
         [
             html.Span(name, className="class"),

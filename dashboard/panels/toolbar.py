@@ -10,6 +10,8 @@ from dash import ClientsideFunction, Input, html
 
 from dashboard import ids
 from dashboard.engine.base import ModelInfo
+from dashboard.jobs import box_target
+from dashboard.panels.detections import LISTED, NO_CLASSES
 from dashboard.view import View
 
 RANKS = [
@@ -36,6 +38,7 @@ MAPS = [
         "Channels weighted by the logits of the picture seen through them (Wang et al., 2020); slow",
     ),
 ]
+BOXES = 300  # as many as torchvision's detectors give at most
 TOP1 = {"value": "top", "label": "top-1 of each"}
 
 
@@ -117,17 +120,22 @@ def _switch(id: str, label: str, help_text: str) -> html.Span:
 
 
 def targets(info: ModelInfo) -> list[dict[str, str]]:
-    """The classes that can be explained, the model's own first choice on top; equal names are told apart by number."""
+    """What can be explained, the model's own first choice on top; equal names are told apart by number.
+
+    Of a detector also its boxes, as many as it may find.
+    """
     seen: dict[str, int] = {}
     for name in info.classes:
         seen[name] = seen.get(name, 0) + 1
-    return [
-        TOP1,
-        *(
-            {"value": str(index), "label": name if seen[name] == 1 else f"{name} ({index})"}
-            for index, name in enumerate(info.classes)
-        ),
+    named = [
+        {"value": str(index), "label": name if seen[name] == 1 else f"{name} ({index})"}
+        for index, name in enumerate(info.classes)
+        if info.kind != "detector" or name not in NO_CLASSES
     ]
+    boxes = (
+        [{"value": str(box_target(n)), "label": f"box {n}"} for n in range(BOXES)] if info.kind == "detector" else []
+    )
+    return [TOP1, *boxes[:LISTED], *named, *boxes[LISTED:]]
 
 
 def values(view: View) -> dict[str, Any]:

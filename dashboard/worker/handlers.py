@@ -9,7 +9,8 @@ from typing import get_args
 
 import numpy as np
 
-from dashboard.jobs import NO_TARGET, TOP, InputQuestion, MapQuestion, Question, Unit
+from dashboard.jobs import NO_TARGET, TOP, InputQuestion, MapQuestion, Question, Unit, box_of
+from dashboard.worker.detecting import detect
 from dashboard.worker.models import LoadedModel, Prepared
 from dashboard.worker.task import Task
 from hooks.attention import attention_maps, no_attention
@@ -22,6 +23,7 @@ from hooks.layers import find, not_executed
 from hooks.results import Activation, Prediction
 from hooks.score_cam import score_cam
 from hooks.survey import survey
+from hooks.targets import Box
 
 OWNER = "page"
 PURPOSE = "analysis"
@@ -34,7 +36,10 @@ class NoPrediction(HooksError):
 
 
 def predict(model: LoadedModel, task: Task, prepared: Prepared) -> None:
-    """Answer with the logits and what the model was given."""
+    """Answer with the logits, or a detector's boxes, and what the model was given."""
+    if model.info.kind == "detector":
+        detect(model, task, prepared, owner=OWNER, purpose=PURPOSE)
+        return
 
     def deliver(output: Activation) -> None:
         result = Prediction(class_scores(output), prepared.pixels, prepared.crop, output.milliseconds)
@@ -127,8 +132,9 @@ def input_attributions(model: LoadedModel, task: Task, prepared: Prepared) -> No
         task.answer("", 0, found)
 
 
-def _target(unit: Unit) -> int | None:
-    return None if unit.target == TOP else unit.target
+def _target(unit: Unit) -> int | Box | None:
+    box = box_of(unit.target)
+    return Box(box) if box is not None else None if unit.target in (TOP, NO_TARGET) else unit.target
 
 
 def attentions(model: LoadedModel, task: Task, prepared: Prepared) -> None:
@@ -157,7 +163,6 @@ def attentions(model: LoadedModel, task: Task, prepared: Prepared) -> None:
 
 def surveys(model: LoadedModel, task: Task, prepared: Prepared) -> None:
     """Answer with a few numbers of every layer, from one pass."""
-    target = task.units[0].target
     task.start()
     with contextlib.suppress(Cancelled):
         found = survey(
@@ -165,8 +170,8 @@ def surveys(model: LoadedModel, task: Task, prepared: Prepared) -> None:
             prepared.tensor.to(model.device),
             model.info.layers,
             containers=True,
-            gradient=target != NO_TARGET,
-            target=None if target in (TOP, NO_TARGET) else target,
+            gradient=task.units[0].target != NO_TARGET,
+            target=_target(task.units[0]),
             cancelled=task.cancelled,
             owner=OWNER,
             purpose=PURPOSE,

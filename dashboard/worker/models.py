@@ -16,13 +16,14 @@ import torch
 from torch import nn
 
 import hooks
-from dashboard.engine.base import ModelInfo
+from dashboard.engine.base import Kind, ModelInfo
 from dashboard.engine.protocol import ModelOptions
 from dashboard.worker import weights
 from dashboard.worker.building import Source
 from dashboard.worker.classes import class_names
 from dashboard.worker.preprocessing import Prepared, Preprocessor
 from dashboard.worker.sources import EMBEDDED, build
+from hooks.detections import detects
 from hooks.errors import HooksError
 from hooks.layers import describe
 from hooks.results import LayerInfo
@@ -67,7 +68,8 @@ def load(
         each.training = False
     progress("Describing the layers …")
     layers = describe(module, source.preprocessor.noise(options.seed).to(place))
-    count = class_count(layers)
+    kind = kind_of(layers)
+    count = detector_classes(module) or len(source.classes) if kind == "detector" else class_count(layers)
     classes = class_names(count, source.classes, options.labels) if count else ()
     info = ModelInfo(
         spec=options.spec,
@@ -81,6 +83,7 @@ def load(
         classes=classes,
         preprocessing=source.preprocessor.info,
         layers=layers,
+        kind=kind,
     )
     return LoadedModel(module, info, place, source.preprocessor)
 
@@ -106,6 +109,26 @@ def choose_device(name: str) -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("There is no MPS device here. Start with --device auto.")
     return device
+
+
+def kind_of(layers: tuple[LayerInfo, ...]) -> Kind:
+    """What the model answers, as its recorded run shows."""
+    if detects(layers):
+        return "detector"
+    calls = layers[0].calls if layers else ()
+    pixels = bool(calls) and len(calls[-1].shape) == 4 and calls[-1].axes[1] == "channel"
+    return "segmenter" if pixels else "classifier"
+
+
+def detector_classes(module: nn.Module) -> int:
+    """How many classes a detector of torchvision tells apart, the background included; 0 if it is of another kind."""
+    for part in module.modules():
+        for name in ("num_classes", "num_columns"):  # of RetinaNet's and FCOS's head, of SSD's
+            if isinstance(count := getattr(part, name, None), int):
+                return count
+        if isinstance(scores := getattr(part, "cls_score", None), nn.Linear):  # Faster, Mask and Keypoint R-CNN's
+            return scores.out_features
+    return 0
 
 
 def class_count(layers: tuple[LayerInfo, ...]) -> int:

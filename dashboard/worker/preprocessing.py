@@ -25,6 +25,8 @@ from hooks.errors import HooksError
 
 MAXIMUM_RESIZED_PIXELS = 60_000_000
 MAXIMUM_INPUT_PIXELS = 5_000_000  # of models that take pictures of any size
+MAXIMUM_DETECTED_PIXELS = 2_000_000  # twice of what torchvision's detectors resize a picture to
+NOISE_PX = 320  # of the noise that a model which resizes by itself is recorded with
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -94,7 +96,7 @@ class Preprocessor:
 
     def noise(self, seed: int) -> Tensor:
         """A seeded noise input of the size that this model mostly gets."""
-        size = self.info.crop if any(self.info.crop) else self.info.resize
+        size = self.info.crop if any(self.info.crop) else self.info.resize or NOISE_PX
         height, width = (size, size) if isinstance(size, int) else size
         return torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
@@ -119,7 +121,14 @@ def open_png(data: bytes) -> Image.Image:
 
 
 def from_torchvision(transforms: Any) -> Preprocessor:
-    """From the preset that belongs to torchvision's weights (`weights.transforms()`)."""
+    """From the preset that belongs to torchvision's weights (`weights.transforms()`).
+
+    A detector's resizes and normalises nothing, because the model does both itself. Only pictures above
+    `MAXIMUM_DETECTED_PIXELS` are made smaller: Mask R-CNN gives a mask of the picture's size for each of 100 boxes.
+    """
+    if not hasattr(transforms, "resize_size"):
+        plain_info = Preprocessing(0, (0, 0), "bilinear", (0.0,) * 3, (1.0,) * 3)
+        return Preprocessor((_shrunk,), plain_info)
     resize, crop = [*transforms.resize_size], [*getattr(transforms, "crop_size", [])]
     steps: list[Step] = [Resize(resize, transforms.interpolation, antialias=transforms.antialias)]
     if crop:
@@ -184,6 +193,15 @@ def plain(
         (Resize(shorter, InterpolationMode(interpolation)), CenterCrop(size)),
         Preprocessing(shorter, size, interpolation, _three(mean), _three(std)),
     )
+
+
+def _shrunk(picture: Image.Image) -> Image.Image:
+    """A picture that is too large for a detector, made smaller; any other as it is."""
+    ratio = math.sqrt(MAXIMUM_DETECTED_PIXELS / (picture.width * picture.height))
+    if ratio >= 1:
+        return picture
+    size = (max(int(picture.width * ratio), 1), max(int(picture.height * ratio), 1))
+    return picture.resize(size, Image.Resampling.BILINEAR)
 
 
 def _crops(step: Step) -> bool:

@@ -95,16 +95,17 @@ def rename_lite0(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]
 
 
 def torchvision_model(name: str, options: ModelOptions, progress: weights.Progress) -> Source:
-    """A classifier or segmenter of torchvision, by "NAME" or "NAME@WEIGHTS"."""
+    """A classifier, segmenter or detector of torchvision, by "NAME" or "NAME@WEIGHTS"."""
     from torchvision import models
 
     name, _, wanted = name.partition("@")
-    known = models.list_models(module=models) + models.list_models(module=models.segmentation)
+    parts = models.list_models(module=models.segmentation) + models.list_models(module=models.detection)
+    known = models.list_models(module=models) + parts
     if name not in known:
         others = name in models.list_models()
         raise ModelNotFound(
-            f"torchvision's {name} is no classifier or segmenter, and others are not supported yet. "
-            "Choose one like torchvision:resnet50."
+            f"torchvision's {name} takes no single photograph, or is quantised, and does not open here. "
+            "Choose a classifier, segmenter or detector like torchvision:resnet50."
             if others
             else f"torchvision has no model {name!r}. {near(name, known, 'torchvision:')}"
         )
@@ -121,7 +122,7 @@ def torchvision_model(name: str, options: ModelOptions, progress: weights.Progre
     preprocessor = overridden(preprocessing.from_torchvision(chosen.transforms()), options)
     quiet: dict[str, Any] = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     plain: dict[str, Any] = {"weights": None}
-    if name in models.list_models(module=models.segmentation):
+    if name in parts:
         plain["weights_backbone"] = None
     if options.weights or wanted == RANDOM:
         with seeded(options.seed):
