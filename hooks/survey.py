@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,11 @@ from torch.autograd.graph import GradientEdge
 from hooks import nested
 from hooks.capture import cancelling
 from hooks.errors import Cancelled, NoGradient, TargetNotFound
-from hooks.layers import named_layers
+from hooks.layers import first_names, named_layers
 from hooks.modes import inspecting
+from hooks.operations import split_name, tapping
 from hooks.records import differentiate, overwritten_view, tap
 from hooks.reductions import real
-from hooks.registry import hook
 from hooks.results import HISTOGRAM_BINS, LayerInfo
 from hooks.sketch import entropy as bits
 from hooks.summaries import Survey, SurveyedCall
@@ -43,6 +43,7 @@ def survey(
     layers: Sequence[LayerInfo],
     *,
     containers: bool = False,
+    operations: bool = False,
     entropy: bool = True,
     gradient: bool = False,
     target: Target = None,
@@ -57,6 +58,7 @@ def survey(
         layers: what `hooks.layers.describe` said of this model; gives the axes.
         containers: also of the modules that have children; an output that is the last child's own is not looked at
             again.
+        operations: also of the functional operations that `layers` lists; see `hooks.operations`.
         entropy: whether to count a histogram of each layer.
         gradient: whether to differentiate a class's logit; the inputs then hold one image. Where there is no such
             logit, the survey says why and has the other numbers.
@@ -72,10 +74,10 @@ def survey(
         model = stack.enter_context(inspecting(model, gradients=gradient))
         hooked = stack.enter_context(contextlib.ExitStack())
         modules = named_layers(model)
-        for name, module in (hookable(modules) if containers else leaves(modules)).items():
-            hooked.enter_context(
-                hook(module, "forward", run.look(name), layer=name, owner=owner, purpose=purpose),
-            )
+        chosen = hookable(modules) if containers else leaves(modules)
+        if operations:
+            chosen |= _operations(layers, modules)
+        hooked.enter_context(tapping(chosen, first_names(model), run.look, owner=owner, purpose=purpose))
         hooked.enter_context(cancelling(cancelled))
         output = model(*nested.private(nested.arguments(inputs), requires_grad=gradient))
         hooked.close()  # before the gradient: checkpointed layers run again there, and that is no call of theirs
@@ -93,6 +95,12 @@ def survey(
         for (layer, call), numbers in run.numbers.items()
     )
     return Survey(calls, index, reason, (time.perf_counter() - began) * 1000)
+
+
+def _operations(layers: Sequence[LayerInfo], modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """The names of the operations, and the modules in which they happen."""
+    found = {info.name: split_name(info.name) for info in layers if info.operation}
+    return {name: modules[parts[0]] for name, parts in found.items() if parts is not None and parts[0] in modules}
 
 
 _Edge = tuple[GradientEdge, tuple[Tensor, int] | None]
@@ -113,6 +121,10 @@ class _Run:
         calls = iter(range(1 << 62))
 
         def look(module: nn.Module, args: Any, output: Any) -> None:
+            with torch._C.DisableTorchFunction():  # where functions are watched, ours are not the model's
+                keep(module, output)
+
+        def keep(module: nn.Module, output: Any) -> None:
             key = (layer, next(calls))
             found = nested.first(output)
             if found is None:

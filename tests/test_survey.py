@@ -159,3 +159,60 @@ def test_a_container_that_writes_into_its_childs_output_is_looked_at_again():
     image = torch.ones(1, 1, 2, 2)
     found = {call.layer: call.magnitude for call in survey(model, image, describe(model, image), containers=True).calls}
     assert found == {"0.0": 1, "0.1": 1, "0": 2, "": 2}
+
+
+def test_operations_have_the_numbers_of_what_they_computed():
+    """Against `bn2 + identity`, taken from two plain hooks and differentiated by torch, and against `capture`."""
+    torch.manual_seed(0)
+    model = resnet18(weights=None).eval()
+    image = torch.randn(1, 3, 64, 64)
+    layers = describe(model, image)
+    with assert_untouched(model):
+        calls = survey(model, image, layers, containers=True, operations=True, gradient=True, target=3).calls
+    found = {(call.layer, call.call): call for call in calls}
+    assert {(info.name, n) for info in layers for n in range(len(info.calls))} == found.keys()
+    parts = []
+    block = model.layer1[0]
+    handles = [
+        block.register_forward_pre_hook(lambda _, args: parts.append(args[0].clone())),
+        block.bn2.register_forward_hook(lambda _, __, output: parts.append(output.clone())),
+        block.relu.register_forward_pre_hook(lambda _, args: (args[0].add(zero),) if len(parts) == 2 else None),
+    ]
+    zero = torch.zeros(1, 64, 16, 16, requires_grad=True)
+    logit = model(image)[0, 3]
+    for handle in handles:
+        handle.remove()
+    (slope,) = torch.autograd.grad(logit, zero)
+    total, call = (parts[0] + parts[1]).detach().double(), found["layer1.0/add", 0]
+    assert call.magnitude == pytest.approx(float(total.square().mean().sqrt()), rel=1e-6)
+    assert call.zeros == float((total == 0).double().mean())
+    assert call.gradient == pytest.approx(float(slope.norm()), rel=1e-4) and call.gradient > 0
+    names = [info.name for info in layers if info.operation]
+    with torch.enable_grad(), capture(model, names, gradients=True) as seen:
+        output = model(image.clone().requires_grad_(True))
+    seen.differentiate(output[0, 3])
+    for record in seen:
+        number, values = found[record.layer, record.call], record.value.detach().double()
+        assert number.magnitude == pytest.approx(float(values.square().mean().sqrt()), rel=1e-6)
+        assert number.dead == float(
+            (values.flatten(1) if values.ndim == 2 else values.flatten(2).abs().amax(2)).eq(0).double().mean()
+        )
+        assert number.gradient == pytest.approx(float(record.gradient.double().norm()), rel=1e-5)
+    assert len(names) == len(seen) == 9  # eight sums and the flattening before the classifier
+
+
+def test_operations_of_attention_and_of_windows_agree_with_a_capture():
+    torch.manual_seed(0)
+    model = swin_t(weights=None).eval()
+    image = torch.randn(1, 3, 64, 64)
+    layers = describe(model, image)
+    with torch.no_grad():
+        before = model(image)
+    found = {(call.layer, call.call): call for call in survey(model, image, layers, operations=True).calls}
+    names = [info.name for info in layers if info.operation]
+    with torch.no_grad(), capture(model, names) as seen:
+        after = model(image)
+    assert torch.equal(before, after) and len(seen) > 20
+    for record in seen:
+        magnitude = float(record.value.double().square().mean().sqrt())
+        assert found[record.layer, record.call].magnitude == pytest.approx(magnitude, rel=1e-5, nan_ok=True)

@@ -170,6 +170,7 @@ def surveys(model: LoadedModel, task: Task, prepared: Prepared) -> None:
             prepared.tensor.to(model.device),
             model.info.layers,
             containers=True,
+            operations=True,
             gradient=task.units[0].target != NO_TARGET,
             target=_target(task.units[0]),
             cancelled=task.cancelled,
