@@ -17,13 +17,13 @@ from pathlib import Path
 import flask
 
 from dashboard.engine.process import ROOT, environment
-from dashboard.jobs import Unit
+from dashboard.jobs import TOP, Unit
 from dashboard.layer_keys import parse_key
 from dashboard.scene import SIDES, find
 from dashboard.service import Service
 from dashboard.view import View
 from hooks.codec import encode
-from hooks.results import Activation
+from hooks.results import Activation, Gradients
 
 TIMEOUT_SECONDS = 120
 COMMAND = (sys.executable, "-P", "-m", "dashboard.worker.tensorboard")
@@ -55,6 +55,8 @@ def register(server: flask.Flask, prefix: str, service: Service, folder: Path) -
 def write(view: View, service: Service, folder: Path) -> str:
     """Write the answers behind a view; returns a sentence that says where.
 
+    Gradients of the explained class are written where their tab has computed them; nothing is computed here.
+
     Raises:
         NotWritten: there is nothing to write, or the folder cannot be written to.
     """
@@ -66,14 +68,19 @@ def write(view: View, service: Service, folder: Path) -> str:
         for key in view.layers
         if key
     }
-    if info is None or not wanted:
+    target = TOP if view.target is None else view.target
+    gradients = {
+        side: service.value(Unit(view.model, item.digest, "gradients", target=target)) for side, item in inputs.items()
+    }
+    slopes = [(side.upper(), value) for side, value in gradients.items() if isinstance(value, Gradients)]
+    if info is None or not (wanted or slopes):
         raise NotWritten("Choose a picture and a layer first: what is shown is what is written.")
     values = {about: service.value(unit) for about, unit in wanted.items()}
     found = [(side.upper(), value) for (side, _), value in values.items() if isinstance(value, Activation)]
-    if not found:
+    if not (found or slopes):
         raise NotWritten("None of the shown layers has been computed yet. Wait for the cards and try again.")
     run = _new_folder(folder, info.title)
-    _run(run, found)
+    _run(run, [*found, *slopes])
     left_out = len(wanted) - len(found)
     missing = f" {left_out} of {len(wanted)} were not computed yet and are left out." if left_out else ""
     return f"Written to {run}.{missing} See it with: tensorboard --logdir {folder}"
@@ -99,11 +106,11 @@ def _new_folder(folder: Path, title: str) -> Path:
     raise NotWritten("Too much was written for TensorBoard within this second. Try again in a moment.")
 
 
-def _run(run: Path, found: Sequence[tuple[str, Activation]]) -> None:
+def _run(run: Path, found: Sequence[tuple[str, Activation | Gradients]]) -> None:
     """Hand the values to the writing process: for each, its side's letter, its length in eight bytes, and itself."""
     parts: list[bytes] = []
-    for side, activation in found:
-        data = encode(activation)
+    for side, answer in found:
+        data = encode(answer)
         parts += [side.encode(), len(data).to_bytes(8, "little"), data]
     try:
         ran = subprocess.run(

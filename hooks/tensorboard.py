@@ -20,7 +20,7 @@ import numpy as np
 
 from hooks.diagnostics import Diagnostics
 from hooks.errors import HooksError
-from hooks.results import Statistics
+from hooks.results import Gradients, Statistics
 from hooks.summaries import LayerSummary
 
 try:
@@ -30,6 +30,7 @@ except ImportError as error:
 
 MAPS_LIMIT = 64
 SCALARS = ("mean", "std", "min", "max", "zeros", "nan", "inf")
+GRADIENT_SCALARS = {"norm": "norm", "rms": "rms", "max_abs": "max abs", "zeros": "zeros", "nan": "nan", "inf": "inf"}
 
 
 class Writer(contextlib.AbstractContextManager["Writer"]):
@@ -89,6 +90,22 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
                 bucket_counts=[0, *statistics.histogram.tolist()],
                 global_step=step,
             )
+
+    def add_gradients(self, found: Gradients, step: int = 0) -> None:
+        """What `hooks.gradients` found: scalars of each layer with a gradient, under "gradient norm/{layer}" and so on.
+
+        There is no histogram, because only quantiles of the values were kept. Of a call with several tensors those
+        after the first are named with their paths, and gradients at inputs with "input".
+        """
+        named: set[str] = set()
+        for layer in found.layers:
+            name = tag(layer.layer, layer.call) + (" input" if layer.side == "input" else "")
+            name = f"{name} {layer.path}" if name in named else name
+            named.add(name)
+            for field, word in GRADIENT_SCALARS.items() if not layer.reason else ():
+                self._writer.add_scalar(f"gradient {word}/{name}", getattr(layer, field), step)
+        of = f"class {found.target}" if found.target >= 0 else "the target"
+        self._writer.add_text("gradient", f"of {of}, whose score is {found.score:.6g}", step)
 
     def add_maps(self, name: str, values: np.ndarray, step: int = 0, *, limit: int = MAPS_LIMIT) -> None:
         """A layer's channels as a grid of grey pictures, their mean first, all on one scale that is written beside it.

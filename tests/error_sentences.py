@@ -39,7 +39,8 @@ NO_ERRORS = (
     "The job is over.",
     "Copied. Whoever has this link sees this view and its pictures.",
     "Copy this link. Whoever has it sees this view and its pictures.",
-    "Write the shown layers' maps, histograms and numbers for TensorBoard, into a new folder on the server.",
+    "Write the shown layers' maps, histograms and numbers for TensorBoard, and the gradients if their tab was opened, "
+    "into a new folder on the server.",
     f"Written to {GAP}. See it with: tensorboard --logdir {GAP}",
     f"Written to {GAP}. {GAP} of {GAP} were not computed yet and are left out. See it with: tensorboard --logdir {GAP}",
     "The gradient of the class's logit with respect to what each layer that has weights produced, before any change in "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from dashboard.service import Service
 from dashboard.tensorboard import NotWritten, write
 from dashboard.view import View
 from hooks.maps import maps
-from hooks.tensorboard import levels, scale
+from hooks.tensorboard import levels, scale, tag
 
 
 @pytest.fixture
@@ -89,6 +90,33 @@ def test_what_is_not_computed_yet_is_left_out_and_said(app: InlineApp, tmp_path:
     with pytest.raises(NotWritten, match="computed yet"):
         write(View.from_dict({**view.to_dict(), "layers": ["wide"]}), app.service, tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("layers", [("conv",), ()])
+def test_gradients_are_written_where_they_were_computed_for_the_class(
+    app: InlineApp, tmp_path: Path, layers: tuple[str, ...]
+) -> None:
+    view = replace(shown(app), layers=layers, target=2)
+    values = compute(app, view)
+    unit = Unit(MODEL, app.inputs.get(view.a).digest, "gradients", target=2)
+    other = Unit(MODEL, app.inputs.get(view.b).digest, "gradients", target=1)  # of another class than the shown one
+    found = answer_to(unit)
+    for each in (unit, other):
+        app.service._remember(app.service._key(each), answer_to(each), 0)
+    write(view, app.service, tmp_path / "boards")
+    (run,) = (tmp_path / "boards").iterdir()
+    board = EventAccumulator(str(run / "A"), {"scalars": 0, "tensors": 0}).Reload()
+    norms = {
+        name: board.Scalars(name)[0].value for name in board.Tags()["scalars"] if name.startswith("gradient norm/")
+    }
+    assert norms == {
+        f"gradient norm/{tag(each.layer, each.call)}": np.float32(each.norm) for each in found.layers if not each.reason
+    }
+    assert len(norms) > 2 and (run / "B").exists() == bool(layers)
+    if layers:
+        assert board.Scalars("output mean/conv")[0].value == np.float32(values["a", "conv"].statistics.mean)
+        tags = EventAccumulator(str(run / "B"), {"scalars": 0}).Reload().Tags()["scalars"]
+        assert not [name for name in tags if name.startswith("gradient")]
 
 
 @pytest.mark.parametrize("body", [None, [], {}, {"model": "nothing", "layers": ["conv"], "a": "../../etc"}])

@@ -12,6 +12,7 @@ from torch import nn
 
 from hooks.diagnostics import Diagnostics
 from hooks.errors import HooksError
+from hooks.gradients import gradients
 from hooks.reductions import statistics
 from hooks.tensorboard import Writer, levels, scale, tag
 
@@ -89,6 +90,41 @@ def test_diagnostics_are_written_with_gradients_dead_channels_and_maps(tmp_path)
     assert run.Histograms("gradient/0")[-1].histogram_value.num == found.statistics.count
     (text,) = {bytes(event.tensor_proto.string_val[0]) for event in run.Tensors("maps/0/text_summary")}
     assert text.startswith(b"64 of 70 channels")
+
+
+def test_gradients_by_layer_are_torchs_own_and_a_layer_without_one_is_left_out(tmp_path):
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.aside = nn.Conv2d(1, 1, 1), nn.Conv2d(1, 3, 1)
+
+        def forward(self, x):
+            self.aside(x)
+            return self.conv(self.conv(x)).flatten(1)
+
+    torch.manual_seed(0)
+    model, image = Twice().eval(), torch.randn(1, 1, 2, 2)
+    with Writer(tmp_path) as writer:
+        writer.add_gradients(gradients(model, image, target=3, at_inputs=True), step=4)
+    run = read(tmp_path)
+    weight = model.conv.weight.item()
+    norms = {name: run.Scalars(name)[0] for name in run.Tags()["scalars"] if name.startswith("gradient norm/")}
+    assert {event.step for event in norms.values()} == {4}
+    # one logit: its gradient is 1 at one pixel of the second call, w of the first, and w² of the picture
+    expected = {
+        "conv call 2": 1,
+        "conv call 2 input": weight,
+        "conv": weight,
+        "conv input": weight**2,
+        "aside input": weight**2,
+    }
+    assert {name: event.value for name, event in norms.items()} == {
+        f"gradient norm/{name}": pytest.approx(abs(value), rel=1e-6) for name, value in expected.items()
+    }
+    assert run.Scalars("gradient zeros/conv")[0].value == 0.75
+    assert run.Scalars("gradient max abs/conv")[0].value == pytest.approx(abs(weight), rel=1e-6)
+    (text,) = {bytes(event.tensor_proto.string_val[0]) for event in run.Tensors("gradient/text_summary")}
+    assert text.startswith(b"of class 3, whose score is ")
 
 
 def test_what_is_no_map_is_refused_and_an_exception_still_writes_out(tmp_path):

@@ -19,7 +19,8 @@ TABS = (
     ("gradients", "Gradients", "The gradient of the explained class at every layer, along the depth"),
 )
 TENSORBOARD_HELP = (
-    "Write the shown layers' maps, histograms and numbers for TensorBoard, into a new folder on the server."
+    "Write the shown layers' maps, histograms and numbers for TensorBoard, and the gradients if their tab was opened, "
+    "into a new folder on the server."
 )
 
 

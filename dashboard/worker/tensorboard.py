@@ -1,4 +1,4 @@
-"""A process that writes activations, which come on its standard input, for TensorBoard, and ends.
+"""A process that writes activations and gradients, which come on its standard input, for TensorBoard, and ends.
 
 python -m dashboard.worker.tensorboard FOLDER        (started by `dashboard.tensorboard`)
 """
@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from hooks.codec import decode
 from hooks.maps import maps
-from hooks.results import Activation
+from hooks.results import Activation, Gradients
 from hooks.tensorboard import Writer, tag
 
 
@@ -21,18 +21,21 @@ def main(folder: Path, stream: BinaryIO) -> None:
     """Write everything: A and B as runs of their own, so that TensorBoard lays them over each other."""
     with contextlib.ExitStack() as stack:
         writers: dict[str, Writer] = {}
-        for side, activation in read(stream):
+        for side, found in read(stream):
             if side not in writers:
                 writers[side] = stack.enter_context(Writer(folder / side))
-            name = tag(activation.layer, activation.call)
-            writers[side].add_statistics(name, activation.statistics)
-            values = maps(activation)
+            if isinstance(found, Gradients):
+                writers[side].add_gradients(found)
+                continue
+            name = tag(found.layer, found.call)
+            writers[side].add_statistics(name, found.statistics)
+            values = maps(found)
             if values is not None:
                 writers[side].add_maps(name, values)
 
 
-def read(stream: BinaryIO) -> Iterator[tuple[str, Activation]]:
-    """The sides and activations on a stream."""
+def read(stream: BinaryIO) -> Iterator[tuple[str, Activation | Gradients]]:
+    """The sides and answers on a stream."""
     while side := stream.read(1):
         length = int.from_bytes(stream.read(8), "little")
         yield side.decode(), decode(stream.read(length))
