@@ -124,7 +124,7 @@ def text(node: Any) -> str:
     if isinstance(node, list) and len(node) == 3 and isinstance(node[0], str) and isinstance(node[1], dict):
         return text(node[2])
     if isinstance(node, list):
-        return " ".join(filter(None, map(text, node)))
+        return " ".join(" ".join(filter(None, map(text, node))).split())
     return "" if node is None else str(node)
 
 

@@ -78,9 +78,9 @@ def layout(models: tuple[str, ...], *, tensorboard: bool = False) -> html.Header
             html.Div(className="spacer"),
             html.Button("Share", id=ids.SHARE, className="pill", **{"data-do": "share"}),
             html.A(
-                "Export page",
+                ["Export", html.Span("\u00a0page", className="roomy")],
                 id=ids.EXPORT_VIEW,
-                className="pill",
+                className="pill joined",
                 title="Save everything shown as one HTML file that opens without Hookscope and without a network.",
                 download="hookscope.html",
             ),
@@ -99,7 +99,7 @@ def facts(info: ModelInfo) -> list[Any]:
     if not info.random:
         licence = f" Licence: {info.licence}." if info.licence else ""
         parts[0].title = f"{format_count(info.parameters)} parameters. {info.weights}{licence}"
-    return [*parts, *random_weights(info)]
+    return [*parts, *random_weights(info, narrow=True)]
 
 
 def short_count(number: int) -> str:

@@ -181,7 +181,7 @@ def _draw(scene: Scene, side: str, unit: Unit, answers: Answers) -> list[Update]
         height, width = prediction.pixels.shape[:2]
         sizes += f" → {width}×{height}"
     frame = prediction.crop if prediction is not None and seen else (0, 0, given.width, given.height)
-    caption = [*_caption(given, sizes), *random_weights(scene.info)]
+    caption = [*_caption(given, sizes), *random_weights(scene.info, narrow=True)]
     wrong = failures(answers, (unit,))
     return [
         *_shown(side, True),

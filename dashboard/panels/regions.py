@@ -55,9 +55,17 @@ def failed(failure: Failure, part: str) -> html.Div:
     return html.Div([html.Span(failure.sentence), " ", again], className="sentence error", role="alert")
 
 
-def random_weights(info: ModelInfo) -> list[html.Span]:
-    """The badge that stays on everything a model with random weights computed; nothing for a trained one."""
-    return [html.Span(RANDOM_WEIGHTS, title=info.weights, className="badge warn")] if info.random else []
+def random_weights(info: ModelInfo, *, narrow: bool = False) -> list[html.Span]:
+    """The badge that stays on everything a model with random weights computed; nothing for a trained one.
+
+    Arguments:
+        narrow: it may be cut to "random" on a narrow page.
+    """
+    text: Any = RANDOM_WEIGHTS
+    if narrow:
+        first, rest = RANDOM_WEIGHTS.split(" ")
+        text = [first, html.Span(f" {rest}", className="roomy")]
+    return [html.Span(text, title=info.weights, className="badge warn")] if info.random else []
 
 
 def empty_figure(height_px: int) -> go.Figure:
