@@ -36,6 +36,7 @@ def capture(
     statistics_only: bool = False,
     distribution: Distribution = True,
     training: bool = False,
+    layers: Sequence[LayerInfo] = (),
     owner: str = "user",
     purpose: str = "analysis",
 ) -> Iterator[Captured]:
@@ -58,6 +59,9 @@ def capture(
             ones cost several times what the others cost, "approximate" ones about as much again.
         training: leave the model in the mode it is in, for hooks on a training step. Otherwise it is in eval mode in
             the block, and its flags, buffers and random state are put back after it.
+        layers: what `hooks.layers.describe` said of this model. With `statistics_only` it gives numbers per channel of
+            every output with a channel axis, operations' and transformers' too; without it only convolutions and
+            batch normalisations have them, because no tensor says which of its axes that is.
         owner, purpose: what `hooks.registry.live_hooks` shows.
 
     Raises:
@@ -66,7 +70,11 @@ def capture(
     """
     chosen = select(model, patterns)
     recorder = Recorder(
-        gradients=gradients, statistics_only=statistics_only, distribution=distribution, training=training
+        gradients=gradients,
+        statistics_only=statistics_only,
+        distribution=distribution,
+        training=training,
+        layers=layers,
     )
     with contextlib.ExitStack() as stack:
         check_supported(unwrap(model), gradients=gradients)

@@ -18,7 +18,7 @@ from hooks.modes import unwrap
 from hooks.moments import Scratch
 from hooks.reasons import not_called
 from hooks.reductions import Distribution, statistics
-from hooks.results import Statistics
+from hooks.results import Call, LayerInfo, Statistics
 from hooks.running import recomputing
 
 Side = Literal["input", "output"]
@@ -33,7 +33,8 @@ class Record:
         side: "output" or "input". path: where the tensor stood in a nested value; "" for a plain tensor. The path of an
             input begins with the argument's position or name.
         value: a copy, as the layer produced or was given it; None with `statistics_only`.
-        statistics: with `statistics_only`: its numbers, per channel too where the layer's type tells the channel axis.
+        statistics: with `statistics_only`: its numbers, per channel too where the layer's type, or the recorded
+            run that `capture` was given, tells the channel axis.
         shape: the tensor's shape.
         gradient: set by `Captured.differentiate`: of the score with respect to this value, by way of everything that
             reads it: at an input that a skip connection reads too, it is more than what flows through the layer. None
@@ -205,12 +206,19 @@ class Recorder:
     """Makes the hooks of a `capture` block and collects what they see."""
 
     def __init__(
-        self, *, gradients: bool, statistics_only: bool, distribution: Distribution, training: bool = False
+        self,
+        *,
+        gradients: bool,
+        statistics_only: bool,
+        distribution: Distribution,
+        training: bool = False,
+        layers: Sequence[LayerInfo] = (),
     ) -> None:
         self.gradients = gradients
         self.training = training
         self.statistics_only = statistics_only
         self.distribution = distribution
+        self.described = {name: info.calls for info in layers for name in (info.name, *info.aliases) if info.calls}
         self.scratch = Scratch()
         self.records: list[Record] = []
         self.ran: set[str] = set()  # layers that were called; one that returns no tensor has no record
@@ -246,7 +254,10 @@ class Recorder:
             edge, watch = tap(tensor) if self.gradients else (None, None)
             kept, numbers = None, None
             if self.statistics_only:
+                seen = self._seen(layer, call, side, path, tensor)
                 channel_axis = 1 if _has_channels_first(module, tensor) else None
+                if seen is not None and "channel" in seen.axes:
+                    channel_axis = seen.axes.index("channel")
                 numbers = statistics(tensor, channel_axis, distribution=self.distribution, scratch=self.scratch)
             else:
                 # outside inference mode, or the copy could never be used with autograd
@@ -254,6 +265,12 @@ class Recorder:
                     kept = tensor.detach().clone()
             shape = tuple(tensor.shape)
             self.records.append(Record(layer, call, side, path, kept, numbers, shape, _edge=edge, _watch=watch))
+
+    def _seen(self, layer: str, call: int, side: Side, path: str, tensor: Tensor) -> Call | None:
+        """The call in the recorded run, whose axes are this tensor's; None if it has none, or was of another tensor."""
+        calls = self.described.get(layer, ())
+        seen = calls[call % len(calls)] if calls and side == "output" else None  # a block may hold several passes
+        return seen if seen is not None and seen.path == path and len(seen.axes) == tensor.ndim else None
 
 
 def _has_channels_first(module: nn.Module, tensor: Tensor) -> bool:

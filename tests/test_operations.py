@@ -467,3 +467,62 @@ def test_an_attention_that_fails_leaves_functions_watched():
             model(torch.rand(1, 3, 4), torch.zeros(2, 7))
         model(torch.rand(1, 3, 4))
     assert len(seen) == 1
+
+
+def test_an_operations_statistics_per_channel_are_those_of_the_sum_that_plain_hooks_see():
+    torch.manual_seed(0)
+    model = torchvision.models.resnet18(weights=None).eval()
+    images = torch.randn(2, 3, 64, 64)
+    parts: dict[str, list[Tensor]] = {"layer1.0": [], "layer2.0": []}
+    handles = []
+    for name, kept in parts.items():
+        block = model.get_submodule(name)
+        for module in (block.bn2, *(() if block.downsample is None else (block.downsample,))):
+            handles.append(module.register_forward_hook(lambda _, __, output, kept=kept: kept.append(output.clone())))
+        if block.downsample is None:
+            handles.append(block.register_forward_pre_hook(lambda _, args, kept=kept: kept.append(args[0].clone())))
+    with torch.no_grad():
+        model(images)
+    for handle in handles:
+        handle.remove()
+    layers = describe(model, images[:1])
+    names = [f"{name}/add" for name in parts]
+    with torch.no_grad(), capture(model, names, statistics_only=True, layers=layers) as seen:
+        model(images)
+        model(images * 2)  # another pass of the same calls
+    assert [(record.layer, record.call) for record in seen] == [(name, n) for n in (0, 1) for name in names]
+    for name, (first, second) in parts.items():
+        sums = (first + second).double()
+        channels = seen[f"{name}/add", 0].statistics.channels
+        assert len(channels["mean"]) == sums.shape[1]
+        for key, values in {
+            "mean": sums.mean((0, 2, 3)),
+            "std": sums.std((0, 2, 3), correction=0),
+            "min": sums.amin((0, 2, 3)),
+            "max": sums.amax((0, 2, 3)),
+            "zeros": (sums == 0).double().mean((0, 2, 3)),
+        }.items():
+            assert channels[key] == pytest.approx(values.numpy(), rel=1e-9, abs=1e-12)
+        assert len(seen[f"{name}/add", 1].statistics.channels["mean"]) == sums.shape[1]
+        assert not np.allclose(seen[f"{name}/add", 1].statistics.channels["mean"], channels["mean"])
+    with torch.no_grad(), capture(model, names, statistics_only=True) as unknown:
+        model(images)
+    assert all(not record.statistics.channels for record in unknown)
+
+
+def test_channels_last_are_found_where_the_recorded_run_says_so():
+    torch.manual_seed(0)
+    model = torchvision.models.swin_t(weights=None).eval()
+    image = torch.randn(1, 3, 64, 64)
+    layers = describe(model, image)
+    names = ["features.1.0/add", "features.1.0.norm1", "flatten", "/flatten"]
+    names = [name for name in names if name in {info.name for info in layers}]
+    with torch.no_grad(), capture(model, names) as full:
+        model(image)
+    with torch.no_grad(), capture(model, names, statistics_only=True, layers=layers) as seen:
+        model(image)
+    for name in names[:2]:
+        values = full[name].value.double().reshape(-1, 96)  # (image, height, width, channel)
+        assert full[name].shape == (1, 16, 16, 96)
+        assert seen[name].statistics.channels["mean"] == pytest.approx(values.mean(0).numpy(), rel=1e-9, abs=1e-12)
+    assert len(names) > 2 and all(not seen[name].statistics.channels for name in names[2:])  # features are no channels
