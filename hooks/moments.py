@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 PIECE = 1 << 17  # values; 1 MB as float64. Of 2^14 to 2^20 the fastest.
-ONE_BY_ONE = 1024  # counting zeros row by row is faster than along an axis from this length on
+SHORT = 128  # values in a row, below which extremes are faster from a transposed copy
 SPREAD = 1e-4  # of the mean square: a variance above it has lost no more than four of sixteen digits
 
 
@@ -125,8 +125,9 @@ def _moments(rows: Tensor, scratch: Scratch) -> Moments:
             wide = scratch.take(piece.shape, torch.float64, rows.device).copy_(piece)
             sums[here] += _numpy(wide.sum(1))
             squares[here] += _numpy(torch.linalg.vector_norm(wide, dim=1)) ** 2
-            least[here] = np.minimum(least[here], _numpy(piece.amin(1)))
-            most[here] = np.maximum(most[here], _numpy(piece.amax(1)))
+            low, high = _extremes(piece, scratch)
+            least[here] = np.minimum(least[here], low)
+            most[here] = np.maximum(most[here], high)
             if not least[here].min() > 0 or not most[here].max() < 0:
                 zeros[here] += _zeros(piece, scratch)
     if not np.isfinite(sums).all():  # float64 sums of finite float32 values do not overflow
@@ -162,18 +163,27 @@ def _of_the_finite(rows: Tensor) -> Moments:
     )
 
 
+def _extremes(piece: Tensor, scratch: Scratch) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the largest value of each row."""
+    if piece.shape[1] >= SHORT:
+        return _numpy(piece.amin(1)), _numpy(piece.amax(1))
+    turned = scratch.take(torch.Size((piece.shape[1], piece.shape[0])), piece.dtype, piece.device).copy_(piece.T)
+    return _numpy(turned.amin(0)), _numpy(turned.amax(0))
+
+
 def _zeros(piece: Tensor, scratch: Scratch) -> np.ndarray | int:
     """How many values of each row are exactly 0; plainly 0 if none is."""
     if piece.device.type != "cpu":
         return _numpy((piece == 0).sum(1))
-    # numpy: it compares five times faster than torch here, and counts three times faster than torch sums booleans
+    # whether there is any: numpy compares five times faster than torch here, and counts all of them at once
     flags = scratch.take(piece.shape, torch.bool, piece.device).numpy()
     np.equal(piece.numpy(), 0, out=flags)
     if not np.count_nonzero(flags):
         return 0
-    if flags.shape[1] < ONE_BY_ONE:
-        return np.count_nonzero(flags, axis=1)
-    return np.array([np.count_nonzero(row) for row in flags])
+    # per row by a product with ones, exact because no row of a piece has 2^24 values: four times faster than any sum
+    equal = torch.eq(piece, 0, out=scratch.take(piece.shape, torch.float32, piece.device))
+    counts: np.ndarray = torch.mv(equal, torch.ones(piece.shape[1])).numpy().astype(np.int64)
+    return counts
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:

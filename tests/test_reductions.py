@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hooks.errors import ModelNotSupported
-from hooks.moments import PIECE, Scratch
+from hooks.moments import PIECE, Scratch, moments
 from hooks.reductions import statistics
 from hooks.results import HISTOGRAM_BINS, QUANTILE_LEVELS
 
@@ -247,3 +247,16 @@ def test_the_tensor_and_its_graph_are_left_alone():
     before = values.detach().clone()
     statistics(values, 1)
     assert torch.equal(values, before) and values._version == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("length", [1, 7, 49, 127, 128, 1025, 150_000])
+def test_rows_of_every_length_give_what_numpy_gives(length: int, dtype: torch.dtype) -> None:
+    rows = torch.randn(5, length, generator=torch.Generator().manual_seed(length), dtype=dtype)
+    rows[1:3].clamp_(min=0)  # about half of them zeros
+    rows[3] = 0
+    found, values = moments(rows, Scratch()), rows.numpy().astype(np.float64)
+    assert np.array_equal(found.zeros, (values == 0).sum(1)) and found.zeros.dtype == np.int64
+    assert np.array_equal(found.min, values.min(1)) and np.array_equal(found.max, values.max(1))
+    assert found.mean == pytest.approx(values.mean(1), rel=1e-12, abs=1e-15)
+    assert found.variance == pytest.approx(values.var(1), rel=1e-9, abs=1e-15)
