@@ -204,9 +204,9 @@ def test_a_click_on_a_patch_looks_from_there(context: BrowserContext, tmp_path: 
     try:
         page = context.new_page()
         open_page(page, application.url + "?a=sample-chelsea&layer=blocks.2.attn&layer=blocks.2/add")
-        cells = page.locator(".card:first-child .attention .cell img")
+        cells = page.locator(".slot:first-child .attention .cell img")
         expect(cells).to_have_count(5, timeout=60_000)  # mean, three heads, rollout
-        line = page.locator(".card:first-child .attention .line")
+        line = page.locator(".slot:first-child .attention .line")
         expect(line).to_contain_text("from the class token")
         box = cells.first.bounding_box()
         assert box is not None
@@ -222,7 +222,7 @@ def test_a_click_on_a_patch_looks_from_there(context: BrowserContext, tmp_path: 
         page.locator(".attention [data-value='-1']").click()
         expect(line).to_contain_text("from the class token")
         # the sum in the same block is a layer like any other: a wall, numbers, Grad-CAM, and no attention
-        other = page.locator(".card:nth-child(2)")
+        other = page.locator(".slot:nth-child(2)")
         expect(other.locator(".statistics")).to_contain_text("mean")
         expect(other.locator(".cam-text")).to_contain_text("peak", timeout=60_000)
         expect(other.locator(".attention")).to_be_hidden()

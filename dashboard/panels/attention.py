@@ -172,8 +172,10 @@ def _cell(scene: Scene, unit: Unit, prediction: Unit, maps: AttentionMaps, query
     address = scene.picture(
         ("attention", unit, which, query), partial(_picture, scene, unit, prediction, which, query), "image/webp"
     )
-    image = html.Img(src=address, alt=f"{title}, from {query.text}")
-    grid = ",".join(map(str, maps.grid))
+    rows, columns = maps.grid
+    room = {"aspectRatio": f"{columns} / {rows}"}  # before it is loaded too: a click must not meet another patch
+    image = html.Img(src=address, alt=f"{title}, from {query.text}", style=room)
+    grid = f"{rows},{columns}"
     name = which if which in HELP else f"head {which}"
     entropy = "" if which in HELP else f"{float(maps.entropy[int(which)]):.2f}"
     return html.Div(

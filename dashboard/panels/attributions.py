@@ -114,6 +114,7 @@ def _map(scene: Scene, side: str, method: InputQuestion, prediction: Unit, answe
             html.Img(src=heat, alt=f"{TITLES[method]} of {name}", className="heat"),
         ],
         className="stack",
+        style={"aspectRatio": f"{found.values.shape[1]} / {found.values.shape[0]}"},  # before they are loaded too
         title=" ".join(filter(None, [*facts, "The scale ends at the 99th percentile."])),
     )
     caption = [letter, html.Span(name, className="class"), html.Span(overlay.text, className="muted")]
