@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from hooks import nested
+from hooks.nested import memory
 from hooks.operations import flat
 
 
@@ -22,7 +23,7 @@ class Constants:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._memory = {_memory(tensor) for tensor in (*model.parameters(), *model.buffers())} - {0}
+        self._memory = {memory(tensor) for tensor in (*model.parameters(), *model.buffers())} - {0}
         self._alive: list[Tensor] = []  # or the memory of one would be given to another tensor
 
     def follow(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> bool:
@@ -32,18 +33,10 @@ class Constants:
         found = [tensor for _, tensor in nested.tensors(result)]
         if name.startswith("new_") or name.endswith("_like"):
             given = []
-        if any(_memory(value) not in self._memory for value in given):
+        if any(memory(value) not in self._memory for value in given):
             written = given[:1] if name == "__setitem__" else found  # a constant that is written into is one no more
-            self._memory.difference_update(map(_memory, written))
+            self._memory.difference_update(map(memory, written))
             return False
-        self._memory.update(memory for memory in map(_memory, found) if memory)
+        self._memory.update(place for place in map(memory, found) if place)
         self._alive += found
         return True
-
-
-def _memory(tensor: Tensor) -> int:
-    """Where a tensor's storage lies; 0 if it has none of its own."""
-    try:
-        return int(tensor.untyped_storage().data_ptr())
-    except (NotImplementedError, RuntimeError):  # sparse, or a subclass around others
-        return 0

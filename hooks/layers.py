@@ -55,13 +55,13 @@ def find(model: nn.Module, name: str) -> tuple[str, nn.Module]:
     Raises:
         LayerNotFound: no module has it; the text names what is near.
     """
-    known = aliases(model)
+    names = _names(unwrap(model))
+    known = {name: own[0] for own in names.values() for name in own}
     first = first_name(known, name)
-    if first is not None and name not in known:
-        return first, named_layers(model)[first.rpartition(SEPARATOR)[0]]
     if first is None:
-        raise LayerNotFound(_not_found(unwrap(model), f"has no layer {name!r}", name, list(aliases(model))))
-    return first, named_layers(model)[first]
+        raise LayerNotFound(_not_found(unwrap(model), f"has no layer {name!r}", name, list(known)))
+    owner = first if name in known else first.rpartition(SEPARATOR)[0]
+    return first, next(module for module, own in names.items() if own[0] == owner)
 
 
 def select(model: nn.Module, patterns: Pattern | Iterable[Pattern]) -> dict[str, nn.Module]:

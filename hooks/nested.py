@@ -39,6 +39,14 @@ def first(value: Any) -> tuple[str, Tensor] | None:
     return next(tensors(value), None)
 
 
+def memory(tensor: Tensor) -> int:
+    """Where a tensor's storage lies; 0 if it has none of its own (sparse ones, and those that wrap others)."""
+    try:
+        return int(tensor.untyped_storage().data_ptr())
+    except (NotImplementedError, RuntimeError):
+        return 0
+
+
 def private(value: Any, requires_grad: bool) -> Any:
     """A copy of a model's inputs that the model may write into without the caller's tensors changing.
 

@@ -176,8 +176,8 @@ class _Run:
                 path=found[0][0],
             )
         output = _Output(call, tensor)
-        if tensor is not None and tensor.numel() and not tensor.is_meta and tensor.layout == torch.strided:
-            self.by_storage.setdefault(tensor.untyped_storage().data_ptr(), []).append(output)
+        if tensor is not None and tensor.layout == torch.strided and (place := nested.memory(tensor)):
+            self.by_storage.setdefault(place, []).append(output)
         return output
 
     def written(self, tensor: Tensor) -> None:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from hooks.nested import memory
+
 NCHW = ("image", "channel", "height", "width")
 NHWC = ("image", "height", "width", "channel")
 PREFIX_TOKENS_LIMIT = 8  # class token, distillation token, registers
@@ -200,7 +202,7 @@ class Layouts:
 
 
 def _memory(tensor: Tensor) -> tuple[object, ...]:
-    if not tensor.numel() or tensor.is_meta:
+    if not memory(tensor):
         return (id(tensor),)
     return tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()
 

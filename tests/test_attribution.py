@@ -189,6 +189,41 @@ def test_tokens_of_a_vision_transformer_on_a_grid_that_is_not_square():
     np.testing.assert_allclose(cam.values, reference, rtol=1e-3, atol=1e-5 * np.abs(reference).max())
 
 
+class Inner(nn.Module):
+    """Differentiates in its own forward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3), nn.Linear(5, 6)
+
+    def slope(self, x: Tensor) -> Tensor:
+        return torch.autograd.grad(self.first(x).square().sum(), x)[0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.second(self.first(x) * self.slope(x).mean()).relu().mean((2, 3)))
+
+
+class Functional(Inner):
+    """The same by `torch.func`, in which tensors have no memory of their own."""
+
+    def slope(self, x: Tensor) -> Tensor:
+        return torch.func.grad(lambda z: self.first(z).square().sum())(x.detach())
+
+
+@pytest.mark.parametrize("kind", [Inner, Functional])
+def test_models_that_differentiate_in_their_forward_pass(kind: type[Inner]) -> None:
+    torch.manual_seed(0)
+    model, x = kind().eval(), torch.randn(1, 3, 12, 12, requires_grad=True)
+    values: list[Tensor] = []
+    with model.second.register_forward_hook(lambda *seen: values.append(seen[2])):
+        score = model(x)[0, 2]
+    (slope,) = torch.autograd.grad(score, values[0])
+    expected = (slope.mean((2, 3), keepdim=True) * values[0]).sum(1)[0].detach().numpy()
+    assert np.abs(expected).max() > 0
+    found = cams(model, x, [("second", 0)], 2)["second", 0]
+    assert found.values == pytest.approx(expected, rel=1e-5, abs=1e-9) and not live_hooks()
+
+
 def test_frozen_models_and_no_grad_callers():
     model, image = four_pixels()
     expected = cams(model, image, ["0"], 0)["0", 0].values
