@@ -54,8 +54,8 @@ class Part:
         name: unique on the page, e.g. "card 0 wall".
         units: what it is drawn from, most urgent first.
         shows: everything else that the drawing depends on; values with a stable `repr`.
-        draw: given the answers so far, the properties to set; called once with what the cache holds (nothing at all,
-            perhaps: the region says that it waits), and again at every answer to one of its units.
+        draw: given the answers so far, the properties to set; called at once if all are there, else at every answer to
+            one of its units, and when none has come for a moment: the region then says that it waits.
         error: the `Markup` that gets a sentence if drawing itself fails; None leaves the region as it is.
         eager: whether it wants to be drawn before its last answer is there.
     """

@@ -26,8 +26,12 @@ Shown = tuple[Part, list[Update], str | None]  # a part, what it shows now, and 
 
 MEMORY_BYTES = 256 << 20
 MAX_PAGES = 2_000
+POLL_SECONDS = 0.25  # between two looks whether anybody still reads
 UNREAD_SECONDS = 60.0  # how long an answer waits for a page to read it; a browser does at once
 PING_SECONDS = 5.0
+# How long a region goes on showing what it showed before it says that it waits. Most answers are there by then, and it
+# takes the browser 40 ms to put "computing ..." on the page, for which the answer would have to wait.
+PATIENCE_SECONDS = 0.15
 STOPPED = "Stopped before it was computed. Choose the layer again to compute it."
 UNDRAWN = "The values are there, but drawing them failed. The server's log has the details; another view may work."
 
@@ -179,15 +183,20 @@ class Service:
         def over() -> bool:
             return stream.replaced.is_set() or gone() or self._closed.is_set()
 
+        cursor = 0
+        ended = False
+        told = began = time.monotonic()
+        silent = []  # parts that wait, and do not say so yet
         for part in stream.parts:
             if over():
                 return
-            yield draw(part, stream.answers)
-        cursor = 0
-        ended = False
-        told = time.monotonic()
+            if part.complete(stream.answers):
+                yield draw(part, stream.answers)
+            else:
+                silent.append(part)
         while stream.slot and not (ended or over()):
-            events, cursor = self.engine.events(stream.slot, cursor, timeout_seconds=0.25)
+            patience = max(began + PATIENCE_SECONDS - time.monotonic(), 0.0) if silent else POLL_SECONDS
+            events, cursor = self.engine.events(stream.slot, cursor, timeout_seconds=min(patience, POLL_SECONDS))
             for event in events:
                 ended = event.kind == "end"
                 answered = self._take(stream, event)
@@ -197,7 +206,15 @@ class Service:
                             return
                         yield draw(part, stream.answers)
                         told = time.monotonic()
+                        if part in silent:
+                            silent.remove(part)
             self._save(stream)
+            if silent and time.monotonic() >= began + PATIENCE_SECONDS:
+                for part in silent:
+                    if over():
+                        return
+                    yield draw(part, stream.answers)
+                silent = []
             if time.monotonic() - told > PING_SECONDS:
                 told = time.monotonic()
                 yield None
