@@ -21,8 +21,8 @@ from hooks.results import LayerInfo
 
 MODEL = "embedded"
 LAYERS = 40
-STEPS = 6  # lines of the table
-WARM_SHARE = 1 / 3  # of the clicks, before the slope counts: until the server's kept answers fill their room
+STEPS = 10  # lines of the table
+WARM_SHARE = 0.7  # of the clicks, before the slope counts: until all that is kept fills its room
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ def table(server: Sequence[Sample], worker: Sequence[Sample], hooks: int) -> Tab
     rows.append([f"slope per 100 clicks, over the last {clicks - first}", slopes[0], "", slopes[1], ""])
     notes = [
         f"Each click is on one of {LAYERS} layers of the default model, for two pictures side by side, new after",
-        "each turn, so nothing comes from the cache. The server keeps the newest answers and pictures, up to limits",
-        f"that the first third of the clicks fills. Hooks live on the model at the end: {hooks}.",
+        "each turn, so nothing comes from the cache. Server and worker keep the newest answers, pictures and addresses,",
+        f"up to limits that the first {first} clicks fill. Hooks live on the model at the end: {hooks}.",
         conditions.sentence(["torch", "dash"]),
     ]
     columns = ["", "server", "its threads, open files", "worker", "its threads, open files"]

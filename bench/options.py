@@ -19,7 +19,7 @@ class Options:
     """
 
     repeats: int = 7
-    clicks: int = 300
+    clicks: int = 1000
     starts: int = 3
     sessions: int = 50
     session_clicks: int = 30

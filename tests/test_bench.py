@@ -165,7 +165,7 @@ def test_memory_tells_the_slope_of_the_last_clicks() -> None:
     worker = [memory.Sample(900_000_000 + number * 10_000, 5, 4) for number in range(91)]
     rows = memory.table(server, worker, 0).rows
     assert rows[0] == ["0 clicks", "100 MB", "60, 13", "900 MB", "5, 4"]
-    assert rows[-1] == ["slope per 100 clicks, over the last 60", "+0.0 MB", "", "+1.0 MB", ""]
+    assert rows[-1] == ["slope per 100 clicks, over the last 27", "+0.0 MB", "", "+1.0 MB", ""]
 
 
 def test_quick_is_less_than_the_default() -> None:
