@@ -92,8 +92,8 @@ def table(server: Sequence[Sample], worker: Sequence[Sample], hooks: int) -> Tab
     rows.append([f"slope per 100 clicks, over the last {clicks - first}", slopes[0], "", slopes[1], ""])
     notes = [
         f"Each click is on one of {LAYERS} layers of the default model, for two pictures side by side, new after",
-        "each turn, so nothing comes from the cache. Server and worker keep the newest answers, pictures and addresses,",
-        f"up to limits that the first {first} clicks fill. Hooks live on the model at the end: {hooks}.",
+        "each turn, so nothing comes from the cache. Server and worker keep the newest answers, pictures and",
+        f"addresses, up to limits that the first {first} clicks fill. Hooks live on the model at the end: {hooks}.",
         conditions.sentence(["torch", "dash"]),
     ]
     columns = ["", "server", "its threads, open files", "worker", "its threads, open files"]
