@@ -51,6 +51,9 @@ def test_gradients_along_the_depth_and_from_a_box_to_its_layer(
     page.get_by_role("button", name="Gradients", exact=True).click()
     plot = until(lambda: (found := plot_of(page, "#gradients")) and len(found["data"]) == 6 and found)
     assert page.locator(".cards").is_hidden() and "tab=gradients" in page.url
+    # the page's own style sheet leaves Plotly's elements alone
+    framed = page.locator("#gradients path.box").first.evaluate("(path) => getComputedStyle(path).outlineStyle")
+    assert framed == "none"
     keys = plot["layout"]["meta"]["keys"]
     assert keys[0] == "conv_stem" and keys[-1] == "classifier" and len(keys) == 99
 

@@ -69,18 +69,22 @@ def test_boxes_are_listed_best_first_and_drawn_where_they_lie(desk: Desk) -> Non
     # the best box of a class stands for the class, and the other cat for itself
     expected = [("<b>cup</b>", "0.900", "2", "row"), ("cat", "0.700", "0", "row")]
     assert rows(page) == [*expected, ("cat", "0.500", str(box_target(0)), "row")]
-    assert boxes(page) == [("box", [10, 10, 20, 50]), ("box", [50, 50, 50, 50]), ("box", [0, 0, 100, 100])]
+    assert boxes(page) == [
+        ("detection", [10, 10, 20, 50]),
+        ("detection", [50, 50, 50, 50]),
+        ("detection", [0, 0, 100, 100]),
+    ]
 
 
 def test_the_networks_view_has_a_border_and_the_boxes_keep_their_place(desk: Desk) -> None:
-    assert boxes(shown(desk, FOUND, seen=True))[2] == ("box", [0, 0, 75, 100])
+    assert boxes(shown(desk, FOUND, seen=True))[2] == ("detection", [0, 0, 75, 100])
 
 
 @pytest.mark.parametrize(("target", "row"), [(0, 1), (2, 0), (box_target(0), 2), (box_target(9), None), (3, None)])
 def test_the_chosen_box_is_marked(desk: Desk, target: int, row: int | None) -> None:
     page = shown(desk, FOUND, target=target)
     assert [index for index, each in enumerate(rows(page)) if each[3] == "row chosen"] == ([] if row is None else [row])
-    assert len([look for look, _ in boxes(page) if look == "box chosen"]) == (row is not None)
+    assert len([look for look, _ in boxes(page) if look == "detection chosen"]) == (row is not None)
 
 
 def test_nothing_found_is_said(desk: Desk) -> None:
@@ -92,7 +96,7 @@ def test_many_boxes_are_cut_and_counted(desk: Desk) -> None:
     many = Detections(np.zeros((50, 4), np.float32), np.full(50, 1), np.linspace(1, 0, 50, dtype=np.float32))
     page = shown(desk, many, target=box_target(40))
     assert len(rows(page)) == LISTED and f"and {50 - LISTED} more below these" in json.dumps(page["input-a-top"])
-    assert [look for look, _ in boxes(page)].count("box chosen") == 1  # also drawn where it is not listed
+    assert [look for look, _ in boxes(page)].count("detection chosen") == 1  # also drawn where it is not listed
 
 
 def test_an_answer_without_boxes_draws_none(desk: Desk) -> None:

@@ -46,7 +46,7 @@ def drawn(scene: Scene, prediction: Prediction, frame: tuple[float, float, float
     places += [chosen] if chosen is not None and chosen not in places else []
     return [
         html.Span(
-            className="box chosen" if index == chosen else "box",
+            className="detection chosen" if index == chosen else "detection",
             style=_place(found.boxes[index], frame),
             title=f"{scene.class_name(int(found.labels[index]))} {found.scores[index]:.3f}",
         )

@@ -69,7 +69,7 @@ def _box(side: str, inputs: InputStore, prefix: str) -> html.Div:
                 [
                     html.Img(id=ids.side("picture", side), alt=f"Input {letter}"),
                     html.Div(id=ids.side("crop", side), className="crop"),
-                    Markup(ids.side("boxes", side), className="boxes"),
+                    Markup(ids.side("boxes", side), className="detected"),
                     html.Span(letter, className=f"letter {side}"),
                 ],
                 className="picture",
