@@ -51,13 +51,20 @@ SUBJECTS = (
 
 def run(options: Options) -> Table:
     """Measure and describe."""
-    found: dict[str, Times] = {}
+    found: dict[str, tuple[Times, Times]] = {}
     convs: dict[str, int] = {}
+    threads = torch.get_num_threads()
     for subject in SUBJECTS:
         say(f"hooks: {subject.title}")
         model = load(ModelOptions(subject.spec), "cpu")
         convs[subject.title] = sum(isinstance(module, nn.Conv2d) for module in model.module.modules())
-        found[subject.title] = in_turns(works(model, subject), options.repeats)
+        work = works(model, subject)
+        together = in_turns(work, options.repeats)
+        torch.set_num_threads(1)
+        try:
+            found[subject.title] = together, in_turns(work, options.repeats)
+        finally:
+            torch.set_num_threads(threads)
     return table(found, convs, options)
 
 
@@ -153,17 +160,25 @@ def _compare(expected: np.ndarray, found: np.ndarray, name: str) -> None:
         say(f"hooks: {name} finds another map, which differs by up to {np.abs(found - expected).max():.2g}")
 
 
-def table(found: Mapping[str, Times], convs: Mapping[str, int], options: Options) -> Table:
-    """Two columns per model: the median, and the median ratio to what stands first in its half of the table."""
-    cells = [rows(taken) for taken in found.values()]
+def table(found: Mapping[str, tuple[Times, Times]], convs: Mapping[str, int], options: Options) -> Table:
+    """Per model the median, and the median ratio to what stands first in its half of the table; then with one thread.
+
+    Arguments:
+        found: by the model's title, the times with all threads and those with one.
+    """
+    cells = [
+        [[*line, ratio] for line, (*_, ratio) in zip(rows(together), rows(alone), strict=True)]
+        for together, alone in found.values()
+    ]
     body = [[line[0][0], *(cell for name, *rest in line for cell in rest)] for line in zip(*cells, strict=True)]
-    columns = [head for title in found for head in (f"{title}, {convs[title]} convolutions", "ratio")]
+    columns = [head for title in found for head in (f"{title}, {convs[title]} convolutions", "ratio", "one thread")]
     notes = [
         f"Medians of {options.repeats} rounds after a warm-up, each round with all of them in another order; ratios",
         "are medians of the rounds', by the clock and, in brackets, by the processor time of the calling thread.",
         "Hooks and the gradient are compared with the bare forward pass, Grad-CAM of a late layer and the gradients",
         "with a forward pass and the gradient to its input. One picture of 224 × 224, random weights,",
-        f"{torch.get_num_threads()} threads.",
+        f"{torch.get_num_threads()} threads, and in the last column of each model one: reductions gain less from a",
+        "second thread than convolutions do.",
         conditions.sentence(["torch", *_installed()]),
     ]
     return Table("hooks", ["", *columns], body, notes)

@@ -12,12 +12,14 @@ import torch
 from PIL import Image
 
 from bench import __main__ as command
-from bench import article, attention, click, conditions, memory, peers, report, walls
+from bench import article, attention, click, conditions, hooks_cost, memory, peers, report, walls
 from bench.browser import Drawn
 from bench.options import QUICK, Options
 from bench.report import Table
 from bench.visitor import UNCACHED
+from hooks.bench import BARE
 from hooks.results import Call, LayerInfo
+from hooks.timing import Times
 
 README = "# Title\n\n<!-- bench:click -->\nold\n<!-- /bench -->\n\ntext\n\n<!-- bench:start --><!-- /bench -->\nend\n"
 
@@ -149,6 +151,15 @@ def test_the_articles_figures_carry_lists_of_the_same_values() -> None:
     assert [np.array(trace["z"]).tolist() for trace in grid] == maps.tolist()
     text = article.montage(maps).to_json()
     assert "bdata" not in text and "[[0.0,1.0,4.0,5.0],[2.0,3.0,6.0,7.0],[8.0,9.0,0.0,0.0]" in text.replace(" ", "")
+
+
+def test_the_hooks_cost_is_told_for_all_threads_and_for_one() -> None:
+    def times(bare: float, capture: float) -> Times:
+        taken = {BARE: [bare] * 3, "capture": [capture] * 3}
+        return Times(taken, taken)
+
+    rows = hooks_cost.table({"Net": (times(20, 30), times(40, 50))}, {"Net": 5}, Options()).rows
+    assert rows == [[BARE, "20 ms", "1", "1"], ["capture", "30 ms", "1.50× (1.50×)", "1.25× (1.25×)"]]
 
 
 def test_memory_clicks_the_largest_maps() -> None:
