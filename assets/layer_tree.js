@@ -122,6 +122,7 @@
       if (mode === "toggle") {
         next = selected.filter((key) => !keys.includes(key));
         if (next.length === selected.length) next = selected.concat(keys);
+        if (next.length > MOST_AT_ONCE) return setMessage(`${MOST_AT_ONCE} layers can be selected at once. Take one out first.`);
       }
       seenSelection.current = next.join("\n");
       setMessage("");

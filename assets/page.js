@@ -44,7 +44,10 @@
     return next;
   }
 
-  hookscope.close = (position) => hookscope.choose({ layers: place(view.layers, [view.layers[position]], "toggle") });
+  hookscope.close = function (position) {
+    const key = view.layers[position]; // none at the second click on a card's cross
+    if (key) hookscope.choose({ layers: place(view.layers, [key], "toggle") });
+  };
 
   /* The room for a wall, which is measured on a card even while that is hidden. */
   function wallWidth() {
@@ -172,6 +175,7 @@
     if (!view) return;
     told.tree = { selected };
     hookscope.choose({ layers: place(view.layers, keys, mode), tab: "layers" });
+    if (selected.length > MOST_CARDS) tell();
   });
 
   /* Buttons that streamed updates bring onto the page carry what they do as data attributes. */

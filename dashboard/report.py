@@ -157,6 +157,7 @@ def _inside(address: str, gallery: Gallery) -> str:
 
 def _script_json(figure: Any, gallery: Gallery) -> str:
     plain = json.loads(to_json_plotly(figure))
+    plain["layout"].pop("width", None)  # the file's windows are of any width
     for image in plain.get("layout", {}).get("images", []):
         image["source"] = _inside(image["source"], gallery)
     config = {"displaylogo": False, "displayModeBar": False, "responsive": True}

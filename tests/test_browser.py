@@ -154,6 +154,43 @@ def test_one_more_card_leaves_the_others_as_they_are_and_is_made_before_it_is_ne
     assert kept[:6] == ["yes"] * 6 and kept[6:] == [None] * 3
 
 
+def test_a_wall_that_was_hidden_while_the_window_shrank_is_laid_out_for_it(
+    application: Application, page: Page
+) -> None:
+    open_page(page, f"{application.url}?a=sample-coffee&b=sample-chelsea&layer=conv_stem")
+    until(lambda: images(page, "wall") == 3)
+    wide = array(figure(page, "wall")["data"][0]["z"]).shape[1]
+    page.get_by_role("button", name="Gradients", exact=True).click()
+    until(lambda: (found := plot_of(page, "#gradients")) and len(found["data"]) == 6)
+    page.set_viewport_size({"width": 1024, "height": 900})
+    page.wait_for_timeout(400)  # the page asks anew once the window has come to rest
+    page.get_by_role("button", name="Layers", exact=True).click()
+
+    def columns() -> int:
+        return int(array(figure(page, "wall")["data"][0]["z"]).shape[1])
+
+    until(lambda: columns() < wide)
+    shown = """() => { const graph = document.querySelector('#cards .js-plotly-plot');
+      return [graph._fullLayout.xaxis.range[1], graph._fullLayout.width, graph.parentElement.clientWidth]; }"""
+    until(lambda: abs(page.evaluate(shown)[0] - columns()) < 0.1, what="for as many columns as there are")
+    _, drawn, room = page.evaluate(shown)
+    assert drawn == room
+
+
+def test_a_layer_too_many_is_a_sentence_and_not_selected(application: Application, page: Page) -> None:
+    open_page(page, f"{application.url}?a=sample-coffee&layer=conv_stem")
+    until(lambda: images(page, "wall") == 1)
+    page.locator(".hs-fold-all").click()
+    rows = page.locator("[role=treeitem]:not([aria-disabled=true])")
+    keys = rows.evaluate_all("(rows) => rows.map((row) => row.dataset.key)")[:30]
+    page.evaluate("(keys) => window.hookscope.choose({ layers: keys })", keys[:24])
+    until(lambda: page.locator("[role=treeitem][aria-selected=true]").count() == 24)
+    row(page, keys[26]).click(modifiers=["Control"])
+    until(lambda: "24 layers can be selected at once" in page.locator(".tree-side").inner_text())
+    assert page.locator("[role=treeitem][aria-selected=true]").count() == 24
+    assert page.evaluate("window.hookscope.view().layers.length") == 24
+
+
 def test_the_enlarged_channel_shows_the_values_walks_and_stays(
     application: Application, page: Page, oracle: LoadedModel
 ) -> None:

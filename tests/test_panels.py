@@ -538,6 +538,17 @@ def test_each_failure_is_said_in_the_regions_that_it_concerns_and_nowhere_else(d
                 assert "computing" not in sent, (part.name, unit)
 
 
+def test_no_room_is_kept_for_pictures_that_will_not_come(desk: Desk) -> None:
+    shown = parts(desk.scene(layers=("conv",)), 1, "/")
+    failed = {unit: Answer(Failure("It failed.")) for part in shown for unit in part.units}
+    page: dict[str, Any] = {}
+    for part in shown:
+        for component, properties in json.loads(drawn(part, failed)):
+            page.setdefault(name_of(component), {}).update(properties)
+    for graph in ("card-wall 0", "card-histogram 0", "card-cam 0"):
+        assert is_blank(page[graph]) and page[graph]["style"]["height"] == "10px", graph
+
+
 def test_a_failure_of_the_enlarged_layer_is_said_in_its_place(desk: Desk) -> None:
     scene = desk.scene(detail="conv", channel=1)
     (part,) = (part for part in parts(scene, 0, "/") if part.name == "detail")

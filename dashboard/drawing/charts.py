@@ -16,6 +16,7 @@ COLOURS = ("#1c7ed6", "#e8590c")  # A and B; both read on white and on the dark 
 FILLS = ("rgba(28,126,214,0.22)", "rgba(232,89,12,0.22)")
 MOST_BARS = 256
 _GROUND = 0.5  # where the logarithmic axis begins
+HISTOGRAM_PX = 170
 _GRID = "rgba(134,142,150,0.25)"
 
 
@@ -24,7 +25,7 @@ def histogram_figure(
     labels: Sequence[str] = ("A", "B"),
     values: Sequence[np.ndarray] | None = None,
     *,
-    height_px: int = 170,
+    height_px: int = HISTOGRAM_PX,
     key: str = "histogram",
 ) -> go.Figure:
     """The distribution of a layer's or a channel's values, counts on a logarithmic axis.

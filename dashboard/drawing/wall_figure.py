@@ -60,6 +60,7 @@ def wall_figure(
     places: int = 0,
     titles: bool = True,
     key: str = "wall",
+    width_px: int | None = None,
 ) -> go.Figure:
     """A card's channel wall: each panel's sprite under an invisible grid that carries hover text and clicks.
 
@@ -74,9 +75,13 @@ def wall_figure(
         places: how many panels there will be, if not all are there yet; those that are keep their places.
         titles: whether each panel's label stands above it.
         key: Plotly's uirevision; keep it while the same wall is redrawn.
+        width_px: of the figure; None for its container's. Where that has changed while it was hidden, Plotly would keep
+            the old number of columns.
     """
     above = LABEL_PX if titles and any(panel.label for panel in panels) else 0
     draft = Draft(geometry.height_px + above, key, above)
+    if width_px is not None:
+        draft.layout["width"] = width_px
     gap = 2 if geometry.cell_px >= READABLE_PX else 1
     place = None if selected is None else cell_of(selected, geometry.columns, order)
     for number, panel in enumerate(panels):

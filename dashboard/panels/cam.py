@@ -13,7 +13,7 @@ from dashboard.drawing.numbers import format_number
 from dashboard.drawing.pictures import cam_overlay
 from dashboard.drawing.plain_figures import Draft
 from dashboard.jobs import TITLES, Unit
-from dashboard.panels.regions import blank, drawn, failed, said
+from dashboard.panels.regions import MIN_HEIGHT_PX, blank, drawn, failed, said
 from dashboard.parts import Answers, Part, Update, failures, result_of
 from dashboard.scene import Scene
 from hooks.results import GradCam, Prediction
@@ -57,8 +57,9 @@ def _draw(
     known = [result_of(answers, unit, Prediction) for unit in predictions.values()]
     height = _height([prediction.pixels.shape[:2] for prediction in known if prediction is not None], len(maps))
     graph = ids.card("cam", position)
+    room = height if waiting else MIN_HEIGHT_PX
     return [
-        drawn(graph, _figure(scene, shown, maps, height)) if shown else blank(graph, height),
+        drawn(graph, _figure(scene, shown, maps, height)) if shown else blank(graph, room),
         said(ids.card("cam-title", position), TITLES[scene.view.maps]),
         said(ids.card("cam-text", position), texts),
     ]

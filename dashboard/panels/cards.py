@@ -12,7 +12,7 @@ from dash import ALL, ClientsideFunction, Input, Output, html, no_update
 
 from dashboard import ids
 from dashboard.components.markup import Markup
-from dashboard.drawing.charts import histogram_figure
+from dashboard.drawing.charts import HISTOGRAM_PX, histogram_figure
 from dashboard.jobs import TITLES, Unit
 from dashboard.layer_keys import parse_key
 from dashboard.panels import attention, cam, wall
@@ -90,7 +90,7 @@ def card(position: int) -> html.Section:
                     ),
                     html.Div(
                         [
-                            graph(ids.card("histogram", position), 150, "histogram"),
+                            graph(ids.card("histogram", position), HISTOGRAM_PX, "histogram"),
                             Markup(ids.card("statistics", position), className="statistics"),
                             Markup(ids.card("cam-title", position), TITLES["gradcam"], className="small-title"),
                             graph(ids.card("cam", position), 120, "cam"),
@@ -275,17 +275,17 @@ def _draw_main(
 
 
 def _waiting(scene: Scene, position: int, call: Call, error: list[Any]) -> list[Update]:
-    """Take the room that the answer will need, so that nothing jumps when it comes."""
+    """Take the room that the answer will need, so that nothing jumps when it comes; none if there will be no answer."""
     height = 240
     if not why_no_maps(call, call.shape):
         sizes = dict(zip(call.axes, call.shape, strict=True))
         rows, columns = call.grid or (sizes["height"], sizes["width"])
         height = wall.geometry_for(scene, (sizes["channel"], rows, columns)).height_px
     return [
-        blank(ids.card("wall", position), height),
+        blank(ids.card("wall", position), MIN_HEIGHT_PX if error else height),
         said(ids.card("labels", position), error or _labels(scene, "computing …", scene.inputs)),
         said(ids.card("bars", position), None),
-        blank(ids.card("histogram", position), 150),
+        blank(ids.card("histogram", position), MIN_HEIGHT_PX if error else HISTOGRAM_PX),
         said(ids.card("statistics", position), None),
         said(ids.card("files", position), html.Span("Nothing to save yet.", className="muted")),
     ]
@@ -300,8 +300,8 @@ def _shapes(call: Call, there: dict[str, Activation]) -> str:
 def _head(key: str, kind: str, size: str, status: str, notes: list[html.Span]) -> list[Any]:
     """A card's first line: which layer, what it is, how long it took, and what every picture has to say of itself."""
     facts = [
-        html.Span(kind, className="badge"),
-        html.Span(size, className="mono", title="The output's shape for one image"),
+        html.Span(kind, className="badge") if kind else None,  # a layer that the model lacks has neither
+        html.Span(size, className="mono", title="The output's shape for one image") if size else None,
     ]
     return [
         html.H2(key, title=key),

@@ -117,7 +117,16 @@ def figure(source: WallSource, reading: Reading, geometry: WallGeometry) -> go.F
         place = len(scene.inputs) if which == "difference" else list(scene.inputs).index(which)
         panels.append(Panel(label, address, cell_numbers(values, order, reading.numbers.get(which)), place))
     places = 3 if len(scene.inputs) == 2 else 1
-    return wall_figure(panels, order, geometry, distance=reading.distance, places=places, titles=False, key=source.key)
+    return wall_figure(
+        panels,
+        order,
+        geometry,
+        distance=reading.distance,
+        places=places,
+        titles=False,
+        key=source.key,
+        width_px=scene.width,
+    )
 
 
 def bars(scene: Scene, reading: Reading, layer: LayerInfo) -> go.Figure | None:
