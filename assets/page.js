@@ -72,7 +72,8 @@
   hookscope.spareCard = function () {
     if (!view || !view.layers.length) return;
     needed = Math.max(needed, Math.min(view.layers.length + 1, MOST_CARDS));
-    requestIdleCallback(mount, { timeout: 2000 });
+    if (window.requestIdleCallback) window.requestIdleCallback(mount, { timeout: 2000 });
+    else setTimeout(mount, 200); // Safari
   };
 
   /* The style sheet shows what belongs to a tab; the buttons say which one it is. */
