@@ -330,7 +330,7 @@ def _labels(scene: Scene, text: str, there: Collection[str], difference: bool = 
                 [
                     html.Span(className=f"dot {side}"),
                     html.Strong(side.upper()),
-                    html.Span(said_of_it, className="muted"),
+                    html.Span(said_of_it, className="muted", title=f"{given.name}: {said_of_it}"),
                 ],
                 title=given.name,
             )
