@@ -176,7 +176,6 @@
     if (!view) return;
     told.tree = { selected };
     hookscope.choose({ layers: place(view.layers, keys, mode), tab: "layers" });
-    if (selected.length > MOST_CARDS) tell();
   });
 
   /* Buttons that streamed updates bring onto the page carry what they do as data attributes. */

@@ -227,12 +227,11 @@ class Service:
             return left
         if event.unit is None or event.kind == "started":
             return set()
-        failed = event.kind == "failed"
-        result = (
-            Failure(event.sentence, event.details, event.final)
-            if failed
-            else self._received(stream, event.unit, event.data)
-        )
+        result: Any
+        if event.kind == "failed":
+            result = Failure(event.sentence, event.details, event.final)
+        else:
+            result = self._received(stream, event.unit, event.data)
         stream.answers[event.unit] = Answer(result)
         return {event.unit}
 

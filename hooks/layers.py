@@ -17,6 +17,8 @@ from hooks.results import LayerInfo
 
 Pattern = str | type[nn.Module]
 
+_SPECIAL = re.compile(r"^[:/]|[*?\[]")  # what makes a pattern more than a name
+
 
 def named_layers(model: nn.Module) -> dict[str, nn.Module]:
     """Every module object of the model once, by its first dotted name, in registration order; "" is the model.
@@ -42,9 +44,6 @@ def first_name(known: Mapping[str, str], name: str) -> str | None:
         module = known.get(parts[0])
         return None if module is None else module + SEPARATOR + parts[1]
     return known.get(name)
-
-
-_SPECIAL = re.compile(r"^[:/]|[*?\[]")  # what makes a pattern more than a name
 
 
 def find(model: nn.Module, name: str) -> tuple[str, nn.Module]:

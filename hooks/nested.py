@@ -43,7 +43,7 @@ def memory(tensor: Tensor) -> int:
     """Where a tensor's storage lies; 0 if it has none of its own (sparse ones, and those that wrap others)."""
     try:
         return int(tensor.untyped_storage().data_ptr())
-    except (NotImplementedError, RuntimeError):
+    except (NotImplementedError, RuntimeError):  # torch raises the first for sparse ones, either one for wrappers
         return 0
 
 
