@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 from urllib.parse import parse_qs, urlencode
 
@@ -119,10 +119,6 @@ class View:
             elif value != getattr(View(), name):
                 pairs.append((name, "1" if value is True else str(value)))
         return urlencode(pairs, safe=":()")
-
-    def with_inputs(self, a: str, b: str) -> View:
-        """The same view of other inputs."""
-        return replace(self, a=a, b=b)
 
 
 def _text(value: Any) -> str:

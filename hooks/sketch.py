@@ -22,8 +22,6 @@ _SHIFT = 23 - FRACTION_BITS
 _SIGN = 1 << (31 - _SHIFT)
 _INFINITE = 255 << FRACTION_BITS  # the first key of infinities and NaN
 
-EMPTY = Sketch(np.zeros(0, np.int32), np.zeros(0, np.int64))
-
 
 def sketch(tensor: Tensor) -> Sketch:
     """Count a tensor's finite values; float64 is rounded to float32, complex values count by their magnitude."""

@@ -34,7 +34,6 @@ from hooks.targets import Target, score_of
 BLOCK = 1 << 16  # values per product in float32: what is lost there is in the seventh digit
 SAMPLES = 1 << 15  # values per histogram: of 64 bins they tell the entropy to about a hundredth of a bit
 TINY = 1e-24  # mean squares below this lose digits in float32, whose smallest number is 1e-38
-METRICS = ("magnitude", "zeros", "dead", "entropy", "gradient")
 
 
 def survey(

@@ -1,24 +1,8 @@
-"""A click finds the channel that is drawn there."""
+"""How a wall is laid out, and what of a picture the network saw."""
 
-import numpy as np
 import pytest
 
-from dashboard.drawing.geometry import MEAN_MAP, cell_of, channel_at, crop_overlay_style, wall_geometry
-
-ORDER = np.array([7, 3, 5, 1])  # on 3 columns: mean 7 3 / 5 1 -
-
-
-def test_every_click_is_the_channel_drawn_there():
-    clicks = {(x, y): channel_at(x + 0.5, y + 0.5, 3, ORDER) for y in range(2) for x in range(3)}
-    assert clicks == {(0, 0): MEAN_MAP, (1, 0): 7, (2, 0): 3, (0, 1): 5, (1, 1): 1, (2, 1): None}
-    assert channel_at(-0.2, 0.5, 3, ORDER) is None
-    assert channel_at(3.2, 0.5, 3, ORDER) is None
-
-
-def test_cells_are_found_again():
-    assert cell_of(MEAN_MAP, 3, ORDER) == (0, 0)
-    assert cell_of(5, 3, ORDER) == (0, 1)
-    assert cell_of(4, 3, ORDER) is None
+from dashboard.drawing.geometry import crop_overlay_style, wall_geometry
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 24, 32, 63, 64, 320, 672, 2048])

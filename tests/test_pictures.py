@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from dashboard.drawing.palettes import INF_COLOUR, LEVELS, NAN_COLOUR, PALETTES, palette_for
-from dashboard.drawing.pictures import cam_overlay, data_url, media_type, overlay_sprite, picture_png, sprite
+from dashboard.drawing.pictures import cam_overlay, overlay_sprite, picture_png, sprite
 from dashboard.drawing.resizing import resize_bilinear
 from dashboard.drawing.scales import channel_scales, layer_scale
 
@@ -145,6 +145,4 @@ def test_pictures_as_files():
     pixels = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
     data = picture_png(pixels)
     assert np.asarray(opened(data)).tolist() == pixels.tolist()
-    assert media_type(data) == "image/png"
-    assert media_type(b"\xff\xd8\xff\xe0") == "image/jpeg"
-    assert data_url(data).startswith("data:image/png;base64,iVBOR")
+    assert data.startswith(b"\x89PNG")

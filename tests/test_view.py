@@ -225,7 +225,3 @@ def test_a_thousand_random_views_are_read_without_an_error_and_are_stable() -> N
         if not view.detail:
             gone = replace(gone, channel=MEAN)
         assert through_the_url(view) == gone
-
-
-def test_inputs_are_exchanged_and_nothing_else() -> None:
-    assert CHOSEN.with_inputs("x", "y") == replace(CHOSEN, a="x", b="y")

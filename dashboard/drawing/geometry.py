@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 MEAN_MAP = -1  # the channel that stands for the wall's first cell, the mean over all channels
 READABLE_PX = 28  # a cell of "auto" is at least so wide and high
@@ -76,32 +73,6 @@ def _most_columns(panel_px: int, aspect: float, least_px: float) -> int:
 
 def _height(cells: int, columns: int, panel_px: int, aspect: float) -> float:
     return math.ceil(cells / columns) * panel_px / columns * aspect
-
-
-def channel_at(x: float, y: float, columns: int, order: Sequence[int] | np.ndarray) -> int | None:
-    """The channel that a click on a wall means: its index, `MEAN_MAP`, or None beside the last cell.
-
-    Arguments:
-        x, y: as Plotly's clickData gives them, in cells.
-        columns: of the wall. order: the channels that it shows, in the wall's order.
-    """
-    if x < 0 or y < 0 or x >= columns:
-        return None
-    cell = int(y) * columns + int(x)
-    if cell == 0:
-        return MEAN_MAP
-    return int(order[cell - 1]) if cell <= len(order) else None
-
-
-def cell_of(channel: int, columns: int, order: Sequence[int] | np.ndarray) -> tuple[int, int] | None:
-    """The (column, row) at which a wall shows a channel, the mean map included; None if it does not show it."""
-    if channel == MEAN_MAP:
-        return 0, 0
-    places = np.flatnonzero(np.asarray(order) == channel)
-    if not len(places):
-        return None
-    row, column = divmod(int(places[0]) + 1, columns)
-    return column, row
 
 
 def crop_overlay_style(crop: tuple[float, float, float, float], size: tuple[int, int]) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import math
 from dataclasses import dataclass
@@ -127,16 +126,6 @@ def picture_png(pixels: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG", compress_level=1)
     return file.getvalue()
-
-
-def media_type(data: bytes) -> str:
-    """The picture's media type, "image/png" or "image/jpeg", by its first bytes."""
-    return "image/jpeg" if data.startswith(b"\xff\xd8") else "image/png"
-
-
-def data_url(data: bytes) -> str:
-    """The picture inside a `data:` URL, for a page that must open without a server."""
-    return f"data:{media_type(data)};base64,{base64.b64encode(data).decode()}"
 
 
 def _cells(maps: np.ndarray, order: np.ndarray, scale: Scales, cell_px: float | None) -> np.ndarray:

@@ -12,14 +12,6 @@ import numpy as np
 
 Rank = Literal["index", "strongest", "mean", "variance", "zeros", "difference"]
 RANKS: tuple[Rank, ...] = get_args(Rank)
-RANK_HELP = {
-    "index": "channels in the order of the weights",
-    "strongest": "the largest absolute value first, in A or in B",
-    "mean": "the largest mean first; with two inputs, the mean of both",
-    "variance": "the largest variance over the map first; with two inputs, the mean of both",
-    "zeros": "the most values that are exactly 0 first; with two inputs, the mean of both",
-    "difference": "the largest mean |A - B| over the map first",
-}
 
 Numbers = Mapping[str, np.ndarray]
 

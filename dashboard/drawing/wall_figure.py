@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 
-from dashboard.drawing.geometry import READABLE_PX, WallGeometry, cell_of
+from dashboard.drawing.geometry import READABLE_PX, WallGeometry
 from dashboard.drawing.numbers import format_number
-from dashboard.drawing.plain_figures import LABEL_PX, Draft, panel_axes, panel_label, set_axis
+from dashboard.drawing.plain_figures import Draft, panel_axes, set_axis
 from dashboard.drawing.ranking import Numbers, channel_numbers, mean_map
 
-SELECTED = "#fa5252"
 _CLEAR = [[0, "rgba(0,0,0,0)"], [1, "rgba(0,0,0,0)"]]
 
 
@@ -22,7 +21,7 @@ class Panel:
     """One of up to three pictures side by side in a wall.
 
     Attributes:
-        label: "A", "B" or "B − A", above it and in its hover text.
+        label: "A", "B" or "B − A", in its hover text.
         source: the sprite's URL.
         place: which of the places side by side is its own, from 0; None for the next one.
         numbers: float32 (cell, 3), mean, minimum and maximum of every cell, mean map first (`cell_numbers`).
@@ -56,34 +55,28 @@ def wall_figure(
     geometry: WallGeometry,
     *,
     distance: np.ndarray | None = None,
-    selected: int | None = None,
     places: int = 0,
-    titles: bool = True,
     key: str = "wall",
     width_px: int | None = None,
 ) -> go.Figure:
     """A card's channel wall: each panel's sprite under an invisible grid that carries hover text and clicks.
 
-    A click's (x, y) is decoded by `geometry.channel_at`. Traces 2 p and 2 p + 1 are panel p's channels and mean map; a
-    cell has the same point numbers in every panel, so the page can show the hover texts of all panels at once.
+    A click's (x, y), in cells, is decoded by the page (assets/wall.js). Traces 2 p and 2 p + 1 are panel p's channels
+    and mean map; a cell has the same point numbers in every panel, so the page can show the texts of all at once.
 
     Arguments:
         panels: A; or A, B; or A, B, B - A.
         order: the channels shown. geometry: their layout.
         distance: mean |A - B| of every channel by index, when there are two inputs.
-        selected: the channel to outline in every panel, or `MEAN_MAP`; None outlines nothing.
         places: how many panels there will be, if not all are there yet; those that are keep their places.
-        titles: whether each panel's label stands above it.
         key: Plotly's uirevision; keep it while the same wall is redrawn.
         width_px: of the figure; None for its container's. Where that has changed while it was hidden, Plotly would keep
             the old number of columns.
     """
-    above = LABEL_PX if titles and any(panel.label for panel in panels) else 0
-    draft = Draft(geometry.height_px + above, key, above)
+    draft = Draft(geometry.height_px, key, 0)
     if width_px is not None:
         draft.layout["width"] = width_px
     gap = 2 if geometry.cell_px >= READABLE_PX else 1
-    place = None if selected is None else cell_of(selected, geometry.columns, order)
     for number, panel in enumerate(panels):
         x, y = panel_axes(draft, number if panel.place is None else panel.place, max(places, len(panels)))
         cells = {"tickmode": "linear", "tick0": 0, "dtick": 1, "showgrid": True, "gridwidth": gap, "fixedrange": True}
@@ -105,21 +98,8 @@ def wall_figure(
             sizing="stretch",
             layer="below",
         )
-        if titles and panel.label:
-            panel_label(draft, panel.label, x)
         _channels(draft, panel, order, geometry, distance, x, y)
         _mean_cell(draft, panel, x, y)
-        if place is not None:
-            draft.add_shape(
-                type="rect",
-                xref=x,
-                yref=y,
-                x0=place[0],
-                x1=place[0] + 1,
-                y0=place[1],
-                y1=place[1] + 1,
-                line={"color": SELECTED, "width": 2},
-            )
     return draft.figure()
 
 

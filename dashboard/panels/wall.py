@@ -123,7 +123,6 @@ def figure(source: WallSource, reading: Reading, geometry: WallGeometry) -> go.F
         geometry,
         distance=reading.distance,
         places=places,
-        titles=False,
         key=source.key,
         width_px=scene.width,
     )
