@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from urllib.parse import parse_qs, urlencode
 
 from dashboard.jobs import MapQuestion, box_of
+from dashboard.layer_keys import MAX_KEY_LENGTH, canonical
 
 Rank = Literal["index", "strongest", "mean", "variance", "zeros", "difference"]
 ScaleBy = Literal["layer", "channel"]
@@ -84,7 +85,7 @@ class View:
             table=bool(values.get("table")),
             patch=_channel(values.get("patch")),
             metric=_choice(values.get("metric"), Metric, default.metric),
-            detail=_text(values.get("detail")),
+            detail=_layer(values.get("detail")),
             channel=_channel(values.get("channel")),
             maps=_choice(values.get("maps"), MapQuestion, default.maps),
             attributions=bool(values.get("attributions")),
@@ -121,9 +122,14 @@ class View:
         return urlencode(pairs, safe=":()")
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, length: int = 400) -> str:
     # JSON can spell half of a surrogate pair, which no address and no answer can carry
-    return value[:400].encode("utf-8", "ignore").decode() if isinstance(value, str) else ""
+    return value[:length].encode("utf-8", "ignore").decode() if isinstance(value, str) else ""
+
+
+def _layer(value: Any) -> str:
+    key = _text(value, MAX_KEY_LENGTH)
+    return canonical(key) if key else ""
 
 
 def _input_key(value: Any) -> str:
@@ -131,7 +137,7 @@ def _input_key(value: Any) -> str:
 
 
 def _layers(value: Any) -> tuple[str, ...]:
-    keys = [_text(key) for key in value[:MAX_LAYERS]] if isinstance(value, list | tuple) else []
+    keys = [_layer(key) for key in value[:MAX_LAYERS]] if isinstance(value, list | tuple) else []
     seen: set[str] = set()
     return tuple("" if key in seen or seen.add(key) else key for key in keys)  # type: ignore[func-returns-value]
 

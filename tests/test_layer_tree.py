@@ -15,7 +15,7 @@ from playwright.sync_api import BrowserContext, Locator, Page, expect
 from werkzeug.serving import make_server
 
 from dashboard.components.layer_tree import LayerTree, shape_text, tree_nodes
-from dashboard.layer_keys import ROOT_KEY, key_of, parse_key
+from dashboard.layer_keys import ROOT_KEY, canonical, key_of, parse_key
 from hooks.results import Call, LayerInfo
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
@@ -66,7 +66,10 @@ def small_model() -> list[LayerInfo]:
 # --- keys -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["", "a", "a.b.0", "a:1", "a:", ":", "x.y:0"])
+ODD = ["", "a", "a.b.0", "a:1", "a:", ":", "x.y:0", "a:01", "a:1:01", "a:\u0661", "(model)", "((model))", "(model)x"]
+
+
+@pytest.mark.parametrize("name", [*ODD, "a:" + "9" * 5000])
 @pytest.mark.parametrize("which", [0, 1, 17])
 def test_a_key_comes_back_as_the_name_and_the_call(name: str, which: int) -> None:
     assert parse_key(key_of(name, which)) == (name, which)
@@ -79,6 +82,13 @@ def test_the_first_call_is_the_name_alone_and_the_root_is_visible() -> None:
 
 def test_two_layers_never_share_a_key() -> None:
     assert key_of("a:1") != key_of("a", 1)
+    keys = [key_of(name, which) for name in ODD for which in (0, 1, 10)]
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_call_has_one_key_however_it_was_written() -> None:
+    assert parse_key("a:01") == ("a:01", 0)  # no second key of "a:1", but a layer of that name
+    assert [canonical(key) for key in ("a:0", "a:1", "a:01", "(model):0")] == ["a", "a:1", "a:01", ROOT_KEY]
 
 
 # --- shapes -----------------------------------------------------------------------------------------------------------

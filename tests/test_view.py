@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, quote
 
 import pytest
 
+from dashboard.layer_keys import MAX_KEY_LENGTH, MAX_NAME_LENGTH
 from dashboard.view import MAX_LAYERS, MEAN, Colours, Count, Rank, ScaleBy, View
 
 CHOSEN = View(
@@ -155,7 +156,15 @@ def test_an_input_key_that_no_store_gives_out_is_none(key: Any) -> None:
 
 def test_text_is_cut_where_no_layer_name_reaches() -> None:
     view = View.from_dict({"model": "m" * 10**6, "detail": "d" * 10**6, "layers": ["l" * 10**6]})
-    assert (len(view.model), len(view.detail), len(view.layers[0])) == (400, 400, 400)
+    assert len(view.model) == 400
+    assert len(view.detail) == len(view.layers[0]) == MAX_KEY_LENGTH
+    deepest = "l" * MAX_NAME_LENGTH + ":999999999"
+    assert View.from_dict({"layers": [deepest]}).layers == (deepest,)
+
+
+def test_two_ways_to_write_a_call_are_one_card() -> None:
+    view = View.from_query("layer=conv:0&layer=conv&layer=conv:1&layer=conv:01&detail=conv:0")
+    assert view.layers == ("conv", "", "conv:1", "conv:01") and view.detail == "conv"
 
 
 @pytest.mark.parametrize("name", ["overlay", "seen", "table"])
