@@ -89,7 +89,7 @@ class Statistics:
     Attributes:
         count: number of values, non-finite ones included.
         mean, std, min, max: of the finite values; std is the population's (divided by n).
-        zeros: share of the values that are exactly 0, 0..1.
+        zeros: share of the finite values that are exactly 0, 0..1.
         nan, inf: how many values are NaN, and how many are +Inf or -Inf.
         quantiles: float64 (level,), at `QUANTILE_LEVELS`, linear interpolation.
         histogram: int64 (bin,), counts of the finite values in equal bins between `min` and `max`.

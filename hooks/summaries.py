@@ -109,7 +109,7 @@ class SurveyedCall:
     Attributes:
         layer, call: where.
         magnitude: root mean square of the output's values, in the layer's own unit.
-        zeros: share of the output's values that are exactly 0, 0..1.
+        zeros: share of the output's finite values that are exactly 0, 0..1.
         dead: share of the channels whose values are all exactly 0 for this input, 0..1.
         entropy: of the histogram of the output's values in `HISTOGRAM_BINS` equal bins between its extremes, in bits;
             of up to 32,768 values, evenly spread.

@@ -4,8 +4,10 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from dashboard.drawing.ranking import channel_numbers, difference, distance, mean_map, order
+from hooks.reductions import statistics
 
 # channel:      0           1            2           3
 A = np.array([[[1, 1]], [[-9, 1]], [[0, 0]], [[2, 4]]], np.float32)
@@ -59,9 +61,21 @@ def test_channel_numbers_by_hand():
     numbers = {name: array.tolist() for name, array in channel_numbers(values).items()}
     assert numbers["mean"][0] == pytest.approx(4 / 3)
     assert numbers["std"][0] == pytest.approx(math.sqrt(14 / 9))
-    assert (numbers["min"][0], numbers["max"][0], numbers["zeros"][0]) == (0, 3, 0.25)
+    assert (numbers["min"][0], numbers["max"][0], numbers["zeros"][0]) == (0, 3, pytest.approx(1 / 3))
     assert (numbers["nan"], numbers["inf"]) == ([1, 2], [0, 2])
-    assert all(math.isnan(numbers[name][1]) for name in ("mean", "std", "min", "max"))
+    assert all(math.isnan(numbers[name][1]) for name in ("mean", "std", "min", "max", "zeros"))
+
+
+def test_channel_numbers_are_the_librarys():
+    """One definition of each number, or a wall and its enlarged channel say two things of one channel."""
+    odd = [math.nan, 0, math.nan, 0], [0, 0, 0, 0], [1, 0, math.inf, -math.inf], [math.nan] * 4, [1, 2, -3, 0]
+    values = np.array(odd, np.float32).reshape(5, 2, 2)
+    theirs = statistics(torch.from_numpy(values), 0).channels
+    ours = channel_numbers(values)
+    assert ours.keys() == theirs.keys() and ours["zeros"][0] == 1
+    for name, array in ours.items():
+        np.testing.assert_allclose(array, theirs[name], err_msg=name)
+    assert order(values, None, "zeros").tolist() == order(values, None, "zeros", theirs).tolist() == [0, 1, 2, 4, 3]
 
 
 def test_channel_numbers_do_not_lose_small_differences_far_from_zero():

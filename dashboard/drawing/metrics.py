@@ -44,7 +44,7 @@ METRICS: dict[MetricName, Metric] = {
     "magnitude": Metric(
         "magnitude", "activation magnitude", "Root mean square of the layer's output, in its own unit.", "", None
     ),
-    "zeros": Metric("zeros", "share of zeros", "Share of the output's values that are exactly 0.", "%", 1.0),
+    "zeros": Metric("zeros", "share of zeros", "Share of the output's finite values that are exactly 0.", "%", 1.0),
     "dead": Metric(
         "dead", "dead channels", "Share of the output's channels that are 0 everywhere for this picture.", "%", 1.0
     ),

@@ -68,14 +68,13 @@ def channel_numbers(values: np.ndarray) -> dict[str, np.ndarray]:
         values: float (channel, ...).
     """
     rows = values.reshape(len(values), -1)
-    count = max(rows.shape[1], 1)
     nan = np.isnan(rows).sum(axis=1)
     inf = np.isinf(rows).sum(axis=1)
-    zeros = (rows == 0).sum(axis=1) / count
     finite = np.isfinite(rows)
     kept = finite.sum(axis=1)
     known = kept > 0
     with np.errstate(invalid="ignore", divide="ignore"):
+        zeros = (rows == 0).sum(axis=1) / kept
         clean = np.where(finite, rows, 0).astype(np.float64)
         mean = np.where(known, clean.sum(axis=1) / kept, np.nan)
         centred = np.where(finite, clean - mean[:, None], 0)

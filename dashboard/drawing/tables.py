@@ -20,7 +20,7 @@ HELP = {
     "std": "The standard deviation: how far the values lie from their mean, as the root of the mean square.",
     "min": "The smallest finite value.",
     "max": "The largest finite value.",
-    "zeros": "The share of values that are exactly 0, as a ReLU leaves them; a value near 0 does not count.",
+    "zeros": "The share of the finite values that are exactly 0, as a ReLU leaves them; a value near 0 does not count.",
     "nan": "How many values are NaN (not a number); they are left out of every other number.",
     "inf": "How many values are infinite; they are left out of every other number.",
     "difference": "The mean of |A - B| over the channel's positions: how differently the two inputs excite it.",
