@@ -10,8 +10,9 @@ import dash
 import dash_ag_grid  # noqa: F401  its scripts must be known before the first page is served
 from dash import ClientsideFunction, Input, Output, no_update
 
-from dashboard import guard, ids, layout, questions, routes, startup, stream, tensorboard
+from dashboard import dash_routes, guard, ids, layout, questions, routes, startup, stream, tensorboard
 from dashboard.components.layer_tree import tree_nodes
+from dashboard.dash_routes import NotAsked
 from dashboard.gallery import Gallery
 from dashboard.panels import cards, detail, gradients, header, toolbar, tree
 from dashboard.service import Service
@@ -53,6 +54,7 @@ def create_app(settings: Settings, service: Service, shares: Shares) -> dash.Das
         tensorboard.register(app.server, prefix, service, settings.tensorboard_dir)
     stream.register(app.server, service, f"{prefix}stream/")
     guard.install(app.server, settings, script_hashes=app.csp_hashes)
+    dash_routes.install(app, prefix)
     return app
 
 
@@ -69,6 +71,8 @@ def _register_view(app: dash.Dash, settings: Settings, service: Service, shares:
         inputs=dict(query=Input(ids.LOCATION, "search")),
     )
     def arrive(query: str | None) -> dict[str, Any]:
+        if not isinstance(query, str | None):
+            raise NotAsked
         view, notice = _view_of(query or "", settings, shares)
         shown = dict(text=notice, hidden=not notice)
         return dict(view=view.to_dict(), notice=shown, model=view.model, controls=toolbar.values(view))
@@ -90,6 +94,8 @@ def _register_view(app: dash.Dash, settings: Settings, service: Service, shares:
         prevent_initial_call=True,
     )
     def show_model(ready: dict[str, str]) -> dict[str, Any]:
+        if not isinstance(ready, dict) or not isinstance(ready.get("spec"), str):
+            raise NotAsked
         info = service.state(ready["spec"]).info
         if info is None:
             return dict(nodes=no_update, facts=no_update, targets=no_update)

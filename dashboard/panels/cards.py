@@ -12,6 +12,7 @@ from dash import ALL, ClientsideFunction, Input, Output, html, no_update
 
 from dashboard import ids
 from dashboard.components.markup import Markup
+from dashboard.dash_routes import NotAsked
 from dashboard.drawing.charts import HISTOGRAM_PX, histogram_figure
 from dashboard.jobs import TITLES, Unit
 from dashboard.layer_keys import parse_key
@@ -365,7 +366,10 @@ def register(app: dash.Dash) -> None:
     )
     def add(more: dict[str, int]) -> list[Any]:
         """Put cards into places of their own: one more child of a common parent would have all of them made anew."""
-        first, last = int(more["first"]), int(more["last"])
+        try:
+            first, last = int(more["first"]), int(more["last"])
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise NotAsked from error
         return [[card(position)] if first <= position < last else no_update for position in range(MAX_LAYERS)]
 
     app.clientside_callback(
