@@ -12,6 +12,7 @@ from dash import ClientsideFunction, Input, Output, no_update
 
 from dashboard import dash_routes, guard, ids, layout, questions, routes, startup, stream, tensorboard
 from dashboard.components.layer_tree import tree_nodes
+from dashboard.dash_environment import hidden
 from dashboard.dash_routes import NotAsked
 from dashboard.gallery import Gallery
 from dashboard.panels import cards, detail, gradients, header, toolbar, tree
@@ -24,24 +25,8 @@ from dashboard.view import View
 def create_app(settings: Settings, service: Service, shares: Shares) -> dash.Dash:
     """Build the application; nothing is started and nothing listens yet."""
     prefix = settings.url_prefix
-    app = dash.Dash(
-        __name__,
-        title="Hookscope",
-        update_title=None,  # the title stays as it is while a callback runs
-        assets_folder=str(startup.assets_folder()),
-        assets_ignore=r".*samples.*",
-        url_base_pathname=prefix,
-        serve_locally=True,
-        enable_mcp=False,
-        suppress_callback_exceptions=False,
-    )
-    app.enable_dev_tools(  # said here, so that no environment variable can say otherwise
-        debug=False,
-        dev_tools_ui=False,
-        dev_tools_props_check=False,
-        dev_tools_serve_dev_bundles=False,
-        dev_tools_hot_reload=False,
-    )
+    with hidden():
+        app = _dash(prefix)
     gallery = Gallery(f"{prefix}picture/")
     may_write = settings.tensorboard_dir is not None
     app.layout = lambda: layout.page(settings.models, service.inputs, prefix, tensorboard=may_write)
@@ -55,6 +40,39 @@ def create_app(settings: Settings, service: Service, shares: Shares) -> dash.Das
     stream.register(app.server, service, f"{prefix}stream/")
     guard.install(app.server, settings, script_hashes=app.csp_hashes)
     dash_routes.install(app, prefix)
+    return app
+
+
+def _dash(prefix: str) -> dash.Dash:
+    """Dash itself, told all that it would else look for in the environment or guess."""
+    app = dash.Dash(
+        __name__,
+        title="Hookscope",
+        update_title=None,  # the title stays as it is while a callback runs
+        assets_folder=str(startup.assets_folder()),
+        assets_ignore=r".*samples.*",
+        assets_external_path="",
+        include_assets_files=True,
+        routes_pathname_prefix=prefix,
+        requests_pathname_prefix=prefix,
+        serve_locally=True,
+        compress=False,
+        use_pages=False,
+        enable_mcp=False,
+        mcp_path="_mcp",
+        suppress_callback_exceptions=False,
+    )
+    app.enable_dev_tools(
+        debug=False,
+        dev_tools_ui=False,
+        dev_tools_props_check=False,
+        dev_tools_serve_dev_bundles=False,
+        dev_tools_hot_reload=False,
+        dev_tools_silence_routes_logging=False,
+        dev_tools_prune_errors=False,
+        dev_tools_disable_version_check=False,
+        dev_tools_validate_callbacks=False,
+    )
     return app
 
 
