@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 
 from dashboard.engine import protocol
 from dashboard.jobs import Unit
+from dashboard.worker.unfinished import remove_unfinished
 
 
 class Mailbox:
@@ -73,9 +74,7 @@ class Mailbox:
 
 def end(code: int) -> None:
     """End this process now, whatever the model is doing, with the processes that its code started."""
-    weights = sys.modules.get("dashboard.worker.weights")
-    if weights is not None:
-        weights.remove_partial_files()
+    remove_unfinished()
     if os.getpgrp() == os.getpid() and code == 0:
         os.killpg(0, signal.SIGKILL)
     os._exit(code)

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from dashboard.worker.checkpoints import WeightsError
+from dashboard.worker.unfinished import unfinished
 
 CONNECT_SECONDS = 8.0
 NAMED_KEYS = 4
 PREFIXES = ("module.", "_orig_mod.", "model.")
 
 Progress = Callable[[str], None]
-_partial: set[Path] = set()
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
@@ -101,7 +99,7 @@ def download(url: str, path: Path, progress: Progress) -> None:
     digest = hashlib.sha256()
     try:
         request = urllib.request.Request(url, headers={"User-Agent": "hookscope"})
-        with urllib.request.urlopen(request, timeout=CONNECT_SECONDS) as answer, _partial_file(path) as partial:
+        with urllib.request.urlopen(request, timeout=CONNECT_SECONDS) as answer, unfinished(path) as partial:
             total = int(answer.headers.get("Content-Length") or 0)
             done = 0
             with partial.open("wb") as file:
@@ -125,25 +123,6 @@ def download(url: str, path: Path, progress: Progress) -> None:
         raise WeightsError(reason) from error
     except (OSError, ValueError) as error:
         raise WeightsError(f"{type(error).__name__}: {error}") from error
-
-
-@contextlib.contextmanager
-def _partial_file(path: Path) -> Iterator[Path]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    _partial.add(partial)
-    try:
-        yield partial
-    finally:
-        partial.unlink(missing_ok=True)
-        _partial.discard(partial)
-
-
-def remove_partial_files() -> None:
-    """Delete what a download has written so far; called before the process ends in the middle of one."""
-    for partial in list(_partial):
-        with contextlib.suppress(OSError):
-            partial.unlink()
 
 
 def digest(module: nn.Module) -> str:
