@@ -91,6 +91,16 @@ def test_what_requirements_bring_along_has_a_tested_version_too() -> None:
     assert set(pins()) <= seen, f"constraints.txt has what nothing needs: {set(pins()) - seen}"
 
 
+@pytest.mark.parametrize(
+    "name", ["requirements.txt", "requirements-dev.txt", "constraints.txt", "pyproject.toml", "Makefile", "Dockerfile"]
+)
+def test_files_that_are_named_are_there(name: str) -> None:
+    """A comment outlives the file that it sends its reader to."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    named = set(re.findall(r"\b(?:hooks|dashboard|assets|bench|docs|tests)/[\w./-]*\w\.\w+", text))
+    assert not [path for path in named if not (ROOT / path).exists()]
+
+
 def test_platforms_packages_are_not_pinned() -> None:
     assert not [name for name in pins() if re.match(r"nvidia-|cuda-|triton", name)]
 
