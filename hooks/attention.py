@@ -21,7 +21,7 @@ from hooks import nested
 from hooks.attention_calls import Attended, AttentionCalls, by_windows
 from hooks.capture import cancelling
 from hooks.errors import HooksError, LayerNotExecuted, NoAttention, StopForward
-from hooks.layers import describe, find, first_names, not_executed
+from hooks.layers import Finder, describe, first_names
 from hooks.modes import inspecting
 from hooks.results import AttentionMaps, Call, LayerInfo
 from hooks.running import Functions, Running, Stack, following
@@ -155,9 +155,10 @@ def _wanted(
     if wanted is None:
         return None
     names: dict[tuple[str, int], list[str]] = {}
+    finder = Finder(model, layers)
     for asked, call in dict.fromkeys(wanted):
-        name = find(model, asked)[0]
-        if problem := not_executed(layers, name, call) or no_attention(layers, name, call):
+        name = finder.find(asked)[0]
+        if problem := finder.not_executed(name, call) or no_attention(layers, name, call):
             raise problem
         names.setdefault((name, call), []).append(asked)
     return names

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hooks import nested
 from hooks.errors import HooksError, LayerNotExecuted, StopForward
-from hooks.layers import find, not_executed
+from hooks.layers import Finder
 from hooks.reductions import real, statistics
 from hooks.results import Activation, Call, LayerInfo
 
@@ -38,9 +38,10 @@ class Delivery:
         self.calls: dict[str, int] = {}
         self.began = 0.0
         self.failure: BaseException | None = None
+        finder = Finder(model, layers)
         for asked, call in dict.fromkeys(wanted):
-            name, module = find(model, asked)
-            if problem := not_executed(layers, name, call):
+            name, module = finder.find(asked)
+            if problem := finder.not_executed(name, call):
                 self.problems.append(problem)
             else:
                 self.modules[name] = module

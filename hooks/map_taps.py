@@ -14,7 +14,7 @@ from torch.autograd.graph import GradientEdge
 
 from hooks import nested
 from hooks.errors import HooksError, LayerNotExecuted, NoSpatialAxes
-from hooks.layers import find, first_names, not_executed
+from hooks.layers import Finder, first_names
 from hooks.maps import arrange, why_no_maps
 from hooks.operations import tapping
 from hooks.records import tap
@@ -93,10 +93,11 @@ def find_taps(
         LayerNotFound: a name is wrong.
     """
     infos = {info.name: info for info in layers}
-    found = [(asked, call, *find(model, asked)) for asked, call in dict.fromkeys(wanted)]
+    finder = Finder(model, layers)
+    found = [(asked, call, *finder.find(asked)) for asked, call in dict.fromkeys(wanted)]
     taps = []
     for asked, call, name, module in found:
-        if problem := not_executed(layers, name, call):
+        if problem := finder.not_executed(name, call):
             refuse(asked, call, problem)
             continue
         seen = infos[name].calls[call] if name in infos else None

@@ -19,7 +19,7 @@ from hooks.capture import stream
 from hooks.errors import Cancelled, HooksError, LayerNotFound
 from hooks.gradients import gradients
 from hooks.input_attribution import attribute_input
-from hooks.layers import find, not_executed
+from hooks.layers import Finder
 from hooks.results import Activation, Prediction
 from hooks.score_cam import score_cam
 from hooks.survey import survey
@@ -182,13 +182,14 @@ def surveys(model: LoadedModel, task: Task, prepared: Prepared) -> None:
 
 def _reachable(model: LoadedModel, task: Task) -> list[tuple[str, int]]:
     """What the batch asks for; a layer that does not exist or never runs fails by itself and not the batch."""
+    finder = Finder(model.module, model.info.layers)
     for unit in task.open_units():
         try:
-            find(model.module, unit.layer)
+            finder.find(unit.layer)
         except LayerNotFound as error:
             task.fail(unit, error)
         else:
-            if problem := not_executed(model.info.layers, unit.layer, unit.call):
+            if problem := finder.not_executed(unit.layer, unit.call):
                 task.fail(unit, problem)
     return [(unit.layer, unit.call) for unit in task.open_units()]
 
