@@ -31,6 +31,7 @@ TITLES: dict[Question, str] = {
 WITHOUT_TARGET = ("prediction", "activation", "attention")
 ABOUT_INPUT = ("prediction", "gradients", "survey", *get_args(InputQuestion))  # the others are about a layer
 
+DEFAULT_MODEL = "embedded"  # the spec of the model that comes with the installation
 TOP = -1  # the target "whatever class the model itself ranks first"
 NO_TARGET = -2  # of a survey that needs no gradient
 FIRST_BOX = -3  # a detector's box 0; box 1 is -4, and so on

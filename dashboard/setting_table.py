@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dashboard import setting_values as values
-
-DEFAULT_MODEL = "embedded"
+from dashboard.jobs import DEFAULT_MODEL
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from dashboard.jobs import DEFAULT_MODEL
+
 OWN_MODEL = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 HUB_MODEL = re.compile(r"torchvision:\w+(@\w+)?|timm:[\w.\-/]+(@random)?")
 HOST_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?")
@@ -50,12 +52,12 @@ def switch(text: str) -> bool:
 
 def is_own_model(spec: str) -> bool:
     """Whether a spec names the operator's own code."""
-    return spec != "embedded" and not spec.startswith(("torchvision:", "timm:"))
+    return spec != DEFAULT_MODEL and not spec.startswith(("torchvision:", "timm:"))
 
 
 def model_spec(text: str) -> str:
     """A model's spec; whether the model exists is for the worker to find out."""
-    if text == "embedded" or HUB_MODEL.fullmatch(text):
+    if text == DEFAULT_MODEL or HUB_MODEL.fullmatch(text):
         return text
     if OWN_MODEL.fullmatch(text) and is_own_model(text):
         return text

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from dashboard import setting_values as values
-from dashboard.setting_table import DEFAULT_MODEL, TABLE, Setting
+from dashboard.jobs import DEFAULT_MODEL
+from dashboard.setting_table import TABLE, Setting
 from dashboard.setting_values import BadValue
 
 PROGRAM = "python app.py"

@@ -207,7 +207,7 @@ def test_close_while_a_worker_is_being_started_ends_it_all_the_same(monkeypatch:
 
     monkeypatch.setattr(Supervisor, "start", interrupt)
     with pytest.raises(SystemExit):
-        engine.open("default")
+        engine.open("embedded")
     start(interrupted[0])  # the thread that was on its way
     until(lambda: not any(each.name.startswith("default worker") for each in threading.enumerate()))
     assert interrupted[0].pid is None

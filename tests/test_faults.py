@@ -510,8 +510,8 @@ def test_restarts_wait_longer_each_time_and_never_ten_seconds(monkeypatch: pytes
 
     monkeypatch.setattr(supervisor_module, "WorkerProcess", no_worker)
     monkeypatch.setattr(supervisor_module.Supervisor, "_pause", pause)
-    engine = LocalEngine([ModelOptions("default")])
-    engine.open("default")
+    engine = LocalEngine([ModelOptions("embedded")])
+    engine.open("embedded")
     until(lambda: len(pauses) == 8, 5)
     engine.close()
     assert pauses == sorted(pauses) and pauses[0] == 0 and pauses[1] > 0
@@ -526,11 +526,11 @@ def test_a_load_that_hung_is_not_waited_for_twice(monkeypatch: pytest.MonkeyPatc
         raise supervisor_module.Hung("said nothing for 300 s and was stopped")
 
     monkeypatch.setattr(supervisor_module, "WorkerProcess", hangs)
-    engine = LocalEngine([ModelOptions("default")])
-    engine.open("default")
-    until(lambda: engine.state("default").phase == "failed", 5)
+    engine = LocalEngine([ModelOptions("embedded")])
+    engine.open("embedded")
+    until(lambda: engine.state("embedded").phase == "failed", 5)
     assert len(started) == 1
-    assert "said nothing for 300 s and was stopped while loading the model" in engine.state("default").sentence
+    assert "said nothing for 300 s and was stopped while loading the model" in engine.state("embedded").sentence
     engine.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,12 @@ from skimage import data
 from torch import nn
 from torchvision import models as tv
 
+import hooks
 from dashboard.engine.protocol import ModelOptions
+from dashboard.jobs import DEFAULT_MODEL
+from dashboard.panels.header import spec_title
+from dashboard.setting_values import BadValue, is_own_model, model_spec
+from dashboard.settings import Settings
 from dashboard.worker import checkpoints, preprocessing, sources, weights
 from dashboard.worker.building import FactoryError, ModelNotFound
 from dashboard.worker.checkpoints import WeightsError
@@ -154,6 +160,18 @@ def test_a_needle_of_a_picture_is_refused_before_it_fills_the_memory() -> None:
 # --- specs
 
 
+def test_the_default_model_has_one_name(tmp_path: Path) -> None:
+    assert ModelOptions().spec == DEFAULT_MODEL and Settings(tmp_path).models == (DEFAULT_MODEL,)
+    assert model_spec(DEFAULT_MODEL) == DEFAULT_MODEL and not is_own_model(DEFAULT_MODEL)
+    assert sources.build(ModelOptions(DEFAULT_MODEL), lambda sentence: None).title == spec_title(DEFAULT_MODEL)
+    for name in ("", "default"):
+        with pytest.raises(ModelNotFound, match=f"'{name}' names no model"):
+            sources.build(ModelOptions(name), lambda sentence: None)
+        with pytest.raises(BadValue):
+            model_spec(name)
+        assert spec_title(name) == name
+
+
 def test_torchvision_without_a_network_says_that_the_weights_are_random() -> None:
     model = load(ModelOptions("torchvision:resnet18"), "cpu")
     assert model.info.random
@@ -281,6 +299,26 @@ def test_the_fingerprint_follows_code_weights_and_preprocessing(folder: Path) ->
     prints.add(load(ModelOptions(spec(folder, "net"), mean=(0.0, 0.0, 0.0)), "cpu").info.fingerprint)
     prints.add(load(ModelOptions(spec(folder, "net"), seed=5), "cpu").info.fingerprint)
     assert len(prints) == 3
+
+
+def test_the_fingerprint_sees_every_folder_of_our_own_code(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer that older code computed would be taken for this code's."""
+    copy = tmp_path_factory.mktemp("code") / "hooks"
+    shutil.copytree(Path(hooks.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(hooks, "__file__", str(copy / "__init__.py"))
+    options = ModelOptions(spec(folder, "net"))
+    prints = [load(options, "cpu").info.fingerprint]
+    deep = copy / "passes" / "inner"
+    deep.mkdir(parents=True)
+    (deep / "walk.py").write_text("STEP = 1")
+    prints.append(load(options, "cpu").info.fingerprint)
+    (deep / "walk.py").write_text("STEP = 2")
+    prints.append(load(options, "cpu").info.fingerprint)
+    (deep / "walk.py").rename(copy / "passes" / "walk.py")
+    prints.append(load(options, "cpu").info.fingerprint)
+    assert len(set(prints)) == 4 and load(options, "cpu").info.fingerprint == prints[-1]
 
 
 # --- weights

@@ -16,7 +16,7 @@ from hooks.results import Call, LayerInfo
 
 UNIT = Unit("torchvision:resnet18", "ab" * 32, "gradcam", "layer4.1.conv2", 1, 281)
 INFO = ModelInfo(
-    spec="default",
+    spec="embedded",
     title="Ä model",
     parameters=4_652_008,
     device="cpu",

@@ -11,7 +11,7 @@ from dashboard.engine.base import Work
 from dashboard.engine.queue import Queue
 from dashboard.jobs import Unit
 
-MODEL = "default"
+MODEL = "embedded"
 
 
 def unit(layer: str, question: str = "activation", image: str = "a", model: str = MODEL, target: int = -1) -> Unit:

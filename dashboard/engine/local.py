@@ -24,9 +24,9 @@ ORDER: tuple[Phase, ...] = ("computing", "ready", "restarting", "loading", "fail
 class LocalEngine:
     """Implements `dashboard.engine.base.Engine`.
 
-        engine = LocalEngine([ModelOptions("default")])
-        engine.open("default")
-        engine.submit("slot 1", [Unit("default", digest, "prediction")], fetch=store.png)
+        engine = LocalEngine([ModelOptions("embedded")])
+        engine.open("embedded")
+        engine.submit("slot 1", [Unit("embedded", digest, "prediction")], fetch=store.png)
         events, cursor = engine.events("slot 1", 0, timeout_seconds=10)
         engine.close()
 

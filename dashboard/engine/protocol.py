@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Union
 
 from dashboard.engine.base import LiveHook, ModelInfo
-from dashboard.jobs import Unit
+from dashboard.jobs import DEFAULT_MODEL, Unit
 
 MAXIMUM_BYTES = 2**31 - 1  # one message; the longest activations seen are below 0.2 GB
 
@@ -33,7 +33,7 @@ class ModelOptions:
     """A model as the operator asked for it; everything else about it the worker finds out.
 
     Attributes:
-        spec: "default", "torchvision:NAME[@WEIGHTS]", "timm:NAME" or "package.module:factory".
+        spec: "embedded", "torchvision:NAME[@WEIGHTS]", "timm:NAME" or "package.module:factory".
         weights: a file with the weights, "" for the spec's own. labels: a file with class names, "" for the spec's own.
         arguments: what the factory (or torchvision's or timm's builder) is called with, as JSON: `{"num_classes": 10}`.
         seed: of random weights and of the noise picture with which the layers are described.
@@ -41,7 +41,7 @@ class ModelOptions:
             channel for pixels in 0..1; interpolation: "bilinear", "bicubic", ... None or "" means the model's own.
     """
 
-    spec: str = "default"
+    spec: str = DEFAULT_MODEL
     weights: str = ""
     labels: str = ""
     arguments: str = "{}"

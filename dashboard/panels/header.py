@@ -11,8 +11,8 @@ from dash import ClientsideFunction, Input, html
 from dashboard import ids
 from dashboard.drawing.numbers import format_count
 from dashboard.engine.base import ModelInfo
+from dashboard.jobs import DEFAULT_MODEL
 from dashboard.panels.regions import random_weights
-from dashboard.setting_table import DEFAULT_MODEL
 
 TABS = (
     ("layers", "Layers", "What the chosen layers computed"),
@@ -112,9 +112,7 @@ def short_count(number: int) -> str:
 
 def spec_title(spec: str) -> str:
     """A spec as the model switch shows it before the model is loaded."""
-    return (
-        "EfficientNet-Lite0" if spec in ("", DEFAULT_MODEL) else spec.removeprefix("torchvision:").removeprefix("timm:")
-    )
+    return "EfficientNet-Lite0" if spec == DEFAULT_MODEL else spec.removeprefix("torchvision:").removeprefix("timm:")
 
 
 def register(app: dash.Dash) -> None:

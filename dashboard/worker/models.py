@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import importlib.metadata
 import inspect
@@ -18,11 +17,12 @@ from torch import nn
 import hooks
 from dashboard.engine.base import Kind, ModelInfo
 from dashboard.engine.protocol import ModelOptions
+from dashboard.jobs import DEFAULT_MODEL
 from dashboard.worker import weights
 from dashboard.worker.building import Source
 from dashboard.worker.classes import class_names
 from dashboard.worker.preprocessing import Prepared, Preprocessor
-from dashboard.worker.sources import EMBEDDED, build
+from dashboard.worker.sources import build
 from hooks.detections import detects
 from hooks.errors import HooksError
 from hooks.layers import describe
@@ -60,7 +60,7 @@ def load(
         HooksError: why it cannot be loaded, with what to do.
     """
     place = choose_device(device)
-    name = "EfficientNet-Lite0" if options.spec in EMBEDDED else options.spec
+    name = "EfficientNet-Lite0" if options.spec == DEFAULT_MODEL else options.spec
     progress(f"Loading {name} …")
     source = build(options, progress)
     module = source.module.to(place)
@@ -157,13 +157,16 @@ def _version(package: str) -> str:
     return str(getattr(module, "__version__", None) or importlib.metadata.version(package))
 
 
-@functools.cache
 def _code(*folders: Path) -> str:
-    """SHA-256 of our own code that makes answers: a version number would not change while we work on it."""
+    """SHA-256 of our own code that makes answers, sub-folders included: a version number would not change while we work
+    on it.
+    """
     hasher = hashlib.sha256()
     for folder in folders:
-        for path in sorted(folder.glob("*.py")):
-            hasher.update(path.read_bytes())
+        for path in sorted(folder.rglob("*.py")):
+            data = path.read_bytes()
+            hasher.update(f"{path.relative_to(folder).as_posix()} {len(data)};".encode())
+            hasher.update(data)
     return hasher.hexdigest()
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from dashboard.engine.protocol import ModelOptions
+from dashboard.jobs import DEFAULT_MODEL
 from dashboard.worker import checkpoints, preprocessing, weights
 from dashboard.worker.building import FactoryError, ModelNotFound, Source, arguments_of, near, overridden, say, seeded
 from dashboard.worker.checkpoints import WeightsError
@@ -20,7 +21,6 @@ from dashboard.worker.preprocessing import Preprocessor
 from hooks.errors import HooksError
 
 RANDOM = "random"  # "torchvision:resnet18@random": do not even look for weights
-EMBEDDED = ("default", "embedded", "")
 
 
 def build(options: ModelOptions, progress: weights.Progress) -> Source:
@@ -30,7 +30,7 @@ def build(options: ModelOptions, progress: weights.Progress) -> Source:
         HooksError: why it cannot be built; a sentence with what to do.
     """
     torch.manual_seed(options.seed)
-    if options.spec in EMBEDDED:
+    if options.spec == DEFAULT_MODEL:
         return embedded()
     library, colon, name = options.spec.partition(":")
     if not colon or not name:
