@@ -19,10 +19,11 @@ class Shares:
     def __init__(self, folder: Path) -> None:
         """`folder` is made if it is not there, readable by its owner only."""
         self._folder = folder
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make_folder()
 
     def add(self, view: View) -> str:
         """Keep a view and return its key."""
+        self._make_folder()  # a person may have deleted it meanwhile
         key = secrets.token_urlsafe(16)
         path = self._folder / f"{key}.json"
         path.write_text(json.dumps(view.to_dict()))
@@ -39,7 +40,18 @@ class Shares:
         except (OSError, ValueError, RecursionError):
             return None
 
+    def _make_folder(self) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
     def _trim(self) -> None:
-        paths = sorted(self._folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
+        paths = sorted(self._folder.glob("*.json"), key=_made_at)
         for path in paths[: max(0, len(paths) - MAX_SHARES)]:
             path.unlink(missing_ok=True)
+
+
+def _made_at(path: Path) -> float:
+    """When a share was made; one that is deleted at this moment counts as the oldest."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0

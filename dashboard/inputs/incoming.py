@@ -9,6 +9,7 @@ import logging
 import os
 import secrets
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -40,9 +41,8 @@ class Incoming:
             if _is_left_over(path):
                 shutil.rmtree(path, ignore_errors=True)
         self._folder = folder / secrets.token_hex(8)
-        self._folder.mkdir(mode=0o700)
-        self._lock = os.open(self._folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._holding = threading.Lock()
+        self._lock = _locked(self._folder)
 
     @contextlib.contextmanager
     def place(self) -> Iterator[Path]:
@@ -55,7 +55,7 @@ class Incoming:
             raise InputRefused("The server is stopping; upload the picture again when it is back.", 503)
         path = self._folder / secrets.token_hex(8)
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # whoever tidies /tmp may have been here
+            self._hold()
             yield path
         except OSError as error:
             _log.error("A picture could not be kept: %s", error)
@@ -68,12 +68,25 @@ class Incoming:
             for suffix in ("", ".png", ".jpg", ".json"):
                 path.with_suffix(suffix).unlink(missing_ok=True)
 
+    def _hold(self) -> None:
+        """Make and lock the subfolder again if it is gone: whoever tidies /tmp may have been here."""
+        with self._holding:
+            if self._lock < 0:  # it was closed meanwhile
+                return
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat((self._folder / "lock").lstat(), os.fstat(self._lock)):
+                    return
+            lock = _locked(self._folder)
+            os.close(self._lock)
+            self._lock = lock
+
     def close(self) -> None:
         """Remove the subfolder."""
-        if self._lock >= 0:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            os.close(self._lock)
-            self._lock = -1
+        with self._holding:
+            if self._lock >= 0:
+                shutil.rmtree(self._folder, ignore_errors=True)
+                os.close(self._lock)
+                self._lock = -1
 
 
 def receive(stream: Readable, length: int | None, path: Path, limit_bytes: int) -> None:
@@ -111,6 +124,14 @@ def _too_large(limit_bytes: int) -> InputRefused:
     return InputRefused(
         f"This file is larger than {limit_bytes / 1e6:g} MB; make the picture smaller or save it as JPEG.", 413
     )
+
+
+def _locked(folder: Path) -> int:
+    """Make a subfolder, if it is not there, and hold its lock; the open file that does."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return lock
 
 
 def _is_left_over(path: Path) -> bool:

@@ -88,8 +88,7 @@ class InputStore:
         self._samples_folder = samples_folder or _samples_folder()
         self._pixels = folder / "pixels"
         self._keys = folder / "keys"
-        for path in (folder, self._pixels, self._keys):
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make_folders()
         self._incoming = Incoming(folder / "incoming")
         self._decoder = Decoder(decode_timeout_seconds)
         self._lock = threading.RLock()
@@ -99,6 +98,11 @@ class InputStore:
         self._uses: Counter[str] = Counter()
         self._sizes: dict[str, int] = {}
         self._remember()
+
+    def _make_folders(self) -> None:
+        """Make what is not there; also later, because a person may delete the folder while the server runs."""
+        for path in (self._pixels.parent, self._pixels, self._keys):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def receive(self, stream: Readable, length: int | None, name: str) -> Input:
         """Take in an upload: stream it to disk, decode it in a child process, keep its pixels.
@@ -129,7 +133,10 @@ class InputStore:
             return None
         with self._lock:
             found = self._inputs.get(key) or self._load(self._keys / f"{key}.json")
-            if found is None or not self._png(found.digest).exists():
+            if found is None:
+                return None
+            if not self._png(found.digest).exists():
+                self._forget(key)
                 return None
             self._inputs.move_to_end(key)
             with contextlib.suppress(OSError):
@@ -169,7 +176,7 @@ class InputStore:
             raise InputRefused(f"There is no sample {name!r}; the samples are {', '.join(SAMPLES)}.", 404)
         with self._sample_lock:
             found = self._samples.get(name)
-            if found is None or not self._png(found.digest).exists():
+            if found is None or not self._is_whole(found.digest):
                 sample = SAMPLES[name]
                 with self._incoming.place() as place:
                     decoded = self._decoder.decode(self._samples_folder / sample.file, place)
@@ -191,7 +198,7 @@ class InputStore:
     def _keep(self, found: Input, place: Path) -> None:
         """Keep what was decoded at `place` under a new key, and let older pictures go."""
         with self._lock:
-            self._keep_pixels(found.digest, place)
+            self._keep_pixels(found.digest, place)  # which also makes the folder of the keys
             draft = place.with_suffix(".json")
             draft.write_text(json.dumps(asdict(found)))
             draft.replace(self._keys / f"{found.key}.json")
@@ -201,17 +208,19 @@ class InputStore:
     def _keep_pixels(self, digest: str, place: Path) -> None:
         """Move the decoded files to where their digest says, unless the same pixels are there already."""
         with self._lock:
+            self._make_folders()
             for suffix in (".jpg", ".png"):  # the PNG last: where it is, the preview is too
                 target = self._pixels / f"{digest}{suffix}"
                 if not target.exists():
                     place.with_suffix(suffix).replace(target)
 
     def _register(self, found: Input) -> None:
+        if found.digest not in self._sizes:  # first, because it fails where the pixels are gone
+            preview = self._pixels / f"{found.digest}.jpg"
+            small = preview.stat().st_size if preview.exists() else 0  # it can be made again
+            self._sizes[found.digest] = self._png(found.digest).stat().st_size + small
         self._inputs[found.key] = found
         self._uses[found.digest] += 1
-        if found.digest not in self._sizes:
-            paths = (self._pixels / f"{found.digest}{suffix}" for suffix in (".png", ".jpg"))
-            self._sizes[found.digest] = sum(path.stat().st_size for path in paths)
 
     def _evict(self) -> None:
         while len(self._inputs) > 1 and (self.size_bytes() > self.limit_bytes or len(self._inputs) > MAX_KEYS):
@@ -252,17 +261,30 @@ class InputStore:
     def _read(self, digest: str, suffix: str) -> bytes:
         if not _DIGEST.fullmatch(digest):
             raise InputMissing("This is no picture's digest; choose the picture again.")
-        try:
-            return (self._pixels / f"{digest}{suffix}").read_bytes()
-        except FileNotFoundError:
-            pass
-        # Another server on this folder may have removed a sample's pixels, which no key of its own leads to.
+        path = self._pixels / f"{digest}{suffix}"
+        with contextlib.suppress(OSError):
+            return path.read_bytes()
+        with contextlib.suppress(InputRefused, OSError):
+            self._restore(digest)
+            return path.read_bytes()
+        raise InputMissing("This picture is no longer kept; upload it again.")
+
+    def _restore(self, digest: str) -> None:
+        """Make again what can be: a sample from its own file, a preview from the picture.
+
+        Another server on this folder may have removed a sample's pixels, which no key of its own leads to, and a person
+        any file.
+        """
         for name, sample in list(self._samples.items()):
             if sample.digest == digest:
-                with contextlib.suppress(InputRefused, FileNotFoundError):
-                    self.sample(name)
-                    return (self._pixels / f"{digest}{suffix}").read_bytes()
-        raise InputMissing("This picture is no longer kept; upload it again.")
+                self.sample(name)
+                return
+        with self._incoming.place() as place:
+            self._decoder.decode(self._png(digest), place)
+            self._keep_pixels(digest, place)
+
+    def _is_whole(self, digest: str) -> bool:
+        return all((self._pixels / f"{digest}{suffix}").exists() for suffix in (".png", ".jpg"))
 
     def _png(self, digest: str) -> Path:
         return self._pixels / f"{digest}.png"
