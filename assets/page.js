@@ -187,6 +187,7 @@
     if (action === "close-detail") hookscope.choose({ detail: "", channel: -1 });
     if (action === "cancel") hookscope.cancel();
     if (action === "open-model") hookscope.openModel();
+    if (action === "ask-again") hookscope.askAgain();
     if (action === "retry") {
       for (const part of Object.keys(hookscope.drawn)) if (part.startsWith(value)) delete hookscope.drawn[part];
       hookscope.askAgain();

@@ -8,7 +8,9 @@
   const RETRY_FRAMES = 240; // a card that was just asked for may not be mounted yet
   let source = null;
   let arrived = []; // messages of the open stream that are not on the page yet, in order
-  let failures = 0;
+  let failures = 0; // in a row, without a region that became whole in between
+  const MOST_FAILURES = 8; // within a minute; then the page asks no more by itself
+  let refusals = 0; // because it is busy, in a row
 
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   hookscope.page = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -71,8 +73,11 @@
         return;
       }
       arrived.shift();
-      if (message.signature && !message.updates.length) hookscope.drawn[message.part] = message.signature;
-      else delete hookscope.drawn[message.part];
+      if (message.signature && !message.updates.length) {
+        hookscope.drawn[message.part] = message.signature;
+        failures = 0;
+        hookscope.banner("connection", "");
+      } else delete hookscope.drawn[message.part];
     }
   }
 
@@ -88,8 +93,8 @@
     if (!url) return;
     const stream = (source = new EventSource(url));
     stream.onmessage = (event) => {
-      failures = 0;
-      hookscope.banner("connection", "");
+      refusals = 0;
+      hookscope.banner("busy", "");
       const message = JSON.parse(event.data);
       fetchPictures(message.updates);
       arrived.push(message);
@@ -98,13 +103,23 @@
     /* `source` stays until the next question, so that late retries of this stream still count as its own. */
     stream.addEventListener("done", () => {
       stream.close();
+      failures = 0;
       hookscope.banner("connection", "");
+      hookscope.banner("busy", "");
       hookscope.spareCard();
+    });
+    /* It ended before everything was there: the server stops, or had to make room. */
+    stream.addEventListener("cut", () => {
+      if (source !== stream) return;
+      end(stream);
+      hookscope.lost();
     });
     stream.addEventListener("busy", (event) => {
       end(stream);
-      hookscope.banner("connection", JSON.parse(event.data));
-      setTimeout(() => { if (!source) hookscope.askAgain(); }, 1500 + Math.random() * 1500);
+      hookscope.banner("busy", JSON.parse(event.data));
+      refusals += 1;
+      const wait = Math.min(10000, 1000 * 1.5 ** refusals);
+      setTimeout(() => { if (!source) hookscope.askAgain(); }, wait + Math.random() * wait);
     });
     stream.onerror = () => {
       if (source !== stream) return;
@@ -113,10 +128,15 @@
     };
   };
 
-  /* Say that the server does not answer, and ask again in a while, unless something else is asked before. */
+  /* Say that the answers do not come, and ask again in a while, unless something else is asked before; each time later, and
+     in the end only when somebody says so. */
   hookscope.lost = function () {
     const number = hookscope.question;
     failures += 1;
+    if (failures > MOST_FAILURES) {
+      const sentence = "Hookscope's answers do not arrive whole. It may have stopped, or a proxy in between ends them.";
+      return hookscope.banner("connection", sentence, { text: "Ask again", name: "ask-again" });
+    }
     hookscope.banner("connection", "The connection to Hookscope was lost. Trying again …");
     setTimeout(() => { if (number === hookscope.question) hookscope.askAgain(); }, Math.min(10000, 500 * 2 ** failures));
   };

@@ -96,9 +96,9 @@ class Client:
                         self.drawn.pop(message["part"], None)
                     yield message
                 elif name == "data":
-                    if kind != "done":
+                    if kind == "busy":
                         raise Busy(text)
-                    return
+                    return  # "done", or "cut" where a newer question replaced it
 
     def _show(self, message: dict[str, Any]) -> int:
         text = json.dumps(message["updates"])

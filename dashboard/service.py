@@ -13,7 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from dashboard.answers.cache import Cache
 from dashboard.engine.base import Engine, Event, ModelState
@@ -23,6 +23,7 @@ from dashboard.parts import Answer, Failure, Part, Update
 from hooks.codec import CodecError, decode
 
 Shown = tuple[Part, list[Update], str | None]  # a part, what it shows now, and its signature once that is all
+Done = Literal["done"]  # the last of a stream that has shown all of its parts whole
 
 MEMORY_BYTES = 256 << 20
 MAX_PAGES = 2_000
@@ -47,7 +48,8 @@ class Stream:
         parts: what it draws, answers: from what; both are let go as soon as it was read.
         unsaved: computed answers, by key, that are written into the cache once they were drawn.
         slot: where the engine's events for it are; "" if it waits for none.
-        replaced: set once a newer question has taken its place.
+        replaced: set once a newer question has taken its place. stopped: the person withdrew what had not come.
+        read: a browser has begun to read it.
     """
 
     name: str
@@ -58,6 +60,13 @@ class Stream:
     answers: dict[Unit, Answer] = field(default_factory=dict)
     unsaved: dict[str, bytes] = field(default_factory=dict)
     replaced: threading.Event = field(default_factory=threading.Event)
+    stopped: bool = False
+    read: bool = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits for it: it was read, or there was nothing to show."""
+        return not self.parts
 
     def let_go(self) -> None:
         """Keep nothing but the name; a page may stay open for days after its answer."""
@@ -128,8 +137,7 @@ class Service:
             self._pages[page] = stream
             self._pages.move_to_end(page)
             old = [last] if last is not None else []
-            while len(self._pages) > MAX_PAGES:
-                old.append(self._pages.popitem(last=False)[1])
+            old += self._pages_too_many(stream)
             for unread in self._streams.values():  # oldest first
                 if stream.asked_at - unread.asked_at < UNREAD_SECONDS:
                     break
@@ -139,6 +147,19 @@ class Service:
             if stream.parts:
                 self._streams[stream.name] = stream
             return old
+
+    def _pages_too_many(self, newest: Stream) -> list[Stream]:
+        """Forget pages above the limit: idle ones first, then those that have not come for their answer.
+
+        A page whose answer is being read stays: of those there are never more than open streams.
+        """
+        excess = len(self._pages) - MAX_PAGES
+        if excess <= 0:
+            return []
+        unread = [page for page, each in self._pages.items() if not (each.read or each is newest)]
+        idle = [page for page, each in self._pages.items() if each.idle and each is not newest]
+        chosen = list(dict.fromkeys([*idle, *unread]))[:excess]  # oldest first in both
+        return [self._pages.pop(page) for page in chosen]
 
     def _end(self, streams: Sequence[Stream]) -> None:
         for gone in streams:
@@ -152,6 +173,7 @@ class Service:
         with self._lock:
             stream = self._pages.get(page)
         if stream is not None and stream.slot:
+            stream.stopped = True
             self.engine.cancel(stream.slot)
 
     def leave(self, page: str) -> None:
@@ -162,8 +184,12 @@ class Service:
                 self._streams.pop(stream.name, None)
         self._end([stream] if stream is not None else [])
 
-    def updates(self, name: str, gone: Callable[[], bool]) -> Iterator[Shown | None]:
+    def updates(self, name: str, gone: Callable[[], bool]) -> Iterator[Shown | Done | None]:
         """What a stream's parts show, as it becomes known; None now and then, to notice a closed tab.
+
+        The last is "done", if every part was shown whole. It is missing where the stream ended before: because of a
+        newer question or a stop of the server, or because the engine has forgotten it. Whoever still wants it has to
+        ask again.
 
         Arguments:
             name: from `ask`. A stream that a newer question replaced, or that was read already, is empty.
@@ -171,15 +197,16 @@ class Service:
         """
         with self._lock:
             stream = self._streams.pop(name, None)
-        if stream is None:
-            return
+            if stream is None:
+                return
+            stream.read = True
         try:
             yield from self._follow(stream, gone)
         finally:
             self._save(stream)
             self._end([stream])
 
-    def _follow(self, stream: Stream, gone: Callable[[], bool]) -> Iterator[Shown | None]:
+    def _follow(self, stream: Stream, gone: Callable[[], bool]) -> Iterator[Shown | Done | None]:
         def over() -> bool:
             return stream.replaced.is_set() or gone() or self._closed.is_set()
 
@@ -199,6 +226,8 @@ class Service:
             events, cursor = self.engine.events(stream.slot, cursor, timeout_seconds=min(patience, POLL_SECONDS))
             for event in events:
                 ended = event.kind == "end"
+                if ended and not stream.stopped and _unanswered(stream):
+                    return
                 answered = self._take(stream, event)
                 for part in stream.parts:
                     if answered.intersection(part.units) and (part.eager or part.complete(stream.answers)):
@@ -218,11 +247,13 @@ class Service:
             if time.monotonic() - told > PING_SECONDS:
                 told = time.monotonic()
                 yield None
+        if not over():
+            yield "done"
 
     def _take(self, stream: Stream, event: Event) -> set[Unit]:
         """Note what an event says; returns the units that it answers."""
         if event.kind == "end":  # what has no answer by now was withdrawn by the person
-            left = {unit for part in stream.parts for unit in part.units if unit not in stream.answers}
+            left = _unanswered(stream)
             stream.answers.update(dict.fromkeys(left, Answer(Failure(STOPPED))))
             return left
         if event.unit is None or event.kind == "started":
@@ -301,6 +332,10 @@ class Service:
             streams = [*self._pages.values(), *self._streams.values()]
         for stream in streams:
             stream.replaced.set()
+
+
+def _unanswered(stream: Stream) -> set[Unit]:
+    return {unit for part in stream.parts for unit in part.units if unit not in stream.answers}
 
 
 def draw(part: Part, answers: Mapping[Unit, Answer]) -> Shown:

@@ -1,7 +1,8 @@
 """Answers on their way to the browser as Server-Sent Events; assets/stream.js applies them.
 
 Each event is one part: `{"part": name, "signature": text or null, "updates": [[id, properties], ...]}`. The signature
-is null until the part has all of its answers. `done` ends a stream, `busy` refuses one.
+is null until the part has all of its answers. `done` ends a stream that has shown every part whole, `cut` one that ends
+before, so that the page asks again; `busy` refuses one.
 """
 
 from __future__ import annotations
@@ -45,10 +46,13 @@ def _events(service: Service, name: str, gone: Callable[[], bool]) -> Iterator[b
         if item is None:
             yield b": still here\n\n"
             continue
+        if item == "done":
+            yield _event("done", "{}")
+            return
         part, updates, signature = item
         message = {"part": part.name, "signature": signature, "updates": updates}
         yield _event("message", to_json_plotly(message))
-    yield _event("done", "{}")
+    yield _event("cut", "{}")
 
 
 def _event(kind: str, data: str) -> bytes:

@@ -84,6 +84,7 @@ class Reader:
         self.items: list[tuple[str, dict[str, str], str | None]] = []
         self.times: list[float] = []
         self.pings = 0
+        self.done = False
         self.gone = False
         self.ended_at = 0.0
         self._updates = service.updates(name, lambda: self.gone)
@@ -92,8 +93,10 @@ class Reader:
 
     def _read(self) -> None:
         for item in self._updates:
-            if item is None:
-                self.pings += 1
+            assert not self.done, "something comes after the end"
+            if item is None or item == "done":
+                self.pings += item is None
+                self.done = item == "done"
                 continue
             region, updates, signature = item
             self.items.append((region.name, {k: v for _, shown in updates for k, v in shown.items()}, signature))
@@ -455,7 +458,7 @@ def test_cancel_says_stopped_where_nothing_came_and_keeps_the_rest(service: Serv
     engine.work(1)
     reader.until(lambda: reader.items and reader.last("one") == {"conv": "Activation"})
     service.stop("page")
-    reader.end()
+    assert reader.end().done
     assert reader.last("one") == {"conv": "Activation"}
     assert reader.last("two") == {"wide": STOPPED, "conv": "Activation"}
     assert reader.last("three") == {"vector": STOPPED}
@@ -545,7 +548,7 @@ def test_closing_ends_every_stream(service: Service, engine: InlineEngine) -> No
     service.close()
     for reader in readers:
         reader.end()
-        assert reader.ended_at - begun < 0.5
+        assert reader.ended_at - begun < 0.5 and not reader.done
     assert Reader(service, unread).end().items == []
 
 
@@ -667,6 +670,53 @@ def test_the_number_of_pages_is_limited_and_the_oldest_go(
     assert Reader(service, names[0]).end().items == []
     engine.work()
     assert Reader(service, names[24]).end().last("p") == {"conv": "Activation"}
+
+
+def test_a_page_in_use_stays_whatever_others_ask(service: Service, engine: InlineEngine) -> None:
+    """More pages than are kept ask meanwhile; those who have their answer, or do not come for it, go first."""
+    idle = ask(service, "idle", part("p", replace(CONV, input="idle")))
+    engine.work()
+    assert idle.end().done
+    unread = service.ask("unread", [part("p", replace(CONV, input="unread"))], {})
+    page = ask(service, "page", part("p", CONV))
+    page.until(lambda: page.items)
+    for n in range(service_module.MAX_PAGES - 3):
+        service.ask(f"other {n}", [part("p")], {})
+        list(service.updates(service._pages[f"other {n}"].name, lambda: False))
+    assert {"idle", "unread", "page"} <= set(service._pages)
+    for n in range(2200):
+        service.ask(f"stranger {n}", [part("p", replace(WIDE, input=f"{n}"))], {})
+    assert len(service._pages) == service_module.MAX_PAGES
+    assert "idle" not in service._pages and "unread" not in service._pages
+    assert not Reader(service, unread).end().done
+    assert page.last("p") == {"conv": "waiting"} and not page.done
+    engine.work(1)
+    assert page.end().last("p") == {"conv": "Activation"} and page.done
+    assert service.ask("page", [part("p", CONV)], page.drawn) == ""
+
+
+def test_idle_pages_go_before_one_that_has_not_come_for_its_answer(
+    service: Service, engine: InlineEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "MAX_PAGES", 10)
+    unread = service.ask("unread", [part("p", CONV)], {})
+    for n in range(40):
+        assert ask(service, f"page {n}", part("p")).end().done
+    engine.work()
+    assert Reader(service, unread).end().done
+
+
+def test_a_stream_says_whether_everything_has_been_shown(service: Service, engine: InlineEngine) -> None:
+    whole, replaced, left, forgotten = (ask(service, name, part("p", CONV), part("q", WIDE)) for name in "abcd")
+    for reader in (whole, replaced, left, forgotten):
+        reader.until(lambda reader=reader: reader.items)
+    ask(service, "b", part("p", CONV))
+    service.leave("c")
+    engine.cancel(service._pages["d"].slot)  # as the queue forgets what it has no room for
+    engine.work()
+    assert [reader.end().done for reader in (whole, replaced, left, forgotten)] == [True, False, False, False]
+    assert STOPPED not in repr(forgotten.items)  # nobody stopped it: the page has to ask again
+    assert not Reader(service, "no name").end().done
 
 
 def test_the_places_for_open_streams_are_counted() -> None:

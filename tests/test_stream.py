@@ -94,9 +94,9 @@ def test_a_wrong_name_gets_nothing_but_the_end_and_leaves_the_stream_to_its_page
     path = ask(app, part("one"))
     name = path.rsplit("/", 1)[1]
     for wrong in (name[:-1], name + "a", name.swapcase(), "page", "%2e%2e", "0"):
-        assert events(app.client.get(f"/stream/{wrong}").data) == [("done", {})]
+        assert events(app.client.get(f"/stream/{wrong}").data) == [("cut", {})]
     assert [kind for kind, _ in events(app.client.get(path).data)] == ["message", "done"]
-    assert [kind for kind, _ in events(app.client.get(path).data)] == ["done"]  # and once only
+    assert [kind for kind, _ in events(app.client.get(path).data)] == ["cut"]  # and once only
 
 
 # --- over a real server
@@ -185,7 +185,7 @@ def test_a_newer_question_ends_the_older_stream_at_once(app: InlineApp, visitors
     old = visitors.stream(ask(app, part("one", CONV)))
     begun = time.monotonic()
     path = ask(app, part("one", WIDE))
-    old.until(b"event: done")
+    old.until(b"event: cut")
     assert time.monotonic() - begun < 0.2
     new = visitors.stream(path)
     app.engine.work()
@@ -260,7 +260,7 @@ def test_stopping_ends_open_streams(app: InlineApp, visitors: Visitors) -> None:
     begun = time.monotonic()
     app.service.close()
     for connection in connections:
-        connection.until(b"event: done")
+        connection.until(b"event: cut")
     assert time.monotonic() - begun < 0.6
 
 

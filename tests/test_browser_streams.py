@@ -1,0 +1,169 @@
+"""A page whose answers break off asks again, later each time, and in the end it says so: it never waits for ever."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Watch
+from inline_app import InlineApp, served
+from inline_engine import MODEL, InlineEngine
+from playwright.sync_api import Page
+from served import images, until
+
+from dashboard.jobs import Unit
+from dashboard.parts import Part
+
+pytestmark = pytest.mark.browser
+VIEW = "?a=sample-coffee&layer=conv"
+
+
+class Proxy:
+    """Stands between a browser and a server, and may cut streams off after their first message.
+
+    Attributes:
+        target: the server's port; another one is another server, as after a restart. port: its own.
+        cutting: whether streams are cut. streams: how many were begun.
+    """
+
+    def __init__(self, target: int) -> None:
+        self.target, self.cutting, self.streams = target, False, 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._open: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                browser, _ = self._listener.accept()
+                try:
+                    server = socket.create_connection(("127.0.0.1", self.target))
+                except OSError:
+                    browser.close()
+                    continue
+                self._open += [browser, server]
+                is_stream = threading.Event()
+                threading.Thread(target=self._pass, args=(browser, server, is_stream, True), daemon=True).start()
+                threading.Thread(target=self._pass, args=(server, browser, is_stream, False), daemon=True).start()
+
+    def _pass(self, source: socket.socket, sink: socket.socket, is_stream: threading.Event, asks: bool) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := source.recv(65536):
+                if asks and b"GET /stream/" in chunk:
+                    self.streams += 1
+                    is_stream.set()
+                sink.sendall(chunk)
+                if not asks and self.cutting and is_stream.is_set() and b"event: message" in chunk:
+                    break
+        for each in (source, sink):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Let nobody through any more."""
+        for each in (self._listener, *self._open):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[InlineApp]:
+    made = InlineApp(tmp_path / "first", InlineEngine())
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def proxy(app: InlineApp) -> Iterator[Proxy]:
+    with served(app) as port:
+        made = Proxy(port)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def waiting(app: InlineApp, proxy: Proxy, page: Page, watch: Watch) -> Page:
+    """A page whose card is being computed, and nothing of it has come."""
+    for expected in ("ERR_CONNECTION", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_EMPTY_RESPONSE", "RESET"):
+        watch.expect(expected)
+    page.clock.install()  # so that a minute of waiting is a moment
+    page.goto(f"http://127.0.0.1:{proxy.port}/{VIEW}")
+    until(lambda: "computing" in page.locator(".card .status").inner_text(), what="for the card that waits")
+    return page
+
+
+def shown(page: Page) -> bool:
+    return images(page, "wall") == 1 and "computing" not in page.locator(".card .status").inner_text()
+
+
+def finish(app: InlineApp, page: Page) -> None:
+    """Let the worker answer whatever is asked, until the card is there."""
+
+    def there() -> bool:
+        app.engine.work()
+        page.clock.fast_forward(500)
+        return shown(page) and page.locator("#banner").is_hidden()
+
+    until(there, what="for the card")
+
+
+def test_a_page_in_use_is_answered_whatever_others_ask(app: InlineApp, waiting: Page) -> None:
+    """They ask with a token of their own each and come for no answer; some even before this page opens its stream."""
+    for n in range(2200):
+        unit = Unit(MODEL, f"{n}", "activation", "wide")
+        app.service.ask(f"stranger {n}", [Part("p", (unit,), (), lambda _: [])], {})
+    finish(app, waiting)
+
+
+def test_a_stream_that_the_server_ends_is_asked_for_again(app: InlineApp, proxy: Proxy, waiting: Page) -> None:
+    before = proxy.streams
+    for stream in list(app.service._pages.values()):
+        app.engine.cancel(stream.slot)
+    finish(app, waiting)
+    assert proxy.streams > before
+
+
+def test_a_server_that_was_restarted_meanwhile_is_asked_again(
+    app: InlineApp, proxy: Proxy, waiting: Page, tmp_path: Path
+) -> None:
+    second = InlineApp(tmp_path / "second", InlineEngine())
+    with served(second) as port:
+        proxy.target = port
+        app.service.close()
+        for each in list(proxy._open):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        finish(second, waiting)
+        waiting.goto("about:blank")
+    second.close()
+
+
+def test_a_stream_that_is_cut_each_time_is_a_sentence_in_the_end(app: InlineApp, proxy: Proxy, waiting: Page) -> None:
+    banner = waiting.locator("#banner")
+    proxy.cutting = True
+    for each in list(proxy._open):
+        with contextlib.suppress(OSError):
+            each.shutdown(socket.SHUT_RDWR)
+    seen = set()
+
+    def given_up() -> bool:
+        waiting.clock.fast_forward(2_000)
+        seen.add(banner.inner_text())
+        return "do not arrive whole" in banner.inner_text()
+
+    until(given_up, what="for the sentence")
+    assert any("Trying again" in text for text in seen)
+    asked = proxy.streams
+    assert 5 <= asked <= 15
+    waiting.clock.fast_forward(600_000)
+    waiting.clock.run_for(1_000)
+    assert proxy.streams == asked  # it asks no more by itself
+    proxy.cutting = False
+    waiting.get_by_role("button", name="Ask again").click()
+    finish(app, waiting)
