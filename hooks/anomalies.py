@@ -24,6 +24,7 @@ class Anomaly:
     Attributes:
         kind: "not finite", "zero", "vanishing" or "exploding".
         layer, call: where; of a ratio between two layers the one nearest to the input.
+        other: of such a ratio the layer nearest to the output; "" if it is about one layer.
         sentence: what was found, with the numbers.
     """
 
@@ -31,6 +32,7 @@ class Anomaly:
     layer: str
     call: int
     sentence: str
+    other: str = ""
 
 
 def find_anomalies(
@@ -84,4 +86,4 @@ def _ratio(layers: list[LayerGradient], low: float, high: float) -> list[Anomaly
         f"The gradient {verb} on its way back: its norm is {last.norm:.3g} at {last.layer!r} and {first.norm:.3g} at "
         f"{first.layer!r}, a ratio of {ratio:.2g}."
     )
-    return [Anomaly(kind, first.layer, first.call, sentence)]
+    return [Anomaly(kind, first.layer, first.call, sentence, last.layer)]

@@ -50,6 +50,28 @@ def test_zeros_lie_on_the_ground_and_do_not_stretch_the_axis() -> None:
     assert 10 ** figure.layout.yaxis.range[0] > ground / 10
 
 
+def test_a_norm_of_zero_interrupts_the_line_and_is_a_hollow_mark_on_the_edge() -> None:
+    values = [np.ones(4), np.zeros(4), np.zeros(4), np.ones(4) * 1e-3, np.zeros(4)]
+    keys = [f"l{place}" for place in range(5)]
+    _, _, line, marks = gradient_figure([layers(*values)], ["A"], keys).data
+    np.testing.assert_allclose(line.y, [2, np.nan, np.nan, 2e-3, np.nan])
+    assert line.connectgaps is False
+    assert list(marks.x) == [1, 2, 4] and list(marks.text) == ["0", "", "0"]  # one label for neighbours
+    assert marks.marker.symbol == "circle-open" and "l1" in marks.customdata[0] and "norm 0" in marks.customdata[0]
+
+
+def test_no_mark_of_zero_lies_where_a_value_could() -> None:
+    tiny, dead = np.full(4, 5e-9), np.zeros(4)
+    for found in ([layers(tiny, dead)], [layers(tiny, np.ones(4)), layers(np.ones(4), dead)], [layers(dead, dead)]):
+        figure = gradient_figure(found, ["A", "B"][: len(found)], ["x", "y"])
+        edge = 10 ** figure.layout.yaxis2.range[0]
+        drawn = [each for each in figure.data if each.yaxis == "y2"]
+        marks = [value for each in drawn if each.mode == "markers+text" for value in each.y]
+        assert marks and marks == pytest.approx([edge] * len(marks))
+        values = np.array([value for each in drawn if each.mode == "lines+markers" for value in each.y], float)
+        assert not (values <= edge * 1.5).any()
+
+
 @pytest.mark.parametrize("odd", [[math.nan], [math.inf, -math.inf], [0.0], [3e38, -3e38], [5e-324], []])
 def test_no_gradient_stops_the_figure(odd: list[float]) -> None:
     found = layers(np.array(odd), np.ones(4))
@@ -59,7 +81,7 @@ def test_no_gradient_stops_the_figure(odd: list[float]) -> None:
     for trace in figure.data:
         assert not np.isnan(np.array(trace.x, float)).any()
     alone = gradient_figure([layers(np.array(odd))], ["A"], ["x"])
-    assert len(alone.data) == 3
+    assert [trace.type for trace in alone.data[:3]] == ["box", "scatter", "scatter"]
 
 
 def test_a_layer_without_a_gradient_is_left_out_and_keeps_its_place() -> None:
@@ -69,7 +91,9 @@ def test_a_layer_without_a_gradient_is_left_out_and_keeps_its_place() -> None:
         gradient_of("c", 0, np.ones(2)),
     ]
     figure = gradient_figure([found], ["A"], ["a", "b", "c"])
-    assert list(figure.data[2].x) == [0, 2] and len(figure.data[0].q1) == 2
+    line = figure.data[2]
+    assert list(line.x) == [0, 1, 2] and np.isnan(line.y).tolist() == [False, True, False]  # and not drawn over it
+    assert len(figure.data[0].q1) == 2 and len(figure.data) == 3  # no gradient is not a gradient of 0
     nothing = gradient_figure([found[1:2]], ["A"], ["b"])
     assert any("no finite gradient" in note.text for note in nothing.layout.annotations)
 

@@ -348,10 +348,32 @@ def test_anomalies_and_layers_without_a_gradient_are_sentences(desk: Desk) -> No
     text_ = said(page, "gradients-text")
     assert "vanishes on its way back" not in text_  # no ratio is taken of what is not finite
     assert "The gradient vanishes at 'conv'" in text_ and "The gradient at 'x0' holds 1 NaN" in text_
-    assert "… and 3 more such layers." in text_ and "class 5" in text_
+    assert "class 5" in text_ and "No path leads there." in text_
     refused = all_drawn(desk, scene, {scene.unit("a", "gradients"): Failure("No graph.", final=True)})
     assert "No graph." in said(refused, "gradients-text") and is_blank(refused["gradients"])
     assert "Choose a picture" in said(all_drawn(desk, desk.scene(a="", tab="gradients")), "gradients-text")
+
+
+def test_layers_that_say_the_same_are_one_sentence_with_the_others_behind_it_and_one_hint(desk: Desk) -> None:
+    scene = desk.scene(tab="gradients")
+    sizes = [1e-9, 1e-8, 1.0, 1e-8, 1.0]
+    layers = [gradient_of(f"features.{n}", 0, np.array([size, 0])) for n, size in enumerate(sizes)]
+    layers += [gradient_of("features.3", 1, np.array([5e-9, 0]))]
+    layers += [gradient_of(f"side.{n}", 0, np.ones(1), "No path leads there.") for n in range(3)]
+    page = all_drawn(desk, scene, {scene.unit("a", "gradients"): Gradients(1, 1.0, tuple(layers))})
+    folds = [each for each in page["gradients-text"]["tree"][1][2] if each[0] == "details"]
+    assert [text(fold[2][0]) for fold in folds] == [
+        "The gradient vanishes at 3 of 5 layers, from features.0 to features.3: "
+        "norms from 1e-09 to 1e-08, below 1e-06.",
+        "3 layers, from side.0 to side.2: No path leads there.",
+    ]
+    assert text(folds[0][2][1]).count("The gradient vanishes at 'features.") == 4  # call by call
+    assert said(page, "gradients-text").count("What usually helps") == 1
+    bands = [(shape["x0"], shape["x1"]) for shape in page["gradients"]["figure"]["layout"]["shapes"]]
+    assert page["gradients"]["figure"]["layout"]["meta"]["keys"][3:6] == ["features.3", "features.4", "features.3:1"]
+    assert bands == [(-0.5, 1.5), (2.5, 3.5), (4.5, 5.5)]
+    well = all_drawn(desk, scene)
+    assert "shapes" not in well["gradients"]["figure"]["layout"] and "helps" not in said(well, "gradients-text")
 
 
 def test_only_what_both_inputs_ran_is_compared() -> None:

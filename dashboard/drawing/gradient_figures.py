@@ -18,20 +18,29 @@ BOX_LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)  # whisker, box, median, box, whisker
 BELOW = 1e-3  # of the smallest root mean square: smaller values, and zeros, lie on the ground
 MOST_TICKS = 44
 SIZE_TITLE = "size of the gradient's values: median, quartiles, 5 % to 95 %; zeros lie on the lower edge"
+NORM_TITLE = "its L2 norm; a hollow mark on the lower edge is 0"
+MARKED = "rgba(232,160,12,0.16)"  # behind layers that sentences warn of; on white and on the dark page
 _GRID = "rgba(134,142,150,0.25)"
 
 
 def gradient_figure(
-    found: Sequence[Sequence[LayerGradient]], labels: Sequence[str], keys: Sequence[str], *, height_px: int = HEIGHT_PX
+    found: Sequence[Sequence[LayerGradient]],
+    labels: Sequence[str],
+    keys: Sequence[str],
+    marked: Sequence[int] = (),
+    *,
+    height_px: int = HEIGHT_PX,
 ) -> go.Figure:
     """Box plots of |gradient| by layer, and under them its L2 norm, both on logarithmic axes.
 
     Quartiles are given to Plotly, not values. Values far below the smallest layer's root mean square, and zeros,
-    lie on the ground. The layers' keys are in `layout.meta["keys"]` by their place on the horizontal axis, for a click.
+    lie on the ground; a norm of 0 interrupts the line and is a hollow mark on the lower edge. The layers' keys are in
+    `layout.meta["keys"]` by their place on the horizontal axis, for a click.
 
     Arguments:
         found: of A, or of A and B: the same layers in the same order, of the depth. labels: their names.
         keys: what the layers are called.
+        marked: places of the layers, in rising order, that have a tinted ground because sentences warn of them.
     """
     draft = Draft(height_px, "gradients")
     count = len(keys)
@@ -73,18 +82,34 @@ def gradient_figure(
             hovertemplate="%{text}<extra></extra>",
             name=labels[number],
         )
-        usable = np.isfinite(norm)
+        # A logarithmic axis has no place for 0, and a line over a gap would say that there is a value: it is broken.
         draft.add_trace(
             "scatter",
-            x=np.arange(count)[usable],
-            y=np.maximum(norm[usable], low),
+            x=np.arange(count),
+            y=np.where(np.isfinite(norm) & (norm > 0), norm, np.nan),
             mode="lines+markers",
             line={"color": colour, "width": 1.5},
             marker={"size": 4},
+            connectgaps=False,
             yaxis="y2",
-            text=[text for text, there in zip(texts, usable, strict=True) if there],
+            text=texts,
             hovertemplate="%{text}<extra></extra>",
             name=labels[number],
+        )
+        if (norm == 0).any():
+            _add_zeros(draft, np.flatnonzero(norm == 0), 10 ** _decades(low, high)[0], texts, colour, labels[number])
+    for first, last in _runs(marked):
+        draft.add_shape(
+            type="rect",
+            xref="x",
+            yref="paper",
+            x0=first - 0.5,
+            x1=last + 0.5,
+            y0=0,
+            y1=1,
+            layer="below",
+            fillcolor=MARKED,
+            line={"width": 0},
         )
     if not any(np.isfinite(norm).any() for norm in norms):
         draft.add_annotation(
@@ -114,7 +139,8 @@ def gradient_figure(
         yaxis={**log, "domain": [0.4, 1], "range": _decades(ground, top), "fixedrange": True},
         yaxis2={**log, "domain": [0, 0.3], "range": _decades(low, high), "fixedrange": True, "nticks": 4},
     )
-    for text, height in ((SIZE_TITLE, 1.0), ("its L2 norm", 0.3)):
+    size_title = f"{SIZE_TITLE}; tinted: see above" if marked else SIZE_TITLE
+    for text, height in ((size_title, 1.0), (NORM_TITLE, 0.3)):
         draft.add_annotation(
             text=text,
             xref="paper",
@@ -127,6 +153,37 @@ def gradient_figure(
             font={"color": NEUTRAL, "size": 12},
         )
     return draft.figure()
+
+
+def _add_zeros(draft: Draft, places: np.ndarray, edge: float, texts: Sequence[str], colour: str, label: str) -> None:
+    """Hollow marks on the lower edge of the norms, where a norm is exactly 0; the first of neighbours is labelled."""
+    first = np.diff(places, prepend=-2) > 1
+    draft.add_trace(
+        "scatter",
+        x=places,
+        y=np.full(len(places), edge),
+        mode="markers+text",
+        marker={"symbol": "circle-open", "size": 9, "color": colour, "line": {"width": 1.5}},
+        text=["0" if each else "" for each in first],
+        textposition="top center",
+        textfont={"color": colour, "size": 11},
+        cliponaxis=False,  # else half of it is cut
+        yaxis="y2",
+        customdata=[texts[place] for place in places],
+        hovertemplate="%{customdata}<extra></extra>",
+        name=label,
+    )
+
+
+def _runs(places: Sequence[int]) -> list[tuple[int, int]]:
+    """Rising whole numbers as runs of neighbours: the first and the last of each."""
+    runs: list[tuple[int, int]] = []
+    for place in places:
+        if runs and place == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], place)
+        else:
+            runs.append((place, place))
+    return runs
 
 
 def _boxes(layers: Sequence[LayerGradient]) -> np.ndarray:

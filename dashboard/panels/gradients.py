@@ -11,16 +11,16 @@ from dash import ClientsideFunction, Input, State, html
 from dashboard import ids
 from dashboard.components.markup import Markup
 from dashboard.drawing.gradient_figures import HEIGHT_PX, gradient_figure
+from dashboard.drawing.gradient_words import Finding, find_words, odd_keys
 from dashboard.drawing.numbers import format_number
 from dashboard.jobs import Unit
 from dashboard.layer_keys import key_of
 from dashboard.panels.regions import blank, drawn, failed, graph, random_weights, said
 from dashboard.parts import Answers, Part, Update, failures, result_of
 from dashboard.scene import Scene
-from hooks.anomalies import find_anomalies
 from hooks.results import Gradients, LayerGradient
 
-MOST_SENTENCES = 8
+MOST_DETAILS = 200
 NAME = "gradients"
 HELP = (
     "The gradient of the class's logit with respect to what each layer that has weights produced, before any change in "
@@ -61,7 +61,10 @@ def _draw(scene: Scene, units: dict[str, Unit], answers: Answers) -> list[Update
     found = {side: result for side, result in results.items() if result is not None}
     texts: list[Any] = [html.H2(["Gradients by layer ", *random_weights(scene.info)], title=HELP)]
     texts += [failed(failure, NAME) for failure in failures(answers, tuple(units.values()))]
-    texts += [_said_of(scene, side, result) for side, result in found.items()]
+    words = {side: find_words(result) for side, result in found.items()}
+    texts += [_said_of(scene, side, result, words[side][0]) for side, result in found.items()]
+    hints = dict.fromkeys(hint for _, hint in words.values() if hint)
+    texts += [html.P(hint, className="gradient-text muted") for hint in hints]
     waiting = [side.upper() for side, unit in units.items() if unit not in answers]
     if waiting:
         texts.append(html.P(f"{' and '.join(waiting)} computing …", className="muted"))
@@ -69,7 +72,9 @@ def _draw(scene: Scene, units: dict[str, Unit], answers: Answers) -> list[Update
     if columns is None:
         return [said(ids.GRADIENTS_TEXT, texts), blank(ids.GRADIENTS, HEIGHT_PX)]
     layers, keys = columns
-    figure = gradient_figure(layers, [side.upper() for side in found], keys)
+    odd = set().union(*(odd_keys(result) for result in found.values()))
+    marked = [place for place, key in enumerate(keys) if key in odd]
+    figure = gradient_figure(layers, [side.upper() for side in found], keys, marked)
     return [said(ids.GRADIENTS_TEXT, texts), drawn(ids.GRADIENTS, figure)]
 
 
@@ -88,21 +93,24 @@ def aligned(found: list[tuple[LayerGradient, ...]]) -> tuple[list[list[LayerGrad
     return [[layers[call] for call in shared] for layers in by_call], [key_of(*call) for call in shared]
 
 
-def _said_of(scene: Scene, side: str, result: Gradients) -> html.Div:
-    anomalies = find_anomalies(result)
-    without = [layer for layer in result.layers if layer.reason]
-    sentences = [anomaly.sentence for anomaly in anomalies]
-    sentences += [f"{layer.layer}: {layer.reason}" for layer in without]
-    shown: list[Any] = [html.P(sentence, className="warning") for sentence in sentences[:MOST_SENTENCES]]
-    if len(sentences) > MOST_SENTENCES:
-        shown.append(html.P(f"… and {len(sentences) - MOST_SENTENCES} more such layers.", className="muted"))
+def _said_of(scene: Scene, side: str, result: Gradients, findings: list[Finding]) -> html.Div:
     head = [
         html.Span(side.upper(), className=f"letter small {side}"),
         html.Span(scene.class_name(result.target), className="class"),
         html.Span(f"{scene.explained} {format_number(result.score)}", className="muted"),
-        html.Span("" if sentences else "nothing vanishes or explodes", className="muted"),
+        html.Span("" if findings else "nothing vanishes or explodes", className="muted"),
     ]
-    return html.Div([html.Div(head, className="cam-caption"), *shown], className="gradient-text")
+    return html.Div([html.Div(head, className="cam-caption"), *map(_found, findings)], className="gradient-text")
+
+
+def _found(finding: Finding) -> html.P | html.Details:
+    """A sentence, over what it sums up."""
+    if not finding.details:
+        return html.P(finding.sentence, className="warning")
+    each: list[Any] = [html.P(sentence) for sentence in finding.details[:MOST_DETAILS]]
+    if len(finding.details) > MOST_DETAILS:
+        each.append(html.P(f"… and {len(finding.details) - MOST_DETAILS} more such layers."))
+    return html.Details([html.Summary(finding.sentence, className="warning"), html.Div(each, className="each muted")])
 
 
 def register(app: dash.Dash) -> None:
