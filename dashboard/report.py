@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from html import escape
 from typing import Any
 
+import plotly.graph_objects as go
 from dash import dcc, html
 from dash.development.base_component import Component
 from plotly.io.json import to_json_plotly
@@ -27,25 +28,29 @@ from dashboard.service import Service, draw
 from dashboard.startup import assets_folder
 
 VOID = {"img", "br", "hr", "input"}
-# what only works on the living page
-LIVE_ONLY = (
-    ".links, .samples, .save, .icon, .keys, .drop p:not(.sentence) { display: none !important; }"
-    " body { padding: 16px; } .detail { position: static; margin: 0; } .cards { margin: 10px 0; }"
-    " .report-head { margin-bottom: 12px; } .gradient-side { display: block; }"
-    " .attribution-side { margin-top: 10px; } .attribution-side:not(:has(.attributions)) { display: none; }"
-    " .fold::before { content: none !important; }"
+# what only works on the living page is not in the file; regions keep a distance without the page's own grid
+IN_A_FILE = (
+    ".links, .samples, .save, .icon, .keys, .link, .live-only, .status { display: none !important; }"
+    " body { padding: 16px; } .report { display: grid; grid-template-columns: minmax(0, 1fr); gap: 12px; }"
+    " .report { max-width: 1800px; margin: 0 auto; } .report-head { display: grid; gap: 2px; }"
+    " .inputs:not(:has(> :nth-child(2))) { grid-template-columns: minmax(0, 1fr); }"
+    " .detail { position: static; margin: 0; max-height: none; border: 1px solid var(--line); border-radius: 12px;"
+    " box-shadow: none; }"
+    " .gradient-side { display: block; } .attribution-side:not(:has(.attributions)) { display: none; }"
+    " .fold::before { content: none !important; } .fold, .top5 .row, .attention .cell button { cursor: default; }"
 )
+_DEAD_HINT = re.compile(r"(?:<br>| )?Click to (?:show|explain|enlarge) [a-z ]+\.")  # nothing can be clicked in a file
 
 
-def write(head: list[Any], body: list[Any], parts: list[Part], service: Service, gallery: Gallery) -> bytes:
+def write(title: str, head: list[Any], body: list[Any], parts: list[Part], service: Service, gallery: Gallery) -> bytes:
     """Write the file.
 
     Arguments:
-        head: what stands above the page: which model, when.
+        title: of the browser's window. head: what stands above the page: which model, when, how it is drawn.
         body: the page's layout, to which the parts' updates are applied.
         parts: everything the page shows; units that have no kept answer are shown as waiting.
     """
-    root = html.Div([html.Div(head, className="report-head"), *body])
+    root = html.Div([html.Div(head, className="report-head"), *body], className="report")
     by_id = {_id(component): component for component in _walk(root) if getattr(component, "id", None) is not None}
     for part in parts:
         values = {unit: service.value(unit) for unit in part.units}
@@ -61,9 +66,9 @@ def write(head: list[Any], body: list[Any], parts: list[Part], service: Service,
         "document.documentElement.dataset.mantineColorScheme = "
         "matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light';"
     )
-    style = (assets_folder() / "dashboard.css").read_text() + LIVE_ONLY
+    style = (assets_folder() / "dashboard.css").read_text() + IN_A_FILE
     return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Hookscope</title>'
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
         f"<style>{style}</style><script>{scheme}</script><body>{text}"
         f"<script>{get_plotlyjs()}</script><script>{script}</script></body></html>"
     ).encode()
@@ -110,7 +115,8 @@ def _render(node: Any, figures: list[Any], inside: Callable[[str], str]) -> str:
         return ""
     if isinstance(node, dcc.Graph):
         figures.append(node.figure)
-        return f'<div id="figure-{len(figures) - 1}" class="{escape(getattr(node, "className", "") or "")}"></div>'
+        name = escape(getattr(node, "className", "") or "")
+        return f'<div id="figure-{len(figures) - 1}" class="{name}"{_room(node.figure)}></div>'
     if isinstance(node, Markup):
         inner = "".join(_element(each, inside) for each in node.tree)
         return f'<div class="{escape(getattr(node, "className", "") or "")}">{inner}</div>'
@@ -134,12 +140,18 @@ def _tagged(tag: str, properties: dict[str, Any], inner: str, inside: Callable[[
     attributes = []
     for name in ("className", "title", "alt", "src"):
         if value := properties.get(name):
-            value = inside(value) if name == "src" else value
+            value = inside(value) if name == "src" else _DEAD_HINT.sub("", str(value)) if name == "title" else value
             attributes.append(f' {"class" if name == "className" else name}="{escape(str(value))}"')
     if style := properties.get("style"):
         attributes.append(f' style="{escape("; ".join(f"{_css(name)}: {value}" for name, value in style.items()))}"')
     start = f"<{tag}{''.join(attributes)}>"
     return start if tag in VOID else f"{start}{inner}</{tag}>"
+
+
+def _room(figure: Any) -> str:
+    """The style of a picture that was laid out for one width: in a window of any width it keeps its proportions."""
+    width, height = (figure.layout.width, figure.layout.height) if isinstance(figure, go.Figure) else (None, None)
+    return f' style="aspect-ratio: {width} / {height}"' if width and height else ""
 
 
 def _css(name: str) -> str:
@@ -157,10 +169,14 @@ def _inside(address: str, gallery: Gallery) -> str:
 
 def _script_json(figure: Any, gallery: Gallery) -> str:
     plain = json.loads(to_json_plotly(figure))
-    plain["layout"].pop("width", None)  # the file's windows are of any width
+    if plain["layout"].pop("width", None):  # the file's windows are of any width: the element gives both, see `_room`
+        plain["layout"].pop("height")
     for image in plain.get("layout", {}).get("images", []):
         image["source"] = _inside(image["source"], gallery)
     config = {"displaylogo": False, "displayModeBar": False, "responsive": True}
     # "</script" would end the script, and "<!--" with "<script" would keep it from ending
-    texts = [json.dumps(part).replace("<", "\\u003c") for part in (plain["data"], plain["layout"], config)]
+    texts = [
+        _DEAD_HINT.sub("", json.dumps(part)).replace("<", "\\u003c")
+        for part in (plain["data"], plain["layout"], config)
+    ]
     return ", ".join(texts)

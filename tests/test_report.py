@@ -241,6 +241,49 @@ def test_an_empty_view_can_be_exported_too(desk: Desk) -> None:
     assert "Toy <net>" in page.text and page.figures() == []
 
 
+def test_nothing_is_left_of_what_only_the_living_page_can_do(desk: Desk) -> None:
+    scene = desk.scene(b="", layers=("conv", "tokens"), detail="conv", channel=1)
+    desk.remember(scene)
+    page = desk.exported(scene)
+    names = [attributes.get("class", "") for _, attributes in page.elements]
+    assert sum("panel input" in name for name in names) == 1  # no empty box for B
+    titles = " ".join(attributes.get("title", "") for _, attributes in page.elements)
+    assert "class" in titles.lower() and "Click" not in titles
+    assert "Click to" not in page.scripts[-1]
+    alone = desk.exported(desk.scene(a="", b="", layers=()))
+    assert "No picture was chosen." in alone.text and "browse" not in alone.text
+
+
+def test_it_says_how_it_was_made(desk: Desk) -> None:
+    scene = desk.scene(layers=("conv",), target=1, rank="zeros", scale="channel", colours="magma", overlay=True)
+    desk.remember(scene)
+    page = desk.exported(scene)
+    for words in (
+        "model toy",
+        "explained: dog",
+        "map: Grad-CAM",
+        "rank: share of zeros",
+        "scale: per channel",
+        "colours: magma",
+        "overlay on",
+    ):
+        assert words in page.text, words
+    assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC[+-]\d\d:\d\d", page.text)
+    assert "one.png and coffee.png · Toy <net> · Hookscope" in page.text  # the window's title
+    assert "explained: the first of each picture" in desk.exported(desk.scene(layers=())).text
+
+
+def test_a_wall_keeps_its_proportions_in_a_window_of_any_width(desk: Desk) -> None:
+    scene = desk.scene(layers=("conv",))
+    desk.remember(scene)
+    page = desk.exported(scene)
+    styles = [a.get("style", "") for _, a in page.elements if re.fullmatch(r"figure-\d+", a.get("id", ""))]
+    for style, (_, layout) in zip(styles, page.figures(), strict=True):
+        assert "width" not in layout
+        assert ("height" in layout) != style.startswith("aspect-ratio: 800 / ")
+    assert sum(bool(style) for style in styles) == 1  # the others are as high as they were
+
+
 def test_odd_values_can_be_exported(desk: Desk) -> None:
     scene = desk.scene(layers=("conv",), b="", detail="conv", channel=0)
     desk.remember(scene)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import datetime
 from pathlib import PurePath
+from typing import Any
 
 from dash import html
 
 from dashboard import ids
+from dashboard.jobs import DEFAULT_MODEL, TITLES, box_of
 from dashboard.panels import attributions, cards, detail, gradients, header, inputs
+from dashboard.panels.toolbar import COLOURS, RANKS
 from dashboard.parts import Answers, Part, Update
 from dashboard.report import write
-from dashboard.scene import Scene
+from dashboard.scene import SIDES, Scene
 
 
 def part(scene: Scene, prefix: str) -> Part:
@@ -31,13 +34,19 @@ def part(scene: Scene, prefix: str) -> Part:
 def _page(scene: Scene, prefix: str) -> bytes:
     info, view = scene.info, scene.view
     count = len(view.layers)
-    now = datetime.datetime.now().strftime("%Y-%m-%d %H:%M")
+    now = datetime.datetime.now().astimezone()
+    offset = now.strftime("%z")
+    when = f"{now:%Y-%m-%d %H:%M} UTC{offset[:3]}:{offset[3:5]}"  # a colleague may live elsewhere
     head = [
         html.H1(f"Hookscope · {info.title}"),
-        html.P(f"{info.weights} · {header.short_count(info.parameters)} parameters · {now}", className="muted"),
+        html.P(f"{info.weights} · {header.short_count(info.parameters)} parameters", className="muted"),
+        html.P(" · ".join([*_settings(scene), when]), className="muted"),
         html.P("random weights", className="badge warn") if info.random else None,
     ]
-    body, parts = [inputs.layout(scene.service.inputs, prefix)], inputs.parts(scene)
+    given = inputs.layout(scene.service.inputs, prefix)
+    given.children = [box for box, side in zip(given.children, SIDES, strict=True) if side in scene.inputs]
+    body: list[Any] = [given if scene.inputs else html.P("No picture was chosen.", className="sentence")]
+    parts = inputs.parts(scene)
     if view.tab == "gradients":
         body.append(gradients.layout())
         parts.append(gradients.part(scene))
@@ -45,4 +54,21 @@ def _page(scene: Scene, prefix: str) -> bytes:
         found = html.Div([cards.card(position) for position in range(count)], className="cards")
         body += [attributions.layout(), found, detail.layout()]
         parts += [*cards.parts(scene, count), *detail.parts(scene), attributions.part(scene)]
-    return write(head, body, parts, scene.service, scene.gallery)
+    names = " and ".join(given.name for given in scene.inputs.values())
+    title = " · ".join(filter(None, [names, info.title, "Hookscope"]))
+    return write(title, head, body, parts, scene.service, scene.gallery)
+
+
+def _settings(scene: Scene) -> list[str]:
+    """What was chosen on the page, in words: without it nobody can make the same view again."""
+    view = scene.view
+    box = box_of(view.target)
+    explained = "the first of each picture" if view.target is None else ""
+    explained = explained or (f"box {box}" if box is not None else scene.class_name(view.target or 0))
+    found = [f"model {scene.info.spec or DEFAULT_MODEL}", f"explained: {explained}"]
+    if view.tab == "layers" and any(view.layers):
+        ranks, colours = ({name: text for name, text, *_ in rows} for rows in (RANKS, COLOURS))
+        found += [f"map: {TITLES[view.maps]}", f"rank: {ranks[view.rank]}", f"scale: per {view.scale}"]
+        found.append(f"colours: {colours[view.colours]}")
+        found += ["overlay on"] if view.overlay else []
+    return found
