@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -22,9 +23,11 @@ from hooks.results import Call, LayerInfo, Statistics
 from hooks.running import recomputing
 
 Side = Literal["input", "output"]
+Key = str | tuple[str, int] | tuple[str, int, str]
+LISTED = 40  # of the records, in the text of all
 
 
-@dataclass
+@dataclass(repr=False)
 class Record:
     """One tensor that went into or came out of one call of a layer.
 
@@ -54,12 +57,25 @@ class Record:
     _edge: GradientEdge | None = None
     _watch: tuple[Tensor, int] | None = None  # (a view's memory, its version when it was seen)
 
+    def __repr__(self) -> str:
+        call = f", call {self.call}" if self.call else ""
+        path = f", {self.path}" if self.path else ""
+        return f"Record({self.layer!r}{call}, {self.side}{path}: {self._text})"
+
+    @property
+    def _text(self) -> str:
+        """Type and shape: all that fits on a line."""
+        kind = "statistics of" if self.value is None else str(self.value.dtype).removeprefix("torch.")
+        return f"{kind} {self.shape}" + (", with its gradient" if self.gradient is not None else "")
+
 
 class Captured:
     """The records of a `capture` block.
 
-    `captured["layer4"]` is the only output tensor of the only call; `captured["layer1.0.relu", 1]` the one of the
-    second call; `captured.records` all of them in execution order.
+    `captured["layer4"]` is the record of the only output tensor of the only call, and its `.value` the tensor;
+    `captured["layer1.0.relu", 1]` the one of the second call. `keys` and `items` name each output tensor so that it can
+    be asked for, `"layer4" in captured` says whether there is any, and iterating goes over all records, inputs too, in
+    execution order, as `captured.records` has them.
     """
 
     def __init__(self, model: nn.Module, layers: tuple[str, ...], recorder: Recorder) -> None:
@@ -77,13 +93,64 @@ class Captured:
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, key: str | tuple[str, int] | tuple[str, int, str]) -> Record:
-        layer, *rest = (key,) if isinstance(key, str) else key
+    def __contains__(self, key: object) -> bool:
+        """Whether an output tensor was recorded for a layer, a call of it, or a path in that call's output."""
+        if isinstance(key, Record):
+            return any(record is key for record in self.records)
+        parts = key if isinstance(key, tuple) else (key,)
+        if not 1 <= len(parts) <= 3 or not isinstance(parts[0], str):
+            return False
+        try:
+            return bool(self._found(*parts))
+        except LayerNotFound:
+            return False
+
+    def keys(self) -> list[Key]:
+        """What each output tensor is asked for by, as short as is unambiguous, in execution order.
+
+        The name of a layer; with the number of the call where there are several; with the path where a call has
+        several tensors.
+        """
+        return [key for key, _ in self.items()]
+
+    def items(self) -> list[tuple[Key, Record]]:
+        """Every output tensor's key and record, in execution order."""
+        outputs = [record for record in self.records if record.side == "output"]
+        of_layer = Counter(record.layer for record in outputs)
+        of_call = Counter((record.layer, record.call) for record in outputs)
+
+        def key_of(record: Record) -> Key:
+            if of_layer[record.layer] == 1:
+                return record.layer
+            call = (record.layer, record.call)
+            return call if of_call[call] == 1 else (*call, record.path)
+
+        return [(key_of(record), record) for record in outputs]
+
+    def __repr__(self) -> str:
+        lines = [f"  {key!r}: {record._text}" for key, record in self.items()]
+        if len(lines) > LISTED:
+            lines[LISTED:] = [f"  … and {len(lines) - LISTED} more"]
+        inputs = sum(record.side == "input" for record in self.records)
+        lines += [f"  and {inputs} inputs, in `records`"] if inputs else []
+        still = [name for name in self.layers if name not in self._ran]
+        lines += (
+            [f"  not run: {', '.join(map(repr, still[:LISTED]))}{' …' if len(still) > LISTED else ''}"] if still else []
+        )
+        return "\n".join([f"Captured from {self._title}:", *(lines or ["  nothing"])])
+
+    def _found(self, layer: str, *rest: Any) -> list[Record]:
+        """The records of outputs that a key's parts leave."""
         found = self.of(layer)
         if rest:
             found = [record for record in found if record.call == rest[0]]
         if len(rest) > 1:
             found = [record for record in found if record.path == rest[1]]
+        return found
+
+    def __getitem__(self, key: Key) -> Record:
+        layer, *rest = (key,) if isinstance(key, str) else key
+        found = self._found(layer, *rest)
         if not found:
             which = f", call {rest[0]}" if rest else ""
             reason = self.not_run.get(layer, "it was not called (so often), or returned no tensor.")

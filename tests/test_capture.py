@@ -147,6 +147,50 @@ class Nothing(nn.Module):
         return None
 
 
+def test_what_was_recorded_is_a_mapping(resnet, small):
+    with capture(resnet, ["layer1.0.relu", "layer4.1.conv2", "fc"]) as seen:
+        resnet(small)
+    assert "fc" in seen and "layer1.0.relu" in seen and ("layer1.0.relu", 1) in seen
+    assert ("layer1.0.relu", 2) not in seen and "conv1" not in seen and "no such layer" not in seen
+    assert 7 not in seen and () not in seen and ("fc", 0, "") in seen and ("fc", 0, "0") not in seen
+    assert seen.keys() == [("layer1.0.relu", 0), ("layer1.0.relu", 1), "layer4.1.conv2", "fc"]
+    assert all(seen[key] is record and key in seen and record in seen for key, record in seen.items())
+    assert list(dict(seen)) == seen.keys()
+    assert [record.layer for record in seen] == ["layer1.0.relu", "layer1.0.relu", "layer4.1.conv2", "fc"]
+    assert repr(seen).splitlines() == [
+        "Captured from ResNet:",
+        "  ('layer1.0.relu', 0): float32 (1, 64, 16, 16)",
+        "  ('layer1.0.relu', 1): float32 (1, 64, 16, 16)",
+        "  'layer4.1.conv2': float32 (1, 512, 2, 2)",
+        "  'fc': float32 (1, 1000)",
+    ]
+    assert repr(seen["layer1.0.relu", 1]) == "Record('layer1.0.relu', call 1, output: float32 (1, 64, 16, 16))"
+
+
+def test_a_mapping_names_paths_inputs_and_what_did_not_run():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.unused = nn.LSTM(2, 3), nn.Linear(2, 2)
+
+        def forward(self, x):
+            return self.inner(x)[0]
+
+    model = Two()
+    with capture(model, ["inner", "unused"], inputs=True, statistics_only=True) as seen:
+        assert "not run: 'inner', 'unused'" in repr(seen) and "inner" not in seen
+        model(torch.ones(4, 2))
+    keys = seen.keys()
+    assert len(keys) == 3 and all(len(key) == 3 and seen[key].path == key[2] for key in keys)
+    assert "inner" in seen and "unused" not in seen
+    text = repr(seen)
+    assert "statistics of (4, 3)" in text and "and 1 inputs, in `records`" in text and "not run: 'unused'" in text
+    with capture(model, "inner", gradients=True) as seen:
+        output = model(torch.ones(4, 2))
+    seen.differentiate(output.sum())
+    assert "with its gradient" in repr(seen[seen.keys()[0]])
+
+
 def test_nested_outputs_are_flattened_with_their_paths():
     model = Many().eval()
     with torch.no_grad(), capture(model, ["", "lstm", "attention", "nothing"], inputs=True) as seen:
