@@ -69,6 +69,9 @@ def served(app: InlineApp) -> Iterator[int]:
         server.trigger.pull_trigger()
         thread.join(5)
         server.task_dispatcher.shutdown(timeout=5)
+        for channel in list(server._map.values()):
+            if hasattr(channel, "outbufs"):
+                channel.handle_close()  # unlike close_all it closes the file that a large answer to a browser is put in
         server.asyncore.close_all(server._map)
 
 

@@ -13,7 +13,7 @@ from inline_engine import INFO, InlineEngine
 from test_panels import Desk, all_drawn
 
 from dashboard.jobs import box_of, box_target
-from dashboard.panels.detections import LISTED, NOTHING, drawn
+from dashboard.panels.detections import DRAWN, LISTED, NOTHING, drawn
 from dashboard.panels.toolbar import targets
 from dashboard.questions import explainable
 from dashboard.view import View
@@ -52,15 +52,17 @@ def rows(page: dict[str, object]) -> list[tuple[str, str, str, str]]:
     for tag, attributes, children in page["input-a-top"]["tree"]:
         if tag == "button":
             texts = [child[2] for child in children]
-            found.append((texts[0][0], texts[2][0], attributes["data-value"], attributes["className"]))
+            looks = attributes["className"].replace(" boxed", "")
+            found.append((texts[1][0], texts[3][0], attributes["data-value"], looks))
     return found
 
 
 def boxes(page: dict[str, object]) -> list[tuple[str, list[float]]]:
-    """(how it looks, left, top, width and height in per cent) of each box on the picture."""
+    """(how it looks, left, top, width and height in per cent) of each box that is seen on the picture."""
     return [
         (attributes["className"], [float(value.rstrip("%")) for value in attributes["style"].values()])
         for _, attributes, _ in page["input-a-boxes"]["tree"]
+        if "unlit" not in attributes["className"]
     ]
 
 
@@ -70,14 +72,28 @@ def test_boxes_are_listed_best_first_and_drawn_where_they_lie(desk: Desk) -> Non
     expected = [("<b>cup</b>", "0.900", "2", "row"), ("cat", "0.700", "0", "row")]
     assert rows(page) == [*expected, ("cat", "0.500", str(box_target(0)), "row")]
     assert boxes(page) == [
-        ("detection", [10, 10, 20, 50]),
+        ("detection", [0, 0, 100, 100]),  # a smaller one lies on a larger one, so that each can be clicked
         ("detection", [50, 50, 50, 50]),
-        ("detection", [0, 0, 100, 100]),
+        ("detection", [10, 10, 20, 50]),
     ]
 
 
+def test_a_box_has_one_number_in_its_row_on_the_picture_and_where_it_is_explained(desk: Desk) -> None:
+    page = shown(desk, FOUND)
+    listed = {each[1]["data-box"]: each for each in page["input-a-top"]["tree"]}
+    drawn_ = {each[1]["data-box"]: each for each in page["input-a-boxes"]["tree"]}
+    names = {each["value"]: each["label"] for each in targets(DETECTOR)}
+    assert list(listed) == ["1", "2", "0"] and listed.keys() == drawn_.keys()
+    for number, row in listed.items():
+        rectangle = drawn_[number]
+        assert row[2][0][2] == rectangle[2][0][2] == [number]
+        assert row[1]["title"].startswith(f"Box {number},") and rectangle[1]["title"].startswith(f"Box {number},")
+        assert row[1]["data-value"] == rectangle[1]["data-value"]  # a click on either explains it
+        assert names[str(box_target(int(number)))] == f"box {number}"
+
+
 def test_the_networks_view_has_a_border_and_the_boxes_keep_their_place(desk: Desk) -> None:
-    assert boxes(shown(desk, FOUND, seen=True))[2] == ("detection", [0, 0, 75, 100])
+    assert boxes(shown(desk, FOUND, seen=True))[0] == ("detection", [0, 0, 75, 100])
 
 
 @pytest.mark.parametrize(("target", "row"), [(0, 1), (2, 0), (box_target(0), 2), (box_target(9), None), (3, None)])
@@ -97,6 +113,8 @@ def test_many_boxes_are_cut_and_counted(desk: Desk) -> None:
     page = shown(desk, many, target=box_target(40))
     assert len(rows(page)) == LISTED and f"and {50 - LISTED} more below these" in json.dumps(page["input-a-top"])
     assert [look for look, _ in boxes(page)].count("detection chosen") == 1  # also drawn where it is not listed
+    assert len(boxes(page)) == DRAWN + 1
+    assert len(page["input-a-boxes"]["tree"]) == LISTED + 1  # the others wait until their rows are pointed at
 
 
 def test_an_answer_without_boxes_draws_none(desk: Desk) -> None:

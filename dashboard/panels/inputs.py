@@ -70,7 +70,6 @@ def _box(side: str, inputs: InputStore, prefix: str) -> html.Div:
                     html.Img(id=ids.side("picture", side), alt=f"Input {letter}"),
                     html.Div(id=ids.side("crop", side), className="crop"),
                     Markup(ids.side("boxes", side), className="detected"),
-                    html.Span(letter, className=f"letter {side}"),
                 ],
                 className="picture",
             ),
@@ -123,7 +122,7 @@ def _early(side: str, given: Input, store: InputStore, gallery: Gallery) -> Part
             (ids.side("picture", side), {"src": preview(store, gallery, given), "className": ""}),
             (ids.side("crop", side), {"style": {"display": "none"}}),
             said(ids.side("boxes", side), None),
-            said(ids.side("caption", side), _caption(given, f"{given.width}×{given.height}")),
+            said(ids.side("caption", side), _caption(side, given, f"{given.width}×{given.height}")),
             said(ids.side("top", side), _top_waiting()),
         ]
 
@@ -134,10 +133,12 @@ def _shown(side: str, full: bool) -> list[Update]:
     return [(ids.side("empty", side), {"hidden": full}), (ids.side("full", side), {"hidden": not full})]
 
 
-def _caption(given: Input, sizes: str) -> list[Any]:
+def _caption(side: str, given: Input, sizes: str) -> list[Any]:
+    """Which input it is, beside the picture: over it, the letter would hide what lies in a corner."""
     notes = "".join(f" · {note}" for note in given.notes)
     help_text = "The picture's size, and the size at which the network sees it. It never saw the shaded border."
     return [
+        html.Span(side.upper(), className=f"letter {side}"),
         html.Span(given.name, className="file-name", title=given.name),
         html.Span(f"{sizes}{notes}", title=f"{sizes}{notes}. {help_text}"),
     ]
@@ -181,7 +182,7 @@ def _draw(scene: Scene, side: str, unit: Unit, answers: Answers) -> list[Update]
         height, width = prediction.pixels.shape[:2]
         sizes += f" → {width}×{height}"
     frame = prediction.crop if prediction is not None and seen else (0, 0, given.width, given.height)
-    caption = [*_caption(given, sizes), *random_weights(scene.info, narrow=True)]
+    caption = [*_caption(side, given, sizes), *random_weights(scene.info, narrow=True)]
     wrong = failures(answers, (unit,))
     return [
         *_shown(side, True),
