@@ -76,6 +76,29 @@
     }, []);
   }
 
+  // The layers by the number that their bars show, the most alarming first: walked one by one, or listed in that order.
+  function useWorst(props, tree, setRevealed) {
+    const { ancestorKeys, countInside } = hookscope.layerTreeModel;
+    const worst = (props.metric && props.worst) || NO_KEYS;
+    const [sorted, setSorted] = useState(false);
+    const [at, setAt] = useState(-1);
+    useLayoutEffect(() => setAt(-1), [worst]);
+    const inside = useMemo(() => countInside(tree, worst.slice(0, props.alarms || 0)), [tree, worst, props.alarms]);
+    const walked = at >= 0 && at < worst.length ? worst[at] : -1;
+    const nextWorst = () => {
+      const next = (at + 1) % worst.length;
+      setRevealed((before) => new Set([...before, ...ancestorKeys(tree, [tree.nodes[worst[next]].key])]));
+      setAt(next);
+    };
+    const alarmOf = (row) => {
+      const count = row.expanded === false && row.call < 0 ? inside[row.i] : 0;
+      return count ? `${count} ${count === 1 ? "layer" : "layers"} inside: ${props.alarm_text}` : "";
+    };
+    const name = walked >= 0 ? tree.nodes[walked].name || tree.nodes[walked].label : "";
+    const walkedText = walked >= 0 ? `${at + 1} of ${worst.length}: ${name}, ${(props.metric_texts || [])[walked] || ""}` : "";
+    return { worst, sorted: sorted && worst.length > 0, setSorted, walked, nextWorst, walkedText, alarmOf };
+  }
+
   function LayerTree(props) {
     const { setProps } = props;
     const model = hookscope.layerTreeModel;
@@ -101,7 +124,11 @@
     const [open, setOpen, setRevealed] = useOpenBranches(tree, props.open, selected, setProps);
     const found = useMemo(() => model.findNodes(tree, text, kind), [tree, text, kind]);
     const filter = found && found.hits ? found : null;
-    const rows = useMemo(() => model.visibleRows(tree, open, filter, unfolded), [tree, open, filter, unfolded]);
+    const { worst, sorted, setSorted, walked, nextWorst, walkedText, alarmOf } = useWorst(props, tree, setRevealed);
+    const rows = useMemo(
+      () => (sorted ? model.sortedRows(worst, filter) : model.visibleRows(tree, open, filter, unfolded)),
+      [tree, open, filter, unfolded, sorted, worst],
+    );
     const places = useMemo(() => new Map(rows.map((row, at) => [row.id, at])), [rows]);
     const chosen = useMemo(() => new Set(selected), [selected]);
     const holders = useMemo(() => model.ancestorKeys(tree, selected), [tree, selected]);
@@ -247,6 +274,14 @@
       });
     }, [selected, tree]);
 
+    // The walked row comes into view; the keyboard's focus stays on the button, and Tab goes to the row.
+    useEffect(() => {
+      if (walked < 0) return;
+      setActive(String(walked));
+      const element = list.current.children[places.get(String(walked))];
+      if (element) element.scrollIntoView({ block: "nearest" });
+    }, [walked, walkedText]);
+
     useLayoutEffect(() => {
       setUnfolded(NO_BRANCHES);
       setMessage("");
@@ -324,6 +359,14 @@
         wide && Object.keys(COLUMNS).map((name) => h("span", { key: name, className: `hs-cell hs-cell-${name}` }, COLUMNS[name])),
         wide && Boolean(props.metric) && h("span", { className: "hs-bar hs-none" }),
       ),
+      worst.length > 0 &&
+        h(
+          "div",
+          { className: "hs-tree-worst", role: "group", "aria-label": "By the number of the bars" },
+          h("button", { type: "button", "aria-pressed": sorted, onClick: () => setSorted(!sorted), title: "List the layers by value, the most alarming first, instead of as a tree" }, "sort by value"),
+          h("button", { type: "button", onClick: () => { if (filter) filterBy("", "all"); nextWorst(); }, title: "Show the next layer, from the most alarming one on; Tab goes to its row" }, "next worst"),
+          h("p", { role: "status", title: walkedText }, walkedText),
+        ),
       note && h("p", { className: "hs-tree-note", role: "alert" }, note),
       h(
         "div",
@@ -355,6 +398,9 @@
             expanded: row.expanded,
             active: at === current,
             selected: chosen.has(keyOf(row)),
+            whole: sorted,
+            walked: row.call < 0 && row.i === walked,
+            alarm: alarmOf(row),
             holds: row.expanded === false && holders.has(node.key),
             hitOn: hit ? hit.on : "",
             hitStart: hit ? hit.start : 0,

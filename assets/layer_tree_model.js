@@ -3,6 +3,7 @@
   "use strict";
   const hookscope = (window.hookscope = window.hookscope || {});
   const OPEN_LEVELS = 2;
+  const MOST_SORTED = 500;
   const UNMARKED = { on: "", start: 0, end: 0 }; // a hit with nothing to highlight
 
   // nodes: flat, pre-order -> parents and children by position, and positions by key.
@@ -138,6 +139,24 @@
     return rows;
   }
 
+  // The worst rows as a list without branches, those that a search leaves. A model may have 20,000: as many as anyone walks.
+  function sortedRows(worst, found) {
+    const places = (found ? worst.filter((i) => found.hits.has(i)) : worst).slice(0, MOST_SORTED);
+    const size = places.length;
+    return places.map((i, at) => ({ id: String(i), i, call: -1, level: 1, pos: at + 1, size, up: -1, expanded: undefined }));
+  }
+
+  // How many of these nodes lie inside each node: a parent stands before its children, so one pass back is enough.
+  function countInside(tree, places) {
+    const counts = new Int32Array(tree.nodes.length);
+    const own = new Uint8Array(tree.nodes.length);
+    for (const i of places) own[i] = 1;
+    for (let i = tree.nodes.length - 1; i > 0; i -= 1) {
+      if (tree.parent[i] >= 0) counts[tree.parent[i]] += counts[i] + own[i];
+    }
+    return counts;
+  }
+
   // 1234 -> "1.23 k". Three figures are what a 50 px column holds; none and not counted are a dash.
   function compact(number) {
     if (!number) return "–";
@@ -169,6 +188,6 @@
   }
 
   hookscope.layerTreeModel = {
-    indexTree, isBranch, defaultOpen, ancestorKeys, findNodes, visibleRows, compact, counted, tooltip,
+    indexTree, isBranch, defaultOpen, ancestorKeys, findNodes, visibleRows, sortedRows, countInside, compact, counted, tooltip,
   };
 })();

@@ -17,8 +17,9 @@
     const { node, call, hitOn, hitStart, hitEnd, expanded, selected, column, metric } = props;
     const { compact, tooltip } = hookscope.layerTreeModel;
     const isCall = call >= 0;
-    const label = isCall ? `call ${call + 1} of ${node.calls}` : node.label;
-    const skip = node.name.length > node.label.length ? node.name.length - node.label.length : 0;
+    const own = props.whole ? node.name || node.label : node.label;
+    const label = isCall ? `call ${call + 1} of ${node.calls}` : own;
+    const skip = node.name.length > own.length ? node.name.length - own.length : 0;
     const classes = ["hs-tree-row"];
     if (!node.ran) classes.push("hs-never");
     if (props.dim) classes.push("hs-dim");
@@ -31,7 +32,9 @@
       macs: isCall ? "" : compact(node.multiply_adds),
     };
     const shown = column === "all" ? Object.keys(cells) : [column];
-    const title = props.metricText && !isCall ? `${tooltip(node, call)}\n${props.metricText}` : tooltip(node, call);
+    const lines = [tooltip(node, call), isCall ? "" : props.metricText, props.alarm];
+    const title = lines.filter(Boolean).join("\n");
+    if (props.walked) classes.push("hs-walked");
     return h(
       "div",
       {
@@ -47,7 +50,7 @@
         "aria-expanded": expanded,
         "aria-selected": node.ran ? selected : undefined,
         "aria-disabled": node.ran ? undefined : true,
-        "aria-description": node.ran ? undefined : node.reason,
+        "aria-description": node.ran ? props.alarm || undefined : node.reason,
         style: { "--hs-depth": props.level - 1 },
       },
       h("span", { className: expanded === undefined ? "hs-chevron" : "hs-chevron hs-branch", "aria-hidden": true }),
@@ -60,6 +63,7 @@
       ),
       !isCall && node.calls > 1 && h("span", { className: "hs-badge" }, `×${node.calls}`),
       shown.map((name) => h("span", { key: name, className: `hs-cell hs-cell-${name}` }, cells[name])),
+      props.alarm && h("span", { className: "hs-alarm", "aria-hidden": true }),
       metric !== undefined &&
         h(
           "span",

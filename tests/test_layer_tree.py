@@ -244,7 +244,12 @@ def served(app: dash.Dash) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     nodes = tree_nodes(small_model(), title="small")
-    with served(make_app(nodes, metric=[index / len(nodes) for index in range(len(nodes))])) as url:
+    places = {node["name"]: place for place, node in enumerate(nodes)}
+    worst = [places[name] for name in ("layer2.1.relu", "layer1.0.conv2", "conv1", "fc")]
+    texts = [f"share of {node['name']}" for node in nodes]
+    values = [index / len(nodes) for index in range(len(nodes))]
+    said = {"metric_texts": texts, "worst": worst, "alarms": 2, "alarm_text": "share of zeros 100 %"}
+    with served(make_app(nodes, metric=values, **said)) as url:
         yield url
 
 
@@ -548,6 +553,50 @@ def test_nodes_of_a_recorded_resnet18(resnet18: tuple[LayerInfo, ...]) -> None:
     assert (found["layer4"]["shape"], found["layer4"]["note"], found["fc"]["shape"]) == ("512·7²", "2 blocks", "1000")
     assert sum(node["calls"] for node in nodes if node["kind"] == "act") == 17
     assert sum(node["kind"] == "conv" for node in nodes) == sum(node["kind"] == "norm" for node in nodes) == 20
+
+
+@pytest.mark.browser
+def test_a_closed_branch_warns_of_what_it_hides(page: Page) -> None:
+    warned = page.locator("[role=treeitem]:has(.hs-alarm)")
+    keys = "(rows) => rows.map((row) => row.dataset.key)"
+    assert warned.evaluate_all(keys) == ["layer1.0", "layer2.1"]  # their open ancestors show the row that warns
+    said = "1 layer inside: share of zeros 100 %"
+    expect(row(page, "layer1.0")).to_have_attribute("aria-description", said)
+    assert said in (row(page, "layer1.0").get_attribute("title") or "")
+    row(page, "layer1").locator(".hs-branch").click()
+    row(page, "(model)").locator(".hs-branch").click()
+    expect(row(page, "(model)")).to_have_attribute("aria-description", "2 layers inside: share of zeros 100 %")
+    row(page, "(model)").locator(".hs-branch").click()
+    row(page, "layer2.1").locator(".hs-branch").click()
+    expect(row(page, "layer2.1").locator(".hs-alarm")).to_have_count(0)  # it is open: the row itself is there
+
+
+@pytest.mark.browser
+def test_the_worst_rows_are_walked_and_listed_by_their_value(page: Page) -> None:
+    walk = page.get_by_role("button", name="next worst")
+    told = page.locator(".hs-tree-worst [role=status]")
+    walk.click()
+    expect(told).to_have_text("1 of 4: layer2.1.relu, share of layer2.1.relu")
+    expect(row(page, "layer2.1.relu")).to_be_in_viewport()
+    expect(row(page, "layer2.1.relu")).to_contain_class("hs-walked")
+    walk.press("Enter")  # the focus has stayed
+    expect(row(page, "layer1.0.conv2")).to_contain_class("hs-walked")
+    expect(page.locator("[role=treeitem][tabindex='0']")).to_have_attribute("data-key", "layer1.0.conv2")
+    for _ in range(3):
+        walk.press("Enter")
+    expect(told).to_contain_text("1 of 4")  # from the last to the first
+    listed = page.get_by_role("button", name="sort by value")
+    listed.click()
+    expect(listed).to_have_attribute("aria-pressed", "true")
+    assert labels(page) == ["layer2.1.relu", "layer1.0.conv2", "conv1", "fc"]
+    search(page, "conv")
+    expect(page.locator("[role=treeitem]")).to_have_count(2)
+    assert page.locator("[role=treeitem] mark").all_inner_texts() == ["conv", "conv"]
+    row(page, "conv1").click()
+    expect(page.locator("#seen")).to_have_text("1 replace ['conv1'] -> ['conv1']")
+    listed.click()
+    search(page, "")
+    expect(page.locator("[role=treeitem]").first).to_have_attribute("data-key", "(model)")
 
 
 @pytest.mark.browser

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from dashboard.drawing.metrics import METRICS, SHORTEST, bars, scale_text, texts
+from dashboard.drawing.metrics import METRICS, SHORTEST, bars, scale_text, texts, worst_first
 from hooks.summaries import Survey, SurveyedCall
 
 
@@ -25,8 +25,8 @@ def test_shares_are_drawn_from_nothing_to_all():
     assert bars(found, METRICS["zeros"], ["d", "c", "b", "a", ""]) == [None, 1.0, 0.25, 0.0, None]
     assert scale_text(found, METRICS["zeros"]) == "bars from 0 to 100 %"
     assert texts(found, METRICS["dead"], ["b", "d", "x"], "A") == [
-        "dead channels of A: 25.0 %",
-        "dead channels of A: none",
+        "silent channels of A: 25.0 %",
+        "silent channels of A: none",
         "",
     ]
 
@@ -63,3 +63,13 @@ def test_a_reused_layer_shows_its_first_call_and_says_the_others():
     found = survey(0.5, calls=6)
     assert texts(found, METRICS["magnitude"], ["a"], "A") == ["activation magnitude of A: 0.5, 5, 50, 500, …"]
     assert scale_text(found, METRICS["magnitude"]) == "bars from 0.5 to 0.5, logarithmic"
+
+
+def test_what_is_worst_comes_first_and_what_only_repeats_a_childs_number_is_left_out():
+    found = survey(0.25, 1.0, math.nan, 0.0, 1.0, calls=2)
+    nodes = [{"name": name, "children": int(name == "b")} for name in ("", *"abcde", "x")]
+    assert worst_first(found, METRICS["zeros"], nodes) == ([5, 1, 4], 1)  # e at 100 %, a, d; only first calls count
+    assert worst_first(found, METRICS["magnitude"], nodes) == ([4, 1, 5], 1)  # d is 0
+    assert worst_first(survey(0.5), METRICS["dead"], nodes) == ([1], 0)
+    assert worst_first(survey(math.inf, 1.0, calls=1), METRICS["gradient"], nodes[:2]) == ([1], 0)
+    assert worst_first(survey(), METRICS["dead"], nodes) == ([], 0)

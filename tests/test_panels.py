@@ -873,6 +873,9 @@ def test_the_trees_bars_texts_and_scale(desk: Desk) -> None:
     bars = dict(zip(names, page[ids.TREE]["metric"], strict=True))
     assert (bars["conv"], bars["relu"], bars["never"]) == (0.25, 0.5, None)
     lines = dict(zip(names, page[ids.TREE]["metric_texts"], strict=True))
+    ranked = [bars[names[place]] for place in page[ids.TREE]["worst"]]
+    assert ranked == sorted(ranked, reverse=True) and len(ranked) > 1 and page[ids.TREE]["alarms"] == 0
+    assert page[ids.TREE]["alarm_text"] == "share of zeros 100 %"
     assert lines["conv"] == "share of zeros of A: 25.0 %" and lines["never"] == ""
     assert "bars from 0 to 100 %" in str(page[ids.METRIC_TEXT])
 

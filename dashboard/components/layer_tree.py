@@ -48,6 +48,9 @@ class LayerTree(Component):
         column: what the right column shows: "shape", "params" or "macs".
         metric: one number 0..1, or None, per node, drawn as a bar; None draws no bars.
         metric_texts: what each node's bar stands for, a line of its tooltip; "" for none.
+        worst: places of the nodes that can be walked and sorted by that number, the most alarming first.
+        alarms: how many of those a closed branch warns of.
+        alarm_text: what such a node has, e.g. "share of zeros 100 %".
     """
 
     _children_props: ClassVar[list[str]] = []
@@ -63,6 +66,9 @@ class LayerTree(Component):
         "column",
         "metric",
         "metric_texts",
+        "worst",
+        "alarms",
+        "alarm_text",
     ]
     _valid_wildcard_attributes: ClassVar[list[str]] = []
     available_properties = _prop_names
@@ -79,6 +85,9 @@ class LayerTree(Component):
         column: str = "shape",
         metric: Sequence[float | None] | None = None,
         metric_texts: Sequence[str] | None = None,
+        worst: Sequence[int] | None = None,
+        alarms: int | None = None,
+        alarm_text: str | None = None,
     ) -> None:
         props: dict[str, Any] = {
             "id": id,
@@ -89,6 +98,9 @@ class LayerTree(Component):
             "column": column,
             "metric": None if metric is None else list(metric),
             "metric_texts": None if metric_texts is None else list(metric_texts),
+            "worst": None if worst is None else list(worst),
+            "alarms": alarms,
+            "alarm_text": alarm_text,
         }
         super().__init__(**{name: value for name, value in props.items() if value is not None})
 

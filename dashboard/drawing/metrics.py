@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
+from typing import Any
 
 from dashboard.drawing.numbers import format_number
 from dashboard.view import Metric as MetricName
@@ -23,6 +24,7 @@ class Metric:
     Attributes:
         field: of `SurveyedCall`. title, help: for people. unit: behind a value; "%" for a share 0..1.
         highest: where a linear scale from 0 ends; None for a logarithmic one between the model's own extremes.
+        worst: the value at which nothing of a layer is left: 1 of a share of zeros, 0 of a size.
     """
 
     field: str
@@ -30,6 +32,7 @@ class Metric:
     help: str
     unit: str
     highest: float | None
+    worst: float = 0.0
 
     def say(self, value: float) -> str:
         """A value with its unit."""
@@ -44,9 +47,17 @@ METRICS: dict[MetricName, Metric] = {
     "magnitude": Metric(
         "magnitude", "activation magnitude", "Root mean square of the layer's output, in its own unit.", "", None
     ),
-    "zeros": Metric("zeros", "share of zeros", "Share of the output's finite values that are exactly 0.", "%", 1.0),
+    "zeros": Metric(
+        "zeros", "share of zeros", "Share of the output's finite values that are exactly 0.", "%", 1.0, 1.0
+    ),
     "dead": Metric(
-        "dead", "dead channels", "Share of the output's channels that are 0 everywhere for this picture.", "%", 1.0
+        "dead",
+        "silent channels",
+        "Share of the output's channels that are 0 everywhere for this picture. Another picture may wake them: only "
+        "over a set of pictures can a channel be called dead.",
+        "%",
+        1.0,
+        1.0,
     ),
     "gradient": Metric(
         "gradient",
@@ -71,6 +82,20 @@ def bars(survey: Survey, metric: Metric, names: Sequence[str]) -> list[float | N
     values = {call.layer: of(call) for call in survey.calls if call.call == 0 and not math.isnan(of(call))}
     low, high = _range(list(values.values()), metric)
     return [None if name not in values else _length(values[name], metric, low, high) for name in names]
+
+
+def worst_first(survey: Survey, metric: Metric, nodes: Sequence[Mapping[str, Any]]) -> tuple[list[int], int]:
+    """The nodes that have a number, by place, the most alarming first; and how many have the very worst value.
+
+    Arguments:
+        nodes: of the tree. What has children is left out: its number is that of one of them.
+    """
+    of = attrgetter(metric.field)
+    values = {call.layer: of(call) for call in survey.calls if call.call == 0 and not math.isnan(of(call))}
+    there = [(place, values[node["name"]]) for place, node in enumerate(nodes) if node["name"] in values]
+    found = [(abs(value - metric.worst), place) for place, value in there if not nodes[place]["children"]]
+    found.sort()
+    return [place for _, place in found], sum(distance == 0 for distance, _ in found)
 
 
 def texts(survey: Survey, metric: Metric, names: Sequence[str], of: str) -> list[str]:

@@ -11,7 +11,7 @@ from dash import ClientsideFunction, Input, html
 from dashboard import ids
 from dashboard.components.layer_tree import LayerTree, tree_nodes
 from dashboard.components.markup import Markup
-from dashboard.drawing.metrics import METRICS, bars, scale_text, texts
+from dashboard.drawing.metrics import METRICS, bars, scale_text, texts, worst_first
 from dashboard.jobs import Unit
 from dashboard.panels.regions import failed, said
 from dashboard.parts import Answers, Failure, Part, Update
@@ -19,7 +19,10 @@ from dashboard.scene import Scene
 from hooks.summaries import Survey
 
 NAME = "tree metric"
-NO_BARS: Update = (ids.TREE, {"metric": None, "metric_texts": None})
+NO_BARS: Update = (
+    ids.TREE,
+    {"metric": None, "metric_texts": None, "worst": None, "alarms": None, "alarm_text": None},
+)
 
 
 def layout() -> html.Nav:
@@ -79,14 +82,23 @@ def _draw(scene: Scene, side: str, unit: Unit, answers: Answers) -> list[Update]
     if isinstance(found, Failure):
         return [NO_BARS, said(ids.METRIC_TEXT, failed(found, NAME))]
     assert isinstance(found, Survey)
-    names = [node["name"] for node in tree_nodes(scene.info.layers)]
+    nodes = tree_nodes(scene.info.layers)
+    names = [node["name"] for node in nodes]
     of = side.upper()
     if scene.view.metric == "gradient":
         if found.reason_no_gradient:
             return [NO_BARS, said(ids.METRIC_TEXT, found.reason_no_gradient)]
         of = f"“{scene.class_name(found.target)}” in {of}"
+    worst, alarms = worst_first(found, metric, nodes)
+    tree = {
+        "metric": bars(found, metric, names),
+        "metric_texts": texts(found, metric, names, of),
+        "worst": worst,
+        "alarms": alarms,
+        "alarm_text": f"{metric.title} {metric.say(metric.worst).replace('.0 %', ' %')}",
+    }
     return [
-        (ids.TREE, {"metric": bars(found, metric, names), "metric_texts": texts(found, metric, names, of)}),
+        (ids.TREE, tree),
         said(ids.METRIC_TEXT, html.Span(f"{of}: {scale_text(found, metric)}", title=metric.help)),
     ]
 
