@@ -76,8 +76,10 @@
     else setTimeout(mount, 200); // Safari
   };
 
-  /* The style sheet shows what belongs to a tab; the buttons say which one it is. */
-  function showTab(tab) {
+  /* The style sheet shows what belongs to a tab, and the controls of what is there; the buttons say which tab it is. */
+  function showTab({ tab, a, b, layers, attributions }) {
+    document.documentElement.dataset.cards = (a || b) && layers.some(Boolean) ? "some" : "none";
+    document.documentElement.dataset.attributions = (a || b) && attributions ? "shown" : "folded";
     if (document.documentElement.dataset.tab === tab) return;
     document.documentElement.dataset.tab = tab;
     for (const button of document.querySelectorAll(".tabs button")) {
@@ -88,7 +90,7 @@
   /* Ask the server for the view, with what the page shows already; what has been asked before no longer counts. */
   hookscope.askAgain = async function () {
     if (!view) return;
-    showTab(view.tab); // before the room for the walls is measured, which hidden cards have not
+    showTab(view); // before the room for the walls is measured, which hidden cards have not
     const about = JSON.stringify([view.model, view.a, view.b, view.layers, view.tab]);
     const number = (hookscope.question += 1);
     needed = Math.max(needed, view.layers.length);

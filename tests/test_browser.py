@@ -424,7 +424,7 @@ def test_links_that_lead_nowhere_say_so(application: Application, page: Page) ->
     until(lambda: "This link is not known here" in page.locator("#notice").inner_text())
     open_page(page, f"{application.url}?model=nope&a=sample-coffee&target=5000")
     until(lambda: "does not offer the model 'nope'" in page.locator("#notice").inner_text())
-    until(lambda: page.locator("#target").input_value() == "top-1 of each")
+    until(lambda: page.locator("#target").input_value() == "top class")
 
 
 def test_a_number_colours_the_whole_tree_and_stays_in_the_address(

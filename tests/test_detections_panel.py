@@ -134,5 +134,5 @@ def test_boxes_as_targets() -> None:
 def test_the_boxes_can_be_chosen_above_the_cards() -> None:
     coco = replace(DETECTOR, classes=("__background__", "cat", "N/A"))
     labels = {each["value"]: each["label"] for each in targets(coco)}
-    assert labels["top"] == "top-1 of each" and labels[str(box_target(0))] == "box 0" and labels["1"] == "cat"
+    assert labels["top"] == "top class" and labels[str(box_target(0))] == "box 0" and labels["1"] == "cat"
     assert not {"0", "2"} & labels.keys() and "box 0" not in {each["label"] for each in targets(INFO)}

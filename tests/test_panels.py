@@ -800,7 +800,7 @@ def test_a_spec_as_people_read_it() -> None:
 
 def test_classes_of_the_same_name_are_told_apart() -> None:
     labels = [each["label"] for each in targets(INFO)]
-    assert labels == ["top-1 of each", "cat (0)", "dog", "<b>cup</b>", "cat (3)"]
+    assert labels == ["top class", "cat (0)", "dog", "<b>cup</b>", "cat (3)"]
     assert [each["value"] for each in targets(INFO)] == ["top", "0", "1", "2", "3"]
 
 

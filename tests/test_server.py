@@ -158,7 +158,7 @@ def test_a_ready_model_brings_its_tree_its_facts_and_its_classes(app: InlineApp)
     found = call(app, "model-ready.data", {"spec": MODEL, "fingerprint": "f"}).get_json()["response"]
     assert len(found[ids.TREE]["nodes"]) >= len(LAYERS)
     assert "1.23 k parameters" in json.dumps(found[ids.MODEL_FACTS]["children"])
-    assert [each["label"] for each in found[ids.TARGET]["data"]][:2] == ["top-1 of each", "cat (0)"]
+    assert [each["label"] for each in found[ids.TARGET]["data"]][:2] == ["top class", "cat (0)"]
     app.engine.infos = {}
     assert call(app, "model-ready.data", {"spec": MODEL, "fingerprint": "f"}).get_json()["response"] == {}
 

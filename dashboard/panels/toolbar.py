@@ -19,7 +19,7 @@ RANKS = [
     ("strongest", "strongest", "Largest |value| first"),
     ("mean", "mean", "Largest mean first"),
     ("variance", "variance", "Largest variance first"),
-    ("zeros", "share of zeros", "Most zeros first: channels that did not answer"),
+    ("zeros", "zeros", "Most zeros first: channels that did not answer"),
     ("difference", "|A − B|", "Channels in which A and B differ most first"),
 ]
 SCALES = [
@@ -27,7 +27,7 @@ SCALES = [
     ("channel", "channel", "A scale for each channel: shows faint maps, but makes a dead channel look alive"),
 ]
 COLOURS = [("auto", "auto"), ("viridis", "viridis"), ("magma", "magma"), ("grey", "grey")]
-COUNTS = [("auto", "that fit"), ("64", "64"), ("256", "256"), ("all", "all")]
+COUNTS = [("auto", "auto"), ("64", "64"), ("256", "256"), ("all", "all")]
 MAPS = [
     ("gradcam", "Grad-CAM", "Channels weighted by the mean gradient of the class's logit (Selvaraju et al., 2017)"),
     ("gradcam++", "Grad-CAM++", "Channels weighted by their positive gradients (Chattopadhay et al., 2018)"),
@@ -39,25 +39,34 @@ MAPS = [
     ),
 ]
 BOXES = 300  # as many as torchvision's detectors give at most
-TOP1 = {"value": "top", "label": "top-1 of each"}
+LETTER_EM, WIDE_EM = 0.57, 0.78  # how wide letters are, and capitals and signs, in the widest of the page's fonts
+BOX_PX = 28  # a box's borders, padding and arrow, see dashboard.css
+TOP1 = {"value": "top", "label": "top class"}
 
 
 def layout() -> html.Div:
-    """Draw the controls with their defaults."""
+    """Draw the controls with their defaults: those of the walls, and those of the maps over the picture."""
     return html.Div(
         className="toolbar",
         role="toolbar",
-        children=[html.Div(_of_walls(), className="group"), html.Div(_of_maps(), className="group maps")],
+        children=[_group("wall", "walls", _of_walls()), _group("map", "maps", _of_maps())],
+        **{"aria-label": "How the cards are drawn"},
     )
+
+
+def _group(name: str, class_name: str, controls: list[Any]) -> html.Div:
+    """Controls of one thing, under its name; the style sheet hides a group that has nothing to act on."""
+    title = html.Span(name, className="group-name")
+    return html.Div([title, *controls], className=f"group {class_name}", role="group", **{"aria-label": name})
 
 
 def _of_walls() -> list[Any]:
     help_text = "auto: blue and red about zero for signed values, viridis from zero else."
     return [
-        _select("rank", ids.RANK, [(v, t) for v, t, _ in RANKS], 90, _help(RANKS)),
-        _select("scale", ids.SCALE, [(v, t) for v, t, _ in SCALES], 86, _help(SCALES)),
-        _select("colours", ids.COLOURS, COLOURS, 78, help_text),
-        _select("show", ids.COUNT, COUNTS, 80, "How many channels a wall shows, best ranked first."),
+        _select("rank", ids.RANK, [(v, t) for v, t, _ in RANKS], _help(RANKS)),
+        _select("scale", ids.SCALE, [(v, t) for v, t, _ in SCALES], _help(SCALES)),
+        _select("colours", ids.COLOURS, COLOURS, help_text),
+        _select("show", ids.COUNT, COUNTS, "How many channels a wall shows, best ranked first.\nauto: as many as fit."),
         _switch(ids.OVERLAY, "overlay", "Lay every map over what the network saw"),
         _switch(ids.TABLE, "table", "List every channel's numbers under its wall"),
     ]
@@ -74,15 +83,18 @@ def _of_maps() -> list[Any]:
         size="sm",
         label=None,
         updatemode="drag",
-        **{"aria-label": "Opacity of the heat"},
+        thumbLabel="Opacity of the map over the picture, in per cent",
+    )
+    help_text = (
+        "The class whose logit is explained. Type to search.\ntop class: of each picture the one that comes first."
     )
     return [
-        _select("map", ids.MAPS, [(v, t) for v, t, _ in MAPS], 112, _help(MAPS)),
-        _select("explain", ids.TARGET, [], 122, "The class whose logit is explained. Type to search.", search=True),
-        html.Label(
-            [html.Span("heat", className="muted"), slider],
-            className="control",
-            title="Opacity of the heat over the picture",
+        _select("", ids.MAPS, [(v, t) for v, t, _ in MAPS], _help(MAPS)),
+        _select("explain", ids.TARGET, [], help_text, search=True),
+        html.Div(
+            [html.Span("opacity", className="muted"), slider],
+            className="control heat-opacity",
+            title="Opacity of the map over the picture",
         ),
     ]
 
@@ -91,12 +103,10 @@ def _help(rows: list[tuple[str, str, str]]) -> str:
     return "\n".join(f"{text}: {help_text}" for _, text, help_text in rows)
 
 
-def _select(
-    label: str, id: str, options: list[tuple[str, str]], width: int, help_text: str, search: bool = False
-) -> html.Label:
+def _select(label: str, id: str, options: list[tuple[str, str]], help_text: str, search: bool = False) -> html.Label:
     return html.Label(
         [
-            html.Span(label, className="muted"),
+            html.Span(label, className="muted") if label else None,  # none: the group's name is its name
             dmc.Select(
                 id=id,
                 data=[{"value": value, "label": text} for value, text in options] if options else [TOP1],
@@ -105,7 +115,8 @@ def _select(
                 searchable=search,
                 limit=60 if search else None,
                 size="xs",
-                w=width,
+                w=_width([text for _, text in options] or [TOP1["label"]]),
+                **({} if label else {"aria-label": "Method of the map"}),
                 nothingFoundMessage="No class has this name" if search else None,
                 comboboxProps={"width": 260, "position": "bottom-end"} if search else {"width": "max-content"},
             ),
@@ -113,6 +124,12 @@ def _select(
         className="control",
         title=help_text,
     )
+
+
+def _width(texts: list[str]) -> str:
+    """A box's width for the longest of its texts: in em, so that it grows with the letters."""
+    longest = max(sum(LETTER_EM if letter.islower() else WIDE_EM for letter in text) for text in texts)
+    return f"calc({longest:.1f}em + {BOX_PX}px)"
 
 
 def _switch(id: str, label: str, help_text: str) -> html.Span:
