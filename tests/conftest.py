@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -11,6 +12,10 @@ from find_chromium import find_chromium
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Route
+
+# What a script starts in the background, as CI systems do, ignores SIGINT, and so does all that it starts in turn. The
+# programs that are tested here have to hear it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Chromium asks its maker's servers for updates and the like unless it is told not to; and as root, as in most
 # containers, its sandbox cannot start.

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tempo import limit
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -51,7 +52,7 @@ def until(ready: Callable[[], Any], seconds: float = 60.0, what: str = "") -> An
         value = ready()
         if value:
             return value
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline and time.monotonic() > deadline - seconds + limit(seconds):
             raise AssertionError(f"waited {seconds:.0f} s in vain {what}")
         time.sleep(0.02)
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tempo import limit
 
 from dashboard.answers.cache import Cache
 from dashboard.answers.shelf import Shelf
@@ -338,10 +339,10 @@ def test_a_disk_that_hangs_costs_the_deadline_and_then_nothing(folder: Path, mon
     cache.put("key", b"value")
     started = time.monotonic()
     assert cache.get("key") is None
-    assert 0.2 < time.monotonic() - started < 2
+    assert 0.2 < time.monotonic() - started < limit(2)
     started = time.monotonic()
     assert works(cache)  # in memory
-    assert time.monotonic() - started < 0.2
+    assert time.monotonic() - started < limit(0.2)
     release.set()
     cache._retry_at = 0.0  # as if the pause were over
     assert cache.get("key") == b"value"
@@ -354,7 +355,7 @@ def test_a_locked_database_is_a_miss_and_not_damage(cache: Cache, folder: Path) 
     other.execute("BEGIN EXCLUSIVE")
     started = time.monotonic()
     assert cache.get("key") is None
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < limit(4)
     other.execute("COMMIT")
     other.close()
     assert cache.get("key") == b"value"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -70,3 +73,19 @@ def test_a_quiet_page_and_its_second_tab_pass(page: Page, watch: Watch, address:
     second.goto(address + "/console")
     assert watch.unexpected() == ["said on purpose"]
     watch.expect("on purpose")
+
+
+def test_children_hear_a_signal_that_the_script_around_the_tests_ignores() -> None:
+    child = "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+    script = f"""
+import signal, subprocess, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+child = [sys.executable, "-c", {child!r}]
+print(subprocess.run(child, capture_output=True, text=True).stdout.strip())
+import conftest
+print(subprocess.run(child, capture_output=True, text=True).stdout.strip())
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", script], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.split() == ["False", "True"]

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from made_pictures import SHOWN, claims, colours, encoded, orientation_exif, png, png_chunk, scans, tiff, with_scans
 from PIL import Image
+from tempo import limit
 
 from dashboard.inputs import decoder as decoder_module
 from dashboard.inputs.decoder import Decoder, InputRefused
@@ -293,7 +294,7 @@ def test_a_bomb_is_refused_in_under_a_second(read: Reader, kind: str) -> None:
     }.items():
         started = time.monotonic()
         assert words in read.refusal(claims(width, height)[kind])
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < limit(1)
 
 
 def test_the_largest_and_the_longest_picture_that_are_accepted(read: Reader) -> None:
@@ -374,7 +375,7 @@ def test_text_bombs_in_a_png_cost_nothing(read: Reader) -> None:
         read(data[:33] + png_chunk(b"zTXt", bomb) * 20 + data[33:])
     except (Refused, ValueError) as error:
         assert error
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < limit(2)
 
 
 @pytest.mark.parametrize(
@@ -430,7 +431,7 @@ def test_stopping_ends_the_children(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     decoder.close()
     for thread in threads:
         thread.join()
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < limit(1)
     assert len(refused) == 4 and all("stopping" in sentence for sentence in refused)
     assert not decoder._running
 
@@ -459,7 +460,7 @@ def test_those_who_cannot_even_wait_are_told_at_once(tmp_path: Path) -> None:
     started = time.monotonic()
     with pytest.raises(InputRefused, match="try again in a minute"):
         decoder.decode(tmp_path / "upload", tmp_path / "upload")
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < limit(1)
     decoder._turns.release()
     for thread in threads:
         thread.join()

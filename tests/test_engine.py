@@ -5,6 +5,7 @@ The model is a small one of our own, because it has to misbehave: what it does d
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import signal
@@ -20,6 +21,7 @@ import psutil
 import pytest
 from inline_app import until
 from PIL import Image
+from tempo import limit
 
 from dashboard.engine.base import Event
 from dashboard.engine.local import LocalEngine, is_factory, options_for
@@ -115,7 +117,8 @@ def wait_for(condition: Callable[[], bool], seconds: float) -> float:
     """How long it took."""
     begun = time.monotonic()
     while not condition():
-        assert time.monotonic() - begun < seconds, "it did not happen in time"
+        took = time.monotonic() - begun
+        assert took < seconds or took < limit(seconds), "it did not happen in time"
         time.sleep(0.02)
     return time.monotonic() - begun
 
@@ -165,7 +168,7 @@ def test_cancel_stops_the_running_forward_and_starts_the_next(ready: LocalEngine
     begun = time.monotonic()
     ready.cancel(long.slot)
     assert Ask(ready, unit("101", "calm cancel")).kinds() == ["started", "done", "end"]
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < limit(3)
     assert long.kinds() == ["started", "end"]
     assert waiting.kinds() == ["end"]
 
@@ -227,7 +230,7 @@ def test_killed_in_a_job_the_waiting_are_told_and_the_others_answered(ready: Loc
     queued = Ask(ready, unit("101", "calm after the kill"))
     os.kill(pid, signal.SIGKILL)
     told = wait_for(lambda: victim.until("end")[-1].kind == "end", 5)
-    assert told < 2
+    assert told < limit(2)
     failed = victim.events[-2]
     assert failed.kind == "failed"
     assert failed.sentence.startswith(
@@ -247,7 +250,7 @@ def test_a_hang_is_ended_at_its_limit(ready: LocalEngine) -> None:
     begun = time.monotonic()
     ask = Ask(ready, unit("101", "hang"))
     assert ask.kinds() == ["started", "failed", "end"]
-    assert LIMIT_SECONDS <= time.monotonic() - begun < LIMIT_SECONDS + 2
+    assert LIMIT_SECONDS <= time.monotonic() - begun < LIMIT_SECONDS + limit(2)
     assert f"said nothing for {LIMIT_SECONDS:g} s and was stopped" in ask.events[1].sentence
 
 
@@ -317,11 +320,9 @@ def test_a_model_is_idle_until_it_is_opened(folder: Path) -> None:
 def test_closing_leaves_nothing_and_takes_under_two_seconds(folder: Path) -> None:
     """Two workers, one in the middle of a forward pass, one with a child of its own; and a reader that waits."""
     me = psutil.Process()
-    files, threads, children = (
-        me.num_fds(),
-        threading.active_count(),
-        {child.pid for child in me.children(recursive=True)},
-    )
+    gc.collect()  # what earlier tests left open is not counted as ours, nor against it
+    files, threads = me.num_fds(), set(threading.enumerate())
+    children = {child.pid for child in me.children(recursive=True)}
     engine = LocalEngine([ModelOptions("zoo:net", arguments='{"child": true}')], workers=2, device="cpu")
     ask = Ask(engine, unit("101", "slow close"))
     ask.until("started", 60)
@@ -331,13 +332,14 @@ def test_closing_leaves_nothing_and_takes_under_two_seconds(folder: Path) -> Non
     wait_for(lambda: len({child.pid for child in me.children(recursive=True)} - children) >= 4, 60)
     begun = time.monotonic()
     engine.close()
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < limit(2)
     reader.join(2)
     assert [event.kind for event in waited[0]] == ["failed", "end"]
     assert "The server is stopping" in waited[0][0].sentence
     left = {child.pid for child in me.children(recursive=True)} - children
     assert not left
-    assert (me.num_fds(), threading.active_count()) == (files, threads)
+    assert me.num_fds() <= files
+    assert not set(threading.enumerate()) - threads
 
 
 def test_the_worker_ends_when_the_server_is_killed(folder: Path) -> None:

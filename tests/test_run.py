@@ -21,6 +21,7 @@ import pytest
 import requests
 from PIL import Image
 from served import ROOT, Application, until
+from tempo import limit
 
 LAYERS = [f"blocks.{block}.{place}" for block in range(1, 6) for place in range(2)] + ["blocks.6", "conv_head", "bn2"]
 
@@ -140,7 +141,7 @@ def test_a_signal_ends_it_in_two_seconds_with_a_stream_open_and_a_job_running(se
     assert "Traceback" not in server.errors
     watcher.join(5)
     assert not watcher.is_alive()
-    assert seconds < 2
+    assert seconds < limit(2)
 
 
 def test_ctrl_c_ends_it_in_two_seconds_with_streams_open_and_the_model_loading(folder: Path) -> None:
@@ -150,7 +151,7 @@ def test_ctrl_c_ends_it_in_two_seconds_with_streams_open_and_the_model_loading(f
     seconds = server.end(signal.SIGINT)
     print(f"gone after {seconds:.2f} s")
     assert server.process.returncode == 0 and server.left() == []
-    assert "Traceback" not in server.errors and seconds < 2
+    assert "Traceback" not in server.errors and seconds < limit(2)
 
 
 def test_a_signal_ends_it_in_two_seconds_while_a_picture_is_being_read(folder: Path) -> None:
@@ -167,7 +168,7 @@ def test_a_signal_ends_it_in_two_seconds_while_a_picture_is_being_read(folder: P
     assert server.process.returncode == 0 and server.left() == []
     assert "Traceback" not in server.errors
     sent.join(5)
-    assert seconds < 2
+    assert seconds < limit(2)
 
 
 def post(address: str, body: bytes) -> None:
@@ -183,7 +184,7 @@ def test_ten_starts_and_stops_leave_nothing(folder: Path) -> None:
         server = Server(folder)
         seconds = server.end(signal.SIGINT if attempt % 2 else signal.SIGTERM)
         assert server.process.returncode == 0, f"at attempt {attempt}: {server.errors}"
-        assert seconds < 2 and server.left() == []
+        assert seconds < limit(2) and server.left() == []
         assert "Traceback" not in server.errors
     files = [path.name for path in (folder / "cache").rglob("*") if path.is_file()]
     assert len(files) <= 3  # the database of the cache
@@ -193,12 +194,15 @@ def test_ten_starts_and_stops_leave_nothing(folder: Path) -> None:
 @pytest.mark.parametrize("seconds", [0.2, 0.4, 0.7, 1.0])
 def test_a_signal_while_it_starts_leaves_nothing_either(folder: Path, seconds: float, number: signal.Signals) -> None:
     command = [sys.executable, "app.py", "--port", "0", "--cache-dir", str(folder / "cache")]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    time.sleep(seconds)
-    known = [psutil.Process(process.pid)]
-    known += known[0].children(recursive=True)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=20)
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            time.sleep(seconds)
+            known = [psutil.Process(process.pid)]
+            known += known[0].children(recursive=True)
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()  # whatever went wrong, its pipes are no later test's
     until(lambda: not any(alive(each) for each in known), 5)
     assert "Traceback" not in errors
     assert files_left(folder) == []
@@ -284,4 +288,4 @@ def test_the_address_that_is_printed_opens_the_page(folder: Path) -> None:
         assert requests.get(server.url.replace("/look/", "/healthz"), timeout=10).text == "ok\n"
     finally:
         seconds = server.end()
-    assert seconds < 2 and server.process.returncode == 0 and server.left() == []
+    assert seconds < limit(2) and server.process.returncode == 0 and server.left() == []

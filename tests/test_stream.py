@@ -16,6 +16,7 @@ import pytest
 from dash import html
 from inline_app import Connection, InlineApp, served, until
 from inline_engine import MODEL, InlineEngine
+from tempo import limit
 
 from dashboard.jobs import Unit
 from dashboard.parts import Answers, Part, Update
@@ -186,7 +187,7 @@ def test_a_newer_question_ends_the_older_stream_at_once(app: InlineApp, visitors
     begun = time.monotonic()
     path = ask(app, part("one", WIDE))
     old.until(b"event: cut")
-    assert time.monotonic() - begun < 0.2
+    assert time.monotonic() - begun < limit(0.2)
     new = visitors.stream(path)
     app.engine.work()
     new.until(b"event: done")
@@ -213,7 +214,7 @@ def test_forty_streams_are_open_at_most_and_the_next_is_told_so_at_once(app: Inl
     begun = time.monotonic()
     refused = visitors.visit(paths[40])
     refused.until(b"event: busy\ndata: " + json.dumps(BUSY).encode())
-    assert time.monotonic() - begun < 0.5
+    assert time.monotonic() - begun < limit(0.5)
     # everything else is still served, and a place that becomes free is given to the one who was refused
     plain = visitors.visit("/healthz")
     plain.until(b"ok\n")
@@ -250,7 +251,7 @@ def test_a_reader_that_reads_nothing_does_not_hold_up_the_others(app: InlineApp,
     begun = time.monotonic()
     app.engine.work()
     other.until(b"event: done")
-    assert time.monotonic() - begun < 0.5
+    assert time.monotonic() - begun < limit(0.5)
     silent.close()
     until(lambda: app.service._open._value == 40, 10)
 
@@ -261,16 +262,16 @@ def test_stopping_ends_open_streams(app: InlineApp, visitors: Visitors) -> None:
     app.service.close()
     for connection in connections:
         connection.until(b"event: cut")
-    assert time.monotonic() - begun < 0.6
+    assert time.monotonic() - begun < limit(0.6)
 
 
 def test_every_browser_connection_is_a_thread_that_comes_back(app: InlineApp, visitors: Visitors) -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     for n in range(30):
         connection = visitors.stream(ask(app, part("one", CONV), page=f"{n}"))
         connection.close()
     until(lambda: app.service._open._value == 40)
-    assert threading.active_count() == before
+    assert not set(threading.enumerate()) - before
 
 
 def test_a_stream_is_served_with_the_headers_of_every_answer(app: InlineApp) -> None:
