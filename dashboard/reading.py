@@ -20,6 +20,7 @@ from hooks.maps import maps
 from hooks.results import QUANTILE_LEVELS, Activation, Statistics
 
 KEPT = 8
+KEPT_BYTES = 256 << 20  # of their activations; their arithmetic takes about as much again
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,6 +155,11 @@ class Readings:
                 # it holds the activations, so their ids stay theirs as long as it is kept
                 reading = self._kept[key] = Reading(view, dict(activations))
             self._kept.move_to_end(key)
-            while len(self._kept) > KEPT:
+            while len(self._kept) > KEPT or (len(self._kept) > 1 and self._bytes() > KEPT_BYTES):
                 self._kept.popitem(last=False)
         return reading
+
+    def _bytes(self) -> int:
+        """What the kept activations take, each counted once."""
+        arrays = {id(each): each.values.nbytes for one in self._kept.values() for each in one.activations.values()}
+        return sum(arrays.values())

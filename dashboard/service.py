@@ -26,6 +26,7 @@ Shown = tuple[Part, list[Update], str | None]  # a part, what it shows now, and 
 Done = Literal["done"]  # the last of a stream that has shown all of its parts whole
 
 MEMORY_BYTES = 256 << 20
+LOADED_BYTES = 256 << 20  # kept answers that a stream holds before it draws; the others are read when their turn comes
 MAX_PAGES = 2_000
 POLL_SECONDS = 0.25  # between two looks whether anybody still reads
 UNREAD_SECONDS = 60.0  # how long an answer waits for a page to read it; a browser does at once
@@ -39,13 +40,21 @@ UNDRAWN = "The values are there, but drawing them failed. The server's log has t
 log = logging.getLogger(__name__)
 
 
+class Elsewhere:
+    """Stands for an answer that a stream does not hold: it is kept in the cache, or was drawn and let go."""
+
+
+ELSEWHERE = Answer(Elsewhere(), cached=True)
+
+
 @dataclass
 class Stream:
     """One answer on its way to a page.
 
     Attributes:
         number: the page's own count of its questions.
-        parts: what it draws, answers: from what; both are let go as soon as it was read.
+        parts: what it draws, left: those of them that have not been shown whole, answers: from what; all are let go as
+            soon as it was read, and an answer as soon as nothing that is left is drawn from it.
         unsaved: computed answers, by key, that are written into the cache once they were drawn.
         slot: where the engine's events for it are; "" if it waits for none.
         replaced: set once a newer question has taken its place. stopped: the person withdrew what had not come.
@@ -62,6 +71,10 @@ class Stream:
     replaced: threading.Event = field(default_factory=threading.Event)
     stopped: bool = False
     read: bool = False
+    left: list[Part] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.left = list(self.parts)
 
     @property
     def idle(self) -> bool:
@@ -70,7 +83,13 @@ class Stream:
 
     def let_go(self) -> None:
         """Keep nothing but the name; a page may stay open for days after its answer."""
-        self.parts, self.answers = (), {}
+        self.parts, self.left, self.answers = (), [], {}
+
+    def shown(self, part: Part) -> None:
+        """Let go of what only this part, which was shown whole, is drawn from."""
+        self.left = [each for each in self.left if each is not part]
+        needed = {unit for each in self.left for unit in each.units}
+        self.answers.update(dict.fromkeys(set(part.units) - needed, ELSEWHERE))
 
 
 class Service:
@@ -110,12 +129,15 @@ class Service:
         if old is None:
             return ""
         missing: list[Unit] = []
+        loaded = 0
         for unit in dict.fromkeys(unit for part in wanted for unit in part.units):
-            value = self.value(unit)
-            if value is None:
+            found = self._find(unit)
+            if found is None:
                 missing.append(unit)
             else:
-                stream.answers[unit] = Answer(value, cached=True)
+                value, size = found
+                loaded += size
+                stream.answers[unit] = Answer(value, cached=True) if loaded <= LOADED_BYTES else ELSEWHERE
         if missing:
             stream.slot = stream.name
             self.engine.submit(stream.slot, missing, self.inputs.png)
@@ -218,7 +240,9 @@ class Service:
             if over():
                 return
             if part.complete(stream.answers):
-                yield draw(part, stream.answers)
+                if not self._load(stream, part):
+                    return
+                yield self._show(stream, part)
             else:
                 silent.append(part)
         while stream.slot and not (ended or over()):
@@ -229,26 +253,43 @@ class Service:
                 if ended and not stream.stopped and _unanswered(stream):
                     return
                 answered = self._take(stream, event)
-                for part in stream.parts:
+                for part in stream.left:
                     if answered.intersection(part.units) and (part.eager or part.complete(stream.answers)):
-                        if over():
+                        if over() or not self._load(stream, part):
                             return
-                        yield draw(part, stream.answers)
+                        yield self._show(stream, part)
                         told = time.monotonic()
                         if part in silent:
                             silent.remove(part)
             self._save(stream)
             if silent and time.monotonic() >= began + PATIENCE_SECONDS:
                 for part in silent:
-                    if over():
+                    if over() or not self._load(stream, part):
                         return
-                    yield draw(part, stream.answers)
+                    yield self._show(stream, part)
                 silent = []
             if time.monotonic() - told > PING_SECONDS:
                 told = time.monotonic()
                 yield None
         if not over():
             yield "done"
+
+    def _load(self, stream: Stream, part: Part) -> bool:
+        """Have a part's answers at hand; False if one of them has left the cache meanwhile."""
+        for unit in part.units:
+            if stream.answers.get(unit) is ELSEWHERE:
+                value = self.value(unit)
+                if value is None:
+                    return False
+                stream.answers[unit] = Answer(value, cached=True)
+        return True
+
+    def _show(self, stream: Stream, part: Part) -> Shown:
+        """Draw a part, and let go of what nothing else is drawn from."""
+        shown = draw(part, stream.answers)
+        if part.complete(stream.answers):
+            stream.shown(part)
+        return shown
 
     def _take(self, stream: Stream, event: Event) -> set[Unit]:
         """Note what an event says; returns the units that it answers."""
@@ -276,13 +317,18 @@ class Service:
 
     def value(self, unit: Unit) -> Any:
         """A unit's answer if it is in memory or in the cache, else None."""
+        found = self._find(unit)
+        return found[0] if found is not None else None
+
+    def _find(self, unit: Unit) -> tuple[Any, int] | None:
+        """The same with its size in bytes."""
         key = self._key(unit)
         if key is None:
             return None
         with self._lock:
             if key in self._memory:
                 self._memory.move_to_end(key)
-                return self._memory[key][0]
+                return self._memory[key]
         data = self.cache.get(key)
         if data is None:
             return None
@@ -291,7 +337,7 @@ class Service:
         except CodecError:
             return None
         self._remember(key, result, len(data))
-        return result
+        return result, len(data)
 
     def _key(self, unit: Unit) -> str | None:
         info = self.engine.state(unit.model).info

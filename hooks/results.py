@@ -128,6 +128,8 @@ class Activation:
         statistics: of the values before the conversion.
         path: where in a nested output the tensor stood, e.g. "0" or "out"; "" for a plain tensor.
         milliseconds: from the start of the forward pass until the value was there.
+        whole: () if `values` are all of the output. Where that was too large to be kept: the output's shape, and
+            `values` are means over equal squares of its positions, or empty if it has no maps.
     """
 
     layer: str
@@ -140,6 +142,12 @@ class Activation:
     prefix_tokens: int = 0
     path: str = ""
     milliseconds: float = 0.0
+    whole: tuple[int, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The output's shape, without its image axis."""
+        return self.whole or self.values.shape
 
 
 @dataclass(frozen=True)

@@ -266,17 +266,83 @@ def test_finished_slots_are_forgotten_soon_after_they_were_read_and_later_if_not
     assert kinds(queue, "unread") == ["end"]
 
 
-def test_answers_that_nobody_fetched_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def answered(queue: Queue, slot: str, now: float, data: bytes = b"x" * 1000) -> None:
+    """A slot of its own that waits for one unit, and its answer."""
+    queue.submit(slot, [unit(slot)], fetch, now)
+    batch = queue.take(MODEL)
+    assert batch
+    queue.done(batch.task, batch.units[0], data, now)
+    queue.finished(batch.task, now)
+
+
+def test_what_is_unread_is_never_dropped_for_want_of_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "KEPT_BYTES", 2500)
     queue = Queue()
     for number in range(5):
-        queue.submit(f"s{number}", [unit(str(number))], fetch, float(number))
-        batch = queue.take(MODEL)
-        assert batch
-        queue.done(batch.task, batch.units[0], b"x" * 1000, float(number))
-        queue.finished(batch.task, float(number))
+        answered(queue, f"s{number}", float(number))
     queue.sweep(5.0)
-    assert [len(kinds(queue, f"s{number}", 5.0)) for number in range(5)] == [1, 1, 1, 2, 2]
+    assert queue.full()  # so whoever computes has to wait
+    for number in range(5):
+        assert [len(event.data) for event in queue.events(f"s{number}", 0, 5.0)] == [1000, 0]
+
+
+def test_one_answer_larger_than_the_room_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KEPT_BYTES", 100)
+    queue = Queue()
+    answered(queue, "s", 0.0)
+    queue.sweep(0.0)
+    assert queue.full() and len(queue.events("s", 0, 0.0)[0].data) == 1000
+    queue.events("s", 2, 0.0)
+    queue.sweep(0.0)
+    assert not queue.full()
+
+
+def test_what_was_read_goes_when_room_is_short_also_before_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KEPT_BYTES", 2500)
+    queue = Queue()
+    units = [unit(f"{number}") for number in range(5)]
+    queue.submit("page", units, fetch, 0.0)
+    batch = queue.take(MODEL)
+    assert batch
+    since = 0
+    for each in units:
+        queue.done(batch.task, each, b"x" * 1000, 0.0)
+        queue.sweep(0.0)
+        assert not queue.full()
+        news = queue.events("page", since, 0.0)
+        assert [len(event.data) for event in news if event.kind == "done"] == [1000]
+        since += len(news)  # with which the next look says that these have been read
+        queue.events("page", since, 0.0)
+    assert sum(len(event.data) for event in queue.events("page", 0, 0.0)) <= 2500
+    assert queue.events("page", 0, 0.0)[0].kind == "failed"  # a second reader is not left to wait
+    assert [event.kind for event in queue.events("page", since - 1, 0.0)] == ["end"]
+
+
+def test_an_answer_that_several_wait_for_takes_room_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KEPT_BYTES", 2500)
+    queue = Queue()
+    for number in range(50):
+        queue.submit(f"s{number}", [unit("shared")], fetch, 0.0)
+    batch = queue.take(MODEL)
+    assert batch
+    queue.done(batch.task, unit("shared"), b"x" * 1000, 0.0)
+    queue.sweep(0.0)
+    assert not queue.full()
+
+
+def test_who_does_not_come_for_an_answer_makes_room_for_the_others_after_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "KEPT_BYTES", 2500)
+    queue = Queue()
+    for number in range(3):
+        answered(queue, f"s{number}", 0.0)
+    queue.sweep(module.IMPATIENT_SECONDS - 1)
+    queue.events("s1", 0, module.IMPATIENT_SECONDS - 1)  # this one does
+    assert queue.full()
+    queue.sweep(module.IMPATIENT_SECONDS + 1)
+    assert not queue.full()
+    assert [len(kinds(queue, f"s{number}", module.IMPATIENT_SECONDS + 1)) for number in range(3)] == [1, 2, 1]
 
 
 def test_a_slot_that_nobody_looks_at_is_withdrawn() -> None:

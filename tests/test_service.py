@@ -640,6 +640,51 @@ def test_a_page_that_was_answered_holds_no_values(
     assert sum(reference() is not None for reference in references) <= 1
 
 
+def test_a_stream_of_many_kept_answers_holds_a_few_at_a_time(
+    cache: Cache, engine: InlineEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page of 24 large layers for A and B would else be read into memory at once, and stay there to its end."""
+    kept = [replace(CONV, input=f"digest {n}") for n in range(40)]
+    answered(make(engine, cache), engine, *kept)
+    size = len(encode(answer_to(CONV)))
+    monkeypatch.setattr(service_module, "MEMORY_BYTES", 0)
+    monkeypatch.setattr(service_module, "LOADED_BYTES", 3 * size)
+    service = make(engine, cache)
+    most = 0
+
+    def draw(answers: Answers) -> list[Update]:
+        nonlocal most
+        assert all(isinstance(answer.result, Activation) and answer.cached for answer in answers.values())
+        gc.collect()
+        most = max(most, sum(type(each) is Activation for each in gc.get_objects()))
+        return []
+
+    gc.collect()
+    before = sum(type(each) is Activation for each in gc.get_objects())
+    pairs = [Part(f"p{n}", kept[n : n + 2], (), draw) for n in range(0, 40, 2)]
+    shared = Part("shared", kept[:1], (), draw)  # drawn last, from what the first is drawn from too
+    reader = ask(service, "page", *pairs, shared).end()
+    assert reader.done and len(reader.drawn) == 21
+    assert most - before <= 3 + 2 + 2  # loaded before, of the part at hand, and the newest in the service's memory
+
+
+def test_an_answer_that_left_the_cache_before_its_turn_is_asked_for_again(
+    cache: Cache, engine: InlineEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered(make(engine, cache), engine, CONV, WIDE)
+    monkeypatch.setattr(service_module, "MEMORY_BYTES", 0)
+    monkeypatch.setattr(service_module, "LOADED_BYTES", 0)
+    service = make(engine, cache)
+    name = service.ask("page", [part("one", CONV), part("two", WIDE)], {})
+    cache.clear()
+    service._memory.clear()
+    reader = Reader(service, name).end()
+    assert reader.items == [] and not reader.done
+    again = ask(service, "page", part("one", CONV), part("two", WIDE))
+    engine.work()
+    assert again.end().done and len(again.drawn) == 2
+
+
 def test_streams_that_nobody_reads_do_not_pile_up(
     service: Service, engine: InlineEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,8 +107,11 @@ class WorkerProcess:
         except protocol.ProtocolError as error:
             raise WorkerEnded(f"sent something that cannot be read ({error})") from error
 
-    def wait_for_news(self, wake: int, timeout_seconds: float) -> bool:
+    def wait_for_news(self, wake: int, timeout_seconds: float, *, listen: bool = True) -> bool:
         """Wait for a message, a byte on `wake` or the timeout; passes on what the worker printed meanwhile.
+
+        Arguments:
+            listen: without it messages are left where they are: the worker waits as soon as the socket is full.
 
         Returns:
             Whether there is something to `receive`.
@@ -116,7 +119,7 @@ class WorkerProcess:
         Raises:
             WorkerEnded: the process has ended.
         """
-        sources: list[int | Connection] = [self.connection, wake]
+        sources: list[int | Connection] = [self.connection, wake] if listen else [wake]
         if self._stderr_open:
             sources.append(self._stderr)
         news = wait(sources, timeout_seconds)

@@ -21,7 +21,8 @@ from typing import Any, Literal, Union
 from dashboard.engine.base import LiveHook, ModelInfo
 from dashboard.jobs import DEFAULT_MODEL, Unit
 
-MAXIMUM_BYTES = 2**31 - 1  # one message; the longest activations seen are below 0.2 GB
+MAXIMUM_BYTES = 2**31 - 1  # one message
+ANSWER_BYTES = 128_000_000  # the values of one answer; the worker makes larger ones smaller, and says so
 
 
 class ProtocolError(ValueError):

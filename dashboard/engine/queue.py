@@ -10,6 +10,8 @@ The rules:
   the slots take turns, so that nobody waits for the hundred layers of somebody else.
 * A unit that nobody waits for any more is dropped, or, if it runs, withdrawn from its worker.
 * A unit that was running when its worker died twice is refused for ten minutes. None is retried by itself.
+* An answer that nobody has read is never dropped to make room: workers wait until somebody reads (`full`). Only who
+  does not come to read it loses it, after a while, and is told "end".
 * When a worker dies, whoever waited for the batch is told at once about everything else they want of the same model and
   input: it would most likely kill the next worker, one after the other.
 """
@@ -26,9 +28,12 @@ from dashboard.jobs import Unit
 READ_SECONDS = 5.0  # how long a slot is kept after its "end" was read, for a second reader
 END_SECONDS = 60.0  # and how long if nobody reads it
 ABANDONED_SECONDS = 120.0  # a slot whose events nobody asks for is withdrawn
-KEPT_BYTES = 512 * 2**20  # answers kept for reading; above it the finished slots go first
+KEPT_BYTES = 512 * 2**20  # answers kept for reading; above it those go that were read, and workers wait
+IMPATIENT_SECONDS = 15.0  # and a slot whose events nobody asks for, while workers wait because of it
 REFUSED_SECONDS = 600.0
 CRASHES = 2
+
+READ_BEFORE = "This answer has been read and is no longer kept here. Choose the layer again."
 
 Fetch = Callable[[str], bytes]
 
@@ -48,13 +53,10 @@ class _Slot:
     pending: dict[Unit, None]  # in order of urgency; a unit leaves when a batch or another slot's batch takes it
     waiting: set[Unit]  # everything that has not been answered yet
     looked_at: float  # when somebody last asked for the events
+    read: int = 0  # how many events, from the first, somebody has read for certain
     events: list[Event] = field(default_factory=list)
     ended_at: float | None = None
     end_read_at: float | None = None
-
-    @property
-    def size(self) -> int:
-        return sum(len(event.data) for event in self.events)
 
 
 @dataclass
@@ -73,6 +75,7 @@ class Queue:
         self._running: dict[Unit, int] = {}  # unit -> task
         self._crashes: dict[Unit, list[float]] = {}
         self._next_task = 1
+        self._full = False
         self._work: Counter[tuple[str, str]] = Counter()  # (model, field of Work) -> units
 
     # --- slots
@@ -108,6 +111,7 @@ class Queue:
         if record is None:
             return [Event("end")]
         record.looked_at = now
+        record.read = max(record.read, min(since, len(record.events)))
         news = record.events[max(since, 0) :]
         if record.ended_at is not None and record.end_read_at is None:
             record.end_read_at = now
@@ -139,6 +143,10 @@ class Queue:
     def waiting(self, model: str) -> int:
         """How many units of this model have not been given to a worker."""
         return len({unit for record in self._slots.values() for unit in record.pending if unit.model == model})
+
+    def full(self) -> bool:
+        """Whether so much waited to be read at the last `sweep` that no answer should be taken from a worker."""
+        return self._full
 
     def work(self, model: str) -> Work:
         """What has become of the units of this model so far."""
@@ -220,19 +228,21 @@ class Queue:
             old = record.ended_at is not None and now - record.ended_at > END_SECONDS
             if read or old:
                 del self._slots[slot]
-        finished = sorted((s for s, r in self._slots.items() if r.ended_at is not None), key=self._age)
-        kept = sum(record.size for record in self._slots.values())
-        for slot in finished:
-            if kept <= KEPT_BYTES:
-                break
-            kept -= self._slots.pop(slot).size
+        self._full = self._kept() > KEPT_BYTES
+        if self._full:
+            self._let_read_go()
+            self._full = self._kept() > KEPT_BYTES
+        patience = IMPATIENT_SECONDS if self._full else ABANDONED_SECONDS
         horizon = now - REFUSED_SECONDS
         self._crashes = {u: times for u, times in self._crashes.items() if times[-1] > horizon}
         stopped: dict[int, tuple[Unit, ...]] = {}
         for slot, record in list(self._slots.items()):
-            if record.ended_at is None and now - record.looked_at > ABANDONED_SECONDS:
+            holds = record.ended_at is None or patience == IMPATIENT_SECONDS
+            if holds and now - record.looked_at > patience:
                 for task, units in self.cancel(slot).items():
                     stopped[task] = stopped.get(task, ()) + units
+        if self._full:
+            self._full = self._kept() > KEPT_BYTES
         return stopped
 
     # --- inside
@@ -240,8 +250,20 @@ class Queue:
     def _count(self, unit: Unit, what: str) -> None:
         self._work[unit.model, what] += 1
 
-    def _age(self, slot: str) -> float:
-        return self._slots[slot].ended_at or 0.0
+    def _kept(self) -> int:
+        """The bytes of all answers; one that several slots wait for lies there once."""
+        events = {id(event): event for record in self._slots.values() for event in record.events if event.data}
+        return sum(len(event.data) for event in events.values())
+
+    def _let_read_go(self) -> None:
+        """Keep no answer that somebody has read; whoever reads the slot again is told so."""
+        for slot, record in list(self._slots.items()):
+            if record.end_read_at is not None and record.read == len(record.events):
+                del self._slots[slot]
+                continue
+            for number, event in enumerate(record.events[: record.read]):
+                if event.data:
+                    record.events[number] = Event("failed", event.unit, sentence=READ_BEFORE)
 
     def _waiters(self, unit: Unit) -> list[str]:
         return [slot for slot, record in self._slots.items() if unit in record.waiting]

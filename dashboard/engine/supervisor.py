@@ -20,6 +20,7 @@ BACK_OFF_SECONDS = (0.0, 0.5, 1.0, 2.0)  # before restart 1, 2, ...; with the st
 HEALTHY_SECONDS = 60.0  # alive so long: the next restart is the first again
 LOAD_ATTEMPTS = 2  # deaths while loading before the model counts as failed
 TICK_SECONDS = 0.5
+FULL_SECONDS = 0.05  # between two looks whether there is room for an answer again
 
 Stopped = dict[int, tuple[Unit, ...]]
 
@@ -169,7 +170,8 @@ class Supervisor:
             with shared.condition:
                 withdrawn, self._withdrawn = self._withdrawn, []
                 batch = None
-                if self._batch is None and self.phase == "ready":
+                full = shared.queue.full()
+                if self._batch is None and self.phase == "ready" and not full:
                     batch = self._batch = shared.queue.take(self._load.options.spec)
                     if batch:
                         self._set("computing", f"Computing {describe(batch)}.")
@@ -180,7 +182,10 @@ class Supervisor:
                 if self._batch and self._batch.task in stopped:
                     worker.send(protocol.Withdraw(self._batch.task, stopped[self._batch.task]))
             limit = self._limit()
-            if worker.wait_for_news(self._wake_reader, min(TICK_SECONDS, limit)):
+            if full:  # the worker waits with its next answer until somebody has read one
+                worker.wait_for_news(self._wake_reader, FULL_SECONDS, listen=False)
+                heard = time.monotonic()
+            elif worker.wait_for_news(self._wake_reader, min(TICK_SECONDS, limit)):
                 self._handle(worker, worker.receive())
                 heard = time.monotonic()
             elif time.monotonic() - heard > limit and self.phase != "ready":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import partial
+from math import prod
 from typing import Any
 
 import dash
@@ -253,12 +254,14 @@ def _draw_main(
         heads = _labels(scene, f"mean map, {geometry.text}", there)
     else:
         figure = wall.bars(scene, reading, layer)
-        too_many = " Its values are too many for bars: see their distribution." if figure is None else ""
-        bars = [html.P(wall.no_maps(activations[0]) + too_many, className="sentence")]
-        heads = _labels(scene, f"{activations[0].values.size:,} values", there, difference=False)
+        whole = not any(each.whole for each in activations)
+        too_many = " Its values are too many for bars: see their distribution." if figure is None and whole else ""
+        bars = [html.P(wall.no_maps(activations[0], call) + too_many, className="sentence")]
+        heads = _labels(scene, f"{prod(activations[0].shape):,} values", there, difference=False)
     graph_id = ids.card("wall", position)
     statistics = [activation.statistics for activation in activations]
-    both = [a.values for a in activations] if len(activations) == 2 else None  # for bins that A and B share
+    # for bins that A and B share; of values that are not all there each is drawn in the bins of its own
+    both = [a.values for a in activations] if len(activations) == 2 and not any(a.whole for a in activations) else None
     histogram = histogram_figure(statistics, labels, both, key=key)
     files = [
         html.A(text, href=address, download="")
@@ -294,7 +297,7 @@ def _waiting(scene: Scene, position: int, call: Call, error: list[Any]) -> list[
 
 def _shapes(call: Call, there: dict[str, Activation]) -> str:
     """The output's size for one image: what was computed, or what the recorded run had while that is awaited."""
-    shapes = [activation.values.shape for activation in there.values()] or [call.shape[1:]]
+    shapes = [activation.shape for activation in there.values()] or [call.shape[1:]]
     return ", ".join(dict.fromkeys(" × ".join(map(str, shape)) for shape in shapes))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -114,14 +115,18 @@ def _draw(scene: Scene, units: dict[str, Unit], answers: Answers) -> list[Update
     updates: list[Update] = [(ids.DETAIL, {"hidden": False}), said(ids.detail("title"), title)]
     found = scene.call_of(key)
     if found:
-        updates.append(said(ids.detail("notes"), wall.notes(scene, *found, parse_key(key)[1])))
+        badges = wall.notes(scene, *found, parse_key(key)[1])
+        there = list(reading.activations.values()) if reading else []
+        badges += [html.Span(text, title=more, className=f"badge {kind}") for text, more, kind in wall.reduced(there)]
+        updates.append(said(ids.detail("notes"), badges))
     channels = {side: reading.channel(side, index) for side in reading.maps} if reading else {}
     maps = {side: array for side, array in channels.items() if array is not None}
     if reading is None or not maps:
         wrong = failures(answers, tuple(units.values()))
         waiting: Any = failed(wrong[0], "detail") if wrong else "computing …"
         if reading is not None:
-            reason = reason_no_maps(next(iter(reading.activations.values())))
+            first = next(iter(reading.activations.values()))
+            reason = wall.no_maps(first, found[1]) if found else reason_no_maps(first)
             waiting = reason or f"This layer has no channel {index}."
         return [
             *updates,
@@ -143,13 +148,20 @@ def _draw(scene: Scene, units: dict[str, Unit], answers: Answers) -> list[Update
         height_px=HEIGHT_PX,
         key=key,
     )
-    numbers = {side: ranking.channel_numbers(array[None]) for side, array in maps.items()}
+    numbers = {side: _channel_numbers(reading, side, index, array) for side, array in maps.items()}
     return [
         *updates,
         drawn(ids.detail("figure"), figure),
         drawn(ids.detail("histogram"), _histogram(maps)),
         said(ids.detail("numbers"), _numbers(reading, index, numbers)),
     ]
+
+
+def _channel_numbers(reading: Reading, side: str, index: int, array: np.ndarray) -> Mapping[str, np.ndarray]:
+    """One channel's numbers; where the map is reduced, those of all values."""
+    if reading.activations[side].whole and index != MEAN:
+        return {name: numbers[index : index + 1] for name, numbers in reading.numbers[side].items()}
+    return ranking.channel_numbers(array[None])
 
 
 def _scale(reading: Reading, index: int) -> scales.Scale:
@@ -169,13 +181,13 @@ def _histogram(maps: dict[str, np.ndarray]) -> Any:
     )
 
 
-def _numbers(reading: Reading, index: int, numbers: dict[str, dict[str, np.ndarray]]) -> html.Table:
+def _numbers(reading: Reading, index: int, numbers: Mapping[str, Mapping[str, np.ndarray]]) -> html.Table:
     def text(side: str, name: str) -> str:
         value = float(numbers[side][name][0])
         return format_share(value) if name == "zeros" else format_number(value)
 
     rows = [html.Tr([html.Th(name), *(html.Td(text(side, name)) for side in numbers)]) for name in NUMBERS]
-    strongest = [html.Td(_strongest(reading.channel(side, index))) for side in numbers]
+    strongest = [html.Td(_strongest(reading.channel(side, index), reading.activations[side])) for side in numbers]
     rows.append(html.Tr([html.Th("strongest at", title="Row and column of the largest |value|, from 0"), *strongest]))
     if reading.distance is not None and index != MEAN:
         rows.append(
@@ -185,11 +197,12 @@ def _numbers(reading: Reading, index: int, numbers: dict[str, dict[str, np.ndarr
     return html.Table([html.Thead(head), html.Tbody(rows)])
 
 
-def _strongest(values: np.ndarray | None) -> str:
+def _strongest(values: np.ndarray | None, activation: Activation) -> str:
     if values is None or not np.isfinite(values).any():
         return "nowhere"
     row, column = np.unravel_index(np.nanargmax(np.where(np.isfinite(values), np.abs(values), np.nan)), values.shape)
-    return f"({row}, {column})"
+    reduced = " of {}×{}".format(*values.shape) if activation.whole else ""
+    return f"({row}, {column}){reduced}"
 
 
 def register(app: Dash) -> None:

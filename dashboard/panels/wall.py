@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from html import escape
+from math import prod
 
 import numpy as np
 import plotly.graph_objects as go
@@ -22,11 +23,12 @@ from dashboard.drawing.scales import scale_text
 from dashboard.drawing.tables import channel_csv, layer_csv
 from dashboard.drawing.wall_export import ExportPanel, wall_png
 from dashboard.drawing.wall_figure import Panel, cell_numbers, wall_figure
+from dashboard.engine.protocol import ANSWER_BYTES
 from dashboard.jobs import Unit
 from dashboard.panels.regions import RANDOM_WEIGHTS, random_weights
 from dashboard.reading import Reading, kind_of
 from dashboard.scene import Scene
-from hooks.maps import reason_no_maps
+from hooks.maps import reason_no_maps, why_no_maps
 from hooks.results import Activation, Call, LayerInfo, Prediction
 
 MAX_HEIGHT_PX = 480
@@ -131,7 +133,7 @@ def figure(source: WallSource, reading: Reading, geometry: WallGeometry) -> go.F
 def bars(scene: Scene, reading: Reading, layer: LayerInfo) -> go.Figure | None:
     """A layer without maps: its values by index, named by class where it is the model's answer; None for too many."""
     vectors = list(reading.vectors.values())
-    if max(len(vector) for vector in vectors) > MAX_BARS:
+    if any(each.whole for each in reading.activations.values()) or max(len(vector) for vector in vectors) > MAX_BARS:
         return None
     is_answer = (
         bool(vectors) and len(vectors[0]) == len(scene.info.classes) and layer.calls[0].axes[-1:] != ("channel",)
@@ -198,7 +200,8 @@ def notes(scene: Scene, layer: LayerInfo, call: Call, number: int, there: Sequen
         found.append(
             (f"tokens as a {rows}×{columns} grid", f"Each token is drawn where its patch lies{left_out}.", "note")
         )
-    if len({a.values.shape for a in there}) > 1:
+    found += reduced(there)
+    if len({a.shape for a in there}) > 1:
         found.append(
             ("A and B differ in size", "There is no difference of two activations of different shapes.", "note")
         )
@@ -206,8 +209,37 @@ def notes(scene: Scene, layer: LayerInfo, call: Call, number: int, there: Sequen
     return [*random_weights(scene.info), *badges]
 
 
-def no_maps(activation: Activation) -> str:
+def reduced(there: Sequence[Activation]) -> list[tuple[str, str, str]]:
+    """The badge of values that were too large to be kept as they were: (text, help, kind)."""
+    found = {}
+    for one in there:
+        if one.whole and one.values.size:
+            rows, columns = one.values.shape[1:]
+            text = f"{megabytes(one)}, reduced to {rows}×{columns}"
+            help_text = (
+                f"{too_large(one)} Each value here is the mean over a square of positions, and so is what an enlarged "
+                "channel's histogram counts; all numbers, and the layer's histogram, are of all values."
+            )
+            found[text] = (text, help_text, "note")
+    return list(found.values())
+
+
+def too_large(activation: Activation) -> str:
+    """Why an activation is not there as it was computed."""
+    return f"Its output takes {megabytes(activation)}, and more than {ANSWER_BYTES / 1e6:,.0f} MB are not kept."
+
+
+def megabytes(activation: Activation) -> str:
+    """The size of all values of an activation."""
+    return f"{prod(activation.shape) * 4 / 1e6:,.0f} MB"
+
+
+def no_maps(activation: Activation, call: Call) -> str:
     """Why a layer has no wall."""
+    if activation.whole:
+        return (
+            f"{why_no_maps(call, call.shape)} {too_large(activation)} Its numbers and its histogram are of all values."
+        )
     return reason_no_maps(activation)
 
 
@@ -248,6 +280,7 @@ def _png(source: WallSource, layer: LayerInfo) -> bytes:
     lines = [f"{scene.info.title} · {', '.join(inputs)}", f"rank: {scene.view.rank} · scale: per {scene.view.scale}"]
     if scene.info.random:
         lines.append(RANDOM_WEIGHTS)
+    lines += [f"{text}: {help_text}" for text, help_text, _ in reduced(list(reading.activations.values()))]
     geometry = geometry_for(scene, next(iter(reading.maps.values())).shape)
     panels = []
     for which in (*reading.maps, *(("difference",) if reading.comparable else ())):
@@ -277,14 +310,16 @@ def _channel_csv(source: WallSource) -> bytes:
 
 def _npz(source: WallSource, side: str, unit: Unit) -> bytes:
     activation = source.reading().activations[side]
+    arrays = {
+        "values": activation.values,
+        "axes": np.array(activation.axes),
+        "layer": np.array(unit.layer),
+        "call": np.array(unit.call),
+        "model": np.array(unit.model),
+        "weights": np.array(source.scene.info.weights),
+    }
+    if activation.whole:  # the shape of what was computed: `values` are means of it
+        arrays["whole"] = np.array(activation.whole)
     file = io.BytesIO()
-    np.savez_compressed(
-        file,
-        values=activation.values,
-        axes=np.array(activation.axes),
-        layer=np.array(unit.layer),
-        call=np.array(unit.call),
-        model=np.array(unit.model),
-        weights=np.array(source.scene.info.weights),
-    )
+    np.savez_compressed(file, allow_pickle=False, **arrays)
     return file.getvalue()

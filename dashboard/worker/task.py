@@ -11,6 +11,7 @@ import torch
 from dashboard.engine import base, protocol
 from dashboard.jobs import TITLES, Unit
 from dashboard.worker.building import say, text_of
+from dashboard.worker.fitting import AnswerTooLarge, fit
 from hooks.codec import Result, encode
 from hooks.errors import HooksError
 from hooks.registry import live_hooks
@@ -68,9 +69,14 @@ class Task:
 
         The last answer is held back until `finish`: when it arrives, the hooks are gone.
         """
+        try:
+            data = encode(fit(result, protocol.ANSWER_BYTES))
+        except AnswerTooLarge as error:
+            self.fail_layer(layer, call, error)
+            return
         for unit in self._about(layer, call):
             self._settled.add(unit)
-            message = protocol.Answer(self._number, unit, encode(result))
+            message = protocol.Answer(self._number, unit, data)
             if self.open_units():
                 self._send(message)
             else:
