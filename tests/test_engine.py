@@ -23,6 +23,7 @@ from inline_app import until
 from PIL import Image
 from tempo import limit
 
+from dashboard.engine import queue as queue_module
 from dashboard.engine.base import Event
 from dashboard.engine.local import LocalEngine, is_factory, options_for
 from dashboard.engine.process import describe_exit, environment
@@ -252,6 +253,29 @@ def test_a_hang_is_ended_at_its_limit(ready: LocalEngine) -> None:
     assert ask.kinds() == ["started", "failed", "end"]
     assert LIMIT_SECONDS <= time.monotonic() - begun < LIMIT_SECONDS + limit(2)
     assert f"said nothing for {LIMIT_SECONDS:g} s and was stopped" in ask.events[1].sentence
+
+
+def test_a_worker_waits_while_nobody_reads_its_answers_and_loses_none(
+    ready: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred answers of 12 KB, with room for one: the others wait in the worker, which is not taken to hang."""
+    monkeypatch.setattr(queue_module, "KEPT_BYTES", 10_000)
+    units = [unit(str(number), "calm wait") for number in range(101)]
+    began = time.monotonic()
+    asked = Ask(ready, *units)
+    wait_for(ready._queue.full, 30)
+    answers = ready._queue._slots[asked.slot].events
+    while time.monotonic() - began < LIMIT_SECONDS + 1:
+        assert sum(event.kind == "done" for event in answers) <= 2
+        time.sleep(0.05)
+    assert ready.state("zoo:net").phase == "computing"
+    found: list[Event] = []
+    while not found or found[-1].kind != "end":
+        news, _ = ready.events(asked.slot, len(found), 30)
+        assert news
+        found += news
+        assert ready._queue._kept() < 100_000
+    assert [event.unit for event in found if event.kind == "done"] == units
 
 
 def test_a_stopped_worker_does_not_block_the_server(ready: LocalEngine) -> None:
