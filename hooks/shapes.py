@@ -64,7 +64,7 @@ class Layouts:
         self.size = size
         prefix = getattr(model, "num_prefix_tokens", None)
         self.prefixes = (prefix, 0) if isinstance(prefix, int) else tuple(range(PREFIX_TOKENS_LIMIT + 1))
-        self.grids: list[tuple[int, int]] = []  # most recent last
+        self.grids: dict[tuple[int, int], None] = {}  # each once, the most recent last
         self.by_memory: dict[tuple[object, ...], Layout] = {}
         self.by_shape: dict[tuple[int, ...], Layout] = {}
         self.by_leading: dict[tuple[int, ...], Layout] = {}  # channels-last layouts by shape[:-1]
@@ -107,7 +107,9 @@ class Layouts:
             self.by_leading[shape[:-1]] = layout
         if layout.axes in (NCHW, NHWC):
             where = layout.axes.index("height")
-            self.grids.append((shape[where], shape[where + 1]))
+            grid = (shape[where], shape[where + 1])
+            self.grids.pop(grid, None)
+            self.grids[grid] = None
         return layout
 
     def _of(self, module: nn.Module, shape: tuple[int, ...], inputs: Sequence[Tensor]) -> Layout:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +146,58 @@ def test_nodes_come_in_pre_order_whatever_the_order_of_the_layers() -> None:
         ("a", 1, "a"),
         ("a.x", 2, "x"),
         ("a.z.deep", 2, "z.deep"),
+    ]
+
+
+def opcodes(act: Callable[[], object]) -> int:
+    """How many steps Python takes: the work that something takes, however fast the machine is."""
+    counted = [0]
+
+    def trace(frame: Any, event: str, argument: object) -> Any:
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        counted[0] += event == "opcode"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        act()
+    finally:
+        sys.settrace(before)
+    return counted[0]
+
+
+def wide(count: int) -> list[LayerInfo]:
+    """So many siblings, every second one an operation that ran just after the module before it."""
+    modules = [layer(str(n), "ReLU", call(1, 2, order=2 * n)) for n in range(count)]
+    added = [layer(f"/add@{n}", "add", call(1, 2, order=2 * n + 1), operation=True) for n in range(count)]
+    return [layer("", "Net", call(1, 2), leaf=False), *modules, *added]
+
+
+def deep(count: int) -> list[LayerInfo]:
+    """So many branches of ten modules inside each other."""
+    names = [".".join([str(n), *["0"] * depth]) for n in range(count // 10) for depth in range(10)]
+    return [layer(name, "Sequential", call(1, 2), leaf=False) for name in ("", *names)]
+
+
+@pytest.mark.parametrize("build", [wide, deep])
+def test_nodes_of_twice_as_many_layers_take_twice_as_long(build: Callable[[int], list[LayerInfo]]) -> None:
+    few, many = (opcodes(partial(tree_nodes, build(count))) for count in (100, 200))
+    assert many < 2.2 * few
+
+
+def test_operations_stand_after_what_ran_before_them() -> None:
+    assert [node["name"] for node in tree_nodes(wide(3))] == ["", "0", "/add@0", "1", "/add@1", "2", "/add@2"]
+    layers = [
+        layer("", "Net", call(1, 2), leaf=False),
+        layer("late", "ReLU", call(1, 2, order=5)),
+        layer("never", "ReLU"),
+        layer("early", "ReLU", call(1, 2, order=1)),
+        layer("last", "ReLU", call(1, 2, order=9)),
+        *(layer(f"/op{at}", "op", call(1, 2, order=at), operation=True) for at in (0, 2, 3, 7, 10)),
+    ]
+    assert [node["label"] for node in tree_nodes(layers)][1:] == [
+        *("op0", "late", "never", "early", "op2", "op3", "op7", "last", "op10")
     ]
 
 

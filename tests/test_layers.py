@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import sys
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ import torchvision
 from helpers import assert_untouched, four_pixels
 from torch import nn
 
+from hooks import recording
 from hooks.errors import LayerNotFound, ModelNotSupported
 from hooks.layers import aliases, describe, find, named_layers, not_executed, select
 from hooks.results import LayerInfo
@@ -41,6 +44,71 @@ class Shared(nn.Module):
 
     def forward(self, x):
         return self.second(self.block(x))
+
+
+def python_calls(act: Callable[[], object]) -> int:
+    """How many functions Python calls: the work that something takes, however fast the machine is."""
+    counted = [0]
+
+    def count(frame: object, event: str, argument: object) -> None:
+        counted[0] += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        act()
+    finally:
+        sys.setprofile(None)
+    return counted[0]
+
+
+class Tokens(nn.Module):
+    """Blocks that hand tokens on after a picture's grid, as a transformer does."""
+
+    def __init__(self, count: int):
+        super().__init__()
+        self.stem = nn.Sequential(*[nn.Conv2d(3, 3, 1) for _ in range(count)])
+        self.blocks = nn.Sequential(*[nn.Linear(3, 3) for _ in range(count)])
+
+    def forward(self, x):
+        return self.blocks(self.stem(x).flatten(2).transpose(1, 2)[:, :-1])
+
+
+class Adding(nn.Module):
+    def __init__(self, count: int):
+        super().__init__()
+        self.parts = nn.ModuleList([nn.Identity() for _ in range(count)])
+
+    def forward(self, x):
+        for part in self.parts:
+            x = part(x) + 1
+        return x
+
+
+@pytest.mark.parametrize(
+    "build_of",
+    [
+        lambda count: nn.Sequential(*[nn.ReLU(inplace=True) for _ in range(count)]),
+        lambda count: nn.Sequential(*[nn.Identity() for _ in range(count)]),
+        lambda count: nn.Sequential(*[nn.Sequential(*[nn.ReLU() for _ in range(10)]) for _ in range(count // 10)]),
+        Tokens,
+        Adding,
+    ],
+    ids=["in place", "identities", "nested", "tokens", "operations"],
+)
+def test_describing_takes_twice_as_long_for_twice_as_many_layers(build_of):
+    image = torch.randn(1, 3, 6, 6)
+    describe(build_of(10), image)  # what is imported on the way is not counted
+    few, many = (python_calls(functools.partial(describe, build_of(count), image)) for count in (150, 300))
+    assert many < 2.2 * few
+
+
+def test_describing_watches_the_models_functions_and_not_its_own(monkeypatch):
+    """Each layer is asked some forty things; taken for the model's calls they were most of the time."""
+    seen = []
+    see = recording._Run.see
+    monkeypatch.setattr(recording._Run, "see", lambda run, *call: (seen.append(call[0]), see(run, *call)))
+    describe(nn.Sequential(*[nn.Identity() for _ in range(50)]), torch.zeros(1, 3, 4, 4))
+    assert len(seen) < 50
 
 
 # names and patterns
