@@ -15,6 +15,10 @@ HUB_MODEL = re.compile(r"torchvision:\w+(@\w+)?|timm:[\w.\-/]+(@random)?")
 HOST_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?")
 
 
+LONGEST_SPEC = 400  # characters, as `dashboard.view` reads them from an address
+LONGEST_PREFIX = 200
+
+
 class BadValue(ValueError):
     """A setting cannot be what was written; `str(error)` says what is needed."""
 
@@ -57,6 +61,8 @@ def is_own_model(spec: str) -> bool:
 
 def model_spec(text: str) -> str:
     """A model's spec; whether the model exists is for the worker to find out."""
+    if len(text) > LONGEST_SPEC:
+        raise BadValue(f"a model's name has at most {LONGEST_SPEC} characters.")
     if text == DEFAULT_MODEL or HUB_MODEL.fullmatch(text):
         return text
     if OWN_MODEL.fullmatch(text) and is_own_model(text):
@@ -144,6 +150,8 @@ def host(text: str) -> str:
 
 def url_prefix(text: str) -> str:
     """A path that begins and ends with a slash."""
+    if len(text) > LONGEST_PREFIX:
+        raise BadValue(f"a path of at most {LONGEST_PREFIX} characters is needed.")
     parts = [part for part in text.split("/") if part]
     if any(not re.fullmatch(r"[\w.~-]+", part, re.ASCII) or part in (".", "..") for part in parts):
         raise BadValue("a path of letters, digits, '-', '_', '.' and '~' is needed, such as /hookscope/.")

@@ -21,11 +21,13 @@ from dashboard.jobs import TOP, Unit
 from dashboard.layer_keys import parse_key
 from dashboard.scene import SIDES, find
 from dashboard.service import Service
+from dashboard.texts import file_name
 from dashboard.view import View
 from hooks.codec import encode
 from hooks.results import Activation, Gradients
 
 TIMEOUT_SECONDS = 120
+FOLDER_NAME_LENGTH = 50  # letters of up to four bytes, of 255 with the time
 COMMAND = (sys.executable, "-P", "-m", "dashboard.worker.tensorboard")
 
 
@@ -88,8 +90,7 @@ def write(view: View, service: Service, folder: Path) -> str:
 
 def _new_folder(folder: Path, title: str) -> Path:
     """A folder that was not there before, named by time and model."""
-    safe = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in title).strip("-.") or "model"
-    name = f"{datetime.datetime.now():%Y-%m-%d-%H%M%S}-{safe}"
+    name = f"{datetime.datetime.now():%Y-%m-%d-%H%M%S}-{file_name(title, FOLDER_NAME_LENGTH)}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for number in range(1, 100):

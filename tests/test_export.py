@@ -8,7 +8,7 @@ from PIL import Image
 from dashboard.drawing.palettes import DIFFERENCE, PALETTES
 from dashboard.drawing.pictures import sprite
 from dashboard.drawing.scales import difference_scale, layer_scale
-from dashboard.drawing.wall_export import ExportPanel, wall_png
+from dashboard.drawing.wall_export import MAX_SIDE, ExportPanel, wall_png
 
 MAPS = np.array([[[0, 2], [4, 8]], [[8, 8], [0, 4]]], np.float32)
 
@@ -56,3 +56,10 @@ def test_the_words_are_on_it():
 
 def test_any_file_name_can_be_drawn():
     assert drawn(panel("A: 写真 × − \n.png"), title="a" * 400).shape[1] > 1000
+
+
+def test_a_title_of_any_length_leaves_a_picture_that_opens():
+    """100,000 letters in one line were a megapixel of width, and 1.8 GB in the server."""
+    word = "w" * 100_000
+    picture = drawn(panel(f"A: {word}"), title=word, lines=[word])
+    assert picture.shape[1] < MAX_SIDE and picture.shape[0] == drawn(panel(), lines=["one"]).shape[0]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import shutil
 import textwrap
 from collections.abc import Iterator
@@ -19,20 +21,23 @@ from safetensors.torch import save_file
 from skimage import data
 from torch import nn
 from torchvision import models as tv
+from torchvision.transforms import InterpolationMode
 
 import hooks
 from dashboard.engine.protocol import ModelOptions
 from dashboard.jobs import DEFAULT_MODEL
 from dashboard.panels.header import spec_title
+from dashboard.setting_table import TABLE
 from dashboard.setting_values import BadValue, is_own_model, model_spec
 from dashboard.settings import Settings
 from dashboard.worker import checkpoints, preprocessing, sources, weights
 from dashboard.worker.building import FactoryError, ModelNotFound
 from dashboard.worker.checkpoints import WeightsError
 from dashboard.worker.classes import LabelsError, class_names, imagenet
+from dashboard.worker.given import checked
 from dashboard.worker.models import DeviceError, choose_device, load
 from dashboard.worker.preprocessing import PreparationError
-from hooks.errors import HooksError
+from hooks.errors import HooksError, ModelNotSupported
 
 PICTURES = {name: Image.fromarray(getattr(data, name)()).convert("RGB") for name in ("coffee", "chelsea", "camera")}
 PICTURES["tall"] = PICTURES["coffee"].resize((113, 907))
@@ -290,6 +295,224 @@ def test_a_factory_that_makes_no_module_or_takes_no_such_argument_is_told(folder
     with pytest.raises(FactoryError, match=r"failed: TypeError: .*unexpected keyword argument 'depth'") as caught:
         load(ModelOptions(spec(folder, "net"), arguments='{"depth": 3}'), "cpu")
     assert "Traceback" in caught.value.details
+
+
+SIZE = "a size in pixels from 1 to 4096 is needed, such as 224 or 224x320 (height first)."
+NUMBERS = "one number or three separated by commas are needed, such as 0.485,0.456,0.406."
+ABOVE_0 = "numbers above 0 are needed, because pixels are divided by them."
+LIST = "a list of names is needed, one per output."
+REFUSED = [
+    *(
+        (dict(input_size=value), SIZE)
+        for value in ("big", -5, 0, True, 2.5, [], (3, 0), (1, 2, 3, 4), 5000, {}, "1x2x3")
+    ),
+    *((dict(input_size=value), SIZE) for value in ((4, 32, 32), (32, 10**30), (32, None), math.nan, math.inf)),
+    *((dict(resize=value), "a whole number from 1 to 4096 is needed.") for value in (0, "tall", -5, True, (2, 3), 1e9)),
+    *((dict(mean=value), NUMBERS) for value in (math.nan, [], (1, 2), (1, 2, 3, 4), "grey", True, [0, 0, math.inf])),
+    *((dict(mean=value), NUMBERS) for value in ({"r": 1}, [None], ["0"] * 3, torch.zeros(2, 2), 10**400)),
+    *((dict(std=value), ABOVE_0) for value in (0, 0.0, [0.5, 0, 0.5], -1, np.zeros(3))),
+    *((dict(std=value), NUMBERS) for value in (math.nan, [0.5, math.nan, 0.5], False, "", b"1")),
+    *(
+        (dict(interpolation=value), "one of nearest, bilinear, bicubic, lanczos is needed.")
+        for value in ("cubic", 3, "", True, ["bilinear"])
+    ),
+    *((dict(classes=value), LIST) for value in ("no", 3, {0: "no"}, [["no"], ["yes"]], [None, None], b"no")),
+    *(
+        (dict(classes=["no", bad]), "which cannot be shown. Take it out.")
+        for bad in ("\ud800", "a\0", "a\nb", "\x1b[31m")
+    ),
+    *(({name: value}, "a text is needed.") for name in ("title", "licence", "weights") for value in (3, ["x"])),
+]
+
+
+def giving(settings: Any) -> tuple[nn.Module, Any]:
+    return nn.Sequential(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()), settings
+
+
+@pytest.mark.parametrize(("settings", "sentence"), REFUSED, ids=lambda value: repr(value)[:40])
+def test_a_factorys_settings_are_held_to_what_the_flags_are(settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(FactoryError) as caught:
+        checked("zoo:net", settings)
+    (name,) = settings
+    assert re.fullmatch(rf"zoo:net gave .{{1,82}} as '{name}': .*", str(caught.value))
+    assert str(caught.value).endswith(sentence)
+
+
+def test_a_factorys_settings_say_what_a_flag_would_say() -> None:
+    flags = {setting.name: setting.read for setting in TABLE}
+    for name, text in (("input_size", "big"), ("mean", "x"), ("std", "0"), ("interpolation", "cubic")):
+        with pytest.raises(BadValue) as of_flag:
+            flags[name](text)
+        with pytest.raises(FactoryError, match=re.escape(str(of_flag.value))):
+            checked("zoo:net", {name: text})
+
+
+def test_a_setting_that_there_is_not_is_told_with_what_is_near() -> None:
+    with pytest.raises(
+        FactoryError, match=r"gave a setting 'inputsize', which there is not. Did you mean 'input_size'\?"
+    ):
+        checked("zoo:net", {"inputsize": 32})
+    with pytest.raises(FactoryError, match=r"which there is not\. There are input_size, resize, mean, std, interpol"):
+        checked("zoo:net", {7: 32})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("input_size", 32, (32, 32)),
+        ("input_size", np.int64(32), (32, 32)),
+        ("input_size", 32.0, (32, 32)),
+        ("input_size", "48x64", (48, 64)),
+        ("input_size", [48, 64], (48, 64)),
+        ("input_size", torch.Size([48, 64]), (48, 64)),
+        ("input_size", (3, 48, 64), (48, 64)),
+        ("resize", 256, 256),
+        ("mean", 0, (0.0, 0.0, 0.0)),
+        ("mean", [0.5], (0.5, 0.5, 0.5)),
+        ("mean", torch.tensor([0.25, 0.5, 1.0]), (0.25, 0.5, 1.0)),
+        ("std", np.array([0.25, 0.5, 1.0]), (0.25, 0.5, 1.0)),
+        ("std", (1e-7, 1, 255), (1e-7, 1.0, 255.0)),
+        ("interpolation", "Bicubic", "bicubic"),
+        ("interpolation", InterpolationMode.BICUBIC, "bicubic"),
+        ("classes", np.array(["no", "yes"]), ("no", "yes")),
+        ("classes", range(2), ("0", "1")),
+        ("title", "  My\nnet ", "My net"),
+    ],
+)
+def test_a_factorys_settings_may_come_as_whatever_holds_them(name: str, value: Any, wanted: Any) -> None:
+    assert checked("zoo:net", {name: value, "licence": None}) == {name: wanted}
+
+
+def test_what_a_factory_gives_is_checked_when_its_model_is_opened(folder: Path) -> None:
+    name = f"own_{os.urandom(4).hex()}"
+    (folder / f"{name}.py").write_text(
+        textwrap.dedent("""
+            import timm
+            from torch import nn
+
+            def net(outputs):
+                return nn.Sequential(nn.Conv2d(3, outputs, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+            def flat():
+                return net(2), dict(std=0)
+
+            def few():
+                return net(3), dict(classes=["no", "yes"])
+
+            def changed():
+                model = timm.create_model("resnet10t", pretrained=False)
+                model.pretrained_cfg = {**model.pretrained_cfg, "std": (0.5, 0, 0.5)}
+                return model
+        """)
+    )
+    with pytest.raises(FactoryError, match=f"{name}:flat gave 0 as 'std': {ABOVE_0}"):
+        load(ModelOptions(f"{name}:flat"), "cpu")
+    with pytest.raises(LabelsError, match="The factory's list holds 2 class names and the model has 3 outputs"):
+        load(ModelOptions(f"{name}:few"), "cpu")
+    with pytest.raises(FactoryError, match=f"{name}:changed gave .* as 'std': {ABOVE_0}"):
+        load(ModelOptions(f"{name}:changed"), "cpu")
+
+
+HUGE = 100_000
+
+
+def test_what_is_written_at_length_is_cut_where_it_enters(folder: Path) -> None:
+    """A title, a class, a type and a sentence of any length; a layer's name is what it is asked for by, and is not."""
+    name = f"own_{os.urandom(4).hex()}"
+    (folder / f"{name}.py").write_text(
+        textwrap.dedent(f"""
+            from torch import nn
+
+            Long = type("L" * {HUGE}, (nn.Sequential,), {{}})
+
+            def net(*parts):
+                return Long(nn.Conv2d(3, 2, 3), *parts, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+            def long():
+                word = "w" * {HUGE}
+                model = net(nn.ModuleList([nn.ReLU()]))
+                model[1].forward = lambda x: x
+                return model, dict(title=word, licence=word, weights=word, classes=[word, word + "2"])
+
+            def untitled():
+                return net(Long(nn.Identity()))
+
+            def deep_name():
+                model = net()
+                model.add_module("n" * {HUGE}, nn.Identity())
+                return model
+
+            def odd_name(name="a\\nb"):
+                model = net()
+                model.add_module(name, nn.Identity())
+                return model
+
+            def fails():
+                raise type("E" * {HUGE}, (Exception,), {{}})("e" * {HUGE})
+        """)
+    )
+    for factory in ("long", "untitled"):
+        info = load(ModelOptions(f"{name}:{factory}"), "cpu").info
+        texts = [info.title, info.licence, info.weights, *info.classes]
+        texts += [text for layer in info.layers for text in (layer.type, layer.reason_not_run)]
+        assert max(map(len, texts)) <= 5000 and len(info.title) <= 80 and len(info.layers[0].type) <= 80
+    with pytest.raises(ModelNotSupported, match=f"a name of {HUGE} characters .{{1,90}}, and 4000 fit into an address"):
+        load(ModelOptions(f"{name}:deep_name"), "cpu")
+    with pytest.raises(ModelNotSupported, match=r"The layer 'a\\nb' has the character U\+000A in its name"):
+        load(ModelOptions(f"{name}:odd_name"), "cpu")
+    with pytest.raises(FactoryError) as caught:
+        load(ModelOptions(f"{name}:fails"), "cpu")
+    assert len(str(caught.value)) < 1000
+
+
+def test_class_names_are_kept_whole_or_refused(tmp_path: Path) -> None:
+    path = tmp_path / "labels.txt"
+    odd = [
+        "form\x0cfeed",
+        "next\x85line",
+        "line\u2028separator",
+        "para\u2029graph",
+        "tab\there",
+        "\u202eright",
+        "\U0001f408",
+    ]
+    path.write_text("\r\n".join([*odd, "last"]) + "\n\n", encoding="utf-8", newline="")
+    assert class_names(len(odd) + 1, (), str(path)) == (*odd, "last")
+    path.write_text(json.dumps(odd))
+    assert class_names(len(odd), (), str(path)) == tuple(odd)
+    path.write_text("c" * HUGE + "\nother")
+    assert [len(name) for name in class_names(2, (), str(path))] == [200, 5]
+    assert [len(name) for name in class_names(2, ("c" * HUGE, "other"))] == [200, 5]
+    for bad, which in (
+        ("\0", "U+0000"),
+        ("\x1b[0m", "U+001B"),
+        ("\x0b", "U+000B"),
+        ("\x9f", "U+009F"),
+        ("\x7f", "U+007F"),
+    ):
+        path.write_text(f"cat\na{bad}b\n", encoding="utf-8")
+        with pytest.raises(LabelsError, match=rf"the name of class 1 holds the character {re.escape(which)}, which"):
+            class_names(2, (), str(path))
+    for bad, which in (("\ud800", "U+D800"), ("a\nb", "U+000A"), ("\r", "U+000D")):
+        path.write_text(json.dumps({"0": "cat", "1": bad}))
+        with pytest.raises(LabelsError, match=rf"the name of class 1 holds the character {re.escape(which)}, which"):
+            class_names(2, (), str(path))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, '{"0":' * 100_000, "[" * 500 + "]" * 500, '["a", {}]', '["a", null]', '[["a", ["b"]]]', "[[]]"],
+)
+def test_json_that_is_no_list_of_names_is_told_whatever_its_depth(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "labels.json"
+    path.write_text(text)
+    with pytest.raises(LabelsError, match="are JSON of an unknown form"):
+        class_names(2, (), str(path))
+
+
+def test_a_file_that_is_no_list_of_names_is_not_read_to_its_end() -> None:
+    with pytest.raises(LabelsError, match="larger than 16 MB"):
+        class_names(2, (), "/dev/zero")
 
 
 def test_the_fingerprint_follows_code_weights_and_preprocessing(folder: Path) -> None:

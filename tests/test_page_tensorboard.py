@@ -158,6 +158,8 @@ def test_one_writes_at_a_time_and_two_runs_never_share_a_folder(
     go_on.set()
     first.join(10)
     assert answers == [200]
+    long = tensorboard._new_folder(tmp_path, "\u5199" * 100_000)  # three bytes each, of 255 that a name may have
+    assert long.is_dir() and len(long.name) < 80
     folders = {tensorboard._new_folder(tmp_path / "runs", "same") for _ in range(3)}
     assert len(folders) == 3
 

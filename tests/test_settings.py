@@ -166,6 +166,8 @@ def test_the_token_is_in_no_printed_settings_and_in_no_refusal(capsys: pytest.Ca
         (["--allowed-host", "a b"], "an address or a name"),
         (["--url-prefix", "/a/../b"], "a path of letters"),
         (["--url-prefix", "/a?b"], "a path of letters"),
+        (["--url-prefix", "/" + "a" * 100_000], "a path of at most 200 characters"),
+        (["--model", "zoo:" + "f" * 100_000], "a model's name has at most 400 characters"),
         (["--token", "short"], "16 to 200"),
         (["--token", "semi;colon" * 3], "16 to 200"),
         (["--cache-dir", __file__], "that is a file"),

@@ -11,11 +11,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dashboard.drawing.palettes import LEVELS, NON_FINITE_LEGEND, Palette
 from dashboard.drawing.scales import Scales, scale_text
+from dashboard.texts import shorten
 
 MARGIN = 24
 GAP = 20
 BAR = 10
 CELL_PX = 48
+LINE_LENGTH = 500  # characters
 MAX_SIDE = 16_384  # what viewers and browsers still open
 PAPER, INK, QUIET = "#ffffff", "#212529", "#5c636a"
 
@@ -97,7 +99,11 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def _printable(text: str, font: ImageFont.FreeTypeFont) -> str:
-    """The text in the letters that the font has, which are few beyond Latin: a file may have any name."""
+    """The text in the letters that the font has, which are few beyond Latin: a file may have any name.
+
+    Cut, because the paper is as wide as its longest line, and a nested layer's name alone may be 40,000 pixels.
+    """
+    text = shorten(text, LINE_LENGTH)
     missing = bytes(font.getmask("\uffff"))
     for sign, plain in (("×", "x"), ("−", "-"), ("±", "+-"), ("\n", " ")):
         text = text.replace(sign, plain)

@@ -28,6 +28,7 @@ from dashboard.jobs import Unit
 from dashboard.panels.regions import RANDOM_WEIGHTS, random_weights
 from dashboard.reading import Reading, kind_of
 from dashboard.scene import Scene
+from dashboard.texts import file_name
 from hooks.maps import reason_no_maps, why_no_maps
 from hooks.results import Activation, Call, LayerInfo, Prediction
 
@@ -246,7 +247,7 @@ def no_maps(activation: Activation, call: Call) -> str:
 def files(source: WallSource, layer: LayerInfo, number: int, has_maps: bool) -> list[tuple[str, str]]:
     """What a card can be saved as: (text, address)."""
     scene = source.scene
-    name = f"{_safe(scene.info.title)}-{_safe(source.key)}"
+    name = f"{file_name(scene.info.title)}-{file_name(source.key)}"
     units = tuple(source.units.values())
     view = scene.view
     names = scene.named
@@ -268,10 +269,6 @@ def files(source: WallSource, layer: LayerInfo, number: int, has_maps: bool) -> 
         )
         found.append((f"Activation of {side.upper()}, NPZ", address))
     return found
-
-
-def _safe(text: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in text).strip("-.") or "model"
 
 
 def _png(source: WallSource, layer: LayerInfo) -> bytes:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from dashboard.engine.protocol import ModelOptions
+from dashboard.texts import TITLE_LENGTH, one_line
 from dashboard.worker import preprocessing
 from dashboard.worker.preprocessing import Preprocessor
 from hooks.errors import HooksError
@@ -37,7 +38,8 @@ class Source:
 
     Attributes:
         weights: a sentence about where they come from. random: whether they are random.
-        classes: what the weights bring along; may be empty.
+        classes: what the weights bring along; may be empty. names_every_class: whether it is a fault if there are some
+            and they are not as many as the model's outputs.
     """
 
     module: nn.Module
@@ -47,6 +49,7 @@ class Source:
     random: bool = False
     licence: str = ""
     classes: tuple[str, ...] = ()
+    names_every_class: bool = False
 
 
 class seeded:
@@ -114,5 +117,5 @@ def say(error: BaseException) -> str:
     """An exception in a few words."""
     if "weights_only" in text_of(error):  # torch's words on a checkpoint that the model's own code reads
         return "it reads a file that holds Python objects and not only weights; have it read model.state_dict() alone"
-    text = text_of(error).splitlines()
-    return f"{type(error).__name__}: {text[0][:300]}" if text else type(error).__name__
+    kind, text = one_line(type(error).__name__, TITLE_LENGTH), text_of(error).splitlines()
+    return f"{kind}: {one_line(text[0], 300)}" if text else kind

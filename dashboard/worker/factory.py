@@ -13,8 +13,10 @@ from typing import Any
 from torch import nn
 
 from dashboard.engine.protocol import ModelOptions
+from dashboard.texts import TITLE_LENGTH, one_line
 from dashboard.worker import checkpoints, preprocessing, weights
 from dashboard.worker.building import FactoryError, ModelNotFound, Source, arguments_of, near, overridden, say, seeded
+from dashboard.worker.given import check, checked
 from dashboard.worker.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
 
@@ -38,29 +40,31 @@ def own_model(spec: str, options: ModelOptions, progress: weights.Progress) -> S
         raise FactoryError(
             f"{spec} returned {type(made).__name__}. It has to return a torch.nn.Module, or (module, settings)."
         )
+    settings = checked(spec, settings)
     if not settings and isinstance(getattr(module, "pretrained_cfg", None), Mapping):
         import timm
 
-        preprocessor = preprocessing.from_timm(timm.data.resolve_data_config({}, model=module))
+        config = timm.data.resolve_data_config({}, model=module)
+        for name in ("input_size", "mean", "std"):  # which its author may have changed
+            check(spec, name, config[name])
+        preprocessor = preprocessing.from_timm(config)
     else:
-        size = settings.get("input_size", 224)
-        height, width = (size, size) if isinstance(size, int) else (int(size[-2]), int(size[-1]))
         preprocessor = preprocessing.plain(
-            (height, width),
+            settings.get("input_size", (224, 224)),
             settings.get("resize"),
             settings.get("interpolation", "bilinear"),
             settings.get("mean", IMAGENET_MEAN),
             settings.get("std", IMAGENET_STD),
         )
     preprocessor = overridden(preprocessor, options)
-    title = str(settings.get("title") or type(module).__name__)
+    title = settings.get("title") or one_line(type(module).__name__, TITLE_LENGTH)
     if options.weights:
         weights.fill(module, checkpoints.read(options.weights), Path(options.weights).name)
         sentence = f"From {Path(options.weights).name}."
     else:
-        sentence = str(settings.get("weights") or f"As {spec} made them.")
-    classes = tuple(map(str, settings.get("classes", ())))
-    return Source(module, title, preprocessor, sentence, licence=str(settings.get("licence", "")), classes=classes)
+        sentence = settings.get("weights") or f"As {spec} made them."
+    licence, classes = settings.get("licence", ""), settings.get("classes", ())
+    return Source(module, title, preprocessor, sentence, licence=licence, classes=classes, names_every_class=True)
 
 
 def _import(place: str, attribute: str, folder: str) -> Any:

@@ -11,13 +11,14 @@ import torch
 
 from dashboard.engine import protocol
 from dashboard.engine.process import EXIT_DEVICE_LOST
+from dashboard.texts import shorten
 from dashboard.worker.building import say, text_of
 from dashboard.worker.checkpoints import without_advice
 from dashboard.worker.handlers import HANDLERS
 from dashboard.worker.mailbox import Mailbox, end
 from dashboard.worker.models import LoadedModel, Prepared, load
 from dashboard.worker.preprocessing import PreparationError, open_png
-from dashboard.worker.task import Task, details_of
+from dashboard.worker.task import SAID, Task, details_of
 from hooks.errors import HooksError
 
 NICENESS = 5  # the server answers first when the model takes all cores
@@ -72,7 +73,7 @@ def _load(mailbox: Mailbox, order: protocol.Load) -> LoadedModel:
         details = without_advice(own or details_of(error))
         if own or not isinstance(error, HooksError):  # where a model's author looks: the server passes it on
             print(details, file=sys.stderr, flush=True)
-        mailbox.send(protocol.LoadFailed(sentence, details))
+        mailbox.send(protocol.LoadFailed(shorten(sentence, SAID), details))
         end(1)
         raise  # not reached
 

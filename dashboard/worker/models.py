@@ -8,7 +8,7 @@ import inspect
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,13 +18,15 @@ import hooks
 from dashboard.engine.base import Kind, ModelInfo
 from dashboard.engine.protocol import ModelOptions
 from dashboard.jobs import DEFAULT_MODEL
+from dashboard.layer_keys import MAX_NAME_LENGTH
+from dashboard.texts import SENTENCE_LENGTH, TITLE_LENGTH, one_line, shorten, unshowable
 from dashboard.worker import weights
 from dashboard.worker.building import Source
 from dashboard.worker.classes import class_names
 from dashboard.worker.preprocessing import Prepared, Preprocessor
 from dashboard.worker.sources import build
 from hooks.detections import detects
-from hooks.errors import HooksError
+from hooks.errors import HooksError, ModelNotSupported
 from hooks.layers import describe
 from hooks.results import LayerInfo
 
@@ -67,13 +69,14 @@ def load(
     for each in module.modules():
         each.training = False
     progress("Describing the layers …")
-    layers = describe(module, source.preprocessor.noise(options.seed).to(place))
+    layers = tuple(map(_labelled, describe(module, source.preprocessor.noise(options.seed).to(place))))
     kind = kind_of(layers)
     count = detector_classes(module) or len(source.classes) if kind == "detector" else class_count(layers)
-    classes = class_names(count, source.classes, options.labels) if count else ()
+    strict = source.names_every_class
+    classes = class_names(count, source.classes, options.labels, strict=strict) if count else ()
     info = ModelInfo(
         spec=options.spec,
-        title=source.title,
+        title=one_line(source.title, TITLE_LENGTH),
         parameters=sum(parameter.numel() for parameter in module.parameters()),
         device=str(place),
         weights=source.weights,
@@ -86,6 +89,28 @@ def load(
         kind=kind,
     )
     return LoadedModel(module, info, place, source.preprocessor)
+
+
+def _labelled(layer: LayerInfo) -> LayerInfo:
+    """What the recorded run says of a layer, with a type's name that fits into a row.
+
+    Raises:
+        ModelNotSupported: its own name is none that a tree, an address and a file can hold; it is not cut, because it
+            is what the layer is asked for by.
+    """
+    for name in (layer.name, *layer.aliases):
+        if len(name) > MAX_NAME_LENGTH:
+            raise ModelNotSupported(
+                f"A layer of this model has a name of {len(name)} characters ({shorten(name, TITLE_LENGTH)!r}), and "
+                f"{MAX_NAME_LENGTH} fit into an address. Give its modules shorter names."
+            )
+        if found := unshowable(name):
+            raise ModelNotSupported(
+                f"The layer {shorten(name, TITLE_LENGTH)!r} has the character {found} in its name, which cannot be "
+                "shown. Give it another name."
+            )
+    reason = shorten(layer.reason_not_run, MAX_NAME_LENGTH + SENTENCE_LENGTH)
+    return replace(layer, type=one_line(layer.type, TITLE_LENGTH), reason_not_run=reason)
 
 
 def choose_device(name: str) -> torch.device:

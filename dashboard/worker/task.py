@@ -10,12 +10,14 @@ import torch
 
 from dashboard.engine import base, protocol
 from dashboard.jobs import TITLES, Unit
+from dashboard.texts import shorten
 from dashboard.worker.building import say, text_of
 from dashboard.worker.fitting import AnswerTooLarge, fit
 from hooks.codec import Result, encode
 from hooks.errors import HooksError
 from hooks.registry import live_hooks
 
+SAID = 20_000  # characters of a sentence, which may name several layers
 DETAILS = 20_000  # characters of a traceback; a message in it may be of any length
 PROGRESS_SECONDS = 0.2  # between two messages about how far a long task is
 
@@ -92,7 +94,7 @@ class Task:
         """Send why there is no answer."""
         self._settled.add(unit)
         if isinstance(error, HooksError):
-            self._send(protocol.Failed(self._number, unit, str(error), final=True))
+            self._send(protocol.Failed(self._number, unit, shorten(str(error), SAID), final=True))
         else:
             self._send(protocol.Failed(self._number, unit, sentence_for(error, unit), details_of(error)))
 
