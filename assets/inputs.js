@@ -17,27 +17,32 @@
     document.body.append(chooser);
   }
 
-  /* Without a box of its own, a picture is A, and the next one is B. */
-  function freeSide() {
-    const view = hookscope.view();
-    return view && view.a && !view.b ? "b" : "a";
+  /* Which boxes files go to, in order: the one that they were dropped on, then those that are empty; without either, A
+     and B anew. What is shown is never replaced by a file that was meant for the other box. */
+  function placesFor(side) {
+    const view = hookscope.view() || {};
+    const empty = ["a", "b"].filter((one) => one !== side && !view[one]);
+    if (side) return [side, ...empty];
+    return empty.length ? empty : ["a", "b"];
   }
 
-  function refuse(side, sentence) {
-    for (const kind of ["empty", "full"]) {
-      const shown = document.getElementById(`input-${side}-${kind}`);
-      if (shown.hidden) continue;
-      let place = shown.querySelector(".refused");
+  /* A sentence in an input's box, `kind` "refused" or "told"; an empty one takes it back. */
+  function say(side, kind, sentence) {
+    for (const state of ["empty", "full"]) {
+      const shown = document.getElementById(`input-${side}-${state}`);
+      let place = shown.querySelector(`.${kind}`);
       if (!place) {
+        if (!sentence) continue;
         place = document.createElement("p");
-        place.className = "sentence error refused";
-        place.setAttribute("role", "alert");
+        place.className = `sentence ${kind === "refused" ? "error " : ""}${kind}`;
+        place.setAttribute("role", kind === "refused" ? "alert" : "status");
         (shown.querySelector(".answer") || shown.lastElementChild).append(place);
       }
       place.textContent = sentence;
       place.hidden = !sentence;
     }
   }
+  const refuse = (side, sentence) => say(side, "refused", sentence);
 
   function busy(side, on) {
     document.getElementById(`input-${side}-box`).classList.toggle("receiving", on);
@@ -45,6 +50,7 @@
 
   async function take(side, request) {
     refuse(side, "");
+    for (const each of ["a", "b"]) say(each, "told", "");
     busy(side, true);
     try {
       const answer = await request();
@@ -72,12 +78,18 @@
     }));
   }
 
+  /* Files that found no box are told of: nothing vanishes without a word. */
   async function sendAll(files, side) {
     const pictures = Array.from(files);
     if (!pictures.length) return;
-    const first = side || freeSide();
-    await send(first, pictures[0]);
-    if (pictures.length > 1) await send(first === "a" ? "b" : "a", pictures[1]);
+    const places = placesFor(side).slice(0, pictures.length);
+    for (const [at, place] of places.entries()) await send(place, pictures[at]);
+    if (places.length === pictures.length) return;
+    const kept = places[0] === "a" ? "B" : "A";
+    const sentence = places.length > 1
+      ? `Two of ${pictures.length} were taken; two pictures can be compared, A and B.`
+      : `One of ${pictures.length} was taken; what ${kept} shows already stays.`;
+    say(places[0], "told", sentence);
   }
 
   document.addEventListener("click", (event) => {

@@ -123,6 +123,15 @@
     shown = about;
   }
 
+  /* Dash asks for the view of an address when that is another one than it saw last; it does not see those that `keep`
+     writes, so going back to the one that the page was opened at has to be told. */
+  let seen = window.location.search;
+  window.addEventListener("popstate", () => {
+    const { search } = window.location;
+    if (search === seen) hookscope.set("location", { search });
+    seen = search;
+  });
+
   window.dash_clientside = window.dash_clientside || {};
   const callbacks = {
     /* A view that came from the address, or a model that has become ready. */
@@ -262,13 +271,16 @@
     const said = document.createElement("span");
     box.append(field, said);
     field.select();
-    try {
-      await navigator.clipboard.writeText(link);
-      said.textContent = "Copied. Whoever has this link sees this view and its pictures.";
-    } catch (error) {
-      said.textContent = "Copy this link. Whoever has it sees this view and its pictures.";
-    }
+    const whom = hookscope.isLocal(window.location.hostname)
+      ? "It works only on this computer: to show this view to others, export the page instead."
+      : "Whoever has it sees this view and its pictures.";
+    const copied = await navigator.clipboard.writeText(link).then(() => true, () => false);
+    said.textContent = `${copied ? "The link is copied." : "Copy this link."} ${whom}`;
   };
+
+  /* Whether a host's name means the computer that it is used on. */
+  hookscope.isLocal = (host) => /^(localhost|.+\.localhost|127(\.\d+){3}|\[::1\])$/.test(host);
+
   document.addEventListener("pointerdown", (event) => {
     const box = document.getElementById("share-link");
     if (box && !box.hidden && !event.target.closest("#share-link, #share")) box.hidden = true;

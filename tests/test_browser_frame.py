@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from conftest import CHROMIUM_FLAGS, Watch
 from playwright.sync_api import Browser, Page
-from served import Application, images, open_page, row, until
+from served import SAMPLES, Application, images, open_page, row, until
 
 from dashboard import ids
 from dashboard.panels import toolbar
@@ -115,3 +115,106 @@ def test_no_choice_of_a_select_box_is_cut(application: Application, page: Page) 
         }
         cut: dict[str, Any] = {id: page.evaluate(script, [id, texts]) for id, texts in options.items()}
         assert not any(cut.values()), (width, cut)
+
+
+# --- the browser's history
+
+
+def card_title(page: Page) -> str:
+    return page.locator(".card:not([hidden]) h2").first.inner_text()
+
+
+def query(page: Page) -> str:
+    """The address's query, asked of the page itself: playwright learns of it only while it talks to the browser."""
+    return str(page.evaluate("location.search"))
+
+
+@pytest.mark.parametrize("clicks", [["bn2"], ["bn2", "conv_stem"]])
+def test_back_shows_what_a_link_opened(application: Application, page: Page, clicks: list[str]) -> None:
+    open_page(page, f"{application.url}?model=embedded&a=sample-coffee&layer=conv_head&rank=mean")
+    until(lambda: images(page, "wall") == 1)
+    opened = query(page)
+    for layer in clicks:
+        row(page, layer).click()
+        until(lambda layer=layer: card_title(page) == layer and f"layer={layer}" in query(page))
+    page.locator("#rank").click()
+    page.get_by_role("option", name="variance").click()
+    until(lambda: "rank=variance" in query(page))
+    for layer in [*clicks[-2::-1], "conv_head"]:
+        page.go_back()
+        until(lambda layer=layer: card_title(page) == layer, what=f"for {layer} again")
+    assert query(page) == opened
+    until(lambda: page.locator("#rank").input_value() == "mean")
+    page.go_forward()
+    until(lambda: card_title(page) == clicks[0])
+    page.go_back()
+    until(lambda: card_title(page) == "conv_head")
+
+
+# --- more files than boxes, and the address of a share link
+
+DROP = """([side, names, bytes]) => {
+  const transfer = new DataTransfer();
+  for (const name of names) transfer.items.add(new File([new Uint8Array(bytes)], name));
+  const place = side ? document.getElementById(`input-${side}-box`) : document.querySelector("main");
+  for (const kind of ["dragover", "drop"]) {
+    place.dispatchEvent(new DragEvent(kind, {dataTransfer: transfer, bubbles: true, cancelable: true}));
+  }
+}"""
+
+
+@pytest.mark.parametrize(
+    ("before", "side", "number", "after", "sentence"),
+    [
+        ("", "", 200, ("0.png", "1.png"), "Two of 200 were taken; two pictures can be compared, A and B."),
+        ("", "b", 3, ("1.png", "0.png"), "Two of 3 were taken; two pictures can be compared, A and B."),
+        ("?a=sample-coffee", "b", 2, ("coffee.png", "0.png"), "One of 2 was taken; what A shows already stays."),
+        ("?b=sample-coffee", "a", 2, ("0.png", "coffee.png"), "One of 2 was taken; what B shows already stays."),
+        ("?a=sample-coffee", "", 3, ("coffee.png", "0.png"), "One of 3 was taken; what A shows already stays."),
+        ("?a=sample-coffee&b=sample-rocket", "b", 1, ("coffee.png", "0.png"), ""),
+        ("?a=sample-coffee&b=sample-rocket", "", 2, ("0.png", "1.png"), ""),
+    ],
+)
+def test_files_beyond_the_boxes_are_told_and_replace_nothing(
+    application: Application,
+    page: Page,
+    before: str,
+    side: str,
+    number: int,
+    after: tuple[str, str],
+    sentence: str,
+) -> None:
+    open_page(page, application.url + before)
+
+    def name(which: str) -> str:
+        found = page.locator(f"#input-{which}-full:not([hidden]) .file-name")
+        return found.inner_text() if found.count() else ""
+
+    until(lambda: sum(bool(name(which)) for which in "ab") == before.count("=sample"))
+    picture = (SAMPLES / "chelsea.png").read_bytes()
+    page.evaluate(DROP, [side, [f"{n}.png" for n in range(number)], list(picture)])
+    until(lambda: (name("a"), name("b")) == after, what=f"for {after}")
+    told = page.locator(".input .told:visible")
+    if sentence:
+        until(lambda: told.count() == 1 and told.inner_text() == sentence)
+        page.locator("[data-do=remove-input][data-value=b]").click()
+        page.locator("[data-sample=rocket][data-side=b]").click()
+        until(lambda: name("b") == "rocket.jpg")
+    until(lambda: told.count() == 0)
+
+
+def test_a_link_that_works_on_this_computer_only_says_so(application: Application, page: Page) -> None:
+    open_page(page, application.url + CARD)
+    page.locator("#share").click()
+    until(lambda: page.locator("#share-link input").count() == 1)
+    text = page.locator("#share-link").inner_text()
+    assert "works only on this computer" in text and "export the page" in text
+    assert "Whoever has" not in text
+    hosts = {"localhost": True, "app.localhost": True, "127.0.0.1": True, "127.1.2.3": True, "[::1]": True}
+    hosts |= {
+        "192.168.1.7": False,
+        "vision.example.org": False,
+        "127.example.org": False,
+        "localhost.example.org": False,
+    }
+    assert page.evaluate("(hosts) => hosts.map(window.hookscope.isLocal)", list(hosts)) == list(hosts.values())
