@@ -52,6 +52,24 @@
     return [text, setText];
   }
 
+  // What a search finds. A regular expression is tried elsewhere and answers later: until then the last answer stays.
+  function useFound(tree, text, kind) {
+    const model = hookscope.layerTreeModel;
+    const [answer, setAnswer] = useState(null);
+    const last = useRef(null);
+    const { regex } = useMemo(() => model.parseSearch(text), [text]);
+    useEffect(() => (regex ? model.tryRegex(tree, regex, (found) => setAnswer({ ...found, text, tree })) : undefined), [tree, text]);
+    const tried = answer && answer.text === text && answer.tree === tree ? answer : null;
+    const found = useMemo(
+      () => (tried && tried.error ? { ...model.findNodes(tree, "", kind), error: tried.error } : model.findNodes(tree, text, kind, tried && tried.spans)),
+      [tree, text, kind, tried],
+    );
+    const pending = Boolean(found && found.pending);
+    useEffect(() => { if (!pending) last.current = { found, tree }; }, [found]);
+    const kept = last.current && last.current.tree === tree ? last.current.found : null;
+    return [pending ? kept : found, pending];
+  }
+
   function useIsWide(ref) {
     const [wide, setWide] = useState(false);
     useEffect(() => {
@@ -111,6 +129,7 @@
     const input = useRef(null);
     const anchor = useRef(null);
     const typed = useRef({ text: "", at: 0 });
+    const entered = useRef(""); // the search in which Enter was pressed before its answer was there
     const seenSelection = useRef("");
     const [kind, setKind] = useState("all");
     const [unfolded, setUnfolded] = useState(NO_BRANCHES);
@@ -122,7 +141,7 @@
 
     const tree = useMemo(() => model.indexTree(nodes), [nodes]);
     const [open, setOpen, setRevealed] = useOpenBranches(tree, props.open, selected, setProps);
-    const found = useMemo(() => model.findNodes(tree, text, kind), [tree, text, kind]);
+    const [found, pending] = useFound(tree, text, kind);
     const filter = found && found.hits ? found : null;
     const { worst, sorted, setSorted, walked, nextWorst, walkedText, alarmOf } = useWorst(props, tree, setRevealed);
     const rows = useMemo(
@@ -251,13 +270,23 @@
     const onSearchKey = (event) => {
       if (event.key === "Escape" && (text || kind !== "all")) filterBy("", "all");
       else if (event.key === "ArrowDown") focusRow(filter ? Math.max(0, rows.findIndex((row) => filter.hits.has(row.i))) : current);
-      else if (event.key === "Enter" && filter) {
-        const first = rows.findIndex((row) => filter.hits.has(row.i) && nodes[row.i].ran);
-        if (first >= 0) act(rows[first], "replace");
-      } else return;
+      else if (event.key === "Enter" && pending) entered.current = text;
+      else if (event.key === "Enter" && filter) takeFirst();
+      else return;
       event.preventDefault();
       event.stopPropagation();
     };
+
+    const takeFirst = () => {
+      const first = rows.findIndex((row) => filter.hits.has(row.i) && nodes[row.i].ran);
+      if (first >= 0) act(rows[first], "replace");
+    };
+    // Enter that came before the search had answered means that answer, not what stood there until then.
+    useEffect(() => {
+      if (pending) return;
+      if (filter && entered.current && entered.current === text) takeFirst();
+      entered.current = "";
+    }, [pending, text]);
 
     // A selection that was not made here (the URL, a closed card) opens its branches and comes into view.
     useEffect(() => {

@@ -2,8 +2,10 @@
 (function () {
   "use strict";
   const hookscope = (window.hookscope = window.hookscope || {});
+  const here = document.currentScript.src;
   const OPEN_LEVELS = 2;
   const MOST_SORTED = 500;
+  const REGEX_MS = 2000; // for a browser that is busy; a pattern that comes to an end does so in a few
   const UNMARKED = { on: "", start: 0, end: 0 }; // a hit with nothing to highlight
 
   // nodes: flat, pre-order -> parents and children by position, and positions by key.
@@ -50,37 +52,57 @@
     return open;
   }
 
-  const escapeRegex = (text) => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
-  const globSource = (text) => escapeRegex(text).replace(/\\\*/g, ".*").replace(/\\\?/g, ".");
-  const span = (on, found) => (found ? { on, start: found.index, end: found.index + found[0].length } : null);
+  const regexOf = (query) => /^\/(.*?)(?:\/(i?))?$/s.exec(query);
+  const whole = (on, start, end) => ({ on, start, end });
 
-  // Search text -> a test of one node that answers with the span to highlight, or null.
+  // Whether a text matches a glob with * and ?, letter case aside: in steps, the product of both lengths at the worst.
+  // As a regular expression, "**********z" would take for ever. -> where the match ends, or -1.
+  function globEnd(glob, text, anchored) {
+    const [pattern, letters] = [glob.toLowerCase().replace(/\*+/g, "*"), text.toLowerCase()];
+    let [p, t, star, mark] = [0, 0, -1, 0];
+    while (t < letters.length) {
+      if (p === pattern.length && !anchored) return pattern.endsWith("*") ? letters.length : t;
+      if (pattern[p] === "*") [star, mark, p] = [p, t, p + 1];
+      else if (p < pattern.length && (pattern[p] === "?" || pattern[p] === letters[t])) [p, t] = [p + 1, t + 1];
+      else if (star >= 0) [p, mark, t] = [star + 1, mark + 1, mark + 1];
+      else return -1;
+    }
+    while (pattern[p] === "*") p += 1;
+    return p === pattern.length ? t : -1;
+  }
+
+  // Search text -> a test of one node that answers with the span to highlight, or null; or the regular expression,
+  // which only search_worker.js may try.
   // Plain text: part of the dotted name or of the type. * and ?: a glob over the dotted name or its last part.
   // /.../: a regular expression in the dotted name. :Type: how the type begins (* and ? allowed).
   function parseSearch(text) {
     const query = text.trim();
     if (!query || query === "/" || query === ":" || query === "//") return { test: null };
     if (query[0] === "/") {
-      const [, source, flags] = /^\/(.*?)(?:\/(i?))?$/s.exec(query);
+      const [, source, flags] = regexOf(query);
       try {
-        const pattern = new RegExp(source, flags || "");
-        return { test: (node) => span("name", pattern.exec(node.name || node.label)) };
+        new RegExp(source, flags || ""); // reading it takes no time, whatever it is
+        return { test: null, regex: { source, flags: flags || "" } };
       } catch (error) {
         const why = String(error.message).split(": ").pop();
         return { test: null, error: `This regular expression cannot be read: ${why.toLowerCase()}.` };
       }
     }
     if (query[0] === ":") {
-      const pattern = new RegExp("^" + globSource(query.slice(1).trim()), "i");
-      return { test: (node) => span("type", pattern.exec(node.type)) };
-    }
-    if (/[*?]/.test(query)) {
-      const pattern = new RegExp(`^${globSource(query)}$`, "i");
+      const glob = query.slice(1).trim();
       return {
         test: (node) => {
-          if (pattern.test(node.name)) return { on: "name", start: 0, end: node.name.length };
-          if (!pattern.test(node.label)) return null;
-          return { on: "name", start: Math.max(0, node.name.length - node.label.length), end: node.name.length };
+          const end = globEnd(glob, node.type, false);
+          return end < 0 ? null : whole("type", 0, end);
+        },
+      };
+    }
+    if (/[*?]/.test(query)) {
+      return {
+        test: (node) => {
+          if (globEnd(query, node.name, true) >= 0) return whole("name", 0, node.name.length);
+          if (globEnd(query, node.label, true) < 0) return null;
+          return whole("name", Math.max(0, node.name.length - node.label.length), node.name.length);
         },
       };
     }
@@ -97,20 +119,61 @@
     };
   }
 
-  // -> null when nothing is filtered, else the hits by position and which branches hold one.
-  function findNodes(tree, text, kind) {
-    const { test, error } = parseSearch(text);
-    if (!test && kind === "all") return error ? { error } : null;
+  // -> null when nothing is filtered, else the hits by position and which branches hold one. `tried` is what
+  // `tryRegex` found: [start, end] per name; without it a regular expression finds nothing yet.
+  function findNodes(tree, text, kind, tried) {
+    const { test, regex, error } = parseSearch(text);
+    if (regex && !tried) return { pending: true };
+    const byRegex = (node, name) => {
+      const span = tried.get(name || node.label);
+      return span ? whole("name", ...span) : null;
+    };
+    const hitOf = regex ? (node) => byRegex(node, node.name) : test;
+    if (!hitOf && kind === "all") return error ? { error } : null;
     const hits = new Map();
     const inside = new Uint8Array(tree.nodes.length);
     tree.nodes.forEach((node, i) => {
       if (kind !== "all" && node.kind !== kind) return;
-      const hit = !test ? UNMARKED : test(node) || ((node.aliases || []).some((name) => test({ ...node, name })) && UNMARKED);
+      const hit = !hitOf ? UNMARKED : hitOf(node) || ((node.aliases || []).some((name) => hitOf({ ...node, name })) && UNMARKED);
       if (!hit) return;
       hits.set(i, hit);
       for (let p = tree.parent[i]; p >= 0 && !inside[p]; p = tree.parent[p]) inside[p] = 1;
     });
     return { hits, inside, error };
+  }
+
+  // Try a regular expression on every name, in a worker of the browser's that is ended if it takes too long: nothing
+  // else can stop one. `done` is told of {spans} or {error}, once, unless what this returns is called before.
+  let helper = null;
+  const dropHelper = () => {
+    if (helper) helper.terminate();
+    helper = null;
+  };
+  function tryRegex(tree, { source, flags }, done) {
+    const names = [...new Set(tree.nodes.flatMap((node) => [node.name || node.label, ...(node.aliases || [])]))];
+    helper = helper || new Worker(new URL("search_worker.js", here));
+    let timer = 0;
+    let over = false;
+    const finish = (answer) => {
+      over = true;
+      clearTimeout(timer);
+      if (answer.error) dropHelper();
+      done(answer);
+    };
+    const slow = "This regular expression takes too long: repeat less inside of what is repeated.";
+    helper.onmessage = ({ data }) => {
+      if (over) return;
+      if (data === "begun") timer = setTimeout(() => finish({ error: slow }), REGEX_MS);
+      else finish({ spans: new Map(data) });
+    };
+    helper.onerror = () => finish({ error: "This browser cannot try regular expressions: use * and ? instead." });
+    helper.postMessage({ source, flags, names });
+    return () => {
+      if (over) return;
+      over = true;
+      clearTimeout(timer);
+      dropHelper(); // it may be at it for ever
+    };
   }
 
   // The rows on view, in order. `unfolded` holds what the person opened or closed while a search is on: key -> boolean.
@@ -188,6 +251,7 @@
   }
 
   hookscope.layerTreeModel = {
-    indexTree, isBranch, defaultOpen, ancestorKeys, findNodes, visibleRows, sortedRows, countInside, compact, counted, tooltip,
+    indexTree, isBranch, defaultOpen, ancestorKeys, parseSearch, findNodes, tryRegex, visibleRows, sortedRows, countInside,
+    compact, counted, tooltip,
   };
 })();

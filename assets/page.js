@@ -275,7 +275,7 @@
       ? "It works only on this computer: to show this view to others, export the page instead."
       : "Whoever has it sees this view and its pictures.";
     const copied = await navigator.clipboard.writeText(link).then(() => true, () => false);
-    said.textContent = `${copied ? "The link is copied." : "Copy this link."} ${whom}`;
+    said.textContent = `${copied ? "Copied." : "Not copied: copy it from here."} ${whom}`;
   };
 
   /* Whether a host's name means the computer that it is used on. */

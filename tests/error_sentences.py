@@ -37,8 +37,9 @@ NO_ERRORS = (
     "Channels as maps. Click one to enlarge it; or press Enter, and walk with the arrow keys.",
     "Starting the worker.",
     "The job is over.",
-    "Copied. Whoever has this link sees this view and its pictures.",
-    "Copy this link. Whoever has it sees this view and its pictures.",
+    "Not copied: copy it from here.",
+    "It works only on this computer: to show this view to others, export the page instead.",
+    "Whoever has it sees this view and its pictures.",
     "Write the shown layers' maps, histograms and numbers for TensorBoard, and the gradients if their tab was opened, "
     "into a new folder on the server.",
     f"Written to {GAP}. See it with: tensorboard --logdir {GAP}",

@@ -531,6 +531,68 @@ def test_a_bad_regular_expression_is_a_sentence(page: Page) -> None:
     assert len(labels(page)) == 13
 
 
+GAPS = """() => { let last = performance.now();
+  window.longest = 0;
+  const note = () => {
+    window.longest = Math.max(window.longest, performance.now() - last);
+    last = performance.now();
+  };
+  setInterval(note, 5);
+}"""
+
+
+@pytest.fixture(scope="module")
+def large() -> Iterator[str]:
+    """A tree of 2,000 layers with long names."""
+    names = [f"encoder.blocks_of_the_network.stage_{i // 100}.inner_layer_number_{i}" for i in range(1999)]
+    shape = call(1, 64, 56, 56)
+    layers = [layer("", "LargeNet", shape, leaf=False), *(layer(name, "Conv2d", shape) for name in names)]
+    with served(make_app(tree_nodes(layers))) as url:
+        yield url
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("**********z", "0 of 2,000 layers"),
+        ("*e*e*e*e*e*e*e*e*e*e*z", "0 of 2,000 layers"),
+        (":*o*n*v*2*d*o*n*v*2*d*z", "0 of 2,000 layers"),
+        ("***7?8", "20 of 2,000 layers"),
+        ("/(.+)+!$/", "2,000 layers"),
+        ("/^(([a-z_]+)*.)*!$/", "2,000 layers"),
+        ("/number_1(9)+$/", "2 of 2,000 layers"),
+    ],
+)
+def test_no_search_keeps_the_page_from_answering(context: BrowserContext, large: str, text: str, status: str) -> None:
+    page = context.new_page()
+    page.goto(large)
+    page.wait_for_selector("[role=treeitem]")
+    page.evaluate(GAPS)
+    search(page, text)
+    page.evaluate("document.getElementById('notes').focus()")  # which a page that is busy for ever would not do
+    if status == "2,000 layers":
+        search(page, "number_1998")  # typing goes on while the pattern is tried
+        expect(page.get_by_role("status")).to_have_text("1 of 2,000 layers")
+        search(page, text)
+        page.evaluate("window.longest = 0")
+        page.wait_for_timeout(1000)
+        print(f"{text}: while it is tried, the page was busy for {page.evaluate('window.longest'):.0f} ms at most")
+        expect(page.locator(".hs-tree-note")).to_have_text(
+            "This regular expression takes too long: repeat less inside of what is repeated.", timeout=30_000
+        )
+    expect(page.get_by_role("status")).to_have_text(status, timeout=30_000)
+    search(page, "/number_77$/")  # the next pattern is tried as if nothing had been
+    expect(page.get_by_role("status")).to_have_text("1 of 2,000 layers", timeout=30_000)
+
+
+@pytest.mark.browser
+def test_enter_before_a_pattern_was_tried_opens_what_it_finds(page: Page) -> None:
+    search(page, "/^layer2.1.conv2$/")
+    page.get_by_label("Search layers").press("Enter")
+    expect(page.locator("#seen")).to_have_text("1 replace ['layer2.1.conv2'] -> ['layer2.1.conv2']")
+
+
 @pytest.mark.browser
 def test_quick_filters_join_the_search(page: Page) -> None:
     page.get_by_role("button", name="norm", exact=True).click()
