@@ -60,11 +60,11 @@ def images(node: Any) -> list[str]:
     ("maps", "patch", "index", "words", "place"),
     [
         (SQUARE, -1, 0, "the class token", None),
-        (SQUARE, 5, 6, "patch (1, 2)", (1, 2)),
+        (SQUARE, 5, 6, "the patch in row 1, column 2, counted from 0", (1, 2)),
         (SQUARE, 9, 0, "the class token", None),  # chosen on a larger grid
-        (PLAIN, -1, 6, "patch (1, 2)", (1, 2)),
-        (PLAIN, 11, 11, "patch (2, 3)", (2, 3)),
-        (WINDOWS, -1, 4, "position (1, 1)", (1, 1)),
+        (PLAIN, -1, 6, "the patch in row 1, column 2, counted from 0", (1, 2)),
+        (PLAIN, 11, 11, "the patch in row 2, column 3, counted from 0", (2, 3)),
+        (WINDOWS, -1, 4, "the position in row 1, column 1, counted from 0", (1, 1)),
         (UNKNOWN, 3, 0, "query 1 of 5", None),
         (CLASS, 5, 0, "the class token", None),
         (POOLED, 3, 0, "query 1 of 12", None),
@@ -211,20 +211,20 @@ def test_a_click_on_a_patch_looks_from_there(context: BrowserContext, tmp_path: 
         box = cells.first.bounding_box()
         assert box is not None
         cells.first.click(position={"x": box["width"] * 6.5 / 14, "y": box["height"] * 8.5 / 14})
-        expect(line).to_contain_text("from patch (8, 6)")
+        expect(line).to_contain_text("from the patch in row 8, column 6,")
         assert f"patch={8 * 14 + 6}" in page.url
         page.keyboard.press("ArrowUp")  # the map that was clicked has the keys
-        expect(line).to_contain_text("from patch (7, 6)")
+        expect(line).to_contain_text("from the patch in row 7, column 6,")
         page.keyboard.press("ArrowDown")
-        expect(line).to_contain_text("from patch (8, 6)")
+        expect(line).to_contain_text("from the patch in row 8, column 6,")
         page.reload()
-        expect(line).to_contain_text("from patch (8, 6)", timeout=60_000)
+        expect(line).to_contain_text("from the patch in row 8, column 6,", timeout=60_000)
         page.locator(".attention [data-value='-1']").click()
         expect(line).to_contain_text("from the class token")
         # the sum in the same block is a layer like any other: a wall, numbers, Grad-CAM, and no attention
         other = page.locator(".slot:nth-child(2)")
         expect(other.locator(".statistics")).to_contain_text("mean")
-        expect(other.locator(".cam-text")).to_contain_text("peak", timeout=60_000)
+        expect(other.locator(".cam-text")).to_contain_text("logits per position", timeout=60_000)
         expect(other.locator(".attention")).to_be_hidden()
         assert page.locator("[data-key='blocks.2/add']").get_attribute("class").split() == [
             "hs-tree-row",

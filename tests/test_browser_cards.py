@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,7 @@ from playwright.sync_api import Page, expect
 from served import open_page
 
 from dashboard.jobs import Unit, box_target
+from dashboard.panels.attention import LARGE_PX
 from hooks.results import Detections, Prediction
 
 pytestmark = pytest.mark.browser
@@ -40,6 +42,64 @@ def detector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with served(app) as port:
         yield f"http://127.0.0.1:{port}/"
     app.close()
+
+
+@pytest.fixture(scope="module")
+def cards(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    app = InlineApp(tmp_path_factory.mktemp("cards"), InlineEngine(at_once=True))
+    with served(app) as port:
+        yield f"http://127.0.0.1:{port}/"
+    app.close()
+
+
+def test_a_click_enlarges_the_map_of_both_pictures_with_its_scale(cards: str, page: Page) -> None:
+    open_page(page, f"{cards}?a=sample-coffee&b=sample-chelsea&layer=conv")
+    expect(page.locator(".cam-scale .gradient")).to_have_count(2)
+    page.locator(".cam .nsewdrag").first.click()
+    dialog = page.get_by_role("dialog", name="Grad-CAM, enlarged")
+    expect(dialog).to_be_visible()
+    expect(dialog.locator("figure")).to_have_count(2)
+    for side in (0, 1):  # the picture, and its heat over it
+        images = dialog.locator("figure").nth(side).locator("img")
+        expect(images).to_have_count(2)
+        sizes = [images.nth(each).bounding_box() for each in (0, 1)]
+        assert sizes[0] == sizes[1] and sizes[0] is not None and sizes[0]["width"] > 300
+        expect(dialog.locator("figcaption").nth(side)).to_contain_text("logits per position")
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    button = page.locator(".card:not([hidden])").get_by_role("button", name="enlarge", exact=True)
+    button.press("Enter")
+    expect(dialog).to_be_visible()
+    dialog.get_by_role("button", name="Close").press("Enter")
+    expect(dialog).to_be_hidden()
+    expect(button).to_be_focused()
+
+
+def test_one_head_is_enlarged_by_its_caption_and_the_arrow_keys_walk_to_the_next(cards: str, page: Page) -> None:
+    open_page(page, f"{cards}?a=sample-coffee&layer=tokens&patch=5")
+    card = page.locator(".card:not([hidden])")
+    expect(card.locator(".cell-name")).to_have_count(4)  # mean, two heads, rollout
+    expect(card.locator(".attention.room")).to_be_hidden()
+    attention, wall = card.locator(".attention:not(.room)").bounding_box(), card.locator(".wall").bounding_box()
+    assert attention is not None and wall is not None and attention["y"] < wall["y"]
+    expect(card.locator(".attention:not(.room) .line").first).to_contain_text("row 1, column 2, counted from 0")
+    card.get_by_role("button", name="Enlarge head 0").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_have_attribute("aria-label", re.compile("^head 0"))
+    sharp = dialog.locator("img")
+    expect(sharp).to_have_js_property("naturalWidth", LARGE_PX)
+    before = sharp.get_attribute("src")
+    page.keyboard.press("ArrowRight")
+    expect(dialog).to_have_attribute("aria-label", re.compile("^head 1"))
+    expect(sharp).not_to_have_attribute("src", before or "")
+    page.keyboard.press("ArrowLeft")
+    expect(sharp).to_have_attribute("src", before or "")
+    for _ in range(5):
+        page.keyboard.press("ArrowLeft")
+    expect(dialog).to_have_attribute("aria-label", re.compile("^mean"))
+    assert "patch=5" in page.url  # the keys were the dialog's alone
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
 
 
 def test_a_row_and_its_rectangle_light_each_other_and_either_explains_the_box(detector: str, page: Page) -> None:

@@ -292,7 +292,7 @@ def test_another_method_asks_for_maps_alone(desk: Desk) -> None:
         units = {unit for part in parts(scene, 1, "/") for unit in part.units}
         assert [(unit.question, unit.target) for unit in units if unit.target == 2] == [(method, 2)]
         page = all_drawn(desk, scene)
-        assert said(page, "card-cam-title 0") == title
+        assert said(page, "card-cam-title 0") == f"{title} enlarge"
         assert ("64 strongest of 99 channels" in said(page, "card-cam-text 0")) == (method == "scorecam")
     assert said(all_drawn(desk, desk.scene(layers=("vector",), maps="layercam")), "card-cam-title 0") == "LayerCAM"
 
@@ -401,7 +401,7 @@ def test_a_card_of_two_inputs(desk: Desk) -> None:
     shown = np.frombuffer(bytes_of(wall["data"][2]["customdata"]), np.float32).reshape(-1, 4)[:, 0]
     assert sorted(shown[~np.isnan(shown)]) == pytest.approx(sorted(mean), rel=1e-5)
     assert len(page["card-table 0"]["children"]["props"]["rowData"]) == 8
-    assert said(page, "card-cam-text 0").count("peak") == 2
+    assert said(page, "card-cam-text 0").count("logits per position") == 2
     assert len(page["card-cam 0"]["figure"]["layout"]["images"]) == 4
     links = said(page, "card-files 0")
     assert [word in links for word in ("PNG", "CSV", "Activation of A, NPZ", "Activation of B, NPZ")] == [True] * 4
@@ -591,7 +591,7 @@ def test_what_one_side_lacks_does_not_take_the_other_away(desk: Desk) -> None:
             page.setdefault(name_of(component), {}).update(properties)
     assert len(page["card-wall 0"]["figure"]["layout"]["images"]) == 1
     assert "B failed." in said(page, "card-labels 0") and "B failed." in said(page, "card-cam-text 0")
-    assert "peak" in said(page, "card-cam-text 0")
+    assert "logits per position" in said(page, "card-cam-text 0")
     assert page["detail-figure"]["figure"]["data"]
 
 

@@ -16,17 +16,20 @@ SIDE_PX = 180  # of the longer side
 MARK = (64, 224, 255)  # the query's outline: a colour that neither magma nor grey has
 
 
-def attention_picture(shares: np.ndarray, pixels: np.ndarray | None, query: tuple[int, int] | None) -> bytes:
+def attention_picture(
+    shares: np.ndarray, pixels: np.ndarray | None, query: tuple[int, int] | None, side_px: int = SIDE_PX
+) -> bytes:
     """Draw one map as a WebP; 0 is transparent (black without a picture), the map's largest share the brightest.
 
     Arguments:
         shares: float (height, width), 0..1, what each position is given.
         pixels: uint8 (height, width, 3), what the network was given; None if the map does not lie on it.
         query: (row, column) of the position that looks, to outline it; None if it has no place on the map.
+        side_px: of the longer side.
     """
     rows, columns = shares.shape
     height, width = pixels.shape[:2] if pixels is not None else (rows, columns)
-    scale = SIDE_PX / max(height, width)
+    scale = side_px / max(height, width)
     height, width = max(1, round(height * scale)), max(1, round(width * scale))
     down, across = nearest(rows, height), nearest(columns, width)
     level = levels((shares / (float(shares.max(initial=0)) or 1))[None], Scale(0.0, 1.0, "sequential"))[0]
@@ -40,8 +43,9 @@ def attention_picture(shares: np.ndarray, pixels: np.ndarray | None, query: tupl
     if query is not None:
         inside = (down == query[0])[:, None] & (across == query[1])
         within = inside.copy()
+        thick = max(1, round(side_px / SIDE_PX / 2))
         for axis in (0, 1):
-            for step in (-1, 1):
+            for step in (-thick, thick):
                 within &= np.roll(inside, step, axis)
         picture[inside & ~within] = MARK
     file = io.BytesIO()

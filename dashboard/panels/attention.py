@@ -10,15 +10,16 @@ import numpy as np
 from dash import html
 
 from dashboard import ids
-from dashboard.drawing.attention_pictures import attention_picture
+from dashboard.drawing.attention_pictures import SIDE_PX, attention_picture
 from dashboard.drawing.numbers import format_share
 from dashboard.jobs import Unit
 from dashboard.panels.regions import failed, said
 from dashboard.parts import Answers, Part, Update, failures, result_of
 from dashboard.scene import Scene
-from hooks.results import AttentionMaps, Prediction
+from hooks.results import AttentionMaps, Call, Prediction
 
 MEAN, ROLLOUT = "mean", "rollout"
+LARGE_PX = 900  # the longer side of one that is enlarged
 HELP = {
     MEAN: "The mean over the heads",
     ROLLOUT: "Rollout (Abnar & Zuidema, 2020): what reaches this position from the picture through this layer and all "
@@ -57,8 +58,10 @@ def query_of(maps: AttentionMaps, patch: int) -> Query:
         if maps.prefix_tokens:
             return Query(0, "the class token", None)
         patch = rows // 2 * columns + columns // 2
-    place = divmod(patch, columns)
-    return Query(maps.prefix_tokens + patch, f"{'position' if _windowed(maps) else 'patch'} {place}", place)
+    row, column = divmod(patch, columns)
+    kind = "position" if _windowed(maps) else "patch"
+    text = f"the {kind} in row {row}, column {column}, counted from 0"
+    return Query(maps.prefix_tokens + patch, text, (row, column))
 
 
 def shares_of(maps: AttentionMaps, which: str, index: int) -> np.ndarray | None:
@@ -81,6 +84,15 @@ def shares_of(maps: AttentionMaps, which: str, index: int) -> np.ndarray | None:
     else:
         row = rows.mean(0) if which == MEAN else rows[int(which)]
     return np.asarray(row[maps.prefix_tokens :].reshape(maps.grid))
+
+
+def room(call: Call, sides: int) -> list[html.Div]:
+    """Cells without content: the room that the maps will take above the wall, which must not jump when they come."""
+    rows, columns = call.grid or (1, 1)
+    picture = html.Div(style={"aspectRatio": f"{columns} / {rows}"}, className="blank")
+    cell = html.Div([picture, html.Div("\u00a0"), html.Div("\u00a0")], className="cell")
+    one_side = [html.Div("\u00a0", className="line"), html.Div([cell] * (call.heads + 2), className="cells")]
+    return [html.Div("\u00a0", className="small-title"), *(one_side * sides)]
 
 
 def part(scene: Scene, position: int, key: str) -> Part:
@@ -138,21 +150,28 @@ def _side(scene: Scene, side: str, unit: Unit, prediction: Unit, maps: Attention
     ]
 
 
-def _seen_from(maps: AttentionMaps, query: Query) -> str:
+def _seen_from(maps: AttentionMaps, query: Query) -> list[Any]:
+    """Who looks, and how another one is chosen."""
     if maps.grid is None:
-        return "How these heads' keys lie on the picture is not known, so there is no map. The entropy of each head:"
+        return ["How these heads' keys lie on the picture is not known, so there is no map. The entropy of each head:"]
     if _windowed(maps):
         rows, columns = maps.grid
-        return (
-            f"from {query.text} of each window: the mean over {len(maps.weights)} windows of {rows} × {columns} "
-            "positions, which are not laid out as the picture is. Click one to look from there."
-        )
+        return [
+            f"from {query.text}, of each window: the mean over {len(maps.weights)} windows of {rows} × {columns} "
+            "positions, which are not laid out as the picture is.",
+            _live(" Click one to look from there."),
+        ]
     queries, keys = maps.weights.shape[-2:]
     if queries == 1:
-        return f"from {query.text}, which alone looks here"
+        return [f"from {query.text}, which alone looks here"]
     if queries != keys:
-        return f"from {query.text}, at {keys} positions: those that look lie on another grid than what they see"
-    return f"from {query.text}; click a patch, or use the arrow keys on a map, to look from there."
+        return [f"from {query.text}, at {keys} positions: those that look lie on another grid than what they see"]
+    return [f"from {query.text}", _live("; click a patch, or use the arrow keys on a map, to look from there.")]
+
+
+def _live(text: str) -> html.Span:
+    """What can be done on the page, and not in a file."""
+    return html.Span(text, className="live-only")
 
 
 def _left_out(maps: AttentionMaps, query: Query) -> str:
@@ -172,6 +191,11 @@ def _cell(scene: Scene, unit: Unit, prediction: Unit, maps: AttentionMaps, query
     address = scene.picture(
         ("attention", unit, which, query), partial(_picture, scene, unit, prediction, which, query), "image/webp"
     )
+    large = scene.picture(
+        ("attention", unit, which, query, LARGE_PX),
+        partial(_picture, scene, unit, prediction, which, query, LARGE_PX),
+        "image/webp",
+    )
     rows, columns = maps.grid
     room = {"aspectRatio": f"{columns} / {rows}"}  # before it is loaded too: a click must not meet another patch
     image = html.Img(src=address, alt=f"{title}, from {query.text}", style=room)
@@ -181,19 +205,24 @@ def _cell(scene: Scene, unit: Unit, prediction: Unit, maps: AttentionMaps, query
     return html.Div(
         [
             html.Button(image, title=f"{title}, from {query.text}", **{"data-do": "patch", "data-value": grid}),
-            html.Div([html.Span(name), html.Span(entropy, className="mono", title="Entropy, in nats")]),
+            html.Button(
+                [html.Span(name), html.Span(entropy, className="mono", title="Entropy, in nats")],
+                className="cell-name",
+                title="Click to enlarge it.",
+                **{"data-large": large, "aria-label": f"Enlarge {name}"},
+            ),
             html.Div(f"0 to {peak}", className="muted", title="What the darkest and the brightest colour stand for"),
         ],
         className="cell",
     )
 
 
-def _picture(scene: Scene, unit: Unit, prediction: Unit, which: str, query: Query) -> bytes:
+def _picture(scene: Scene, unit: Unit, prediction: Unit, which: str, query: Query, side_px: int = SIDE_PX) -> bytes:
     maps = scene.kept(unit, AttentionMaps)
     shares = shares_of(maps, which, query.index)
     assert shares is not None
     pixels = None if _windowed(maps) else scene.kept(prediction, Prediction).pixels
-    return attention_picture(shares, pixels, query.place)
+    return attention_picture(shares, pixels, query.place, side_px)
 
 
 def _entropies(maps: AttentionMaps) -> html.Div:

@@ -10,6 +10,7 @@ from dash import html
 
 from dashboard import ids
 from dashboard.drawing.numbers import format_number
+from dashboard.drawing.palettes import PALETTES
 from dashboard.drawing.pictures import cam_overlay
 from dashboard.drawing.plain_figures import Draft
 from dashboard.jobs import TITLES, Unit
@@ -49,20 +50,33 @@ def _draw(
         if prediction is not None and cam is not None:
             shown.append((side, prediction, cam))
             texts.append(_caption(scene, side, cam, prediction))
+        elif unit not in answers:
+            texts.append(_waiting(side))
+    if len(shown) == 2:
+        texts.append(html.Span("A and B: each on a scale of its own.", className="muted"))
     wrong = failures(answers, (*predictions.values(), *maps.values()))
     texts += [failed(failure, f"card {position} cam") for failure in wrong[:1]]
-    waiting = [side.upper() for side, unit in maps.items() if unit not in answers]
-    if waiting:
-        texts.append(html.Span(f"{' and '.join(waiting)} computing …", className="muted"))
+    waiting = [unit for unit in maps.values() if unit not in answers]
     known = [result_of(answers, unit, Prediction) for unit in predictions.values()]
     height = _height([prediction.pixels.shape[:2] for prediction in known if prediction is not None], len(maps))
     graph = ids.card("cam", position)
     room = height if waiting else MIN_HEIGHT_PX
     return [
         drawn(graph, _figure(scene, shown, maps, height)) if shown else blank(graph, room),
-        said(ids.card("cam-title", position), TITLES[scene.view.maps]),
+        said(ids.card("cam-title", position), _title(scene, bool(shown))),
         said(ids.card("cam-text", position), texts),
     ]
+
+
+def _title(scene: Scene, drawn: bool) -> list[object]:
+    enlarge = html.Button("enlarge", className="link", **{"data-do": "enlarge"})
+    return [html.Span(TITLES[scene.view.maps]), *([enlarge] if drawn else [])]
+
+
+def _waiting(side: str) -> html.Div:
+    """As high as what will stand there, so that the numbers below keep their place."""
+    line = [html.Span(side.upper(), className=f"letter small {side}"), html.Span("computing …", className="muted")]
+    return html.Div([html.Div(line, className="cam-caption"), html.Div(className="cam-scale")], className="cam-side")
 
 
 def _caption(scene: Scene, side: str, cam: GradCam, prediction: Prediction) -> html.Div:
@@ -73,14 +87,22 @@ def _caption(scene: Scene, side: str, cam: GradCam, prediction: Prediction) -> h
         f"{HELP[cam.method]}, and summed; only what speaks for the class is drawn. "
         f"Strongest: {format_number(overlay.peak)}{unit}. {cam.note}"
     ).rstrip()
-    said = overlay.note or " · ".join(filter(None, (f"peak {format_number(overlay.peak)}", cam.note.rstrip("."))))
+    line = [
+        html.Span(side.upper(), className=f"letter small {side}"),
+        html.Span(scene.class_name(cam.target), className="class", title=help_text),
+        html.Span(cam.note.rstrip("."), className="muted") if cam.note else None,
+    ]
+    scale: list[object] = [
+        html.Span("0"),
+        html.Span(className="gradient", style={"background": PALETTES["magma"].css()}),
+        html.Span(f"{format_number(overlay.peak)}{unit}"),
+    ]
     return html.Div(
         [
-            html.Span(side.upper(), className=f"letter small {side}"),
-            html.Span(scene.class_name(cam.target), className="class", title=help_text),
-            html.Span(said, className="muted", title=help_text),
+            html.Div(line, className="cam-caption"),
+            html.Div(overlay.note or scale, className="muted" if overlay.note else "cam-scale", title=help_text),
         ],
-        className="cam-caption",
+        className="cam-side",
     )
 
 

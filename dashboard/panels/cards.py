@@ -74,6 +74,8 @@ def card(position: int) -> html.Section:
                     ),
                 ],
             ),
+            Markup(ids.card("attention-room", position), className="attention room", hidden=True),
+            Markup(ids.card("attention", position), className="attention", hidden=True),
             html.Div(
                 className="card-body",
                 children=[
@@ -92,17 +94,18 @@ def card(position: int) -> html.Section:
                     ),
                     html.Div(
                         [
-                            graph(ids.card("histogram", position), HISTOGRAM_PX, "histogram"),
-                            Markup(ids.card("statistics", position), className="statistics"),
-                            Markup(ids.card("cam-title", position), TITLES["gradcam"], className="small-title"),
+                            Markup(
+                                ids.card("cam-title", position), TITLES["gradcam"], className="small-title cam-head"
+                            ),
                             graph(ids.card("cam", position), 120, "cam"),
                             Markup(ids.card("cam-text", position), className="cam-text"),
+                            graph(ids.card("histogram", position), HISTOGRAM_PX, "histogram"),
+                            Markup(ids.card("statistics", position), className="statistics"),
                         ],
                         className="numbers-column",
                     ),
                 ],
             ),
-            Markup(ids.card("attention", position), className="attention", hidden=True),
             html.Div(id=ids.card("table", position), className="channel-table"),
         ],
     )
@@ -237,7 +240,10 @@ def _draw_main(
         (ids.card("card", position), {"hidden": False, "className": "panel card", "style": {"order": place}}),
         said(ids.card("head", position), head),
     ]
-    if not attention.heads(scene, key):
+    heads_ = attention.heads(scene, key)
+    room = attention.room(call, len(scene.inputs)) if heads_ else None
+    updates.append(said(ids.card("attention-room", position), room, hidden=not heads_))
+    if not heads_:
         updates.append(said(ids.card("attention", position), None, hidden=True))
     error = [failed(wrong[0], f"card {position}")] if wrong else []
     if not there:
