@@ -320,6 +320,17 @@
     if (next >= 0 && next < walk.order.length) hookscope.choose({ channel: walk.order[next] });
   });
 
+  /* A click on a row of a card's table, or Enter on it, enlarges the channel. */
+  function chooseRow(target) {
+    const row = target.closest(".channel-table .ag-row[row-id]");
+    const position = row && JSON.parse(row.closest(".channel-table").id).card;
+    const key = row && view && view.layers[position];
+    if (key) hookscope.choose({ detail: key, channel: Number(row.getAttribute("row-id")) });
+    return Boolean(key);
+  }
+  document.addEventListener("click", (event) => chooseRow(event.target));
+  document.addEventListener("keydown", (event) => { if (event.key === "Enter") chooseRow(event.target); });
+
   /* A field that offers choices shows the chosen one: typing replaces it. */
   document.addEventListener("focusin", (event) => {
     if (event.target.id === "target") requestAnimationFrame(() => event.target.select());

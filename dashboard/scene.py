@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -13,6 +14,7 @@ from dashboard.gallery import Gallery
 from dashboard.inputs.store import Input, InputStore
 from dashboard.jobs import NO_TARGET, TOP, WITHOUT_TARGET, Question, Unit
 from dashboard.layer_keys import parse_key
+from dashboard.parts import Failure
 from dashboard.reading import Readings
 from dashboard.service import Service
 from dashboard.view import View
@@ -117,6 +119,16 @@ class Scene:
     def class_name(self, index: int) -> str:
         """A class's name, or its number where the model has fewer names than outputs."""
         return self.info.classes[index] if index < len(self.info.classes) else f"class {index}"
+
+    def worded(self, failure: Failure) -> Failure:
+        """A failure that calls classes by number, with their names behind the numbers where the model has names."""
+
+        def named(number: re.Match[str]) -> str:
+            index = int(number[1])
+            name = self.class_name(index) if index < len(self.info.classes) else number[0]
+            return number[0] if name == number[0] else f"{number[0]} (“{name}”)"
+
+        return replace(failure, sentence=re.sub(r"\bclass (\d{1,6})\b", named, failure.sentence))
 
 
 def preview(store: InputStore, gallery: Gallery, given: Input) -> str:

@@ -75,6 +75,21 @@ def test_a_click_enlarges_the_map_of_both_pictures_with_its_scale(cards: str, pa
     expect(button).to_be_focused()
 
 
+def test_a_row_of_the_table_enlarges_its_channel_by_mouse_and_by_key(cards: str, page: Page) -> None:
+    open_page(page, f"{cards}?a=sample-coffee&layer=conv&table=1&rank=strongest")
+    rows = page.locator(".channel-table .ag-center-cols-container .ag-row")
+    expect(rows).to_have_count(8)
+    first = rows.first.get_attribute("row-id")
+    rows.first.locator("[col-id=rank]").click()
+    title = page.locator(".detail-title")
+    expect(title).to_contain_text(f"channel {first}")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(title).not_to_contain_text(f"channel {first}")
+    second = page.locator(".channel-table .ag-center-cols-container [row-index='1']").get_attribute("row-id")
+    expect(title).to_contain_text(f"channel {second}")
+
+
 def test_one_head_is_enlarged_by_its_caption_and_the_arrow_keys_walk_to_the_next(cards: str, page: Page) -> None:
     open_page(page, f"{cards}?a=sample-coffee&layer=tokens&patch=5")
     card = page.locator(".card:not([hidden])")

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from dashboard.drawing.charts import bars_figure, histogram_figure, shared_bins
+from dashboard.drawing.charts import bars_figure, bins_for, histogram_figure, shared_bins
 from dashboard.drawing.ranking import channel_numbers
 from hooks.results import QUANTILE_LEVELS, Statistics
 
@@ -132,3 +132,11 @@ def test_bars_leave_out_what_is_no_number_and_say_so():
     assert np.array_equal(figure.data[0].y, [1, math.nan, math.nan], equal_nan=True)
     assert note(figure) == "2 NaN or Inf not drawn"
     assert note(bars_figure([np.array([math.nan])])) == "no finite value"
+
+
+def test_few_values_fill_few_bins():
+    assert [bins_for(count) for count in (1, 49, 196, 3136, 50_176)] == [5, 7, 14, 56, 64]
+    values = np.random.default_rng(0).normal(size=(7, 7))
+    figure = histogram_figure([statistics(values)], ["A"], [values], bins=bins_for(values.size))
+    counts = figure.data[0].customdata[1:-1, 2]
+    assert len(counts) == 7 and counts.sum() == 49  # every value, as before

@@ -83,7 +83,14 @@ def test_one_input_says_nothing_of_a_difference():
     assert "A − B" not in figure.data[0].hovertemplate
     assert figure.data[0].customdata.shape[-1] == 3
     assert figure.layout.height == geometry.height_px
-    assert not figure.layout.annotations and not figure.layout.shapes
+    assert not figure.layout.annotations
+
+
+def test_the_mean_map_is_framed_in_every_panel_and_no_channel_is():
+    shapes = wall()[0].layout.shapes
+    assert [(shape.xref, shape.yref) for shape in shapes] == [("x", "y")] * 2 + [("x2", "y2")] * 2  # dark on white
+    for shape in shapes:
+        assert 0 < shape.x0 < 0.1 and 0.9 < shape.x1 < 1 and 0 < shape.y0 < 0.1 and 0.9 < shape.y1 < 1
 
 
 def test_figures_are_light_and_leave_plotlys_default_alone():

@@ -394,13 +394,18 @@ def test_a_card_of_two_inputs(desk: Desk) -> None:
     assert page["card-card 0"]["hidden"] is False
     head = said(page, "card-head 0")
     assert all(word in head for word in ("relu:1", "ReLU", "8 × 6 × 6", "from cache", "call 2 of 2"))
-    assert re.fullmatch(r"A .*8 of 8 channels B .*8 of 8 channels B − A", said(page, "card-labels 0"))
+    assert re.fullmatch(r"A 8 of 8 channels.* B 8 of 8 channels.* B − A", said(page, "card-labels 0"))
     wall = page["card-wall 0"]["figure"]
     assert len(wall["layout"]["images"]) == 3
     mean = answer_to(scene.unit("b", "activation", "relu:1")).values.mean(axis=(1, 2))
     shown = np.frombuffer(bytes_of(wall["data"][2]["customdata"]), np.float32).reshape(-1, 4)[:, 0]
     assert sorted(shown[~np.isnan(shown)]) == pytest.approx(sorted(mean), rel=1e-5)
-    assert len(page["card-table 0"]["children"]["props"]["rowData"]) == 8
+    rows = page["card-table 0"]["children"]["props"]["rowData"]
+    assert [row["channel"] for row in rows] == list(range(8))
+    ranked = all_drawn(desk, desk.scene(b=desk.two, layers=("relu:1",), table=True, rank="mean"))
+    rows = ranked["card-table 0"]["children"]["props"]["rowData"]
+    assert [row["rank"] for row in rows] == list(range(1, 9))  # as the wall above it
+    assert [row["channel"] for row in rows] != list(range(8))
     assert said(page, "card-cam-text 0").count("logits per position") == 2
     assert len(page["card-cam 0"]["figure"]["layout"]["images"]) == 4
     links = said(page, "card-files 0")
@@ -428,6 +433,22 @@ def bytes_of(array: dict[str, str]) -> bytes:
 def test_a_card_that_cannot_be_drawn_says_why(desk: Desk, view: dict[str, Any], sentence: str) -> None:
     page = all_drawn(desk, desk.scene(**view))
     assert sentence in said(page, "card-labels 0") and view["layers"][0] in said(page, "card-head 0")
+
+
+def test_a_failure_names_the_class_that_it_counts(desk: Desk) -> None:
+    scene = desk.scene(layers=("conv",), target=2, attributions=True, metric="gradient")
+    broken = Failure("Layer 'conv' has no gradient for class 2. There is no class 40.", final=True)
+    units = [scene.unit("a", question, "conv" if question == "gradcam" else "") for question in ("gradcam", "saliency")]
+    page = all_drawn(desk, scene, dict.fromkeys(units, broken))
+    for region in ("card-cam-text 0", "attributions"):
+        assert "no gradient for class 2 (“<b>cup</b>”). There is no class 40." in said(page, region)
+
+
+def test_a_wall_of_few_maps_has_cells_as_large_as_the_card_has_room_for(desk: Desk) -> None:
+    few = wall.geometry_for(desk.scene(width=800), (32, 56, 56))
+    assert (few.columns, few.rows, few.shown) == (8, 5, 32) and few.cell_px == 100 and few.height_px == 500
+    many = wall.geometry_for(desk.scene(width=800), (1280, 7, 7))
+    assert many.height_px <= wall.MAX_HEIGHT_PX and many.shown < 1280
 
 
 def test_a_layer_without_maps_has_bars_and_says_why(desk: Desk) -> None:

@@ -118,7 +118,7 @@ def test_it_holds_everything_that_the_page_shows(complete: Reader) -> None:
         "'never' did not run",
         "without height and width",
         "channel 2",
-        "strongest at",
+        "strongest: row",
         "zeros",
         "<b>cup</b>",
     ):

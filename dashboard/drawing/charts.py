@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from hooks.results import HISTOGRAM_BINS, Statistics
 COLOURS = ("#1c7ed6", "#e8590c")  # A and B; both read on white and on the dark page
 FILLS = ("rgba(28,126,214,0.22)", "rgba(232,89,12,0.22)")
 MOST_BARS = 256
+FEWEST_BINS = 5
 _GROUND = 0.5  # where the logarithmic axis begins
 HISTOGRAM_PX = 170
 _GRID = "rgba(134,142,150,0.25)"
@@ -25,6 +27,7 @@ def histogram_figure(
     labels: Sequence[str] = ("A", "B"),
     values: Sequence[np.ndarray] | None = None,
     *,
+    bins: int = HISTOGRAM_BINS,
     height_px: int = HISTOGRAM_PX,
     key: str = "histogram",
 ) -> go.Figure:
@@ -34,6 +37,7 @@ def histogram_figure(
         statistics: of A, or of A and B. labels: their names.
         values: the values themselves, of any shape; they give A and B the same bins. Without them each is drawn in
             the bins of its own statistics.
+        bins: how many, of `values`.
     """
     draft = _draft(height_px, key)
     shares = [format_share(one.zeros) for one in statistics]
@@ -53,13 +57,13 @@ def histogram_figure(
         showarrow=False,
         font={"color": NEUTRAL, "size": 11},
     )
-    bins = [_own_bins(one) for one in statistics] if values is None else shared_bins(values)
-    if not any(counts.sum() for counts, _ in bins):
+    counted = [_own_bins(one) for one in statistics] if values is None else shared_bins(values, bins)
+    if not any(counts.sum() for counts, _ in counted):
         _say(draft, "no finite value")
         return draft.figure()
-    for number, (counts, edges) in enumerate(bins):
+    for number, (counts, edges) in enumerate(counted):
         _step_line(draft, counts, edges, labels[number], number)
-    if min(edges[0] for _, edges in bins) <= 0 <= max(edges[-1] for _, edges in bins):
+    if min(edges[0] for _, edges in counted) <= 0 <= max(edges[-1] for _, edges in counted):
         draft.add_shape(
             type="line",
             xref="x",
@@ -70,7 +74,7 @@ def histogram_figure(
             y1=1,
             line={"color": NEUTRAL, "width": 1, "dash": "dot"},
         )
-    top = max(int(counts.max()) for counts, _ in bins)
+    top = max(int(counts.max()) for counts, _ in counted)
     draft.update_layout(
         hovermode="x",
         xaxis={"nticks": 5},
@@ -84,6 +88,11 @@ def histogram_figure(
         },
     )
     return draft.figure()
+
+
+def bins_for(count: int) -> int:
+    """As many bins as so many values fill: their square root, because 64 bins of 49 values are a comb."""
+    return min(max(math.ceil(math.sqrt(count)), FEWEST_BINS), HISTOGRAM_BINS)
 
 
 def shared_bins(values: Sequence[np.ndarray], bins: int = HISTOGRAM_BINS) -> list[tuple[np.ndarray, np.ndarray]]:

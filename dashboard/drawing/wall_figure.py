@@ -13,6 +13,8 @@ from dashboard.drawing.numbers import format_number
 from dashboard.drawing.plain_figures import Draft, panel_axes, set_axis
 from dashboard.drawing.ranking import Numbers, channel_numbers, mean_map
 
+FRAME = ({"color": "#ffffff", "width": 3}, {"color": "#1b1f24", "width": 1.5, "dash": "dot"})  # on any colours
+_INSET = 0.03  # of a cell: at the wall's edge half of a frame would be cut
 _CLEAR = [[0, "rgba(0,0,0,0)"], [1, "rgba(0,0,0,0)"]]
 
 
@@ -100,6 +102,7 @@ def wall_figure(
         )
         _channels(draft, panel, order, geometry, distance, x, y)
         _mean_cell(draft, panel, x, y)
+        _frame(draft, x, y)
     return draft.figure()
 
 
@@ -138,6 +141,13 @@ def _channels(
         hoverongaps=False,
         hovertemplate=text + "<extra></extra>",
     )
+
+
+def _frame(draft: Draft, x: str, y: str) -> None:
+    """Set the first cell, which is no channel, apart from the others."""
+    edges = {"x0": _INSET, "x1": 1 - _INSET, "y0": _INSET, "y1": 1 - _INSET}
+    for line in FRAME:
+        draft.add_shape(type="rect", xref=x, yref=y, line=line, **edges)
 
 
 def _mean_cell(draft: Draft, panel: Panel, x: str, y: str) -> None:

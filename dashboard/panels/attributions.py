@@ -96,7 +96,7 @@ def _map(scene: Scene, side: str, method: InputQuestion, prediction: Unit, answe
     letter = html.Span(side.upper(), className=f"letter small {side}")
     problem = next((each for one in (prediction, unit) if isinstance(each := _answer(answers, one), Failure)), None)
     if problem is not None:
-        return html.Div([letter, failed(problem, NAME)], className="attribution")
+        return html.Div([letter, failed(scene.worded(problem), NAME)], className="attribution")
     found = result_of(answers, unit, InputAttribution)
     if found is None or result_of(answers, prediction, Prediction) is None:
         waiting = html.Div(className="stack waiting")

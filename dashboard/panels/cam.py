@@ -55,7 +55,7 @@ def _draw(
     if len(shown) == 2:
         texts.append(html.Span("A and B: each on a scale of its own.", className="muted"))
     wrong = failures(answers, (*predictions.values(), *maps.values()))
-    texts += [failed(failure, f"card {position} cam") for failure in wrong[:1]]
+    texts += [failed(scene.worded(failure), f"card {position} cam") for failure in wrong[:1]]
     waiting = [unit for unit in maps.values() if unit not in answers]
     known = [result_of(answers, unit, Prediction) for unit in predictions.values()]
     height = _height([prediction.pixels.shape[:2] for prediction in known if prediction is not None], len(maps))

@@ -257,7 +257,7 @@ def _draw_main(
         geometry = wall.geometry_for(scene, shape)
         figure: go.Figure | None = wall.figure(source, reading, geometry)
         bars: list[Any] = wall.colour_bars(reading)
-        heads = _labels(scene, f"mean map, {geometry.text}", there)
+        heads = _labels(scene, f"{geometry.text}, mean framed", there)
     else:
         figure = wall.bars(scene, reading, layer)
         whole = not any(each.whole for each in activations)

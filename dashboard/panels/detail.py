@@ -13,7 +13,7 @@ from dashboard import ids
 from dashboard.components.markup import Markup
 from dashboard.drawing import ranking, scales
 from dashboard.drawing.channel_figure import channel_figure
-from dashboard.drawing.charts import histogram_figure
+from dashboard.drawing.charts import bins_for, histogram_figure
 from dashboard.drawing.numbers import format_number, format_share
 from dashboard.drawing.palettes import palette_for
 from dashboard.jobs import Unit
@@ -176,6 +176,7 @@ def _histogram(maps: dict[str, np.ndarray]) -> Any:
         [map_statistics(array) for array in maps.values()],
         [side.upper() for side in maps],
         list(maps.values()),
+        bins=bins_for(max(array.size for array in maps.values())),
         height_px=HISTOGRAM_PX,
         key="detail",
     )
@@ -187,8 +188,11 @@ def _numbers(reading: Reading, index: int, numbers: Mapping[str, Mapping[str, np
         return format_share(value) if name == "zeros" else format_number(value)
 
     rows = [html.Tr([html.Th(name), *(html.Td(text(side, name)) for side in numbers)]) for name in NUMBERS]
-    strongest = [html.Td(_strongest(reading.channel(side, index), reading.activations[side])) for side in numbers]
-    rows.append(html.Tr([html.Th("strongest at", title="Row and column of the largest |value|, from 0"), *strongest]))
+    strongest = {side: _strongest(reading.channel(side, index)) for side in numbers}
+    for axis, name in enumerate(("row", "column")):
+        title = f"The {name} in which the largest |value| lies, counted from 0"
+        cells = [html.Td(_place(reading, side, strongest[side], axis)) for side in numbers]
+        rows.append(html.Tr([html.Th(f"strongest: {name}", title=title), *cells]))
     if reading.distance is not None and index != MEAN:
         rows.append(
             html.Tr([html.Th("mean |A − B|"), html.Td(format_number(float(reading.distance[index])), colSpan=2)])
@@ -197,12 +201,20 @@ def _numbers(reading: Reading, index: int, numbers: Mapping[str, Mapping[str, np
     return html.Table([html.Thead(head), html.Tbody(rows)])
 
 
-def _strongest(values: np.ndarray | None, activation: Activation) -> str:
-    if values is None or not np.isfinite(values).any():
+def _place(reading: Reading, side: str, strongest: tuple[int, int] | None, axis: int) -> str:
+    """A row or column as text; of how many, where the map is a reduced one and not the layer's own."""
+    if strongest is None:
         return "nowhere"
+    reduced = f" of {reading.maps[side].shape[1 + axis]}" if reading.activations[side].whole else ""
+    return f"{strongest[axis]}{reduced}"
+
+
+def _strongest(values: np.ndarray | None) -> tuple[int, int] | None:
+    """Row and column of the largest finite |value|."""
+    if values is None or not np.isfinite(values).any():
+        return None
     row, column = np.unravel_index(np.nanargmax(np.where(np.isfinite(values), np.abs(values), np.nan)), values.shape)
-    reduced = " of {}×{}".format(*values.shape) if activation.whole else ""
-    return f"({row}, {column}){reduced}"
+    return int(row), int(column)
 
 
 def register(app: Dash) -> None:

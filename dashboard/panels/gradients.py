@@ -60,7 +60,7 @@ def _draw(scene: Scene, units: dict[str, Unit], answers: Answers) -> list[Update
     results = {side: result_of(answers, unit, Gradients) for side, unit in units.items()}
     found = {side: result for side, result in results.items() if result is not None}
     texts: list[Any] = [html.H2(["Gradients by layer ", *random_weights(scene.info)], title=HELP)]
-    texts += [failed(failure, NAME) for failure in failures(answers, tuple(units.values()))]
+    texts += [failed(scene.worded(failure), NAME) for failure in failures(answers, tuple(units.values()))]
     words = {side: find_words(result) for side, result in found.items()}
     texts += [_said_of(scene, side, result, words[side][0]) for side, result in found.items()]
     hints = dict.fromkeys(hint for _, hint in words.values() if hint)

@@ -48,9 +48,12 @@ def table_part(scene: Scene, position: int, key: str) -> Part:
         if not there or not reading.maps:
             return [(ids.card("table", position), {"children": None})]
         labels = [side.upper() for side in reading.numbers]
+        rows = channel_rows(list(reading.numbers.values()), reading.order, reading.distance, labels)
+        rows.sort(key=lambda row: row["rank"] or 0)  # as the wall above it
         grid = dag.AgGrid(
             id=ids.card("grid", position),
-            rowData=channel_rows(list(reading.numbers.values()), reading.order, reading.distance, labels),
+            rowData=rows,
+            getRowId="params.data.channel",  # by which assets/page.js knows the channel of a row
             columnDefs=channel_columns(labels),
             defaultColDef={"sortable": True, "resizable": True, "minWidth": 80, "flex": 1},
             dashGridOptions={"rowHeight": 26, "headerHeight": 30, "animateRows": False},

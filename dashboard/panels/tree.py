@@ -80,14 +80,14 @@ def _draw(scene: Scene, side: str, unit: Unit, answers: Answers) -> list[Update]
         return [NO_BARS, said(ids.METRIC_TEXT, f"{metric.title} of {side.upper()}: computing …")]
     found = answers[unit].result
     if isinstance(found, Failure):
-        return [NO_BARS, said(ids.METRIC_TEXT, failed(found, NAME))]
+        return [NO_BARS, said(ids.METRIC_TEXT, failed(scene.worded(found), NAME))]
     assert isinstance(found, Survey)
     nodes = tree_nodes(scene.info.layers)
     names = [node["name"] for node in nodes]
     of = side.upper()
     if scene.view.metric == "gradient":
         if found.reason_no_gradient:
-            return [NO_BARS, said(ids.METRIC_TEXT, found.reason_no_gradient)]
+            return [NO_BARS, said(ids.METRIC_TEXT, scene.worded(Failure(found.reason_no_gradient)).sentence)]
         of = f"“{scene.class_name(found.target)}” in {of}"
     worst, alarms = worst_first(found, metric, nodes)
     tree = {

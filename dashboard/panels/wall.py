@@ -33,6 +33,8 @@ from hooks.maps import reason_no_maps, why_no_maps
 from hooks.results import Activation, Call, LayerInfo, Prediction
 
 MAX_HEIGHT_PX = 480
+ROOMY_HEIGHT_PX = 528  # of a wall of few maps, whose cells would otherwise be smaller than the card has room for
+ROOMY_CELL_PX = 64
 MAX_BARS = 4096  # beyond, bars are one block of colour
 EXPORT_CELL_PX = 256  # files are drawn with cells of up to this many values
 
@@ -88,7 +90,10 @@ def geometry_for(scene: Scene, shape: tuple[int, int, int]) -> WallGeometry:
     """How a layer of (channel, height, width) is laid out in this page's cards."""
     panels = 3 if len(scene.inputs) == 2 else 1
     panel_px = int(scene.width * (1 - PANEL_GAP * (panels - 1)) / panels)
-    return wall_geometry(*shape, panel_px, MAX_HEIGHT_PX, scene.view.count)
+    fitting = wall_geometry(*shape, panel_px, MAX_HEIGHT_PX, scene.view.count)
+    if fitting.shown == fitting.total and fitting.cell_px >= ROOMY_CELL_PX:
+        return wall_geometry(*shape, panel_px, ROOMY_HEIGHT_PX, scene.view.count)
+    return fitting
 
 
 def figure(source: WallSource, reading: Reading, geometry: WallGeometry) -> go.Figure:
