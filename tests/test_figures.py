@@ -76,6 +76,21 @@ def test_every_cell_carries_its_channel_and_what_it_says_is_that_channels():
     assert "mean 9.5<br>min 8 · max 11" in figure.data[1].hovertemplate
 
 
+def test_the_cells_that_are_clicked_lie_on_those_that_are_seen():
+    figure, geometry = wall()
+    for image, grid, mean in zip(figure.layout.images, figure.data[::2], figure.data[1::2], strict=True):
+        rows, columns = grid.z.shape
+        # a heatmap's cell n reaches from x0 + (n - 1/2) dx to x0 + (n + 1/2) dx
+        across = [(grid.x0 + (n - 0.5) * grid.dx, grid.x0 + (n + 0.5) * grid.dx) for n in range(columns)]
+        down = [(grid.y0 + (n - 0.5) * grid.dy, grid.y0 + (n + 0.5) * grid.dy) for n in range(rows)]
+        seen = image.sizex / geometry.columns, image.sizey / geometry.rows
+        assert across == [(image.x + n * seen[0], image.x + (n + 1) * seen[0]) for n in range(geometry.columns)]
+        assert down == [(image.y + n * seen[1], image.y + (n + 1) * seen[1]) for n in range(geometry.rows)]
+        assert (mean.x0 - mean.dx / 2, mean.x0 + mean.dx / 2) == across[0], "the mean map is the first cell"
+        assert (mean.y0 - mean.dy / 2, mean.y0 + mean.dy / 2) == down[0]
+        assert (grid.xaxis, grid.yaxis) == (mean.xaxis, mean.yaxis) == (image.xref, image.yref)
+
+
 def test_one_input_says_nothing_of_a_difference():
     geometry = wall_geometry(5, 2, 2, 300, 200)
     order = np.arange(5)

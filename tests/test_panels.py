@@ -435,6 +435,15 @@ def test_a_card_that_cannot_be_drawn_says_why(desk: Desk, view: dict[str, Any], 
     assert sentence in said(page, "card-labels 0") and view["layers"][0] in said(page, "card-head 0")
 
 
+def test_the_enlarged_channel_lies_over_the_picture_only_with_overlay(desk: Desk) -> None:
+    for overlay in (False, True):
+        page = all_drawn(desk, desk.scene(b=desk.two, layers=("conv",), detail="conv", channel=1, overlay=overlay))
+        layout = page["detail-figure"]["figure"]["layout"]
+        assert len(layout.get("images", [])) == (2 if overlay else 0)
+        colours = [colour for _, colour in layout["coloraxis"]["colorscale"]]
+        assert all(colour.startswith("rgba(" if overlay else "#") for colour in colours)  # off is opaque
+
+
 def test_a_failure_names_the_class_that_it_counts(desk: Desk) -> None:
     scene = desk.scene(layers=("conv",), target=2, attributions=True, metric="gradient")
     broken = Failure("Layer 'conv' has no gradient for class 2. There is no class 40.", final=True)
