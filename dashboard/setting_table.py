@@ -238,7 +238,7 @@ TABLE: tuple[Setting, ...] = (
         "--job-timeout-seconds",
         values.whole_number(1, 86_400),
         60,
-        "how long one answer may take before its worker is restarted",
+        "how long a worker may say nothing while it computes, before it is restarted",
         unit="seconds",
         metavar="N",
     ),
