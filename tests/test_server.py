@@ -13,7 +13,7 @@ import pytest
 from inline_app import InlineApp
 from inline_engine import INFO, LAYERS, MODEL, InlineEngine
 
-from dashboard import ids
+from dashboard import ids, service
 from dashboard.view import MAX_LAYERS, View
 
 
@@ -75,6 +75,35 @@ def streamed(app: InlineApp, answered: dict[str, Any]) -> list[dict[str, Any]]:
     blocks = app.client.get(answered["stream"]).get_data(as_text=True).split("\n\n")
     assert blocks[-2].startswith("event: done")
     return [json.loads(block.split("data: ", 1)[1]) for block in blocks if block.startswith("event: message")]
+
+
+# --- one side before the other
+
+
+def test_a_card_shows_its_first_side_while_the_other_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "PING_SECONDS", 0.5)
+    app = InlineApp(tmp_path, InlineEngine())
+    view = {"model": MODEL, "a": "sample-coffee", "b": "sample-rocket", "layers": ["conv"]}
+    stream = app.client.post("/ask", json=asked() | {"view": view}).get_json()["stream"]
+    updates = app.service.updates(stream.removeprefix("/stream/"), lambda: False)
+
+    def next_card() -> tuple[bool, bool]:
+        """Whether the card has a figure, and whether it is whole, when it is next drawn."""
+        for item in updates:
+            assert item is not None, "it is not drawn"  # a sign of life, because nothing came for so long
+            if item != "done" and item[0].name == "card 0":
+                return any("figure" in changes for _, changes in item[1]), item[2] is not None
+        raise AssertionError("the stream ended")
+
+    assert next_card() == (False, False)
+    while app.engine.work(1)[0].question != "activation":
+        pass
+    assert next_card() == (True, False)
+    app.engine.work()
+    assert next_card() == (True, True)
+    app.close()
 
 
 # --- the page itself

@@ -613,6 +613,42 @@ def test_one_answer_larger_than_the_memory_is_still_an_answer(
     assert service.value(CONV) is not None and service.value(WIDE) is not None
 
 
+def test_what_has_come_is_kept_when_its_reader_leaves_in_the_middle(
+    service: Service, engine: InlineEngine, cache: Cache
+) -> None:
+    """A tab that is closed while its first region is being drawn: what the worker did for it was not in vain."""
+    left = threading.Event()
+
+    def leave(answers: Answers) -> list[Update]:
+        if answers:
+            left.set()
+        return []
+
+    regions = [Part("one", (CONV,), (), leave), part("two", CONV)]
+    updates = service.updates(service.ask("page", regions, {}), left.is_set)
+    engine.work()
+    assert [item[0].name for item in updates if item is not None and item != "done"] == ["one"]
+    assert cache.get(CONV.key(INFO.fingerprint)) == encode(answer_to(CONV))
+
+
+def test_an_answer_is_written_once_however_many_get_it(
+    service: Service, engine: InlineEngine, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    put = cache.put
+
+    def counted(key: str, value: bytes) -> None:
+        written.append(key)
+        put(key, value)
+
+    monkeypatch.setattr(cache, "put", counted)
+    readers = [ask(service, f"page {n}", part("p", CONV, WIDE)) for n in range(5)]
+    engine.work()
+    for reader in readers:
+        assert reader.end().done
+    assert sorted(written) == sorted(unit.key(INFO.fingerprint) for unit in (CONV, WIDE))
+
+
 def test_an_answer_that_two_pages_get_is_kept_once(cache: Cache, engine: InlineEngine) -> None:
     service = make(engine, cache)
     readers = [ask(service, f"page {n}", part("p", CONV)) for n in range(2)]
