@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from hooks import nested
 from hooks.attention_calls import Attended, AttentionCalls, by_windows
 from hooks.capture import cancelling
-from hooks.errors import HooksError, LayerNotExecuted, NoAttention, StopForward
+from hooks.errors import HooksError, LayerNotExecuted, NoAttention, StopForward, called, titled
 from hooks.layers import Finder, describe, first_names
 from hooks.modes import inspecting
 from hooks.results import AttentionMaps, Call, LayerInfo
@@ -34,6 +34,7 @@ def attention_maps(
     wanted: Sequence[tuple[str, int]] | None = None,
     layers: Sequence[LayerInfo] | None = None,
     deliver: Callable[[AttentionMaps], None] | None = None,
+    deliver_error: Callable[[str, int, HooksError], None] | None = None,
     *,
     with_rollout: bool = False,
     cancelled: Callable[[], bool] | None = None,
@@ -52,6 +53,8 @@ def attention_maps(
             which these are: their calls have `heads`. Of a wanted call that computes several, the first is given.
         layers: what `hooks.layers.describe` said of this model; it is asked if this is None.
         deliver: gets each result as soon as it is there.
+        deliver_error: gets (layer, call, why) of each wanted one that this pass did not compute; without it the first
+            is raised.
         with_rollout: also fill each result's `rollout`, from all attentions before it.
         cancelled: asked before every module of the model.
 
@@ -88,7 +91,7 @@ def attention_maps(
             model(*nested.private(args, requires_grad=False))
         if run.failure is not None:
             raise run.failure
-    run.finish()
+    run.finish(deliver_error)
     return run.results
 
 
@@ -113,7 +116,7 @@ def rollout(maps: Sequence[AttentionMaps]) -> np.ndarray:
         if step is None or (total is not None and total.shape != step.shape):
             shape = " x ".join(map(str, each.weights.shape))
             raise NoAttention(
-                f"No rollout leads through layer {each.layer!r}: its attention ({shape}: {', '.join(each.axes)}) does "
+                f"No rollout leads through {called(each.layer)}: its attention ({shape}: {', '.join(each.axes)}) does "
                 "not go from all tokens of the image to the same tokens."
             )
         total = step if total is None else step @ total
@@ -171,16 +174,16 @@ def no_attention(layers: Sequence[LayerInfo], name: str, call: int) -> NoAttenti
         return None
     if info.calls[call].channel_heads:
         return NoAttention(
-            f"Layer {name!r} attends from channels to channels (cross-covariance), and not from positions to positions "
+            f"{titled(name)} attends from channels to channels (cross-covariance), and not from positions to positions "
             "of the image: its weights cannot be shown on it."
         )
     heads = [other.name for other in layers if any(each.heads for each in other.calls)]
     near = [other for other in heads if not info.name or other.startswith(f"{info.name}.")] or heads
     if not near:
-        return NoAttention(f"Layer {name!r} computes no attention, and neither does any other layer of this model.")
+        return NoAttention(f"{titled(name)} computes no attention, and neither does any other layer of this model.")
     names = ", ".join(repr(other) for other in near[:3])
     more = " ..." if len(near) > 3 else ""
-    return NoAttention(f"Layer {name!r} computes no attention itself. These do: {names}{more}.")
+    return NoAttention(f"{titled(name)} computes no attention itself. These do: {names}{more}.")
 
 
 class _Run:
@@ -294,12 +297,19 @@ class _Run:
                 return grid, seen.prefix_tokens
         return None, 0
 
-    def finish(self) -> None:
-        for name, call in sorted(self.open):
-            raise LayerNotExecuted(
-                f"Layer {name!r} computed no attention in call {call + 1} for this input, although it did in the "
-                "recorded run. The model's path depends on its input."
-            )
+    def finish(self, deliver_error: Callable[[str, int, HooksError], None] | None) -> None:
+        for key in sorted(self.open):
+            problem = self._not_computed(*key)
+            if deliver_error is None:
+                raise problem
+            for asked in (self.wanted or {})[key]:
+                deliver_error(asked, key[1], problem)
+
+    def _not_computed(self, name: str, call: int) -> LayerNotExecuted:
+        return LayerNotExecuted(
+            f"{titled(name)} computed no attention in call {call + 1} for this input, although it did in the recorded "
+            "run. The model's path depends on its input."
+        )
 
 
 def arranged(weights: Tensor) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from hooks import nested
 from hooks.capture import cancelling
-from hooks.errors import Cancelled, HooksError, NoGradient
+from hooks.errors import Cancelled, HooksError, NoGradient, called, titled
 from hooks.layers import describe
 from hooks.map_taps import MapTap, array, filling, find_taps
 from hooks.modes import inspecting
@@ -171,7 +171,7 @@ def _slopes(tap: MapTap, gradient: Tensor | None, target: int) -> np.ndarray:
     """
     if gradient is None:
         reason = NOT_RECORDED if tap.edge is None else reason_no_gradient(tap.watch)
-        raise NoGradient(f"Layer {tap.asked!r} has no gradient for class {target}. {reason}")
+        raise NoGradient(f"{titled(tap.asked)} has no gradient for class {target}. {reason}")
     slopes = tap.arrange(array(gradient))
     if not slopes.any():
         hint = (
@@ -180,7 +180,7 @@ def _slopes(tap: MapTap, gradient: Tensor | None, target: int) -> np.ndarray:
             else ""
         )
         raise NoGradient(
-            f"The logit of class {target} does not depend on any position of layer {tap.asked!r} for this image: "
+            f"The logit of class {target} does not depend on any position of {called(tap.asked)} for this image: "
             f"the gradient there is exactly 0. {hint}".rstrip()
         )
     return slopes.astype(np.float64)

@@ -16,7 +16,7 @@ from torch import nn
 
 from hooks import nested
 from hooks.delivery import Delivery
-from hooks.errors import Cancelled
+from hooks.errors import Cancelled, HooksError
 from hooks.layers import Pattern, first_names, select
 from hooks.modes import check_supported, eager, evaluate, inspecting, locked, preserve, unwrap
 from hooks.operations import tapping
@@ -84,13 +84,13 @@ def capture(
             stack.enter_context(preserve(unwrap(model)))
             evaluate(unwrap(model))
         begin = hook(unwrap(model), "forward_pre", recorder.begin, layer="", owner=owner, purpose=purpose)
-        stack.enter_context(begin)
         names, hookable = first_names(model), _hookable(chosen)
         for name, module in hookable.items():
             if inputs and names[module] == name:
                 before = recorder.input_hook(name)
                 stack.enter_context(hook(module, "forward_pre", before, layer=name, owner=owner, purpose=purpose))
-        stack.enter_context(tapping(hookable, names, recorder.output_hook, owner=owner, purpose=purpose))
+        looks = tapping(hookable, names, recorder.output_hook, owner=owner, purpose=purpose)
+        recorder.placed = {"": stack.enter_context(begin), **stack.enter_context(looks)}
         yield Captured(model, tuple(chosen), recorder)
 
 
@@ -106,6 +106,7 @@ def stream(
     wanted: Sequence[tuple[str, int]],
     deliver: Callable[[Activation], None],
     layers: Sequence[LayerInfo],
+    deliver_error: Callable[[str, int, HooksError], None] | None = None,
     *,
     still_wanted: Callable[[str, int], bool] | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -121,21 +122,24 @@ def stream(
         wanted: (layer name, 0-based call).
         deliver: gets each activation, inside the hook, in execution order.
         layers: what `hooks.layers.describe` said of this model; gives the axes, and which calls will come.
+        deliver_error: gets (layer, call, why) of each that has no activation; without it they are raised at the end.
         still_wanted: asked before work is spent on an answer.
         cancelled: asked before every module of the model.
 
     Raises:
         Cancelled: `cancelled` said so.
         LayerNotFound: a name is wrong; the model did not run then.
-        LayerNotExecuted: a layer was not called, or not so often; the others have been delivered.
+        LayerNotExecuted: a layer was not called, or not so often, and there is no `deliver_error`; the others have
+            been delivered.
     """
     run = Delivery(model, wanted, deliver, layers, still_wanted)
     with contextlib.ExitStack() as stack:
         model = stack.enter_context(inspecting(model))
-        stack.enter_context(tapping(run.modules, first_names(model), run.hook_of, owner=owner, purpose=purpose))
+        looks = tapping(run.modules, first_names(model), run.hook_of, owner=owner, purpose=purpose)
+        run.placed = stack.enter_context(looks)
         stack.enter_context(cancelling(cancelled))
         run.forward(model, nested.private(nested.arguments(inputs), requires_grad=False))
-    run.finish()
+    run.finish(deliver_error)
 
 
 @contextlib.contextmanager

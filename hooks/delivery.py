@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from hooks import nested
-from hooks.errors import HooksError, LayerNotExecuted, StopForward
+from hooks.errors import HooksError, LayerNotExecuted, StopForward, titled
 from hooks.layers import Finder
+from hooks.reasons import why_unseen
 from hooks.reductions import real, statistics
+from hooks.registry import Placed
 from hooks.results import Activation, Call, LayerInfo
 
 
@@ -34,7 +36,8 @@ class Delivery:
         self.names: dict[tuple[str, int], list[str]] = {}  # (first name, call) -> the names it was asked by
         self.deliver = deliver
         self.still_wanted = still_wanted or (lambda layer, call: True)
-        self.problems: list[HooksError] = []
+        self.problems: list[tuple[str, int, HooksError]] = []  # the name it was asked by, the call, and why
+        self.placed: Mapping[str, Placed] = {}  # the hooks, by layer
         self.calls: dict[str, int] = {}
         self.began = 0.0
         self.failure: BaseException | None = None
@@ -42,7 +45,7 @@ class Delivery:
         for asked, call in dict.fromkeys(wanted):
             name, module = finder.find(asked)
             if problem := finder.not_executed(name, call):
-                self.problems.append(problem)
+                self.problems.append((asked, call, problem))
             else:
                 self.modules[name] = module
                 self.names.setdefault((name, call), []).append(asked)
@@ -85,25 +88,34 @@ class Delivery:
         milliseconds = (time.perf_counter() - self.began) * 1000
         found = nested.first(output)
         if found is None:
-            self.problems.append(HooksError(f"Layer {name!r} returned no tensor, so there is nothing to show."))
+            problem = HooksError(f"{titled(name)} returned no tensor, so there is nothing to show.")
+            self.problems += [(layer, call, problem) for layer in asked]
             return
         info = self.infos.get(name)
         for layer in asked:
             self.deliver(activation(layer, call, *found, info.calls[call] if info else None, milliseconds))
 
-    def finish(self) -> None:
+    def finish(self, deliver_error: Callable[[str, int, HooksError], None] | None) -> None:
+        """Tell, or raise, why there is nothing of what was wanted and has not come: each layer's own reason."""
         for name, call in sorted(self.open):
-            times = self.calls.get(name, 0)
-            self.problems.append(
-                LayerNotExecuted(
-                    f"Layer {name!r} was called {times} times for this input, so its call {call + 1} did not happen, "
-                    "although it did in the recorded run. The model's path depends on its input."
-                )
-            )
-        if len(self.problems) == 1:
-            raise self.problems[0]
-        if self.problems:
-            raise LayerNotExecuted(" ".join(str(problem) for problem in self.problems))
+            problem = self._why_open(name, call)
+            self.problems += [(asked, call, problem) for asked in self.names[name, call]]
+        if deliver_error is not None:
+            for each in self.problems:
+                deliver_error(*each)
+        elif len(self.problems) == 1:
+            raise self.problems[0][2]
+        elif self.problems:
+            raise LayerNotExecuted(" ".join(dict.fromkeys(str(problem) for *_, problem in self.problems)))
+
+    def _why_open(self, name: str, call: int) -> LayerNotExecuted:
+        times = self.calls.get(name, 0)
+        if unseen := why_unseen(self.placed.get(name)):
+            return LayerNotExecuted(f"{titled(name)} was not seen in this forward pass. {unseen}")
+        return LayerNotExecuted(
+            f"{titled(name)} was called {times} times for this input, so its call {call + 1} did not happen, "
+            "although it did in the recorded run. The model's path depends on its input."
+        )
 
 
 def activation(layer: str, call: int, path: str, tensor: Tensor, seen: Call | None, milliseconds: float) -> Activation:

@@ -58,3 +58,13 @@ class StopForward(BaseException):
 
 class Cancelled(BaseException):
     """Ends a forward pass whose answer nobody waits for any more; a `BaseException` for the same reason."""
+
+
+def titled(name: str) -> str:
+    """A layer at the beginning of a sentence: "Layer 'conv1'", and "The model" for the one that has no name."""
+    return f"Layer {name!r}" if name else "The model"
+
+
+def called(name: str) -> str:
+    """A layer inside a sentence."""
+    return f"layer {name!r}" if name else "the model"

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 
 from torch import Tensor, nn
 
-from hooks.errors import LayerNotExecuted, LayerNotFound
+from hooks.errors import LayerNotExecuted, LayerNotFound, titled
 from hooks.modes import unwrap
 from hooks.operations import SEPARATOR, split_name
 from hooks.recording import record
@@ -156,9 +156,10 @@ def _not_executed(layers: Sequence[LayerInfo], info: LayerInfo | None, name: str
         return LayerNotExecuted(f"No operation {parts[1]!r} was seen {where} in the recorded forward pass.{hint}")
     if info is None or 0 <= call < len(info.calls):
         return None
-    title = f"Layer {name!r}" if name else "The model"
+    title = titled(name)
     if not info.calls:
-        return LayerNotExecuted(f"{title} ({info.type}) did not run. {info.reason_not_run}".rstrip())
+        problem = "was not seen to run" if info.unseen else "did not run"
+        return LayerNotExecuted(f"{title} ({info.type}) {problem}. {info.reason_not_run}".rstrip())
     times = "once" if len(info.calls) == 1 else f"{len(info.calls)} times"
     return LayerNotExecuted(
         f"{title} ({info.type}) is called {times} in a forward pass, so there is no call {call + 1}."

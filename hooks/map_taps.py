@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
 from hooks import nested
-from hooks.errors import HooksError, LayerNotExecuted, NoSpatialAxes
+from hooks.errors import HooksError, LayerNotExecuted, NoSpatialAxes, titled
 from hooks.layers import Finder, first_names
 from hooks.maps import arrange, why_no_maps
 from hooks.operations import tapping
+from hooks.reasons import why_unseen
 from hooks.records import tap
 from hooks.reductions import real
+from hooks.registry import Placed
 from hooks.results import Call, LayerInfo
 
 
@@ -30,7 +32,7 @@ class MapTap:
         asked: the name it was asked by. name: the layer's first name. module: the layer.
         seen: this call in the recorded run, which names the axes.
         value: float32, a copy of the output; None until the layer has run.
-        edge, watch: where the output stands in the graph (see `hooks.records.tap`).
+        edge, watch: where the output stands in the graph (see `hooks.records.tap`). placed: the hook.
     """
 
     asked: str
@@ -41,6 +43,7 @@ class MapTap:
     value: np.ndarray | None = None
     edge: GradientEdge | None = None
     watch: tuple[Tensor, int] | None = None
+    placed: Placed | None = None
 
     def look(self, output: Any) -> None:
         """Keep what a map needs of the layer's output."""
@@ -55,13 +58,15 @@ class MapTap:
         Raises:
             LayerNotExecuted: the layer was not called (so often). NoSpatialAxes: it has no maps.
         """
+        if self.value is None and (unseen := why_unseen(self.placed)):
+            raise LayerNotExecuted(f"{titled(self.asked)} was not seen in this forward pass. {unseen}")
         if self.value is None:
             raise LayerNotExecuted(
-                f"Layer {self.asked!r} was not called (so often) for this input. Choose another layer or call."
+                f"{titled(self.asked)} was not called (so often) for this input. Choose another layer or call."
             )
         described = self.described
         if len(described.axes) != self.value.ndim or (reason := why_no_maps(described, self.value.shape)):
-            raise NoSpatialAxes(f"Layer {self.asked!r} has no map. {reason if described.axes else ''}".rstrip())
+            raise NoSpatialAxes(f"{titled(self.asked)} has no map. {reason if described.axes else ''}".rstrip())
         return self.arrange(self.value)
 
     def arrange(self, values: np.ndarray) -> np.ndarray:
@@ -102,23 +107,25 @@ def find_taps(
             continue
         seen = infos[name].calls[call] if name in infos else None
         if seen is not None and (reason := why_no_maps(seen, seen.shape)):
-            refuse(asked, call, NoSpatialAxes(f"Layer {asked!r} has no map to lay over the picture. {reason}"))
+            refuse(asked, call, NoSpatialAxes(f"{titled(asked)} has no map to lay over the picture. {reason}"))
             continue
         taps.append(MapTap(asked, name, call, module, seen))
     return taps
 
 
-def filling(
-    model: nn.Module, taps: Sequence[MapTap], *, owner: str, purpose: str
-) -> contextlib.AbstractContextManager[None]:
+@contextlib.contextmanager
+def filling(model: nn.Module, taps: Sequence[MapTap], *, owner: str, purpose: str) -> Iterator[None]:
     """Fill the taps from the forward pass in the `with` block."""
-    return tapping(
+    with tapping(
         {each.name: each.module for each in taps},
         first_names(model),
         lambda name: _hook_of([each for each in taps if each.name == name]),
         owner=owner,
         purpose=purpose,
-    )
+    ) as placed:
+        for each in taps:
+            each.placed = placed.get(each.name)
+        yield
 
 
 def _hook_of(taps: list[MapTap]) -> Callable[[nn.Module, Any, Any], None]:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from hooks import nested
-from hooks.registry import hook
+from hooks.registry import Placed, hook
 from hooks.running import Functions, Running, Stack, following
 
 SEPARATOR = "/"
@@ -146,7 +146,7 @@ def tapping(
     *,
     owner: str,
     purpose: str,
-) -> Iterator[None]:
+) -> Iterator[Mapping[str, Placed]]:
     """See the outputs of modules and operations for the length of a `with` block.
 
     The model's output stays what it is, bit by bit: `nn.MultiheadAttention`, which would leave its fused kernel while
@@ -157,15 +157,20 @@ def tapping(
         names: every module of the model with its first name; needed for operations only.
         hook_of: makes the hook of a name, which is called with (module, args, output) of every call.
         owner, purpose: what `hooks.registry.live_hooks` shows.
+
+    Yields:
+        The hooks on modules, by the names under which these were chosen.
     """
     operations = {name: module for name, module in chosen.items() if names.get(module) != name}
+    placed = {}
     with contextlib.ExitStack() as stack:
         for name, module in chosen.items():
             if name not in operations:
-                stack.enter_context(hook(module, "forward", hook_of(name), layer=name, owner=owner, purpose=purpose))
+                look = hook(module, "forward", hook_of(name), layer=name, owner=owner, purpose=purpose)
+                placed[name] = stack.enter_context(look)
         if operations:
             stack.enter_context(_watching(operations, names, hook_of, owner=owner, purpose=purpose))
-        yield
+        yield placed
 
 
 @contextlib.contextmanager

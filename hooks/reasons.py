@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from hooks.registry import Placed
+from hooks.results import ELSEWHERE, REMOVED
+
 
 @dataclass(frozen=True)
 class Watched:
@@ -17,11 +20,13 @@ class Watched:
         ran: whether a module or anything inside it was called; None where nobody looked.
         uses_weights: whether anything read the weights of a module that was not called; None where nobody looked.
         training: whether the pass was made in the model's own mode instead of eval mode.
+        unseen: why a module that may have run was not seen, as a sentence; "" if it would have been.
     """
 
     ran: Callable[[nn.Module], bool | None]
     uses_weights: Callable[[nn.Module], bool | None]
     training: bool = False
+    unseen: Callable[[nn.Module], str] = lambda module: ""
 
 
 def why_not_run(
@@ -41,6 +46,8 @@ def why_not_run(
         )
     if type(module).forward is nn.Module.forward:
         return f"{type(module).__name__} only holds other layers and is never called itself."
+    if unseen := watched.unseen(module):
+        return unseen
     if watched.ran(model) is False:
         return "The model itself did not run."
     if watched.ran(module):
@@ -62,14 +69,26 @@ def why_not_run(
     return "This forward pass did not call it or use its weights; why is not known."
 
 
+def why_unseen(placed: Placed | None) -> str:
+    """Why a hook was not called although its layer may have run, as a sentence; "" if nothing speaks for that."""
+    if placed is None:
+        return ""
+    return REMOVED if placed.removed else ELSEWHERE if placed.elsewhere else ""
+
+
 def not_called(
-    model: nn.Module, layers: Mapping[str, nn.Module], chosen: Collection[str], called: Collection[str], training: bool
+    model: nn.Module,
+    layers: Mapping[str, nn.Module],
+    chosen: Collection[str],
+    called: Collection[str],
+    training: bool,
+    placed: Mapping[str, Placed],
 ) -> dict[str, str]:
     """Of the chosen layers those that were not called, in the order chosen, each with the reason.
 
     Arguments:
         layers: every module by its first name. called: the names of those chosen, and of the model, that were called.
-        training: whether the model was left in its own mode.
+        training: whether the model was left in its own mode. placed: the hooks, by the name of their layer.
     """
     parents = {child: (name, module) for name, module in layers.items() for child in module.children()}
     ran = {module for name, module in layers.items() if name in called}
@@ -81,7 +100,8 @@ def not_called(
             return bool(ran)
         return False if parts <= watched else None
 
-    known = Watched(ran_inside, lambda module: None, training)
+    names = {module: name for name, module in layers.items()}
+    known = Watched(ran_inside, lambda module: None, training, lambda module: why_unseen(placed.get(names[module])))
     return {
         name: why_not_run(model, name, layers[name], parents.get(layers[name]), known)
         if name in layers

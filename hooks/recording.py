@@ -16,8 +16,8 @@ from hooks.attention_calls import Attended, AttentionCalls, by_windows, over_cha
 from hooks.constants import Constants
 from hooks.modes import inspecting
 from hooks.operations import SEPARATOR, Namer
-from hooks.reasons import Watched, why_not_run
-from hooks.registry import hook
+from hooks.reasons import Watched, why_not_run, why_unseen
+from hooks.registry import Placed, hook
 from hooks.results import Call, LayerInfo
 from hooks.running import Functions, Running, Stack
 from hooks.shapes import Layout, Layouts
@@ -59,7 +59,7 @@ def _run(
             if isinstance(module, torch.jit.ScriptModule):
                 continue
             for kind, function in (("forward_pre", begin), ("forward", end)):
-                stack.enter_context(
+                run.placed[module] = stack.enter_context(  # the forward hook's, which comes second
                     hook(module, kind, function, layer=names[0], owner=OWNER, purpose="describing")  # type: ignore[arg-type]
                 )
         stack.enter_context(functions)
@@ -115,6 +115,7 @@ class _Run:
         size = (int(picture[1].shape[-2]), int(picture[1].shape[-1])) if picture and picture[1].ndim >= 3 else None
         self.layouts = Layouts(model, self.images, size)
         self.named = {module: _Layer(names) for names, module in named}
+        self.placed: dict[nn.Module, Placed] = {}
         self.by_name = {layer.names[0]: layer for layer in self.named.values()}
         self.parents = {child: module for module in self.named for child in module.children()}
         self.weights = {p.untyped_storage().data_ptr() for p in model.parameters() if p.numel()}
@@ -284,7 +285,10 @@ class _Run:
     def _reason(self, module: nn.Module, name: str) -> str:
         parent = self.parents.get(module)
         named = None if parent is None else (self.named[parent].names[0], parent)
-        return why_not_run(self.model, name, module, named, Watched(self._ran, self._uses_weights))
+        return why_not_run(self.model, name, module, named, Watched(self._ran, self._uses_weights, unseen=self._unseen))
+
+    def _unseen(self, module: nn.Module) -> str:
+        return why_unseen(self.placed.get(module))
 
     def _uses_weights(self, module: nn.Module) -> bool:
         return any(p.numel() and p.untyped_storage().data_ptr() in self.used_weights for p in module.parameters())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from hooks import nested
-from hooks.errors import LayerNotExecuted, LayerNotFound, NoGradient
+from hooks.errors import LayerNotExecuted, LayerNotFound, NoGradient, called, titled
 from hooks.layers import aliases, first_name, named_layers
 from hooks.modes import unwrap
 from hooks.moments import Scratch
 from hooks.reasons import not_called
 from hooks.reductions import Distribution, statistics
+from hooks.registry import Placed
 from hooks.results import Call, LayerInfo, Statistics
 from hooks.running import recomputing
 
@@ -83,6 +84,7 @@ class Captured:
         self.records = recorder.records
         self._ran = recorder.ran
         self._training = recorder.training
+        self._placed = recorder.placed
         self._graph_is_gone = False
         self._model = weakref.ref(unwrap(model))  # a result must not keep the model
         self._title = type(model).__name__
@@ -154,7 +156,7 @@ class Captured:
         if not found:
             which = f", call {rest[0]}" if rest else ""
             reason = self.not_run.get(layer, "it was not called (so often), or returned no tensor.")
-            raise LayerNotExecuted(f"Nothing was recorded for layer {layer!r}{which}: {reason}")
+            raise LayerNotExecuted(f"Nothing was recorded for {called(layer)}{which}: {reason}")
         if len(found) > 1:
             keys = [(record.layer, record.call, record.path) for record in found]
             raise KeyError(f"{len(found)} tensors were recorded for {key!r}. Ask for one of {keys[:6]}.")
@@ -170,7 +172,7 @@ class Captured:
         name = layer if layer in self.layers or model is None else first_name(aliases(model), layer)
         if name not in self.layers:
             raise LayerNotFound(
-                f"Layer {layer!r} of {self._title} was not chosen for this capture. Name it in capture(...)."
+                f"{titled(layer)} of {self._title} was not chosen for this capture. Name it in capture(...)."
             )
         return [record for record in self.records if record.layer == name and record.side == side]
 
@@ -183,7 +185,7 @@ class Captured:
         model = self._model()
         if model is None:
             return {name: "The model is gone, so why is not known." for name in self.layers if name not in self._ran}
-        return not_called(model, named_layers(model), self.layers, self._ran, training=self._training)
+        return not_called(model, named_layers(model), self.layers, self._ran, self._training, self._placed)
 
     def differentiate(self, score: Tensor, *, retain_graph: bool = False) -> None:
         """Fill every record's `gradient` with that of `score` with respect to the value the layer produced.
@@ -287,6 +289,7 @@ class Recorder:
         self.distribution = distribution
         self.described = {name: info.calls for info in layers for name in (info.name, *info.aliases) if info.calls}
         self.scratch = Scratch()
+        self.placed: Mapping[str, Placed] = {}  # the hooks, by layer
         self.records: list[Record] = []
         self.ran: set[str] = set()  # layers that were called; one that returns no tensor has no record
 

@@ -49,6 +49,31 @@ def live_hooks(owner: str | None = None) -> tuple[LiveHook, ...]:
         return tuple(live for live in _live.values() if owner is None or live.owner == owner)
 
 
+class Placed:
+    """A hook where it was put; readable while it is live and afterwards.
+
+    Attributes:
+        elsewhere: whether it was called in another thread than the one that registered it, and did nothing there.
+    """
+
+    def __init__(self, handle: torch.utils.hooks.RemovableHandle) -> None:
+        self.elsewhere = False
+        self._handle = handle
+        self._removed: bool | None = None
+
+    @property
+    def removed(self) -> bool:
+        """Whether somebody else took the hook away before its time: a model may clear its layers' hooks."""
+        if self._removed is None:
+            return self._handle.id not in (self._handle.hooks_dict_ref() or {})
+        return self._removed
+
+    def take_away(self) -> None:
+        """Remove the hook."""
+        self._removed = self.removed
+        self._handle.remove()
+
+
 @contextlib.contextmanager
 def hook(
     module: nn.Module | None,
@@ -58,7 +83,7 @@ def hook(
     layer: str,
     owner: str,
     purpose: str,
-) -> Iterator[None]:
+) -> Iterator[Placed]:
     """Register a hook for the length of a `with` block.
 
     Arguments:
@@ -75,15 +100,17 @@ def hook(
     def call(module: nn.Module, args: Any, *rest: Any) -> None:
         if threading.get_ident() == thread:
             function(module, args, *rest)
+        else:
+            placed.elsewhere = True
 
     number = next(_numbers)
-    handle = _register(module, kind, call, layer)
+    placed = Placed(_register(module, kind, call, layer))
     try:
         with _guard:
             _live[number] = LiveHook(layer, kind, owner, purpose)
-        yield
+        yield placed
     finally:
-        handle.remove()
+        placed.take_away()
         with _guard:
             _live.pop(number, None)
 

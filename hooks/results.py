@@ -50,6 +50,11 @@ class Call:
     path: str = ""
 
 
+# Why a layer may have run without being seen.
+ELSEWHERE = "It was called in another thread, and hooks look only at the thread that runs the model."
+REMOVED = "The model removed the hook that was to see it, so what it did is not known."
+
+
 @dataclass(frozen=True)
 class LayerInfo:
     """One module of a model, by its dotted name ("" is the model itself), or one functional operation in it.
@@ -77,6 +82,11 @@ class LayerInfo:
     reason_not_run: str = ""
     aliases: tuple[str, ...] = ()
     operation: bool = False
+
+    @property
+    def unseen(self) -> bool:
+        """Whether a layer without calls may have run all the same."""
+        return self.reason_not_run in (ELSEWHERE, REMOVED)
 
 
 @dataclass(frozen=True)

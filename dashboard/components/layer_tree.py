@@ -187,6 +187,8 @@ def _node(layer: LayerInfo, below: Sequence[LayerInfo], depth: int, parent: str,
         "children": len(below),
         "leaf": layer.leaf,
     }
+    if layer.unseen:
+        node["unseen"] = True
     if layer.operation:
         node["operation"] = True
     if layer.aliases:

@@ -185,7 +185,8 @@ def _missing(scene: Scene, position: int, place: int, key: str) -> Part:
     if layer is None:
         sentence = f"{scene.info.title} has no layer '{name}'. Choose one in the tree."
     elif not layer.calls:
-        sentence = f"'{key}' did not run: {layer.reason_not_run or 'the forward pass does not call it.'}"
+        problem = "was not seen to run" if layer.unseen else "did not run"
+        sentence = f"'{key}' {problem}: {layer.reason_not_run or 'the forward pass does not call it.'}"
     elif number >= len(layer.calls):
         sentence = (
             f"'{name}' runs {len(layer.calls)} times in one forward pass; there is no call {number + 1}. "
