@@ -12,6 +12,8 @@
   const COLUMN_NAMES = { shape: "output shapes", params: "parameters", macs: "multiply-adds" };
   const MOST_AT_ONCE = 24; // every selected layer is a card and a computation
   const WIDE_PIXELS = 420; // from here on all three columns have room
+  const ALL_ROWS = 400; // so many rows are always there; of more only those around the ones in sight
+  const ROW_PIXELS = 22; // until a row was measured
   const NO_KEYS = [];
   const NO_BRANCHES = new Map();
 
@@ -80,6 +82,46 @@
     return wide;
   }
 
+  // Which rows are drawn: all of a small tree, else those in sight and as many again above and below, and the row that
+  // has the focus. 20,000 rows take seven seconds to draw and a second to draw anew. Every row is as high as the first.
+  function useRowsInSight(list, count, current) {
+    const [top, setTop] = useState(0);
+    const [height, setHeight] = useState(0);
+    const few = count <= ALL_ROWS;
+    const row = useRef(ROW_PIXELS);
+    const look = () => {
+      const shown = list.current && list.current.querySelector("[data-row]");
+      if (shown && shown.offsetHeight) row.current = shown.offsetHeight;
+      const page = Math.max(20, Math.ceil(list.current.clientHeight / row.current));
+      setHeight(page);
+      setTop(Math.floor(list.current.scrollTop / row.current / page) * page);
+    };
+    useLayoutEffect(() => { if (!few) look(); }, [few, count]);
+    useEffect(() => {
+      const observer = new ResizeObserver(() => { if (!few) look(); });
+      observer.observe(list.current);
+      return () => observer.disconnect();
+    }, [few]);
+    const page = height || 60;
+    const from = few ? 0 : Math.max(0, Math.min(top, count - 1) - page);
+    const to = few ? count : Math.min(count, Math.min(top, count - 1) + 3 * page);
+    const drawn = [];
+    if (current >= 0 && current < from) drawn.push(current);
+    for (let at = from; at < to; at += 1) drawn.push(at);
+    if (current >= to && current < count) drawn.push(current);
+    // Brings a row into sight that need not be drawn yet; what it looks like there comes with the next drawing.
+    const bring = (at) => {
+      if (few || !list.current) return;
+      const above = at * row.current;
+      if (above < list.current.scrollTop) list.current.scrollTop = above;
+      else if (above + row.current > list.current.scrollTop + list.current.clientHeight) {
+        list.current.scrollTop = above + row.current - list.current.clientHeight;
+      }
+      look();
+    };
+    return { drawn, rowPixels: row.current, onScroll: few ? undefined : look, bring };
+  }
+
   function useSlashKey(input) {
     useEffect(() => {
       const onKeyDown = (event) => {
@@ -131,6 +173,7 @@
     const typed = useRef({ text: "", at: 0 });
     const entered = useRef(""); // the search in which Enter was pressed before its answer was there
     const seenSelection = useRef("");
+    const sought = useRef(null); // the key of a selection made elsewhere, until it is in sight
     const [kind, setKind] = useState("all");
     const [unfolded, setUnfolded] = useState(NO_BRANCHES);
     const [active, setActive] = useState("0");
@@ -155,6 +198,9 @@
     const keyOf = (row) => (row.call < 0 ? nodes[row.i].key : nodes[row.i].call_rows[row.call].key);
     let current = places.has(active) ? places.get(active) : rows.findIndex((row) => chosen.has(keyOf(row)));
     if (current < 0) current = 0;
+
+    const { drawn, rowPixels, onScroll, bring } = useRowsInSight(list, rows.length, current);
+    const awaited = useRef(null); // what is done with a row once it is drawn: {at, focus}
 
     const filterBy = (newText, newKind) => {
       setText(newText);
@@ -194,7 +240,7 @@
       if (how === "fold") {
         if (row.expanded !== undefined) setBranch(row, !row.expanded);
       } else if (!node.ran) {
-        setMessage(`${node.name || node.label} never ran. ${node.reason}`);
+        setMessage(`${node.name || node.label} ${node.unseen ? "was not seen to run" : "never ran"}. ${node.reason}`);
         if (row.expanded !== undefined && how === "replace") setBranch(row, !row.expanded);
       } else if (how === "range") {
         const from = places.has(anchor.current) ? places.get(anchor.current) : current;
@@ -209,12 +255,24 @@
       }
     };
 
-    const focusRow = (at) => {
-      const element = list.current.children[at];
-      if (!element) return;
-      element.focus({ preventScroll: true });
+    const elementOf = (at) => list.current.querySelector(`[data-row="${rows[at].id}"]`);
+    const reach = (at, focus) => {
+      const element = elementOf(at);
+      if (!element) return false;
+      if (focus) element.focus({ preventScroll: true });
       element.scrollIntoView({ block: "nearest" });
+      return true;
     };
+    const showRow = (at, focus) => {
+      if (at < 0 || at >= rows.length || reach(at, focus)) return;
+      awaited.current = { at, focus };
+      bring(at);
+    };
+    const focusRow = (at) => showRow(at, true);
+    useLayoutEffect(() => {
+      const wanted = awaited.current;
+      if (wanted && wanted.at < rows.length && reach(wanted.at, wanted.focus)) awaited.current = null;
+    });
 
     const rowAt = (event) => {
       const element = event.target.closest("[data-row]");
@@ -297,19 +355,25 @@
       if (nodes.length) seenSelection.current = now;
       if (!fresh.length) return;
       setRevealed((before) => new Set([...before, ...model.ancestorKeys(tree, fresh)]));
-      requestAnimationFrame(() => {
-        const element = root.current && root.current.querySelector(`[data-key="${CSS.escape(fresh[0])}"]`);
-        if (element) element.scrollIntoView({ block: "nearest" });
-      });
+      sought.current = fresh[0];
     }, [selected, tree]);
 
     // The walked row comes into view; the keyboard's focus stays on the button, and Tab goes to the row.
     useEffect(() => {
       if (walked < 0) return;
       setActive(String(walked));
-      const element = list.current.children[places.get(String(walked))];
-      if (element) element.scrollIntoView({ block: "nearest" });
+      const at = places.get(String(walked));
+      if (at !== undefined) showRow(at, false);
     }, [walked, walkedText]);
+
+    // It can be shown once its branches are open, which is a drawing later.
+    useEffect(() => {
+      if (filter) sought.current = null;
+      const at = sought.current === null ? -1 : rows.findIndex((row) => keyOf(row) === sought.current);
+      if (at < 0) return;
+      sought.current = null;
+      showRow(at, false);
+    });
 
     useLayoutEffect(() => {
       setUnfolded(NO_BRANCHES);
@@ -321,6 +385,8 @@
     const selectable = filter ? [...filter.hits.keys()].filter((i) => nodes[i].ran).map((i) => nodes[i].key) : NO_KEYS;
     const total = model.counted(nodes.length, "layer");
     const count = filter ? `${filter.hits.size} of ${total}` : total;
+    const gap = (count, key) =>
+      count > 0 ? h("div", { key, role: "presentation", style: { height: count * rowPixels } }) : null;
     const nextColumn = { shape: "params", params: "macs", macs: "shape" }[column];
     const note = (found && found.error) || message;
 
@@ -408,15 +474,17 @@
           onClick,
           onDoubleClick,
           onKeyDown,
+          onScroll,
           onFocus: (event) => {
             const row = rowAt(event);
             if (row) setActive(row.id);
           },
         },
-        rows.map((row, at) => {
+        drawn.flatMap((at, place) => {
+          const row = rows[at];
           const node = nodes[row.i];
           const hit = filter && row.call < 0 ? filter.hits.get(row.i) : undefined;
-          return h(hookscope.LayerTreeRow, {
+          const element = h(hookscope.LayerTreeRow, {
             key: row.id,
             id: row.id,
             node,
@@ -439,7 +507,9 @@
             metric: props.metric ? (props.metric[row.i] ?? null) : undefined,
             metricText: (props.metric && props.metric_texts && props.metric_texts[row.i]) || "",
           });
+          return [gap(at - (place ? drawn[place - 1] + 1 : 0), `before ${place ? "more" : "all"}`), element];
         }),
+        gap(rows.length - 1 - (drawn.length ? drawn[drawn.length - 1] : -1), "after all"),
       ),
       !nodes.length && h("p", { className: "hs-tree-empty" }, "The layers appear here when the model has loaded."),
       Boolean(nodes.length) && !rows.length && h("p", { className: "hs-tree-empty" }, "No layer matches. Esc shows them all."),

@@ -4,6 +4,7 @@
   const hookscope = (window.hookscope = window.hookscope || {});
   const React = window.React;
   const h = React.createElement;
+  const DEEPEST_STEP = 12; // levels below it stand under each other, or 200 nested modules leave the panel
 
   function marked(text, start, end) {
     const from = Math.max(0, start);
@@ -51,7 +52,7 @@
         "aria-selected": node.ran ? selected : undefined,
         "aria-disabled": node.ran ? undefined : true,
         "aria-description": node.ran ? props.alarm || undefined : node.reason,
-        style: { "--hs-depth": props.level - 1 },
+        style: { "--hs-depth": Math.min(props.level - 1, DEEPEST_STEP) },
       },
       h("span", { className: expanded === undefined ? "hs-chevron" : "hs-chevron hs-branch", "aria-hidden": true }),
       h(

@@ -255,7 +255,7 @@ def test_the_component_serialises_what_it_was_given_and_refuses_unknown_properti
 # --- in the browser ---------------------------------------------------------------------------------------------------
 
 
-def make_app(nodes: list[dict[str, Any]], **props: Any) -> dash.Dash:
+def make_app(nodes: list[dict[str, Any]], outside: str = "layer2.1.relu:1", **props: Any) -> dash.Dash:
     app = dash.Dash(__name__, assets_folder=str(ASSETS), assets_ignore=r"^(?!layer_tree)", enable_mcp=False)
     app.layout = html.Div(
         [
@@ -268,7 +268,7 @@ def make_app(nodes: list[dict[str, Any]], **props: Any) -> dash.Dash:
 
     @app.callback(Output("tree", "selected"), Input("outside", "n_clicks"), prevent_initial_call=True)
     def choose(_: int) -> list[str]:
-        return ["layer2.1.relu:1"]
+        return [outside]
 
     @app.server.after_request
     def content_policy(response: Any) -> Any:
@@ -638,6 +638,75 @@ def test_a_selection_from_outside_opens_its_branches_and_comes_into_view(page: P
 def test_markup_in_a_name_stays_text(page: Page) -> None:
     expect(page.locator("[role=treeitem] b")).to_have_count(0)
     page.get_by_text(BODY).hover()
+
+
+@pytest.mark.browser
+def test_the_names_of_two_hundred_nested_modules_stay_in_the_panel(context: BrowserContext) -> None:
+    names = ["", *(".".join(["0"] * depth) for depth in range(1, 201))]
+    layers = [layer(name, "Sequential", call(1, 2), leaf=False) for name in names]
+    with served(make_app(tree_nodes(layers), outside=names[-1])) as url:
+        page = context.new_page()
+        page.goto(url)
+        page.locator("#outside").click()
+        expect(row(page, names[-1])).to_have_attribute("aria-level", "201")
+        expect(row(page, names[-1])).to_be_in_viewport()
+        box, panel = row(page, names[-1]).locator(".hs-name").bounding_box(), page.get_by_role("tree").bounding_box()
+        assert box and panel and box["x"] + box["width"] < panel["x"] + panel["width"] and box["width"] > 5
+        page.goto("about:blank")
+
+
+@pytest.mark.browser
+def test_of_twenty_thousand_rows_only_those_in_sight_are_drawn(context: BrowserContext) -> None:
+    """And nobody notices: the keyboard, the mouse, the search and a selection from elsewhere reach every row."""
+    count = 20_000
+    layers = [layer("", "Net", call(1, 2), leaf=False), *(layer(str(n), "ReLU", call(1, 2)) for n in range(count))]
+    with served(make_app(tree_nodes(layers), outside="12345")) as url:
+        page = context.new_page()
+        page.goto(url)
+        listen(page)
+        rows = page.get_by_role("treeitem")
+        expect(page.get_by_role("status")).to_have_text("20,001 layers")
+        assert rows.count() < 300 and row(page, "7").get_attribute("aria-setsize") == str(count)
+        scroller = page.get_by_role("tree")
+        heights = "(list) => [list.scrollHeight, list.querySelector('[data-row]').offsetHeight]"
+        whole, one = scroller.evaluate(heights)
+        assert abs(whole - (count + 1) * one) < 3 * one  # the scroll bar is that of the whole tree
+
+        row(page, "3").click()
+        page.keyboard.press("End")
+        expect(row(page, str(count - 1))).to_be_focused()
+        expect(row(page, str(count - 1))).to_be_in_viewport()
+        page.keyboard.press("ArrowUp")
+        expect(row(page, str(count - 2))).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(row(page, str(count - 2))).to_have_attribute("aria-selected", "true")
+        for _ in range(30):
+            page.keyboard.press("PageUp")
+        expect(row(page, str(count - 302))).to_be_focused()
+        expect(row(page, str(count - 302))).to_be_in_viewport()
+        page.keyboard.press("Home")
+        expect(row(page, "(model)")).to_be_focused()
+        assert rows.count() < 300
+
+        scroller.evaluate("(list, top) => { list.scrollTop = top; }", 9_000 * one)
+        expect(row(page, "9005")).to_be_in_viewport()
+        expect(row(page, "(model)")).to_be_focused()  # out of sight, and not lost
+        row(page, "9005").click()
+        expect(page.locator("#seen")).to_contain_text("-> ['9005']")
+        page.keyboard.press("ArrowDown")
+        expect(row(page, "9006")).to_be_focused()
+        assert scroller.evaluate(heights)[0] == whole and page.locator("[role=treeitem][tabindex='0']").count() == 1
+
+        page.locator("#outside").click()
+        expect(row(page, "12345")).to_have_attribute("aria-selected", "true")
+        expect(row(page, "12345")).to_be_in_viewport()
+        search(page, "1999?")
+        expect(page.get_by_role("status")).to_have_text("10 of 20,001 layers")
+        expect(rows).to_have_count(11)
+        search(page, "")
+        expect(page.get_by_role("status")).to_have_text("20,001 layers")
+        assert rows.count() < 300
+        page.goto("about:blank")
 
 
 # --- a real model -----------------------------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ import math
 import os
 import re
 import shutil
+import subprocess
+import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +41,7 @@ from dashboard.worker.models import DeviceError, choose_device, load
 from dashboard.worker.preprocessing import PreparationError
 from hooks.errors import HooksError, ModelNotSupported
 
+ROOT = Path(__file__).parent.parent
 PICTURES = {name: Image.fromarray(getattr(data, name)()).convert("RGB") for name in ("coffee", "chelsea", "camera")}
 PICTURES["tall"] = PICTURES["coffee"].resize((113, 907))
 PICTURES["tiny"] = PICTURES["chelsea"].resize((31, 20))
@@ -463,6 +466,43 @@ def test_what_is_written_at_length_is_cut_where_it_enters(folder: Path) -> None:
     with pytest.raises(FactoryError) as caught:
         load(ModelOptions(f"{name}:fails"), "cpu")
     assert len(str(caught.value)) < 1000
+
+
+def test_modules_deep_in_each_other_are_opened_and_looked_at(folder: Path) -> None:
+    """In a process of its own, because Python's limit of nested calls is the process's."""
+    name = f"own_{os.urandom(4).hex()}"
+    (folder / f"{name}.py").write_text(
+        textwrap.dedent("""
+            from torch import nn
+
+            def deep(levels):
+                part = nn.Conv2d(3, 2, 3)
+                for _ in range(levels):
+                    part = nn.Sequential(part)
+                return nn.Sequential(part, nn.AdaptiveAvgPool2d(1), nn.Flatten()), {"input_size": 32}
+        """)
+    )
+    code = f"""
+        import json, sys
+        from dashboard.components.layer_tree import tree_nodes
+        from dashboard.engine import protocol
+        from dashboard.engine.protocol import ModelOptions
+        from dashboard.worker.models import load
+        from hooks.attribution import layer_map
+        from hooks.capture import stream
+        model = load(ModelOptions("{name}:deep", arguments='{{"levels": 250}}'), "cpu")
+        layers = protocol.decode(protocol.encode(protocol.Ready(model.info))).info.layers
+        inner = layers[251].name
+        seen = []
+        stream(model.module, model.prepare.noise(0), [(inner, 0)], seen.append, layers)
+        print(len(tree_nodes(layers)), inner.count("."), seen[0].values.shape, layer_map(
+            model.module, model.prepare.noise(0), inner, 0).values.shape)
+    """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert ran.stdout.split() == ["254", "250", "(2,", "30,", "30)", "(30,", "30)"]
 
 
 def test_class_names_are_kept_whole_or_refused(tmp_path: Path) -> None:

@@ -32,6 +32,9 @@ from hooks.results import LayerInfo
 
 __all__ = ["DeviceError", "LoadedModel", "Prepared", "choose_device", "load"]
 
+CALLS = 1000  # Python's own limit, for what is not the model's modules
+CALLS_PER_LEVEL = 12
+DEEPEST = 1000  # levels
 TRUSTED_PACKAGES = ("torch", "torchvision", "timm")  # their versions stand for their code
 
 
@@ -65,7 +68,9 @@ def load(
     name = "EfficientNet-Lite0" if options.spec == DEFAULT_MODEL else options.spec
     progress(f"Loading {name} …")
     source = build(options, progress)
-    module = source.module.to(place)
+    module = source.module
+    make_room(module)
+    module = module.to(place)
     for each in module.modules():
         each.training = False
     progress("Describing the layers …")
@@ -89,6 +94,18 @@ def load(
         kind=kind,
     )
     return LoadedModel(module, info, place, source.preprocessor)
+
+
+def make_room(module: nn.Module) -> None:
+    """Raise Python's limit of nested calls for a model whose modules lie deep in each other.
+
+    Hooks take more calls per level than the model alone: 200 levels run without them and stopped with them. It is for
+    this process only, whose main thread has 8 MB for calls; what is nested deeper ends in Python's own RecursionError.
+    """
+    depth, level = 0, {module}
+    while level and depth < DEEPEST:
+        depth, level = depth + 1, {child for each in level for child in each._modules.values() if child is not None}
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), CALLS + CALLS_PER_LEVEL * depth))
 
 
 def _labelled(layer: LayerInfo) -> LayerInfo:
