@@ -105,6 +105,28 @@ def test_kept_pictures_stay_within_their_bytes_and_what_went_is_drawn_again(
     assert gallery.get(keys[9]) is not None and draws[9].times == 1
 
 
+def test_a_picture_that_two_readers_draw_at_once_takes_its_room_once(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gallery_module, "MAX_BYTES", 500)
+    both, times = threading.Barrier(2), []
+
+    def draw() -> bytes:
+        times.append(1)
+        if len(times) <= 2:
+            both.wait(60)
+        return b"p" * 300
+
+    address = key(gallery.add(("wall", 1), draw, "image/png"))
+    readers = [threading.Thread(target=gallery.get, args=(address,)) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    assert len(times) == 2 and held(gallery) == gallery._bytes == 300
+    assert gallery.get(address) == Item(b"p" * 300, "image/png") and len(times) == 2  # it was not thrown out
+
+
 def test_the_oldest_addresses_go_and_take_their_bytes_with_them(
     gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:

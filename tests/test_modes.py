@@ -16,7 +16,7 @@ from torch import nn
 
 from hooks import modes
 from hooks.errors import ModelNotSupported
-from hooks.modes import inspecting, locked, preserve, unwrap
+from hooks.modes import eager, inspecting, locked, preserve, unwrap
 
 
 class Restless(nn.Module):
@@ -177,3 +177,30 @@ def test_locks_go_with_their_models():
     del model
     gc.collect()
     assert gone() is None
+
+
+def test_only_a_compiled_model_makes_the_process_run_eagerly():
+    """The stance is the process's: while an eager model is looked at, what others have compiled goes on compiled."""
+    ran = []
+
+    def backend(graph, inputs):
+        return lambda *values: (ran.append("compiled"), graph(*values))[1]
+
+    x = torch.ones(2)
+    others = torch.compile(lambda value: value + 1, backend=backend)
+    try:
+        assert others(x).tolist() == [2, 2] and ran == ["compiled"]
+        for look in (eager, inspecting):
+            ran.clear()
+            with look(nn.Sequential(nn.Linear(2, 2))):
+                others(x)
+            assert ran == ["compiled"]
+            part = nn.Linear(2, 2)
+            part.compile(backend=backend)
+            for compiled in (torch.compile(nn.Linear(2, 2), backend=backend), nn.Sequential(part)):
+                ran.clear()
+                with eager(compiled):
+                    assert others(x).tolist() == [2, 2]
+                assert ran == []  # the control
+    finally:
+        torch._dynamo.reset()
