@@ -511,7 +511,7 @@
         }),
         gap(rows.length - 1 - (drawn.length ? drawn[drawn.length - 1] : -1), "after all"),
       ),
-      !nodes.length && h("p", { className: "hs-tree-empty" }, "The layers appear here when the model has loaded."),
+      !nodes.length && h("p", { className: "hs-tree-empty" }, props.missing || "The layers appear here when the model has loaded."),
       Boolean(nodes.length) && !rows.length && h("p", { className: "hs-tree-empty" }, "No layer matches. Esc shows them all."),
     );
   }

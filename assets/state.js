@@ -7,6 +7,7 @@
   let wanted = null;
   let timer = 0;
   let lost = 0;
+  let hasFailed = false;
 
   function show(state) {
     const text = JSON.stringify(state);
@@ -16,7 +17,8 @@
       dot.dataset.phase = state.phase;
       const more = state.waiting > 0 ? ` ${state.waiting} more waiting.` : "";
       const said = document.getElementById("worker-text");
-      said.textContent = said.title = state.sentence + more;
+      said.title = state.sentence + more;
+      said.textContent = state.phase === "failed" ? "Not loaded." : said.title; // why, the banner says
       const count = state.hooks.filter((hook) => hook.purpose !== "cancelling").length; // the check for a cancel sees no value
       const live = document.getElementById("worker-hooks");
       live.textContent = count === 1 ? "1 hook live" : count + " hooks live";
@@ -27,6 +29,11 @@
     const failed = state.phase === "failed";
     const again = failed && { text: "Try again", name: "open-model" };
     hookscope.banner("model", failed ? state.sentence : "", again);
+    if (failed !== hasFailed) { // what stands where answers would be says so, or waits again
+      hasFailed = failed;
+      hookscope.set("tree", { missing: failed ? "There are no layers: the model could not be loaded." : "" });
+      if (!state.fingerprint) hookscope.askAgain();
+    }
     const key = state.fingerprint ? state.model + " " + state.fingerprint : null;
     if (key && key !== fingerprint) {
       fingerprint = key;

@@ -13,7 +13,7 @@ from typing import Any
 
 import flask
 
-from dashboard.engine.base import ModelInfo
+from dashboard.engine.base import ModelInfo, Phase
 from dashboard.gallery import Gallery
 from dashboard.jobs import box_of
 from dashboard.panels import attributions, cards, detail, export, gradients, inputs, tree
@@ -74,12 +74,18 @@ def register(server: flask.Flask, prefix: str, service: Service, gallery: Galler
             question = Question.from_json(flask.request.get_json(silent=True))
         except (ValueError, RecursionError):
             return flask.Response("This is no question that Hookscope knows. Reload the page.\n", 400)
-        view, info = question.view, service.state(question.view.model).info
+        view, state = question.view, service.state(question.view.model)
+        info = state.info
         unknown_target = False
         if info is None:
-            wanted = inputs.parts_while_loading(view, service.inputs, gallery)
-            wanted += [*cards.parts_while_loading(question.mounted), detail.closed(), tree.plain()]
-            wanted += [attributions.closed(), gradients.while_loading()]
+            comes = state.phase != "failed"
+            wanted = inputs.parts_while_loading(view, service.inputs, gallery, comes=comes)
+            wanted += [
+                *cards.parts_while_loading(question.mounted, no_model(state.phase)),
+                detail.closed(),
+                tree.plain(),
+            ]
+            wanted += [attributions.closed(), gradients.while_loading(no_model(state.phase))]
         else:
             unknown_target = not explainable(info, view.target)
             view = replace(view, target=None) if unknown_target else view
@@ -92,6 +98,11 @@ def register(server: flask.Flask, prefix: str, service: Service, gallery: Galler
             "unknown_target": unknown_target,
         }
         return flask.Response(json.dumps(answer), mimetype="application/json")
+
+
+def no_model(phase: Phase) -> str:
+    """What stands where a model's answers would be, while there is no model; why it failed, the page says once."""
+    return "The model could not be loaded." if phase == "failed" else "The model is being loaded …"
 
 
 def explainable(info: ModelInfo, target: int | None) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -218,3 +219,28 @@ def test_a_link_that_works_on_this_computer_only_says_so(application: Applicatio
         "localhost.example.org": False,
     }
     assert page.evaluate("(hosts) => hosts.map(window.hookscope.isLocal)", list(hosts)) == list(hosts.values())
+
+
+# --- a model that cannot be loaded
+
+
+def test_a_model_that_cannot_be_loaded_is_told_once_and_not_waited_for(tmp_path: Path, page: Page) -> None:
+    started = Application(tmp_path, "--model", "torchvision:resnet5")
+    try:
+        page.goto(started.url + "?a=sample-coffee")
+        sentence = "torchvision has no model 'resnet5'. Did you mean torchvision:resnet18 or torchvision:resnet34"
+        until(lambda: sentence in page.locator("#banner").inner_text())
+        until(lambda: "could not be loaded" in page.locator("#guide").inner_text())
+        until(lambda: "could not be loaded" in page.locator(".hs-tree-empty").inner_text())
+        text = page.locator("body").inner_text()
+        assert text.count(sentence) == 1 and "is being loaded" not in text and "has loaded" not in text
+        assert page.locator("#input-a-top .waiting").count() == 0
+        page.get_by_role("button", name="Gradients", exact=True).click()
+        until(lambda: "could not be loaded" in page.locator("#gradients-text").inner_text())
+        page.get_by_role("button", name="Try again").click()
+        until(lambda: sentence in page.locator("#banner").inner_text())
+    finally:
+        page.goto("about:blank")  # before the server goes, which the page would tell of
+        started.process.terminate()
+        _, errors = started.process.communicate(timeout=20)
+    assert f"torchvision:resnet5 is not there: {sentence}" in errors

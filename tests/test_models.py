@@ -246,6 +246,8 @@ def test_a_file_of_timms_is_used_without_a_network() -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
+        ("torchvision:resnet51", "Did you mean torchvision:resnet50 or torchvision:resnet34 or torchvision:resnet18?"),
+        ("torchvision:vgg14", "Did you mean torchvision:vgg13 or torchvision:vgg16 or torchvision:vgg11?"),
         ("torchvision:resnet81", "torchvision has no model 'resnet81'. Did you mean torchvision:resnet18"),
         ("torchvision:resnet18@V9", "has no weights 'V9', but IMAGENET1K_V1 and random."),
         ("torchvision:raft_small", "takes no single photograph"),

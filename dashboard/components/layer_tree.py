@@ -54,6 +54,7 @@ class LayerTree(Component):
         worst: places of the nodes that can be walked and sorted by that number, the most alarming first.
         alarms: how many of those a closed branch warns of.
         alarm_text: what such a node has, e.g. "share of zeros 100 %".
+        missing: why there are no nodes, if they will not come by themselves.
     """
 
     _children_props: ClassVar[list[str]] = []
@@ -72,6 +73,7 @@ class LayerTree(Component):
         "worst",
         "alarms",
         "alarm_text",
+        "missing",
     ]
     _valid_wildcard_attributes: ClassVar[list[str]] = []
     available_properties = _prop_names
@@ -91,6 +93,7 @@ class LayerTree(Component):
         worst: Sequence[int] | None = None,
         alarms: int | None = None,
         alarm_text: str | None = None,
+        missing: str = "",
     ) -> None:
         props: dict[str, Any] = {
             "id": id,
@@ -104,6 +107,7 @@ class LayerTree(Component):
             "worst": None if worst is None else list(worst),
             "alarms": alarms,
             "alarm_text": alarm_text,
+            "missing": missing,
         }
         super().__init__(**{name: value for name, value in props.items() if value is not None})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 import traceback
@@ -271,6 +272,7 @@ class Supervisor:
         with self._shared.condition:
             self._set("failed", sentence)
             self.details = details
+            print(f"The model {self._load.options.spec} is not there: {sentence}", file=sys.stderr, flush=True)
             self._shared.condition.notify_all()
 
     def _wait_for_retry(self) -> None:

@@ -163,13 +163,13 @@ def _guide(scene: Scene, any_card: bool) -> Part:
     return Part("guide", (), (has_input, any_card), draw)
 
 
-def parts_while_loading(mounted: int) -> list[Part]:
-    """No card while another model is loaded: what the page showed is not that model's."""
+def parts_while_loading(mounted: int, sentence: str) -> list[Part]:
+    """No card while there is no model: what the page showed is not that model's. `sentence` says how far it is."""
 
     def draw(_: Answers) -> list[Update]:
-        return [said(ids.GUIDE, html.P("The model is being loaded …"), hidden=False)]
+        return [said(ids.GUIDE, html.P(sentence), hidden=False)]
 
-    return [Part("guide", (), ("loading",), draw), *(_hidden(position) for position in range(mounted))]
+    return [Part("guide", (), ("no model", sentence), draw), *(_hidden(position) for position in range(mounted))]
 
 
 def _hidden(position: int) -> Part:

@@ -44,9 +44,9 @@ def part(scene: Scene) -> Part:
     return Part(NAME, tuple(units.values()), shows, partial(_draw, scene, units), error=ids.GRADIENTS_TEXT)
 
 
-def while_loading() -> Part:
-    """The same while the model is not there yet."""
-    return Part(NAME, (), ("loading",), lambda _: _instead("The model is being loaded …"))
+def while_loading(sentence: str) -> Part:
+    """The same while the model is not there; `sentence` says how far it is."""
+    return Part(NAME, (), ("no model", sentence), lambda _: _instead(sentence))
 
 
 def _instead(sentence: str) -> list[Update]:

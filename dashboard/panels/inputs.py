@@ -109,13 +109,15 @@ def parts(scene: Scene) -> list[Part]:
     return [_given(scene, side) if side in scene.inputs else _empty(scene.view, side) for side in SIDES]
 
 
-def parts_while_loading(view: View, store: InputStore, gallery: Gallery) -> list[Part]:
-    """The same while the model is not there yet: the pictures are shown, their answers wait."""
+def parts_while_loading(view: View, store: InputStore, gallery: Gallery, *, comes: bool = True) -> list[Part]:
+    """The same while the model is not there: the pictures are shown, and their answers wait if it `comes`."""
     found = {side: find(store, getattr(view, side)) for side in SIDES}
-    return [_early(side, given, store, gallery) if given else _empty(view, side) for side, given in found.items()]
+    return [
+        _early(side, given, store, gallery, comes) if given else _empty(view, side) for side, given in found.items()
+    ]
 
 
-def _early(side: str, given: Input, store: InputStore, gallery: Gallery) -> Part:
+def _early(side: str, given: Input, store: InputStore, gallery: Gallery, comes: bool) -> Part:
     def draw(_: Answers) -> list[Update]:
         return [
             *_shown(side, True),
@@ -123,10 +125,10 @@ def _early(side: str, given: Input, store: InputStore, gallery: Gallery) -> Part
             (ids.side("crop", side), {"style": {"display": "none"}}),
             said(ids.side("boxes", side), None),
             said(ids.side("caption", side), _caption(side, given, f"{given.width}×{given.height}")),
-            said(ids.side("top", side), _top_waiting()),
+            said(ids.side("top", side), _top_waiting() if comes else None),
         ]
 
-    return Part(f"input {side}", (), ("early", given.key), draw)
+    return Part(f"input {side}", (), ("early", given.key, comes), draw)
 
 
 def _shown(side: str, full: bool) -> list[Update]:

@@ -95,7 +95,8 @@ def near(name: str, candidates: Iterable[str], prefix: str) -> str:
     """A sentence that names what is spelled like this."""
     candidates = list(candidates)
     close = (
-        difflib.get_close_matches(name, candidates, n=3, cutoff=0.5)
+        _of_one_family(name, candidates)
+        or difflib.get_close_matches(name, candidates, n=3, cutoff=0.5)
         or [each for each in candidates if re.sub(r"\W|_", "", name) in each.replace("_", "")][:3]
     )
     return (
@@ -103,6 +104,27 @@ def near(name: str, candidates: Iterable[str], prefix: str) -> str:
         if close
         else f"There are {len(candidates)} others."
     )
+
+
+def _of_one_family(name: str, candidates: list[str]) -> list[str]:
+    """Three names with the same letters and other numbers, the nearest first: resnet50, 34 and 18 for resnet51.
+
+    What has the same digits comes before: resnet18 for resnet81.
+    """
+    letters, numbers = _numbers_of(name)
+    family = [each for each in candidates if numbers and each != name and _numbers_of(each)[0] == letters]
+
+    def distance(each: str) -> tuple[bool, int]:
+        differences = (abs(a - b) for a, b in zip(_numbers_of(each)[1], numbers, strict=True))
+        return sorted(each) != sorted(name), sum(differences)
+
+    return sorted(family, key=distance)[:3]
+
+
+def _numbers_of(name: str) -> tuple[tuple[str, ...], list[int]]:
+    """A name's letters around its numbers, and those; names with as many numbers in the same places are one family."""
+    parts = re.split(r"(\d{1,9})", name.lower())
+    return tuple(parts[::2]), [int(each) for each in parts[1::2]]
 
 
 def text_of(error: BaseException) -> str:
