@@ -208,6 +208,7 @@
     if (action === "target") hookscope.choose({ target: view.target === Number(value) ? null : Number(value) });
     if (action === "tab") hookscope.choose({ tab: value });
     if (action === "attributions") hookscope.choose({ attributions: !view.attributions });
+    if (action === "view") hookscope.choose(JSON.parse(value));
     if (action === "layer") hookscope.choose({ layers: [value], tab: "layers" });
     if (action === "swap") hookscope.choose({ a: view.b, b: view.a });
     if (action === "remove-input") hookscope.choose({ [value]: "" });

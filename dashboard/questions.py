@@ -81,7 +81,7 @@ def register(server: flask.Flask, prefix: str, service: Service, gallery: Galler
             comes = state.phase != "failed"
             wanted = inputs.parts_while_loading(view, service.inputs, gallery, comes=comes)
             wanted += [
-                *cards.parts_while_loading(question.mounted, no_model(state.phase)),
+                *cards.parts_while_loading(view, question.mounted, no_model(state.phase)),
                 detail.closed(),
                 tree.plain(),
             ]

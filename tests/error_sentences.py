@@ -36,6 +36,8 @@ NO_ERRORS = (
     "The layers appear here when the model has loaded.",
     "Channels as maps. Click one to enlarge it; or press Enter, and walk with the arrow keys.",
     "Starting the worker.",
+    "Hookscope shows what every layer of a vision model computed for a photograph: each channel as a map, its numbers, "
+    "and where in the picture the answer comes from.",
     "The job is over.",
     "Not copied: copy it from here.",
     "It works only on this computer: to show this view to others, export the page instead.",

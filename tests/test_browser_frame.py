@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest import CHROMIUM_FLAGS, Watch
 from playwright.sync_api import Browser, Page
-from served import SAMPLES, Application, images, open_page, row, until
+from served import SAMPLES, Application, images, open_page, plot_of, row, until
 
 from dashboard import ids
 from dashboard.panels import toolbar
@@ -244,3 +244,31 @@ def test_a_model_that_cannot_be_loaded_is_told_once_and_not_waited_for(tmp_path:
         started.process.terminate()
         _, errors = started.process.communicate(timeout=20)
     assert f"torchvision:resnet5 is not there: {sentence}" in errors
+
+
+# --- the first visit
+
+
+def test_a_first_visit_says_what_this_is_and_shows_something_by_one_click(application: Application, page: Page) -> None:
+    open_page(page, application.url)
+    offer = page.get_by_role("button", name="Look into it: coffee at conv_head")
+    until(offer.is_visible)
+    assert "shows what every layer" in page.locator("#guide .purpose").inner_text()
+    assert page.evaluate("[localStorage.length, sessionStorage.length, hookscope.view().a]") == [0, 0, ""]
+    offer.click()
+    until(lambda: images(page, "wall") == 1 and card_title(page) == "conv_head")
+    assert page.locator("#guide").is_hidden()
+    page.go_back()
+    until(offer.is_visible)
+    page.get_by_role("button", name="Which layers does the gradient reach?").click()
+    until(lambda: (found := plot_of(page, "#gradients")) and len(found["data"]) == 3)
+    page.go_back()
+    page.get_by_role("button", name="Is a layer dead?").click()
+    until(lambda: "bars from" in page.locator("#metric-text").inner_text())
+    assert "bars in the tree" in page.locator("#guide").inner_text() and page.locator(".purpose").count() == 0
+    page.go_back()
+    page.get_by_role("button", name="Why this class?").click()
+    until(lambda: page.locator("#attributions .heat").count() >= 1 and images(page, "cam") == 2)
+    page.locator("#cancel-work").click()
+    open_page(page, application.url + "?layer=conv_head")  # a state: what is missing is a picture
+    until(lambda: "First a picture" in page.locator("#guide").inner_text())

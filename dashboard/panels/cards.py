@@ -17,12 +17,12 @@ from dashboard.dash_routes import NotAsked
 from dashboard.drawing.charts import HISTOGRAM_PX, histogram_figure
 from dashboard.jobs import TITLES, Unit
 from dashboard.layer_keys import parse_key
-from dashboard.panels import attention, cam, wall
+from dashboard.panels import attention, cam, wall, welcome
 from dashboard.panels.numbers import statistics_tables, table_part
 from dashboard.panels.regions import MIN_HEIGHT_PX, blank, drawn, failed, graph, said
 from dashboard.parts import Answers, Failure, Part, Update, failures, result_of
 from dashboard.scene import Scene
-from dashboard.view import MAX_LAYERS
+from dashboard.view import MAX_LAYERS, View
 from hooks.maps import why_no_maps
 from hooks.results import Activation, Call
 
@@ -32,7 +32,7 @@ WALL_HELP = "Channels as maps. Click one to enlarge it; or press Enter, and walk
 def layout() -> list[Any]:
     """Draw the place where the cards will be, with a guide in it."""
     return [
-        Markup(ids.GUIDE, guide(has_input=False), className="guide"),
+        Markup(ids.GUIDE, className="guide"),  # what it says depends on the address
         html.Div(
             [
                 html.Div([card(0)] if position == 0 else None, id=ids.slot(position), className="slot")
@@ -44,8 +44,12 @@ def layout() -> list[Any]:
     ]
 
 
-def guide(has_input: bool) -> list[Any]:
-    """What to do next, while no layer is chosen."""
+def guide(has_input: bool, has_bars: bool = False) -> list[Any]:
+    """What to do next, while no layer is chosen; `has_bars`: the tree's rows show a number."""
+    if has_input and has_bars:
+        return [
+            html.P("The bars in the tree on the left answer it for every layer. Click one to see what it computed.")
+        ]
     if not has_input:
         return [html.P("First a picture: drop one above, paste it, or take a sample. Then click a layer in the tree.")]
     return [html.P("Now click a layer in the tree on the left to see what it computed. Ctrl+click adds a second one.")]
@@ -155,21 +159,24 @@ def _why_no_maps(scene: Scene, key: str) -> str:
 
 
 def _guide(scene: Scene, any_card: bool) -> Part:
-    has_input = bool(scene.inputs)
+    has_input, has_bars = bool(scene.inputs), scene.view.metric != "none" and not any_card
+    first = welcome.is_first_visit(scene.view)
 
     def draw(_: Answers) -> list[Update]:
-        return [said(ids.GUIDE, guide(has_input), hidden=any_card and has_input)]
+        text = welcome.welcome(scene.info.layers) if first else guide(has_input, has_bars)
+        return [said(ids.GUIDE, text, hidden=any_card and has_input)]
 
-    return Part("guide", (), (has_input, any_card), draw)
+    return Part("guide", (), (has_input, has_bars, any_card, first, scene.info.fingerprint), draw)
 
 
-def parts_while_loading(mounted: int, sentence: str) -> list[Part]:
+def parts_while_loading(view: View, mounted: int, sentence: str) -> list[Part]:
     """No card while there is no model: what the page showed is not that model's. `sentence` says how far it is."""
+    first = welcome.is_first_visit(view)
 
     def draw(_: Answers) -> list[Update]:
-        return [said(ids.GUIDE, html.P(sentence), hidden=False)]
+        return [said(ids.GUIDE, welcome.welcome(wait=sentence) if first else html.P(sentence), hidden=False)]
 
-    return [Part("guide", (), ("no model", sentence), draw), *(_hidden(position) for position in range(mounted))]
+    return [Part("guide", (), ("no model", sentence, first), draw), *(_hidden(position) for position in range(mounted))]
 
 
 def _hidden(position: int) -> Part:
