@@ -94,10 +94,10 @@ def test_one_head_is_enlarged_by_its_caption_and_the_arrow_keys_walk_to_the_next
     open_page(page, f"{cards}?a=sample-coffee&layer=tokens&patch=5")
     card = page.locator(".card:not([hidden])")
     expect(card.locator(".cell-name")).to_have_count(4)  # mean, two heads, rollout
-    expect(card.locator(".attention.room")).to_be_hidden()
-    attention, wall = card.locator(".attention:not(.room)").bounding_box(), card.locator(".wall").bounding_box()
+    expect(card.locator(".attention-room")).to_be_hidden()
+    attention, wall = card.locator(".attention").bounding_box(), card.locator(".wall").bounding_box()
     assert attention is not None and wall is not None and attention["y"] < wall["y"]
-    expect(card.locator(".attention:not(.room) .line").first).to_contain_text("row 1, column 2, counted from 0")
+    expect(card.locator(".attention .line").first).to_contain_text("row 1, column 2, counted from 0")
     card.get_by_role("button", name="Enlarge head 0").click()
     dialog = page.get_by_role("dialog")
     expect(dialog).to_have_attribute("aria-label", re.compile("^head 0"))

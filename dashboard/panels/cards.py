@@ -78,7 +78,7 @@ def card(position: int) -> html.Section:
                     ),
                 ],
             ),
-            Markup(ids.card("attention-room", position), className="attention room", hidden=True),
+            Markup(ids.card("attention-room", position), className="attention-room", hidden=True),
             Markup(ids.card("attention", position), className="attention", hidden=True),
             html.Div(
                 className="card-body",
