@@ -107,8 +107,9 @@
       return hookscope.lost();
     }
     if (!answer.ok) return hookscope.banner("connection", await answer.text());
-    const { stream, query, unknown_target: unknown } = await answer.json();
+    const { stream, query, title, unknown_target: unknown } = await answer.json();
     if (number !== hookscope.question) return;
+    document.title = title;
     hookscope.follow(stream);
     keep(query ? "?" + query : "", about); // second, because Chromium takes 10 ms for it
     if (unknown) hookscope.choose({ target: null });
@@ -208,6 +209,10 @@
     if (action === "target") hookscope.choose({ target: view.target === Number(value) ? null : Number(value) });
     if (action === "tab") hookscope.choose({ tab: value });
     if (action === "attributions") hookscope.choose({ attributions: !view.attributions });
+    if (action === "skip") {
+      event.preventDefault(); // the address is the view's
+      document.getElementById("main").focus();
+    }
     if (action === "view") hookscope.choose(JSON.parse(value));
     if (action === "layer") hookscope.choose({ layers: [value], tab: "layers" });
     if (action === "swap") hookscope.choose({ a: view.b, b: view.a });

@@ -20,7 +20,7 @@ from bench.walls import photograph
 MODEL = "embedded"
 LAYERS = (*(f"blocks.{block}.{place}" for block in range(1, 6) for place in range(2)), "blocks.6", "conv_head")
 COMPARED = ("input a", "card 0", "card 0 cam")  # the parts that show what the model computed
-FORGOTTEN = re.compile(r'"(?:\d+ ms|from cache)"')  # how long it took is another time each time
+FORGOTTEN = re.compile(r'"(?:\d+ ms|computed before)"')  # how long it took is another time each time
 ADDRESS = re.compile(r"/picture/[0-9a-f]{40}")  # of a file to save, which is made when it is asked for
 ANSWER_SECONDS = 120.0
 BUSY_SECONDS = (1.5, 3.0)  # the page asks again after a time between these

@@ -24,6 +24,7 @@ def page(models: tuple[str, ...], store: InputStore, prefix: str, *, tensorboard
         children=[
             dcc.Location(id=ids.LOCATION, refresh=False),
             *(dcc.Store(id=name) for name in (ids.VIEW, ids.MODEL, ids.MORE_CARDS)),
+            html.A("Skip to the layers' cards", href="#main", className="skip", **{"data-do": "skip"}),
             header.layout(models, tensorboard=tensorboard),
             html.P(id=ids.BANNER, className="banner", role="alert", hidden=True),
             html.P(id=ids.NOTICE, className="banner", role="alert", hidden=True),
@@ -38,7 +39,9 @@ def page(models: tuple[str, ...], store: InputStore, prefix: str, *, tensorboard
                             gradients.layout(),
                             *cards.layout(),
                             detail.layout(),
-                        ]
+                        ],
+                        id="main",
+                        tabIndex="-1",
                     ),
                 ],
                 className="page",

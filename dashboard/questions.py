@@ -1,6 +1,7 @@
 """A page's questions: the view that it wants to show and what it shows already, answered with where the rest will come.
 
-    POST ask  {"view", "page", "drawn", "mounted", "width", "number"}  ->  {"stream", "query", "unknown_target"}
+    POST ask  {"view", "page", "drawn", "mounted", "width", "number"}
+    ->  {"stream", "query", "unknown_target", "title"}
 
 Not a Dash callback: one cost 35 ms on its way through the page's stores before it left the browser.
 """
@@ -17,9 +18,10 @@ from dashboard.engine.base import ModelInfo, Phase
 from dashboard.gallery import Gallery
 from dashboard.jobs import box_of
 from dashboard.panels import attributions, cards, detail, export, gradients, inputs, tree
+from dashboard.panels.header import spec_title
 from dashboard.parts import Part
 from dashboard.reading import Readings
-from dashboard.scene import Scene
+from dashboard.scene import SIDES, Scene, find
 from dashboard.service import Service
 from dashboard.view import MAX_LAYERS, View
 
@@ -96,8 +98,17 @@ def register(server: flask.Flask, prefix: str, service: Service, gallery: Galler
             "stream": f"{prefix}stream/{name}" if name else "",
             "query": view.to_query(),
             "unknown_target": unknown_target,
+            "title": title(view, info, service),
         }
         return flask.Response(json.dumps(answer), mimetype="application/json")
+
+
+def title(view: View, info: ModelInfo | None, service: Service) -> str:
+    """What the browser's window is called: the pictures and the model, which tell tabs apart."""
+    found = [find(service.inputs, getattr(view, side)) for side in SIDES]
+    pictures = " and ".join(given.name for given in found if given)
+    model = info.title if info else spec_title(view.model)
+    return " · ".join(part for part in (pictures, model, "Hookscope") if part)
 
 
 def no_model(phase: Phase) -> str:

@@ -228,7 +228,7 @@ def test_reload_share_and_a_second_tab(application: Application, page: Page) -> 
     assert "layer=conv_head" in page.url and "a=sample-coffee" in page.url
     page.reload()
     until(lambda: images(page, "wall") == 1)
-    assert "from cache" in page.locator(".card:not([hidden]) .status").inner_text()
+    assert "computed before" in page.locator(".card:not([hidden]) .status").inner_text()
     page.locator("#share").click()
     link = until(lambda: page.locator("#share-link input").input_value(timeout=10_000))
     assert re.search(r"share=[A-Za-z0-9_-]{20,}$", link)

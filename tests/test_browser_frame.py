@@ -272,3 +272,63 @@ def test_a_first_visit_says_what_this_is_and_shows_something_by_one_click(applic
     page.locator("#cancel-work").click()
     open_page(page, application.url + "?layer=conv_head")  # a state: what is missing is a picture
     until(lambda: "First a picture" in page.locator("#guide").inner_text())
+
+
+# --- names, contrast, size
+
+PALE = """() => {
+  const parse = (text) => (text.match(/[\\d.]+/g) || [0, 0, 0, 0]).map(Number);
+  const over = ([r, g, b, a = 1], ground) => [r, g, b].map((one, i) => one * a + ground[i] * (1 - a));
+  const light = (rgb) => rgb.map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const ground = (element) => {
+    if (!element) return [255, 255, 255];
+    const own = parse(getComputedStyle(element).backgroundColor);
+    return own[3] === undefined || own[3] === 1 ? own.slice(0, 3) : over(own, ground(element.parentElement));
+  };
+  const found = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const element = walker.currentNode.parentElement;
+    const text = walker.currentNode.textContent.trim();
+    if (!text || !element.checkVisibility({ visibilityProperty: true })) continue;
+    if (element.closest("svg, script, style, :disabled")) continue;
+    const style = getComputedStyle(element);
+    const below = ground(element);
+    const [a, b] = [light(over(parse(style.color), below)), light(below)].sort((x, y) => y - x);
+    const ratio = (a + 0.05) / (b + 0.05);
+    if (ratio >= 4.5 && parseFloat(style.fontSize) >= 12) continue;
+    found.push(`${text.slice(0, 30)}: ${ratio.toFixed(2)}, ${style.fontSize}`);
+  }
+  return [...new Set(found)];
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_text_is_pale_or_small(application: Application, page: Page, scheme: Any) -> None:
+    page.emulate_media(color_scheme=scheme)
+    open_page(page, application.url)
+    until(lambda: page.locator("#guide .start").is_visible())
+    assert page.evaluate(PALE) == []
+    page.evaluate("document.querySelector('#guide .link').style.color = '#5f7f9f'")  # a shade that is too near to both
+    assert len(page.evaluate(PALE)) == 1
+    open_page(page, application.url + CARD + "&b=sample-chelsea&target=967&metric=zeros")
+    until(lambda: images(page, "wall") == 3 and images(page, "cam") == 4 and page.locator(".hs-bar i").count() > 9)
+    assert page.evaluate(PALE) == []
+
+
+def test_names_title_skip_link_and_a_narrow_window(application: Application, page: Page) -> None:
+    open_page(page, application.url + CARD)
+    until(lambda: images(page, "wall") == 1)
+    assert page.title() == "coffee.png · EfficientNet-Lite0 · Hookscope"
+    assert page.get_by_role("slider", name="Opacity of the map").count() == 1
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.evaluate("[document.activeElement.id, location.hash]") == ["main", ""]
+    narrow, wide = (page.locator(f"#input-{side}-box").bounding_box()["width"] for side in "ba")  # type: ignore[index]
+    assert narrow < wide / 2  # an empty box beside a full one
+    page.set_viewport_size({"width": 720, "height": 450})  # 200 % zoom of 1440 by 900
+    until(lambda: page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
+    out = """() => [...document.querySelectorAll(".header *, .toolbar *, .card-head, .links *")]
+      .filter((one) => one.checkVisibility() && one.getBoundingClientRect().right > innerWidth + 1).length"""
+    assert page.evaluate(out) == 0

@@ -393,7 +393,7 @@ def test_a_card_of_two_inputs(desk: Desk) -> None:
     page = all_drawn(desk, scene)
     assert page["card-card 0"]["hidden"] is False
     head = said(page, "card-head 0")
-    assert all(word in head for word in ("relu:1", "ReLU", "8 × 6 × 6", "from cache", "call 2 of 2"))
+    assert all(word in head for word in ("relu:1", "ReLU", "8 × 6 × 6", "computed before", "call 2 of 2"))
     assert re.fullmatch(r"A 8 of 8 channels.* B 8 of 8 channels.* B − A", said(page, "card-labels 0"))
     wall = page["card-wall 0"]["figure"]
     assert len(wall["layout"]["images"]) == 3

@@ -335,7 +335,7 @@ def _status(answers: Answers, units: dict[str, Unit], there: dict[str, Activatio
     fresh = [there[side].milliseconds for side, unit in units.items() if side in there and not answers[unit].cached]
     if fresh:
         return f"{max(fresh):.0f} ms"
-    return "from cache" if there else ""
+    return "computed before" if there else ""
 
 
 def _labels(scene: Scene, text: str, there: Collection[str], difference: bool = True) -> html.Div:
