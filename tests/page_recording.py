@@ -152,12 +152,12 @@ def write(folder: Path, name: str, recorded: Any) -> None:
 
 def laid_out(value: Any, indent: str = "") -> str:
     """JSON with a line for each thing that fits on one, so that a change of a word is a line in a diff."""
-    text = json.dumps(value)
+    text = json.dumps(value, sort_keys=True)  # Dash gives some attributes in another order every time
     if len(indent) + len(text) <= LINE or not isinstance(value, dict | list) or not value:
         return text
     inner = indent + " "
     if isinstance(value, dict):
-        lines = [f"{inner}{json.dumps(name)}: {laid_out(each, inner)}" for name, each in value.items()]
+        lines = [f"{inner}{json.dumps(name)}: {laid_out(each, inner)}" for name, each in sorted(value.items())]
         return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
     if all(is_number(each) for each in value):
         return text
