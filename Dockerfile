@@ -19,6 +19,7 @@ COPY requirements.txt constraints.txt ./
 RUN python -m pip install --no-cache-dir --disable-pip-version-check $PIP_ARGS -r requirements.txt -c constraints.txt
 
 COPY LICENSE app.py ./
+COPY src ./src
 COPY hooks ./hooks
 COPY dashboard ./dashboard
 COPY assets ./assets

@@ -61,7 +61,7 @@ docker:
 	docker build -t hookscope .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info src/*.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The oldest thing first: a Python that is new enough, with venv. $(PYTHON) is tried before the usual names.

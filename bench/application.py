@@ -73,7 +73,9 @@ class Application:
     @property
     def worker(self) -> psutil.Process:
         """The process that runs the model."""
-        return next(child for child in self.process.children() if "dashboard.worker" in " ".join(child.cmdline()))
+        return next(
+            child for child in self.process.children() if "hookscope.dashboard.worker" in " ".join(child.cmdline())
+        )
 
     def state(self, model: str) -> dict[str, Any]:
         """What Hookscope's header polls: the worker's phase, its model's fingerprint, and the live hooks."""

@@ -13,9 +13,9 @@ import torch
 from bench import conditions
 from bench.options import Options, say
 from bench.report import Table
-from hooks.attention import attention_maps
-from hooks.layers import describe
-from hooks.results import AttentionMaps, LayerInfo
+from hookscope.hooks.layers.names import describe
+from hookscope.hooks.looks.attention import attention_maps
+from hookscope.hooks.results.looks import AttentionMaps, LayerInfo
 
 # What calls itself attention by its class, or is known to be one.
 CALLED = re.compile(r"Attn|Attention|XCA|MHSA|GPSA|SHSA|SHMA|LambdaLayer")

@@ -18,7 +18,7 @@ from bench.options import Options, say
 from bench.report import Table, kilobytes
 from bench.visitor import CACHED, CACHED_NEW, UNCACHED, UNCACHED_NEW, Visitor
 from bench.walls import MODEL, WALLS, Wall, bare_forward, modules_to, resnet
-from hooks.timing import median, milliseconds, times
+from hookscope.hooks.bench.timing import median, milliseconds, times
 
 SUBPLOTS_AT_MOST = 512  # nobody has waited for the end of 2,048 subplots
 

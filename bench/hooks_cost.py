@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from bench import conditions
 from bench.options import Options, say
 from bench.report import Table
-from dashboard.engine.protocol import ModelOptions
-from dashboard.worker.models import LoadedModel, load
-from hooks.bench import GRAD_CAM, costs, our_map, rows
-from hooks.layers import select
-from hooks.timing import Times, Work, in_turns
+from hookscope.dashboard.engine.protocol import ModelOptions
+from hookscope.dashboard.sources.load import LoadedModel, load
+from hookscope.hooks.bench.cost import GRAD_CAM, costs, our_map, rows
+from hookscope.hooks.bench.timing import Times, Work, in_turns
+from hookscope.hooks.layers.names import select
 
 CONVS = ":Conv2d"
 TARGET = 285  # a class; which one makes no difference to the time
@@ -69,7 +69,7 @@ def run(options: Options) -> Table:
 
 
 def works(model: LoadedModel, subject: Subject) -> dict[str, Work]:
-    """Everything that is timed for a model, by its name in the table: what `python -m hooks bench` times, and peers."""
+    """Everything that is timed for a model, by its name in the table: what `python app.py bench` times, and peers."""
     module, picture, layers = model.module, model.prepare.noise(0), model.info.layers
     found = costs(module, picture, list(select(module, CONVS)), layers, subject.late, TARGET)
     found = {name: work for name, work in found.items() if name != GRAD_CAM}

@@ -10,7 +10,7 @@ from bench.crowd import LAYERS, MODEL, Crowd, Rush, ask_the_same, crowd, rush, s
 from bench.options import Options, say
 from bench.report import Table, percentile, seconds
 from bench.walls import photograph
-from hooks.timing import milliseconds
+from hookscope.hooks.bench.timing import milliseconds
 
 
 def run(options: Options) -> Table:

@@ -14,10 +14,10 @@ from bench.client import Client
 from bench.options import Options, say
 from bench.report import Table, megabytes, slope
 from bench.walls import photograph
-from dashboard.engine.protocol import ModelOptions
-from dashboard.layer_keys import key_of
-from dashboard.worker.models import load
-from hooks.results import LayerInfo
+from hookscope.dashboard.asking.layer_keys import key_of
+from hookscope.dashboard.engine.protocol import ModelOptions
+from hookscope.dashboard.sources.load import load
+from hookscope.hooks.results.looks import LayerInfo
 
 MODEL = "embedded"
 LAYERS = 40

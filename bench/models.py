@@ -13,8 +13,8 @@ import torchvision
 from torch import Tensor, nn
 
 from bench.oracle import give_values, judge
-from hooks import nested
-from hooks.modes import evaluate
+from hookscope.hooks.passes import nested
+from hookscope.hooks.passes.modes import evaluate
 
 MEMORY_LIMIT_GIB = 8
 SIDES = (32, 64, 96, 128, 160, 192, 224, 240, 256, 288, 320, 384, 448, 512)

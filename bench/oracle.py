@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hooks import nested
-from hooks.capture import capture
-from hooks.layers import named_layers
-from hooks.modes import evaluate
-from hooks.records import Record
+from hookscope.hooks.layers.names import named_layers
+from hookscope.hooks.looks.capture import capture
+from hookscope.hooks.looks.records import Record
+from hookscope.hooks.passes import nested
+from hookscope.hooks.passes.modes import evaluate
 
 TOLERANCE = 1e-4  # of a layer's largest value: what sums in another order may differ by
 NOISE = 1e-5  # of the largest gradient anywhere: below it, a gradient that should be 0 is rounding

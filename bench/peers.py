@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from bench import conditions
 from bench.options import Options, say
 from bench.report import Table
-from hooks.attribution import layer_map
+from hookscope.hooks.looks.cam import layer_map
 
 TARGET = 285
 SIDE = 128

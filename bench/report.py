@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hooks.timing import table
+from hookscope.hooks.bench.timing import table
 
 END = "<!-- /bench -->"
 

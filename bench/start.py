@@ -11,7 +11,7 @@ from bench import conditions
 from bench.application import hookscope
 from bench.options import Options, say
 from bench.report import Table, seconds
-from hooks.timing import median
+from hookscope.hooks.bench.timing import median
 
 MODELS = {"embedded": "the default model", "torchvision:resnet50@random": "ResNet-50"}
 

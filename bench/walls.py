@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from bench.application import ROOT
-from dashboard.engine.protocol import ModelOptions
-from dashboard.worker.models import LoadedModel, load
+from hookscope.dashboard.engine.protocol import ModelOptions
+from hookscope.dashboard.sources.load import LoadedModel, load
 
 MODEL = "torchvision:resnet50@random"
 FIRST = "conv1"  # what a card shows before the clicks that are timed

@@ -13,14 +13,14 @@ from collections.abc import Callable
 import waitress
 from waitress.server import BaseWSGIServer, MultiSocketServer
 
-from dashboard.answers.cache import Cache
-from dashboard.engine.local import LocalEngine, options_for
-from dashboard.inputs.store import InputStore
-from dashboard.server import create_app
-from dashboard.service import Service
-from dashboard.settings import Settings
-from dashboard.shares import Shares
-from dashboard.startup import address, check_port
+from hookscope.dashboard.answers.cache import Cache
+from hookscope.dashboard.answers.service import Service
+from hookscope.dashboard.engine.local import LocalEngine, options_for
+from hookscope.dashboard.inputs.store import InputStore
+from hookscope.dashboard.settings.address import address, check_port
+from hookscope.dashboard.settings.parse import Settings
+from hookscope.dashboard.web.server import create_app
+from hookscope.dashboard.web.shares import Shares
 
 # Half-sent requests and silent readers may not keep others out: many threads, more connections, an early hang-up, and
 # a look ahead on each connection, so that a closed tab is noticed while its stream is being written.

@@ -70,7 +70,12 @@ class Sentence:
 def sentences() -> list[Sentence]:
     """All of them, each once."""
     found: dict[str, str] = {}
-    for path in [ROOT / "app.py", *python_files("hooks"), *python_files("dashboard"), ROOT / "tests/find_chromium.py"]:
+    for path in [
+        *python_files("src"),
+        *python_files("hooks"),
+        *python_files("dashboard"),
+        ROOT / "tests/find_chromium.py",
+    ]:
         where = path.relative_to(ROOT)
         for text, line in Module(ast.parse(path.read_text(encoding="utf-8"))).sentences():
             found.setdefault(text, f"{where}:{line}")

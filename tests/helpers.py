@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hooks.registry import live_hooks
+from hookscope.hooks.passes.registry import live_hooks
 
 HOOK_TABLES = (
     "_forward_hooks",

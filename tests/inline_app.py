@@ -15,13 +15,13 @@ import waitress
 from inline_engine import MODEL, InlineEngine
 from tempo import limit
 
-from dashboard.answers.cache import Cache
-from dashboard.inputs.store import InputStore
-from dashboard.run import WAITRESS
-from dashboard.server import create_app
-from dashboard.service import Service
-from dashboard.settings import Settings
-from dashboard.shares import Shares
+from hookscope.dashboard.answers.cache import Cache
+from hookscope.dashboard.answers.service import Service
+from hookscope.dashboard.inputs.store import InputStore
+from hookscope.dashboard.run import WAITRESS
+from hookscope.dashboard.settings.parse import Settings
+from hookscope.dashboard.web.server import create_app
+from hookscope.dashboard.web.shares import Shares
 
 
 class InlineApp:
@@ -52,7 +52,7 @@ class InlineApp:
 
 @contextlib.contextmanager
 def served(app: InlineApp) -> Iterator[int]:
-    """Serve on a free port of this computer, as `dashboard.run` does; gives the port."""
+    """Serve on a free port of this computer, as `hookscope.dashboard.run` does; gives the port."""
     server = waitress.create_server(app.dash.server, host="127.0.0.1", port=0, **WAITRESS)
     stop = threading.Event()
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from dashboard.drawing.ranking import channel_numbers
-from dashboard.engine.base import Event, ModelInfo, ModelState, Phase, Preprocessing
-from dashboard.engine.queue import Batch, Queue
-from dashboard.jobs import NO_TARGET, TOP, Unit
-from hooks.codec import encode
-from hooks.results import (
+from hookscope.dashboard.asking.questions import NO_TARGET, TOP, Unit
+from hookscope.dashboard.drawing.ranking import channel_numbers
+from hookscope.dashboard.engine.base import Event, ModelInfo, ModelState, Phase, Preprocessing
+from hookscope.dashboard.engine.queue import Batch, Queue
+from hookscope.hooks.results.codec import encode
+from hookscope.hooks.results.looks import (
     INPUT_METHODS,
     MAP_METHODS,
     QUANTILE_LEVELS,
@@ -34,7 +34,7 @@ from hooks.results import (
     Prediction,
     Statistics,
 )
-from hooks.summaries import Survey, SurveyedCall
+from hookscope.hooks.results.summaries import Survey, SurveyedCall
 
 MODEL = "toy"
 CLASSES = ("cat", "dog", "<b>cup</b>", "cat")

@@ -80,7 +80,7 @@ def run(first: int, count: int, folder: Path) -> dict[str, Any]:
         How many were "accepted" and "refused", "sentences" and how often each was said, the largest "cpu_seconds" and
         "memory_bytes" of one child, and "problems", each with its file's number.
     """
-    from dashboard.inputs import decoding  # not before: what the child inherits counts as its memory
+    from hookscope.dashboard.inputs.child import decoding  # not before: what the child inherits counts as its memory
 
     seen: Counter[str] = Counter()
     sentences: Counter[str] = Counter()

@@ -13,13 +13,13 @@ from helpers import Count, assert_untouched
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hooks.attention import attention_maps, entropy, rollout
-from hooks.attention_calls import attention_weights
-from hooks.codec import decode, encode
-from hooks.errors import Cancelled, LayerNotFound, NoAttention
-from hooks.layers import describe
-from hooks.registry import live_hooks
-from hooks.results import AttentionMaps
+from hookscope.hooks.errors import Cancelled, LayerNotFound, NoAttention
+from hookscope.hooks.layers.names import describe
+from hookscope.hooks.looks.attention import attention_maps, entropy, rollout
+from hookscope.hooks.passes.attention_calls import attention_weights
+from hookscope.hooks.passes.registry import live_hooks
+from hookscope.hooks.results.codec import decode, encode
+from hookscope.hooks.results.looks import AttentionMaps
 
 BLOCK = "encoder.layers.encoder_layer_{}.self_attention"
 

@@ -11,9 +11,9 @@ from timm.models import davit, efficientformer_v2, efficientvit_msra, hiera, nes
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hooks.attention import attention_maps
-from hooks.errors import NoAttention
-from hooks.layers import describe
+from hookscope.hooks.errors import NoAttention
+from hookscope.hooks.layers.names import describe
+from hookscope.hooks.looks.attention import attention_maps
 
 
 def inputs_of(model: nn.Module, kind: str, image: Tensor) -> dict[str, Tensor]:

@@ -16,11 +16,11 @@ from playwright.sync_api import BrowserContext, expect
 from served import Application, open_page
 from test_panels import Desk, all_drawn, text
 
-from dashboard.drawing.attention_pictures import MARK, SIDE_PX, attention_picture
-from dashboard.panels import attention
-from dashboard.parts import Failure
-from dashboard.questions import parts
-from hooks.results import AttentionMaps, Prediction
+from hookscope.dashboard.answers.parts import Failure
+from hookscope.dashboard.drawing.attention_pictures import MARK, SIDE_PX, attention_picture
+from hookscope.dashboard.panels.card import attention
+from hookscope.dashboard.web.ask import parts
+from hookscope.hooks.results.looks import AttentionMaps, Prediction
 
 RNG = np.random.default_rng(0)
 SQUARE = attention_of("tokens", RNG.random((2, 10, 10)), (3, 3), 1)

@@ -13,8 +13,7 @@ from captum.attr import LayerGradCam
 from helpers import Count, Ran, assert_untouched, fixed, four_pixels
 from torch import Tensor, nn
 
-from hooks.attribution import grad_cam
-from hooks.errors import (
+from hookscope.hooks.errors import (
     Cancelled,
     HooksError,
     LayerNotExecuted,
@@ -23,9 +22,10 @@ from hooks.errors import (
     NoSpatialAxes,
     TargetNotFound,
 )
-from hooks.layers import describe
-from hooks.registry import live_hooks
-from hooks.results import GradCam
+from hookscope.hooks.layers.names import describe
+from hookscope.hooks.looks.cam import grad_cam
+from hookscope.hooks.passes.registry import live_hooks
+from hookscope.hooks.results.looks import GradCam
 
 COFFEE = Path(__file__).parent.parent / "assets" / "samples" / "coffee.png"
 ESPRESSO = 967
@@ -108,8 +108,8 @@ def default():
     """The embedded default model with its real weights, and coffee.png as it sees it."""
     from PIL import Image
 
-    from dashboard.engine.protocol import ModelOptions
-    from dashboard.worker.models import load
+    from hookscope.dashboard.engine.protocol import ModelOptions
+    from hookscope.dashboard.sources.load import load
 
     loaded = load(ModelOptions(), device="cpu")
     with Image.open(COFFEE) as picture:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dashboard.drawing.attribution_pictures import attribution_overlay, attribution_scale
+from hookscope.dashboard.drawing.attribution_pictures import attribution_overlay, attribution_scale
 
 
 def rgba(values: np.ndarray) -> np.ndarray:

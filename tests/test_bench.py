@@ -17,9 +17,9 @@ from bench.browser import Drawn
 from bench.options import QUICK, Options
 from bench.report import Table
 from bench.visitor import UNCACHED
-from hooks.bench import BARE
-from hooks.results import Call, LayerInfo
-from hooks.timing import Times
+from hookscope.hooks.bench.cost import BARE
+from hookscope.hooks.bench.timing import Times
+from hookscope.hooks.results.looks import Call, LayerInfo
 
 README = "# Title\n\n<!-- bench:click -->\nold\n<!-- /bench -->\n\ntext\n\n<!-- bench:start --><!-- /bench -->\nend\n"
 

@@ -17,8 +17,8 @@ from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page
 from served import SAMPLES, Application, array, figure, images, open_page, plot_of, row, top5, until
 
-from dashboard.engine.protocol import ModelOptions
-from dashboard.worker.models import LoadedModel, load
+from hookscope.dashboard.engine.protocol import ModelOptions
+from hookscope.dashboard.sources.load import LoadedModel, load
 
 pytestmark = pytest.mark.browser
 ALEXNET = "torchvision:alexnet@random"

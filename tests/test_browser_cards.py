@@ -14,9 +14,9 @@ from inline_engine import INFO, MODEL, InlineEngine, answer_to
 from playwright.sync_api import Page, expect
 from served import open_page
 
-from dashboard.jobs import Unit, box_target
-from dashboard.panels.attention import LARGE_PX
-from hooks.results import Detections, Prediction
+from hookscope.dashboard.asking.questions import Unit, box_target
+from hookscope.dashboard.panels.card.attention import LARGE_PX
+from hookscope.hooks.results.looks import Detections, Prediction
 
 pytestmark = pytest.mark.browser
 # of the picture of 600 x 400: box 1 holds the smaller box 0, and 2 lies aside; 20 more, worse, are not drawn at first

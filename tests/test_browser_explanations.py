@@ -12,9 +12,9 @@ from PIL import Image
 from playwright.sync_api import Browser, Page
 from served import SAMPLES, Application, array, figure, images, open_page, plot_of, row, until
 
-from dashboard.engine.protocol import ModelOptions
-from dashboard.worker.models import LoadedModel, load
-from hooks.attribution import layer_map
+from hookscope.dashboard.engine.protocol import ModelOptions
+from hookscope.dashboard.sources.load import LoadedModel, load
+from hookscope.hooks.looks.cam import layer_map
 
 pytestmark = pytest.mark.browser
 

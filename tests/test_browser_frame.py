@@ -11,8 +11,8 @@ from conftest import CHROMIUM_FLAGS, Watch
 from playwright.sync_api import Browser, Page
 from served import SAMPLES, Application, images, open_page, plot_of, row, until
 
-from dashboard import ids
-from dashboard.panels import toolbar
+from hookscope.dashboard.page import ids
+from hookscope.dashboard.panels import toolbar
 
 pytestmark = pytest.mark.browser
 CARD = "?a=sample-coffee&layer=conv_head"

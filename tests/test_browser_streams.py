@@ -15,8 +15,8 @@ from inline_engine import MODEL, InlineEngine
 from playwright.sync_api import Page
 from served import images, until
 
-from dashboard.jobs import Unit
-from dashboard.parts import Part
+from hookscope.dashboard.answers.parts import Part
+from hookscope.dashboard.asking.questions import Unit
 
 pytestmark = pytest.mark.browser
 VIEW = "?a=sample-coffee&layer=conv"

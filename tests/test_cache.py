@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from checkout import ENVIRON, ROOT
 from tempo import limit
 
-from dashboard.answers.cache import Cache
-from dashboard.answers.shelf import Shelf
+from hookscope.dashboard.answers.cache import Cache
+from hookscope.dashboard.answers.shelf import Shelf
 
 LARGE = bytes(range(256)) * 400
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
@@ -210,7 +210,7 @@ def test_a_full_disk_keeps_values_in_memory_and_the_old_ones_readable(folder: Pa
     script = f"""
 import resource, signal
 from pathlib import Path
-from dashboard.answers.cache import Cache
+from hookscope.dashboard.answers.cache import Cache
 cache = Cache(Path({str(folder)!r}), 2**24)
 cache.put("old", b"value")
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -222,7 +222,7 @@ for number in range(50):
     assert cache.get(f"small {{number}}") == bytes(10_000)
 cache.close()
 """
-    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT, timeout=60)
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT, env=ENVIRON, timeout=60)
     cache = Cache(folder, 2**24)
     assert cache.get("old") == b"value"
     assert works(cache)
@@ -305,7 +305,7 @@ def test_killed_while_writing(folder: Path, times: int) -> None:
     script = f"""
 import os
 from pathlib import Path
-from dashboard.answers.cache import Cache
+from hookscope.dashboard.answers.cache import Cache
 cache = Cache(Path({str(folder)!r}), 2**24)
 print("ready", flush=True)
 while True:
@@ -313,7 +313,7 @@ while True:
         cache.put(str(number), (b"%d " % number) * (5000 if number % 2 else 20000))
 """
     for _ in range(times):
-        child = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE)
+        child = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, env=ENVIRON, stdout=subprocess.PIPE)
         assert child.stdout is not None and child.stdout.readline()
         time.sleep(0.1)
         child.send_signal(signal.SIGKILL)

@@ -17,13 +17,13 @@ from pytorch_grad_cam import GradCAMPlusPlus, LayerCAM
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hooks.attribution import grad_cam, layer_map
-from hooks.errors import Cancelled, HooksError, ModelNotSupported, NoSpatialAxes, TargetNotFound
-from hooks.layers import describe
-from hooks.registry import live_hooks
-from hooks.results import MAP_METHODS, GradCam
-from hooks.score_cam import score_cam
-from hooks.targets import Mask
+from hookscope.hooks.errors import Cancelled, HooksError, ModelNotSupported, NoSpatialAxes, TargetNotFound
+from hookscope.hooks.layers.names import describe
+from hookscope.hooks.looks.cam import grad_cam, layer_map
+from hookscope.hooks.looks.score_cam import score_cam
+from hookscope.hooks.looks.targets import Mask
+from hookscope.hooks.passes.registry import live_hooks
+from hookscope.hooks.results.looks import MAP_METHODS, GradCam
 
 TARGET = 5
 TORCHCAM = {

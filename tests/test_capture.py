@@ -14,11 +14,11 @@ from helpers import Count, Ran, assert_untouched, four_pixels
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from hooks.capture import capture, stream
-from hooks.errors import Cancelled, HooksError, LayerNotExecuted, LayerNotFound, NoGradient
-from hooks.layers import describe
-from hooks.registry import live_hooks
-from hooks.results import Activation, LayerInfo
+from hookscope.hooks.errors import Cancelled, HooksError, LayerNotExecuted, LayerNotFound, NoGradient
+from hookscope.hooks.layers.names import describe
+from hookscope.hooks.looks.capture import capture, stream
+from hookscope.hooks.passes.registry import live_hooks
+from hookscope.hooks.results.looks import Activation, LayerInfo
 
 
 @pytest.fixture(scope="module")
@@ -517,7 +517,7 @@ def test_cancelling_inside_the_forward_pass(resnet, small):
 
 
 def resnet_lock_is_free(model: nn.Module):
-    from hooks.modes import locked
+    from hookscope.hooks.passes.modes import locked
 
     done = threading.Event()
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hooks.attention import attention_maps
-from hooks.carried import KEY, QUERY, UNKNOWN, axes_of_softmax, onward, sums_over_keys
+from hookscope.hooks.looks.attention import attention_maps
+from hookscope.hooks.passes.softmax_axes import KEY, QUERY, UNKNOWN, axes_of_softmax, onward, sums_over_keys
 
 SOFTMAX = torch.rand(1, 4, 3, 5).softmax(-1)  # (image, head, query, key)
 AXES = axes_of_softmax(SOFTMAX)

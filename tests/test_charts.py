@@ -6,9 +6,9 @@ import math
 import numpy as np
 import pytest
 
-from dashboard.drawing.charts import bars_figure, bins_for, histogram_figure, shared_bins
-from dashboard.drawing.ranking import channel_numbers
-from hooks.results import QUANTILE_LEVELS, Statistics
+from hookscope.dashboard.drawing.charts import bars_figure, bins_for, histogram_figure, shared_bins
+from hookscope.dashboard.drawing.ranking import channel_numbers
+from hookscope.hooks.results.looks import QUANTILE_LEVELS, Statistics
 
 
 def statistics(values):

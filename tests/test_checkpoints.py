@@ -16,12 +16,12 @@ from served import ROOT, Application, until
 from torch import nn
 from torchvision import models
 
-from dashboard.engine.base import ModelState
-from dashboard.engine.local import LocalEngine
-from dashboard.engine.protocol import ModelOptions
-from dashboard.worker import checkpoints, weights
-from dashboard.worker.checkpoints import WeightsError
-from dashboard.worker.models import load
+from hookscope.dashboard.engine.base import ModelState
+from hookscope.dashboard.engine.local import LocalEngine
+from hookscope.dashboard.engine.protocol import ModelOptions
+from hookscope.dashboard.sources import checkpoints, weights
+from hookscope.dashboard.sources.checkpoints import WeightsError
+from hookscope.dashboard.sources.load import load
 
 ADVICE = re.compile(r"weights.only|safe_globals|allowlist|trusted source|docs/stable", re.I)
 

@@ -8,8 +8,8 @@ import pickle
 import numpy as np
 import pytest
 
-from hooks.codec import TYPES, CodecError, decode, encode
-from hooks.results import (
+from hookscope.hooks.results.codec import TYPES, CodecError, decode, encode
+from hookscope.hooks.results.looks import (
     Activation,
     AttentionMaps,
     Call,
@@ -22,7 +22,7 @@ from hooks.results import (
     Prediction,
     Statistics,
 )
-from hooks.summaries import Survey, SurveyedCall
+from hookscope.hooks.results.summaries import Survey, SurveyedCall
 
 
 def numbers(channels: int = 2) -> Statistics:

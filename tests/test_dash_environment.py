@@ -15,7 +15,7 @@ from dash._configs import load_dash_env_vars
 from inline_app import InlineApp
 from served import ROOT
 
-from dashboard.dash_environment import hidden, is_foreign
+from hookscope.dashboard.web.dash_environment import hidden, is_foreign
 
 # what a person may have set for another Dash application, or by mistake
 VALUES = ("true", "1", "nonsense", "/elsewhere/", "http://127.0.0.1:1/", "")

@@ -14,13 +14,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from checkout import ENVIRON
 from made_pictures import SHOWN, claims, colours, encoded, orientation_exif, png, png_chunk, scans, tiff, with_scans
 from PIL import Image
 from tempo import limit
 
-from dashboard.inputs import decoder as decoder_module
-from dashboard.inputs.decoder import Decoder, InputRefused
-from dashboard.inputs.decoding import Refused, decode
+from hookscope.dashboard.inputs import decoder as decoder_module
+from hookscope.dashboard.inputs.child.decoding import Refused, decode
+from hookscope.dashboard.inputs.decoder import Decoder, InputRefused
 
 
 class Reader:
@@ -403,7 +404,7 @@ def test_whatever_happens_to_the_child_is_a_sentence(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps RLIMIT_DATA")
 def test_memory_over_the_limit_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    smaller = "import dashboard.inputs.decoding as d; d.MEMORY_BYTES = 100 * 2**20\n"
+    smaller = "import hookscope.dashboard.inputs.child.decoding as d; d.MEMORY_BYTES = 100 * 2**20\n"
     monkeypatch.setattr(decoder_module, "_START", decoder_module._START.replace("sys.exit", smaller + "sys.exit"))
     (tmp_path / "upload").write_bytes(encoded(Image.new("RGB", (7000, 7000)), "PNG"))
     with pytest.raises(InputRefused, match="too much memory"):
@@ -469,11 +470,9 @@ def test_those_who_cannot_even_wait_are_told_at_once(tmp_path: Path) -> None:
 
 def test_the_child_runs_as_a_module_and_loads_nothing_large(tmp_path: Path) -> None:
     (tmp_path / "upload").write_bytes(encoded(Image.fromarray(colours()), "PNG"))
-    command = [sys.executable, "-X", "importtime", "-m", "dashboard.inputs.decoding"]
+    command = [sys.executable, "-X", "importtime", "-m", "hookscope.dashboard.inputs.child.decoding"]
     command += [str(tmp_path / "upload"), str(tmp_path / "made"), "10"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=True, cwd=Path(__file__).resolve().parent.parent
-    )
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=ENVIRON)
     assert json.loads(done.stdout)["width"] == 30
     imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}
     assert imported.isdisjoint({"numpy", "torch", "flask", "dash"})

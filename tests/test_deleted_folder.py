@@ -14,8 +14,8 @@ from inline_engine import MODEL, InlineEngine
 from made_pictures import encoded
 from PIL import Image
 
-from dashboard.inputs.incoming import _is_left_over
-from dashboard.inputs.store import InputStore
+from hookscope.dashboard.inputs.incoming import _is_left_over
+from hookscope.dashboard.inputs.store import InputStore
 
 numbers = iter(range(1000))
 

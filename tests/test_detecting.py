@@ -9,18 +9,18 @@ import pytest
 import torch
 from PIL import Image
 
-from dashboard.engine import protocol
-from dashboard.engine.protocol import ModelOptions
-from dashboard.jobs import TOP, Question, Unit, box_target
-from dashboard.worker.handlers import HANDLERS
-from dashboard.worker.models import LoadedModel, Prepared, load
-from dashboard.worker.preprocessing import MAXIMUM_DETECTED_PIXELS
-from dashboard.worker.task import Task
-from hooks.codec import Result, decode
-from hooks.errors import HooksError
-from hooks.registry import live_hooks
-from hooks.results import GradCam, Gradients, InputAttribution, Prediction
-from hooks.summaries import Survey
+from hookscope.dashboard.asking.questions import TOP, Question, Unit, box_target
+from hookscope.dashboard.engine import protocol
+from hookscope.dashboard.engine.protocol import ModelOptions
+from hookscope.dashboard.sources.load import LoadedModel, Prepared, load
+from hookscope.dashboard.sources.preprocessing import MAXIMUM_DETECTED_PIXELS
+from hookscope.dashboard.worker.handlers import HANDLERS
+from hookscope.dashboard.worker.task import Task
+from hookscope.hooks.errors import HooksError
+from hookscope.hooks.passes.registry import live_hooks
+from hookscope.hooks.results.codec import Result, decode
+from hookscope.hooks.results.looks import GradCam, Gradients, InputAttribution, Prediction
+from hookscope.hooks.results.summaries import Survey
 
 SPEC = "torchvision:fasterrcnn_mobilenet_v3_large_320_fpn@random"
 SAMPLES = Path(__file__).parent.parent / "assets/samples"

@@ -8,9 +8,9 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from hooks.detections import detections, detects
-from hooks.layers import describe
-from hooks.results import Detections
+from hookscope.hooks.layers.names import describe
+from hookscope.hooks.looks.detections import detections, detects
+from hookscope.hooks.results.looks import Detections
 
 
 def output(**changed: Tensor) -> list[dict[str, Tensor]]:

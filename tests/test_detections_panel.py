@@ -12,12 +12,12 @@ from inline_app import InlineApp
 from inline_engine import INFO, InlineEngine
 from test_panels import Desk, all_drawn
 
-from dashboard.jobs import box_of, box_target
-from dashboard.panels.detections import DRAWN, LISTED, NOTHING, drawn
-from dashboard.panels.toolbar import targets
-from dashboard.questions import explainable
-from dashboard.view import View
-from hooks.results import Detections, Prediction
+from hookscope.dashboard.asking.questions import box_of, box_target
+from hookscope.dashboard.page.view import View
+from hookscope.dashboard.panels.detections import DRAWN, LISTED, NOTHING, drawn
+from hookscope.dashboard.panels.toolbar import targets
+from hookscope.dashboard.web.ask import explainable
+from hookscope.hooks.results.looks import Detections, Prediction
 
 DETECTOR = replace(INFO, kind="detector")
 # of the 30 x 20 picture; classes cat, dog, <b>cup</b>, cat; the second cat is better than the first

@@ -9,9 +9,9 @@ import torch
 from helpers import assert_untouched, fixed, four_pixels, snapshot
 from torch import nn
 
-from hooks.diagnostics import Diagnostics
-from hooks.errors import HooksError, LayerNotExecuted, LayerNotFound, NoGradient, TargetNotFound
-from hooks.registry import live_hooks
+from hookscope.hooks.datasets.diagnostics import Diagnostics
+from hookscope.hooks.errors import HooksError, LayerNotExecuted, LayerNotFound, NoGradient, TargetNotFound
+from hookscope.hooks.passes.registry import live_hooks
 
 
 def images(count: int, seed: int = 0) -> torch.Tensor:

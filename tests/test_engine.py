@@ -19,17 +19,18 @@ from pathlib import Path
 
 import psutil
 import pytest
+from checkout import SOURCE
 from inline_app import until
 from PIL import Image
 from tempo import limit
 
-from dashboard.engine import queue as queue_module
-from dashboard.engine.base import Event
-from dashboard.engine.local import LocalEngine, is_factory, options_for
-from dashboard.engine.process import describe_exit, environment
-from dashboard.engine.protocol import ModelOptions
-from dashboard.engine.supervisor import Supervisor
-from dashboard.jobs import Unit
+from hookscope.dashboard.asking.questions import Unit
+from hookscope.dashboard.engine import queue as queue_module
+from hookscope.dashboard.engine.base import Event
+from hookscope.dashboard.engine.local import LocalEngine, is_factory, options_for
+from hookscope.dashboard.engine.process import describe_exit, environment
+from hookscope.dashboard.engine.protocol import ModelOptions
+from hookscope.dashboard.engine.supervisor import Supervisor
 
 COLOURS = {
     "calm": (200, 100, 0),
@@ -369,14 +370,13 @@ def test_closing_leaves_nothing_and_takes_under_two_seconds(folder: Path) -> Non
 def test_the_worker_ends_when_the_server_is_killed(folder: Path) -> None:
     script = (
         "import sys, time; sys.path.insert(0, sys.argv[1])\n"
-        "from dashboard.engine.local import LocalEngine\n"
-        "from dashboard.engine.protocol import ModelOptions\n"
+        "from hookscope.dashboard.engine.local import LocalEngine\n"
+        "from hookscope.dashboard.engine.protocol import ModelOptions\n"
         'engine = LocalEngine([ModelOptions("zoo:net")]); engine.open("zoo:net")\n'
         'while not engine.pids("zoo:net"): time.sleep(0.01)\n'
         'print(*engine.pids("zoo:net"), "torch" in sys.modules, flush=True); time.sleep(600)\n'
     )
-    root = Path(__file__).resolve().parents[1]
-    server = subprocess.Popen([sys.executable, "-c", script, str(root)], stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen([sys.executable, "-c", script, str(SOURCE)], stdout=subprocess.PIPE, text=True)
     assert server.stdout
     pid, torch_imported = server.stdout.readline().split()
     assert torch_imported == "False"

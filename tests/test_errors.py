@@ -8,7 +8,7 @@ import re
 import pytest
 from error_sentences import GAP, ROOT, Module, Sentence, sentences
 
-from dashboard.setting_table import TABLE
+from hookscope.dashboard.settings.table import TABLE
 
 FOUND = sentences()
 TEXT = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")

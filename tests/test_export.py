@@ -5,10 +5,10 @@ import io
 import numpy as np
 from PIL import Image
 
-from dashboard.drawing.palettes import DIFFERENCE, PALETTES
-from dashboard.drawing.pictures import sprite
-from dashboard.drawing.scales import difference_scale, layer_scale
-from dashboard.drawing.wall_export import MAX_SIDE, ExportPanel, wall_png
+from hookscope.dashboard.drawing.palettes import DIFFERENCE, PALETTES
+from hookscope.dashboard.drawing.pictures import sprite
+from hookscope.dashboard.drawing.scales import difference_scale, layer_scale
+from hookscope.dashboard.drawing.wall_export import MAX_SIDE, ExportPanel, wall_png
 
 MAPS = np.array([[[0, 2], [4, 8]], [[8, 8], [0, 4]]], np.float32)
 

@@ -29,10 +29,10 @@ from PIL import Image
 from served import SAMPLES, Application, until
 
 from bench.client import RETRY, Client
-from dashboard.engine import supervisor as supervisor_module
-from dashboard.engine.local import LocalEngine
-from dashboard.engine.process import WorkerEnded
-from dashboard.engine.protocol import ModelOptions
+from hookscope.dashboard.engine import supervisor as supervisor_module
+from hookscope.dashboard.engine.local import LocalEngine
+from hookscope.dashboard.engine.process import WorkerEnded
+from hookscope.dashboard.engine.protocol import ModelOptions
 
 TOLD_SECONDS = 2.0
 BACK_SECONDS = 10.0
@@ -275,7 +275,7 @@ class Faulty(Application):
 
     def worker(self) -> psutil.Process:
         """The only worker."""
-        (found,) = [each for each in self.server.children() if "dashboard.worker" in " ".join(each.cmdline())]
+        (found,) = [each for each in self.server.children() if "hookscope.dashboard.worker" in " ".join(each.cmdline())]
         return found
 
     def ready(self, model: str = "zoo:net", seconds: float = 90) -> None:

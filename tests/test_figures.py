@@ -7,12 +7,12 @@ import numpy as np
 import plotly.io
 import pytest
 
-from dashboard.drawing.channel_figure import channel_figure
-from dashboard.drawing.geometry import wall_geometry
-from dashboard.drawing.palettes import PALETTES
-from dashboard.drawing.ranking import difference, distance
-from dashboard.drawing.scales import Scale, difference_scale, layer_scale
-from dashboard.drawing.wall_figure import Panel, cell_numbers, wall_figure
+from hookscope.dashboard.drawing.channel_figure import channel_figure
+from hookscope.dashboard.drawing.geometry import wall_geometry
+from hookscope.dashboard.drawing.palettes import PALETTES
+from hookscope.dashboard.drawing.ranking import difference, distance
+from hookscope.dashboard.drawing.scales import Scale, difference_scale, layer_scale
+from hookscope.dashboard.drawing.wall_figure import Panel, cell_numbers, wall_figure
 
 A = np.arange(20, dtype=np.float32).reshape(5, 2, 2)
 B = A[::-1].copy()

@@ -18,11 +18,11 @@ from inline_engine import MODEL, InlineEngine, activation_of, answer_to, attenti
 from served import Application, until
 
 from bench.client import Client
-from dashboard.jobs import Unit
-from dashboard.worker.fitting import AnswerTooLarge, fit, mean_over_squares, size
-from hooks.codec import decode, encode
-from hooks.maps import maps
-from hooks.results import InputAttribution
+from hookscope.dashboard.asking.questions import Unit
+from hookscope.dashboard.worker.fitting import AnswerTooLarge, fit, mean_over_squares, size
+from hookscope.hooks.results.codec import decode, encode
+from hookscope.hooks.results.looks import InputAttribution
+from hookscope.hooks.results.maps import maps
 
 CONV = Unit(MODEL, "digest", "activation", "conv")
 

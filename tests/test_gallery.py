@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from dashboard import gallery as gallery_module
-from dashboard.gallery import Gallery, Item
+from hookscope.dashboard.page import gallery as gallery_module
+from hookscope.dashboard.page.gallery import Gallery, Item
 
 
 class Drawing:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dashboard.drawing.geometry import crop_overlay_style, wall_geometry
+from hookscope.dashboard.drawing.geometry import crop_overlay_style, wall_geometry
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 24, 32, 63, 64, 320, 672, 2048])

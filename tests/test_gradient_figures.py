@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from inline_engine import gradient_of
 
-from dashboard.drawing.gradient_figures import BELOW, BOX_LEVELS, MOST_TICKS, gradient_figure
-from hooks.results import LayerGradient
+from hookscope.dashboard.drawing.gradient_figures import BELOW, BOX_LEVELS, MOST_TICKS, gradient_figure
+from hookscope.hooks.results.looks import LayerGradient
 
 
 def layers(*values: np.ndarray) -> list[LayerGradient]:

@@ -11,10 +11,10 @@ import torchvision
 from helpers import Count, assert_untouched, fixed, four_pixels
 from torch import Tensor, nn
 
-from hooks.anomalies import find_anomalies
-from hooks.errors import Cancelled, LayerNotFound, NoGradient
-from hooks.gradients import gradients, layers_with_weights
-from hooks.results import QUANTILE_LEVELS, Gradients, LayerGradient
+from hookscope.hooks.errors import Cancelled, LayerNotFound, NoGradient
+from hookscope.hooks.looks.gradients import gradients, layers_with_weights
+from hookscope.hooks.results.anomalies import find_anomalies
+from hookscope.hooks.results.looks import QUANTILE_LEVELS, Gradients, LayerGradient
 
 
 def by_layer(found: Gradients, side: str = "output") -> dict[tuple[str, int], LayerGradient]:

@@ -13,8 +13,8 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.serving import make_server
 
-from dashboard.guard import content_policy, host_name, install, own_names
-from dashboard.settings import Settings
+from hookscope.dashboard.settings.parse import Settings
+from hookscope.dashboard.web.guard import content_policy, host_name, install, own_names
 
 if TYPE_CHECKING:
     from conftest import Watch

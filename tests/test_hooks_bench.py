@@ -1,4 +1,4 @@
-"""`python -m hooks bench`: a table for a model, a sentence and exit code 2 for what cannot be timed."""
+"""`python app.py bench`: a table for a model, a sentence and exit code 2 for what cannot be timed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import torch
 from helpers import assert_untouched, four_pixels
 from torch import nn
 
-from hooks.__main__ import main
-from hooks.bench import BARE, GRAD_CAM, GRADIENT, GRADIENTS, bench, late_layer, load
-from hooks.errors import HooksError, LayerNotFound
-from hooks.layers import describe
+from hookscope.hooks.bench.command import main
+from hookscope.hooks.bench.cost import BARE, GRAD_CAM, GRADIENT, GRADIENTS, bench, late_layer, load
+from hookscope.hooks.errors import HooksError, LayerNotFound
+from hookscope.hooks.layers.names import describe
 
 ROOT = Path(__file__).parent.parent
 
@@ -76,7 +76,7 @@ def test_a_model_without_a_gradient_is_timed_without_one() -> None:
 def test_what_cannot_be_timed_is_a_sentence(
     capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
 ) -> None:
-    assert main(["bench", *arguments]) == 2
+    assert main(arguments) == 2
     printed = capsys.readouterr()
     assert said in printed.err and printed.out == "" and "Traceback" not in printed.err
 
@@ -84,7 +84,7 @@ def test_what_cannot_be_timed_is_a_sentence(
 @pytest.mark.parametrize("size", ["0", "12x", "3x4x5", "big", "99999"])
 def test_a_wrong_size_is_a_sentence(capsys: pytest.CaptureFixture[str], size: str) -> None:
     with pytest.raises(SystemExit) as left:
-        main(["bench", "torchvision:resnet18", "--input-size", size])
+        main(["torchvision:resnet18", "--input-size", size])
     assert left.value.code == 2 and "is no size: write 224" in capsys.readouterr().err
 
 
@@ -106,9 +106,9 @@ def test_a_factory_in_the_folder_in_which_one_starts(tmp_path: Path) -> None:
 
     for name in ("small", "lazy"):  # the run that tries the input size gives lazy layers their weights
         done = subprocess.run(
-            [sys.executable, "-m", "hooks", "bench", f"mine:{name}", "--input-size", "8x6", "--repeats", "1"],
+            [sys.executable, str(ROOT / "app.py"), "bench", f"mine:{name}", "--input-size", "8x6", "--repeats", "1"],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env=dict(os.environ),
             capture_output=True,
             text=True,
             timeout=120,

@@ -9,11 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from checkout import ENVIRON, ROOT
 
-from dashboard.inputs.decoder import InputRefused
-from dashboard.inputs.incoming import Incoming, receive
-
-ROOT = Path(__file__).resolve().parent.parent
+from hookscope.dashboard.inputs.decoder import InputRefused
+from hookscope.dashboard.inputs.incoming import Incoming, receive
 
 
 class Endless:
@@ -105,11 +104,11 @@ def test_what_a_killed_server_left_is_removed_and_a_running_ones_is_not(tmp_path
     script = f"""
 import os, signal
 from pathlib import Path
-from dashboard.inputs.incoming import Incoming
+from hookscope.dashboard.inputs.incoming import Incoming
 (Incoming(Path({str(folder)!r}))._folder / "half an upload").write_bytes(b"x")
 os.kill(os.getpid(), signal.SIGKILL)
 """
-    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False)
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=ENVIRON, check=False)
     (left,) = folder.iterdir()
     running = Incoming(folder)
     assert not left.exists()

@@ -8,9 +8,9 @@ import torch
 from helpers import assert_untouched, fixed
 from torch import nn
 
-from hooks.errors import LayerNotFound
-from hooks.information import bottlenecks, information_flow, widths
-from hooks.summaries import LayerInformation
+from hookscope.hooks.datasets.information import bottlenecks, information_flow, widths
+from hookscope.hooks.errors import LayerNotFound
+from hookscope.hooks.results.summaries import LayerInformation
 
 
 def test_widths_by_hand():

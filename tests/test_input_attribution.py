@@ -13,9 +13,9 @@ import torchvision
 from helpers import Count, assert_untouched, fixed, four_pixels
 from torch import Tensor, nn
 
-from hooks.errors import Cancelled, HooksError, ModelNotSupported, NoGradient, TargetNotFound
-from hooks.input_attribution import attribute_input
-from hooks.results import INPUT_METHODS
+from hookscope.hooks.errors import Cancelled, HooksError, ModelNotSupported, NoGradient, TargetNotFound
+from hookscope.hooks.looks.inputs import attribute_input
+from hookscope.hooks.results.looks import INPUT_METHODS
 
 
 def linear() -> tuple[nn.Module, Tensor]:

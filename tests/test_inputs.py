@@ -15,9 +15,9 @@ import pytest
 from made_pictures import colours, encoded, orientation_exif
 from PIL import Image
 
-from dashboard.inputs import decoder as decoder_module
-from dashboard.inputs import store as inputs_module
-from dashboard.inputs.store import Input, InputMissing, InputRefused, InputStore
+from hookscope.dashboard.inputs import decoder as decoder_module
+from hookscope.dashboard.inputs import store as inputs_module
+from hookscope.dashboard.inputs.store import Input, InputMissing, InputRefused, InputStore
 
 SAMPLES = Path(__file__).resolve().parent.parent / "assets" / "samples"
 # The files of scikit-image 0.26, unchanged: the numbers that we publish were computed on them.

@@ -5,14 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import get_args
 
-from dashboard.engine.queue import Batch
-from dashboard.engine.supervisor import describe
-from dashboard.jobs import ABOUT_INPUT, TITLES, WITHOUT_TARGET, InputQuestion, MapQuestion, Question, Unit
-from dashboard.panels.attributions import HELP
-from dashboard.panels.cam import HELP as MAP_HELP
-from dashboard.panels.toolbar import MAPS
-from dashboard.worker.handlers import HANDLERS
-from hooks.results import INPUT_METHODS, MAP_METHODS
+from hookscope.dashboard.asking.questions import (
+    ABOUT_INPUT,
+    TITLES,
+    WITHOUT_TARGET,
+    InputQuestion,
+    MapQuestion,
+    Question,
+    Unit,
+)
+from hookscope.dashboard.engine.queue import Batch
+from hookscope.dashboard.engine.supervisor import describe
+from hookscope.dashboard.panels.attributions import HELP
+from hookscope.dashboard.panels.card.cam import HELP as MAP_HELP
+from hookscope.dashboard.panels.toolbar import MAPS
+from hookscope.dashboard.worker.handlers import HANDLERS
+from hookscope.hooks.results.looks import INPUT_METHODS, MAP_METHODS
 
 QUESTIONS = {name for part in get_args(Question) for name in (get_args(part) or (part,))}
 

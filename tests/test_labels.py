@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from dashboard.inputs.labels import MAX_LENGTH, file_label
+from hookscope.dashboard.inputs.labels import MAX_LENGTH, file_label
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ from dash import Input, Output, html
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 from werkzeug.serving import make_server
 
-from dashboard.components.layer_tree import LayerTree, shape_text, tree_nodes
-from dashboard.layer_keys import ROOT_KEY, canonical, key_of, parse_key
-from hooks.results import Call, LayerInfo
+from hookscope.dashboard.asking.layer_keys import ROOT_KEY, canonical, key_of, parse_key
+from hookscope.dashboard.components.layer_tree import LayerTree, shape_text, tree_nodes
+from hookscope.hooks.results.looks import Call, LayerInfo
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 NCHW = ("image", "channel", "height", "width")
@@ -717,7 +717,7 @@ def resnet18() -> tuple[LayerInfo, ...]:
     """ResNet-18 as one recorded forward pass saw it; the weights do not matter here."""
     torch = pytest.importorskip("torch")
     models = pytest.importorskip("torchvision.models")
-    from hooks.layers import describe
+    from hookscope.hooks.layers.names import describe
 
     return describe(models.resnet18().eval(), torch.zeros(1, 3, 224, 224))
 

@@ -12,10 +12,10 @@ import torchvision
 from helpers import assert_untouched, four_pixels
 from torch import nn
 
-from hooks import recording
-from hooks.errors import LayerNotFound, ModelNotSupported
-from hooks.layers import aliases, describe, find, named_layers, not_executed, select
-from hooks.results import LayerInfo
+from hookscope.hooks.errors import LayerNotFound, ModelNotSupported
+from hookscope.hooks.layers import recording
+from hookscope.hooks.layers.names import aliases, describe, find, named_layers, not_executed, select
+from hookscope.hooks.results.looks import LayerInfo
 
 IMAGE = torch.zeros(1, 3, 224, 224)
 

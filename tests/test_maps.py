@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hooks.maps import maps, reason_no_maps, why_no_maps
-from hooks.results import Activation, Call, Statistics
+from hookscope.hooks.results.looks import Activation, Call, Statistics
+from hookscope.hooks.results.maps import maps, reason_no_maps, why_no_maps
 
 NOTHING = Statistics(0, 0, 0, 0, 0, 0, 0, 0, np.empty(0), np.empty(0), np.empty(0))
 

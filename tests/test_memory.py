@@ -16,20 +16,20 @@ import pytest
 from PIL import Image
 from plotly.io.json import to_json_plotly
 
-from dashboard import gallery as gallery_module
-from dashboard import service as service_module
-from dashboard.answers.cache import Cache
-from dashboard.engine.base import ModelInfo
-from dashboard.engine.local import LocalEngine
-from dashboard.engine.protocol import ModelOptions
-from dashboard.gallery import Gallery
-from dashboard.inputs.store import InputStore
-from dashboard.questions import parts
-from dashboard.reading import Readings
-from dashboard.scene import Scene
-from dashboard.service import Service
-from dashboard.view import View
-from hooks.results import Activation, GradCam, Prediction
+from hookscope.dashboard.answers import service as service_module
+from hookscope.dashboard.answers.cache import Cache
+from hookscope.dashboard.answers.service import Service
+from hookscope.dashboard.engine.base import ModelInfo
+from hookscope.dashboard.engine.local import LocalEngine
+from hookscope.dashboard.engine.protocol import ModelOptions
+from hookscope.dashboard.inputs.store import InputStore
+from hookscope.dashboard.page import gallery as gallery_module
+from hookscope.dashboard.page.gallery import Gallery
+from hookscope.dashboard.page.reading import Readings
+from hookscope.dashboard.page.scene import Scene
+from hookscope.dashboard.page.view import View
+from hookscope.dashboard.web.ask import parts
+from hookscope.hooks.results.looks import Activation, GradCam, Prediction
 
 MODEL = "embedded"
 # Layers whose activations take 0.6 to 2.4 MB: what is left behind of a click would show at once.

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from hooks.merging import merge
-from hooks.reductions import statistics
+from hookscope.hooks.numbers.merging import merge
+from hookscope.hooks.numbers.reductions import statistics
 
 
 def parts() -> list[torch.Tensor]:

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from dashboard.drawing.metrics import METRICS, SHORTEST, bars, scale_text, texts, worst_first
-from hooks.summaries import Survey, SurveyedCall
+from hookscope.dashboard.drawing.metrics import METRICS, SHORTEST, bars, scale_text, texts, worst_first
+from hookscope.hooks.results.summaries import Survey, SurveyedCall
 
 
 def survey(*values: float, calls: int = 1) -> Survey:

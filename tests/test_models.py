@@ -6,7 +6,6 @@ import json
 import math
 import os
 import re
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from checkout import SOURCE
 from PIL import Image
 from safetensors.torch import save_file
 from skimage import data
@@ -25,23 +25,21 @@ from torch import nn
 from torchvision import models as tv
 from torchvision.transforms import InterpolationMode
 
-import hooks
-from dashboard.engine.protocol import ModelOptions
-from dashboard.jobs import DEFAULT_MODEL
-from dashboard.panels.header import spec_title
-from dashboard.setting_table import TABLE
-from dashboard.setting_values import BadValue, is_own_model, model_spec
-from dashboard.settings import Settings
-from dashboard.worker import checkpoints, preprocessing, sources, weights
-from dashboard.worker.building import FactoryError, ModelNotFound
-from dashboard.worker.checkpoints import WeightsError
-from dashboard.worker.classes import LabelsError, class_names, imagenet
-from dashboard.worker.given import checked
-from dashboard.worker.models import DeviceError, choose_device, load
-from dashboard.worker.preprocessing import PreparationError
-from hooks.errors import HooksError, ModelNotSupported
+from hookscope.dashboard.asking.questions import DEFAULT_MODEL
+from hookscope.dashboard.engine.protocol import ModelOptions
+from hookscope.dashboard.panels.header import spec_title
+from hookscope.dashboard.settings.parse import Settings
+from hookscope.dashboard.settings.table import TABLE
+from hookscope.dashboard.settings.values import BadValue, is_own_model, model_spec
+from hookscope.dashboard.sources import build, checkpoints, preprocessing, weights
+from hookscope.dashboard.sources.building import FactoryError, ModelNotFound
+from hookscope.dashboard.sources.checkpoints import WeightsError
+from hookscope.dashboard.sources.classes import LabelsError, class_names, imagenet
+from hookscope.dashboard.sources.given import checked
+from hookscope.dashboard.sources.load import DeviceError, choose_device, load
+from hookscope.dashboard.sources.preprocessing import PreparationError
+from hookscope.hooks.errors import HooksError, ModelNotSupported
 
-ROOT = Path(__file__).parent.parent
 PICTURES = {name: Image.fromarray(getattr(data, name)()).convert("RGB") for name in ("coffee", "chelsea", "camera")}
 PICTURES["tall"] = PICTURES["coffee"].resize((113, 907))
 PICTURES["tiny"] = PICTURES["chelsea"].resize((31, 20))
@@ -128,7 +126,7 @@ def test_timm_models_get_exactly_their_own_tensor(name: str, mode: str, picture:
 
 
 def test_the_default_model_is_prepared_as_it_was_trained() -> None:
-    info = sources.embedded().preprocessor.info
+    info = build.embedded().preprocessor.info
     assert (info.resize, info.crop, info.interpolation) == (256, (224, 224), "bicubic")
     assert info.mean == info.std == (0.5, 0.5, 0.5)
 
@@ -171,10 +169,10 @@ def test_a_needle_of_a_picture_is_refused_before_it_fills_the_memory() -> None:
 def test_the_default_model_has_one_name(tmp_path: Path) -> None:
     assert ModelOptions().spec == DEFAULT_MODEL and Settings(tmp_path).models == (DEFAULT_MODEL,)
     assert model_spec(DEFAULT_MODEL) == DEFAULT_MODEL and not is_own_model(DEFAULT_MODEL)
-    assert sources.build(ModelOptions(DEFAULT_MODEL), lambda sentence: None).title == spec_title(DEFAULT_MODEL)
+    assert build.build(ModelOptions(DEFAULT_MODEL), lambda sentence: None).title == spec_title(DEFAULT_MODEL)
     for name in ("", "default"):
         with pytest.raises(ModelNotFound, match=f"'{name}' names no model"):
-            sources.build(ModelOptions(name), lambda sentence: None)
+            build.build(ModelOptions(name), lambda sentence: None)
         with pytest.raises(BadValue):
             model_spec(name)
         assert spec_title(name) == name
@@ -200,7 +198,7 @@ def test_weights_in_torchs_cache_are_used_without_a_network() -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(original.state_dict(), path)
     try:
-        source = sources.build(ModelOptions("torchvision:resnet18"), lambda sentence: None)
+        source = build.build(ModelOptions("torchvision:resnet18"), lambda sentence: None)
     except FactoryError as error:  # torch checks nothing of a cached file today; should it, say so
         pytest.fail(str(error))
     finally:
@@ -238,7 +236,7 @@ def test_a_file_of_timms_is_used_without_a_network() -> None:
     path = weights.cache_path(f"timm_resnet10t.{name}.safetensors")
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(original.state_dict(), path)
-    source = sources.build(ModelOptions(f"timm:resnet10t.{name}"), lambda sentence: None)
+    source = build.build(ModelOptions(f"timm:resnet10t.{name}"), lambda sentence: None)
     assert not source.random
     assert torch.equal(source.module.state_dict()["fc.weight"], original.state_dict()["fc.weight"])
 
@@ -260,7 +258,7 @@ def test_a_file_of_timms_is_used_without_a_network() -> None:
 )
 def test_an_unknown_model_names_what_is_near(text: str, sentence: str) -> None:
     with pytest.raises(ModelNotFound) as caught:
-        sources.build(ModelOptions(text), lambda sentence: None)
+        build.build(ModelOptions(text), lambda sentence: None)
     assert sentence in str(caught.value)
 
 
@@ -486,12 +484,12 @@ def test_modules_deep_in_each_other_are_opened_and_looked_at(folder: Path) -> No
     )
     code = f"""
         import json, sys
-        from dashboard.components.layer_tree import tree_nodes
-        from dashboard.engine import protocol
-        from dashboard.engine.protocol import ModelOptions
-        from dashboard.worker.models import load
-        from hooks.attribution import layer_map
-        from hooks.capture import stream
+        from hookscope.dashboard.components.layer_tree import tree_nodes
+        from hookscope.dashboard.engine import protocol
+        from hookscope.dashboard.engine.protocol import ModelOptions
+        from hookscope.dashboard.sources.load import load
+        from hookscope.hooks.looks.cam import layer_map
+        from hookscope.hooks.looks.capture import stream
         model = load(ModelOptions("{name}:deep", arguments='{{"levels": 250}}'), "cpu")
         layers = protocol.decode(protocol.encode(protocol.Ready(model.info))).info.layers
         inner = layers[251].name
@@ -500,7 +498,7 @@ def test_modules_deep_in_each_other_are_opened_and_looked_at(folder: Path) -> No
         print(len(tree_nodes(layers)), inner.count("."), seen[0].values.shape, layer_map(
             model.module, model.prepare.noise(0), inner, 0).values.shape)
     """
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(SOURCE)])}
     command = [sys.executable, "-c", textwrap.dedent(code)]
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert ran.returncode == 0, ran.stderr[-2000:]
@@ -564,26 +562,6 @@ def test_the_fingerprint_follows_code_weights_and_preprocessing(folder: Path) ->
     prints.add(load(ModelOptions(spec(folder, "net"), mean=(0.0, 0.0, 0.0)), "cpu").info.fingerprint)
     prints.add(load(ModelOptions(spec(folder, "net"), seed=5), "cpu").info.fingerprint)
     assert len(prints) == 3
-
-
-def test_the_fingerprint_sees_every_folder_of_our_own_code(
-    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An answer that older code computed would be taken for this code's."""
-    copy = tmp_path_factory.mktemp("code") / "hooks"
-    shutil.copytree(Path(hooks.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(hooks, "__file__", str(copy / "__init__.py"))
-    options = ModelOptions(spec(folder, "net"))
-    prints = [load(options, "cpu").info.fingerprint]
-    deep = copy / "passes" / "inner"
-    deep.mkdir(parents=True)
-    (deep / "walk.py").write_text("STEP = 1")
-    prints.append(load(options, "cpu").info.fingerprint)
-    (deep / "walk.py").write_text("STEP = 2")
-    prints.append(load(options, "cpu").info.fingerprint)
-    (deep / "walk.py").rename(copy / "passes" / "walk.py")
-    prints.append(load(options, "cpu").info.fingerprint)
-    assert len(set(prints)) == 4 and load(options, "cpu").info.fingerprint == prints[-1]
 
 
 # --- weights

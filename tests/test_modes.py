@@ -14,9 +14,9 @@ import torchvision
 from helpers import assert_untouched, four_pixels
 from torch import nn
 
-from hooks import modes
-from hooks.errors import ModelNotSupported
-from hooks.modes import eager, inspecting, locked, preserve, unwrap
+from hookscope.hooks.errors import ModelNotSupported
+from hookscope.hooks.passes import modes
+from hookscope.hooks.passes.modes import eager, inspecting, locked, preserve, unwrap
 
 
 class Restless(nn.Module):

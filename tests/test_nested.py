@@ -9,7 +9,7 @@ import torch
 from torch.nn.utils.rnn import pack_sequence
 from torchvision.models.detection.image_list import ImageList
 
-from hooks.nested import arguments, first, first_image, images, private, tensors
+from hookscope.hooks.passes.nested import arguments, first, first_image, images, private, tensors
 
 ONE = torch.ones(1)
 Pair = namedtuple("Pair", "left right")

@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from dashboard.drawing import numbers
-from dashboard.drawing.numbers import format_count, format_number, format_share
+from hookscope.dashboard.drawing import numbers
+from hookscope.dashboard.drawing.numbers import format_count, format_number, format_share
 
 
 def test_the_examples_in_the_docstrings():

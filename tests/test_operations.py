@@ -16,15 +16,15 @@ from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 from torch.utils.checkpoint import checkpoint
 from torchvision.models.feature_extraction import create_feature_extractor
 
-import hooks.operations
-from hooks.attribution import grad_cam
-from hooks.capture import capture, stream
-from hooks.errors import LayerNotExecuted, LayerNotFound
-from hooks.layers import describe, find, first_names, select
-from hooks.operations import Namer, function_name
-from hooks.registry import live_hooks
-from hooks.results import Activation, GradCam
-from hooks.running import Stack, following
+import hookscope.hooks.passes.operations
+from hookscope.hooks.errors import LayerNotExecuted, LayerNotFound
+from hookscope.hooks.layers.names import describe, find, first_names, select
+from hookscope.hooks.looks.cam import grad_cam
+from hookscope.hooks.looks.capture import capture, stream
+from hookscope.hooks.passes.operations import Namer, function_name
+from hookscope.hooks.passes.registry import live_hooks
+from hookscope.hooks.passes.running import Stack, following
+from hookscope.hooks.results.looks import Activation, GradCam
 
 
 def as_it_is(name: str, value: Tensor) -> Tensor:
@@ -218,7 +218,7 @@ def test_statistics_of_an_operation_keep_no_tensor(resnet, image):
 
 
 def test_doctests():
-    assert doctest.testmod(hooks.operations).failed == 0
+    assert doctest.testmod(hookscope.hooks.passes.operations).failed == 0
 
 
 @pytest.mark.parametrize(

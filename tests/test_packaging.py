@@ -14,6 +14,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from installed import copy_checkout, install_wheel
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -50,7 +51,7 @@ def third_party(*folders: str) -> set[str]:
                 found |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 found.add(node.module.split(".")[0])
-    local = {"app", "hooks", "dashboard", "tests", "bench", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
+    local = {"app", "hookscope", "tests", "bench", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
     names = {name for name in found if name not in sys.stdlib_module_names and name not in local}
     return {canonicalize_name(INSTALLED_NAMES.get(name, name)) for name in names}
 
@@ -116,47 +117,40 @@ def test_the_library_alone_needs_torch_and_numpy_within_the_pages_ranges() -> No
 def test_every_package_is_in_the_wheels_list() -> None:
     listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
     there = {
-        ".".join(path.parent.relative_to(ROOT).parts)
+        ".".join(("hookscope", *path.parent.relative_to(ROOT).parts))
         for name in ("hooks", "dashboard")
         for path in (ROOT / name).rglob("*.py")
     }
-    assert listed == there | {"dashboard.assets"}
+    assert listed == there | {"hookscope", "hookscope.assets"}
 
 
 @pytest.fixture(scope="module")
 def wheel_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the installed wheel and nothing else, built from a copy of the sources."""
-    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
-    for name in (
-        "app.py",
-        "hooks",
-        "dashboard",
-        "assets",
-        "pyproject.toml",
-        "README.md",
-        "LICENSE",
-        "requirements.txt",
-    ):
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(ROOT / name, source / name)
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--no-build-isolation", "--no-index", "--target", str(target), str(source)]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert ran.returncode == 0, ran.stderr
-    return target
+    return install_wheel(copy_checkout(tmp_path_factory.mktemp("source")), tmp_path_factory.mktemp("site"))
+
+
+def test_the_wheel_adds_one_name(wheel_folder: Path) -> None:
+    (metadata,) = importlib.metadata.distributions(path=[str(wheel_folder)])
+    added = {"hookscope", f"hookscope-{metadata.version}.dist-info", "bin"}
+    assert {path.name for path in wheel_folder.iterdir()} == added
+    assert [path.name for path in (wheel_folder / "bin").iterdir()] == ["hookscope"]
+    assert {path.name for path in (wheel_folder / "hookscope").iterdir()} - {"__pycache__"} == {
+        *("__init__.py", "__main__.py", "hooks", "dashboard", "assets")
+    }
+    assert not [path for path in wheel_folder.rglob("*") if path.is_symlink()]
 
 
 def test_the_wheel_gives_hooks_without_the_page(wheel_folder: Path, tmp_path: Path) -> None:
     code = (
-        "import sys, hooks.results as r; print(r.__file__, [m for m in ('torch', 'dash', 'PIL') if m in sys.modules])"
+        "import sys, hookscope.hooks.results.looks as r; "
+        "print(r.__file__, [m for m in ('torch', 'dash', 'PIL') if m in sys.modules])"
     )
     environ = {**os.environ, "PYTHONPATH": str(wheel_folder)}
     ran = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60, check=True
     )
-    assert ran.stdout.strip() == f"{wheel_folder / 'hooks' / 'results.py'} []"
+    assert ran.stdout.strip() == f"{wheel_folder / 'hookscope' / 'hooks' / 'results' / 'looks.py'} []"
 
 
 def test_the_wheel_names_the_page_as_an_extra(wheel_folder: Path) -> None:
@@ -173,9 +167,9 @@ def test_the_wheel_names_the_page_as_an_extra(wheel_folder: Path) -> None:
 
 def test_the_wheel_has_the_assets_where_the_page_looks(wheel_folder: Path, tmp_path: Path) -> None:
     there = {path.relative_to(ROOT / "assets") for path in (ROOT / "assets").rglob("*") if path.is_file()}
-    packed = wheel_folder / "dashboard" / "assets"
+    packed = wheel_folder / "hookscope" / "assets"
     assert {path.relative_to(packed) for path in packed.rglob("*") if path.is_file()} == there
-    code = "from dashboard.startup import assets_folder; print(assets_folder())"
+    code = "from hookscope.dashboard.places import ASSETS; print(ASSETS)"
     environ = {**os.environ, "PYTHONPATH": str(wheel_folder)}
     ran = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60, check=True
@@ -208,14 +202,16 @@ def test_what_the_image_copies_is_enough_to_start(tmp_path: Path) -> None:
         for source in sources:
             assert source in kept, f".dockerignore keeps {source} from the image"
             if (ROOT / source).is_dir():
-                shutil.copytree(ROOT / source, tmp_path / target, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(
+                    ROOT / source, tmp_path / target, symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
+                )
             else:
                 shutil.copy(ROOT / source, tmp_path / target)
     ran = subprocess.run(
         [sys.executable, "app.py", "--help"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
     )
     assert ran.returncode == 0 and "--model" in ran.stdout, ran.stderr
-    names = [sys.executable, "-c", "import dashboard.server"]
+    names = [sys.executable, "-c", "import sys; sys.path.insert(0, 'src'); import hookscope.dashboard.run"]
     subprocess.run(names, cwd=tmp_path, capture_output=True, timeout=120, check=True)
 
 

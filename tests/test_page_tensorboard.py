@@ -16,13 +16,13 @@ from inline_engine import MODEL, InlineEngine, answer_to
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dashboard import tensorboard
-from dashboard.jobs import Unit
-from dashboard.service import Service
-from dashboard.tensorboard import NotWritten, write
-from dashboard.view import View
-from hooks.maps import maps
-from hooks.tensorboard import levels, scale, tag
+from hookscope.dashboard.answers.service import Service
+from hookscope.dashboard.asking.questions import Unit
+from hookscope.dashboard.exports import tensorboard
+from hookscope.dashboard.exports.tensorboard import NotWritten, write
+from hookscope.dashboard.page.view import View
+from hookscope.hooks.datasets.tensorboard import levels, scale, tag
+from hookscope.hooks.results.maps import maps
 
 
 @pytest.fixture

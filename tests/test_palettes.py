@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dashboard.drawing.palettes import (
+from hookscope.dashboard.drawing.palettes import (
     BLANK_LEVEL,
     CHOICES,
     DIFFERENCE,

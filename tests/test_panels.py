@@ -17,23 +17,24 @@ from inline_engine import CLASSES, INFO, LAYERS, MODEL, InlineEngine, activation
 from PIL import Image
 from plotly.io.json import to_json_plotly
 
-from dashboard import ids
-from dashboard.components.layer_tree import tree_nodes
-from dashboard.engine.base import ModelInfo
-from dashboard.gallery import Gallery, Item
-from dashboard.jobs import Unit
-from dashboard.panels import inputs, wall
-from dashboard.panels.gradients import aligned
-from dashboard.panels.header import facts, short_count, spec_title
-from dashboard.panels.inputs import softmax
-from dashboard.panels.toolbar import property_of, targets, values
-from dashboard.parts import Answer, Answers, Failure, Part
-from dashboard.questions import parts
-from dashboard.reading import Readings
-from dashboard.scene import Scene
-from dashboard.view import MEAN, View
-from hooks.results import GradCam, Gradients, Prediction
-from hooks.summaries import Survey, SurveyedCall
+from hookscope.dashboard.answers.parts import Answer, Answers, Failure, Part
+from hookscope.dashboard.asking.questions import Unit
+from hookscope.dashboard.components.layer_tree import tree_nodes
+from hookscope.dashboard.engine.base import ModelInfo
+from hookscope.dashboard.page import ids
+from hookscope.dashboard.page.gallery import Gallery, Item
+from hookscope.dashboard.page.reading import Readings
+from hookscope.dashboard.page.scene import Scene
+from hookscope.dashboard.page.view import MEAN, View
+from hookscope.dashboard.panels import inputs
+from hookscope.dashboard.panels.card import wall
+from hookscope.dashboard.panels.gradients import aligned
+from hookscope.dashboard.panels.header import facts, short_count, spec_title
+from hookscope.dashboard.panels.inputs import softmax
+from hookscope.dashboard.panels.toolbar import property_of, targets, values
+from hookscope.dashboard.web.ask import parts
+from hookscope.hooks.results.looks import GradCam, Gradients, Prediction
+from hookscope.hooks.results.summaries import Survey, SurveyedCall
 
 MARKUP = "<img src=x onerror=alert(1)>"
 LINK = '<a href="https://example.org">click</a>.png'

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from dashboard.jobs import Unit
-from dashboard.parts import Answer, Failure, Part, failures, result_of
+from hookscope.dashboard.answers.parts import Answer, Failure, Part, failures, result_of
+from hookscope.dashboard.asking.questions import Unit
 
 UNIT = Unit("m", "digest", "activation", "conv")
 OTHER = replace(UNIT, layer="fc")

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dashboard.drawing.palettes import INF_COLOUR, LEVELS, NAN_COLOUR, PALETTES, palette_for
-from dashboard.drawing.pictures import cam_overlay, overlay_sprite, picture_png, sprite
-from dashboard.drawing.resizing import resize_bilinear
-from dashboard.drawing.scales import channel_scales, layer_scale
+from hookscope.dashboard.drawing.palettes import INF_COLOUR, LEVELS, NAN_COLOUR, PALETTES, palette_for
+from hookscope.dashboard.drawing.pictures import cam_overlay, overlay_sprite, picture_png, sprite
+from hookscope.dashboard.drawing.resizing import resize_bilinear
+from hookscope.dashboard.drawing.scales import channel_scales, layer_scale
 
 
 def opened(data):

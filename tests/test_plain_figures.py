@@ -5,7 +5,7 @@ import itertools
 import plotly.graph_objects as go
 import pytest
 
-from dashboard.drawing.plain_figures import PANEL_GAP, Draft, panel_axes, panel_domain, set_axis
+from hookscope.dashboard.drawing.plain_figures import PANEL_GAP, Draft, panel_axes, panel_domain, set_axis
 
 
 @pytest.mark.parametrize("panels", [1, 2, 3])

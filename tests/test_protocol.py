@@ -8,11 +8,11 @@ import random
 
 import pytest
 
-from dashboard.engine import protocol
-from dashboard.engine.base import LiveHook, ModelInfo, Preprocessing
-from dashboard.engine.protocol import ProtocolError, decode, encode
-from dashboard.jobs import Unit
-from hooks.results import Call, LayerInfo
+from hookscope.dashboard.asking.questions import Unit
+from hookscope.dashboard.engine import protocol
+from hookscope.dashboard.engine.base import LiveHook, ModelInfo, Preprocessing
+from hookscope.dashboard.engine.protocol import ProtocolError, decode, encode
+from hookscope.hooks.results.looks import Call, LayerInfo
 
 UNIT = Unit("torchvision:resnet18", "ab" * 32, "gradcam", "layer4.1.conv2", 1, 281)
 INFO = ModelInfo(

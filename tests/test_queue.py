@@ -6,10 +6,10 @@ import random
 
 import pytest
 
-from dashboard.engine import queue as module
-from dashboard.engine.base import Work
-from dashboard.engine.queue import Queue
-from dashboard.jobs import Unit
+from hookscope.dashboard.asking.questions import Unit
+from hookscope.dashboard.engine import queue as module
+from hookscope.dashboard.engine.base import Work
+from hookscope.dashboard.engine.queue import Queue
 
 MODEL = "embedded"
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from dashboard.drawing.ranking import channel_numbers, difference, distance, mean_map, order
-from hooks.reductions import statistics
+from hookscope.dashboard.drawing.ranking import channel_numbers, difference, distance, mean_map, order
+from hookscope.hooks.numbers.reductions import statistics
 
 # channel:      0           1            2           3
 A = np.array([[[1, 1]], [[-9, 1]], [[0, 0]], [[2, 4]]], np.float32)

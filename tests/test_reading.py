@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from inline_engine import activation_of
 
-from dashboard.drawing.scales import Scale
-from dashboard.reading import KEPT, Reading, Readings, kind_of
-from dashboard.view import MEAN, View
-from hooks.results import Activation
+from hookscope.dashboard.drawing.scales import Scale
+from hookscope.dashboard.page.reading import KEPT, Reading, Readings, kind_of
+from hookscope.dashboard.page.view import MEAN, View
+from hookscope.hooks.results.looks import Activation
 
 # two channels of 1 x 2 values
 A = activation_of("conv", np.array([[[1, 3]], [[0, 8]]]))

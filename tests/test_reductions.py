@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from hooks.errors import ModelNotSupported
-from hooks.moments import PIECE, Scratch, moments
-from hooks.reductions import statistics
-from hooks.results import HISTOGRAM_BINS, QUANTILE_LEVELS
+from hookscope.hooks.errors import ModelNotSupported
+from hookscope.hooks.numbers.moments import PIECE, Scratch, moments
+from hookscope.hooks.numbers.reductions import statistics
+from hookscope.hooks.results.looks import HISTOGRAM_BINS, QUANTILE_LEVELS
 
 
 def compare(tensor: torch.Tensor, channel_axis: int | None) -> None:

@@ -10,8 +10,8 @@ import torch
 from helpers import assert_untouched, four_pixels
 from torch import nn
 
-from hooks.errors import ModelNotSupported
-from hooks.registry import LiveHook, hook, live_hooks
+from hookscope.hooks.errors import ModelNotSupported
+from hookscope.hooks.passes.registry import LiveHook, hook, live_hooks
 
 
 def test_a_hook_is_listed_with_owner_and_purpose_and_then_gone():

@@ -18,15 +18,15 @@ from inline_engine import INFO, LAYERS, MODEL, InlineEngine, activation_of, answ
 from PIL import Image
 from plotly.offline import get_plotlyjs
 
-from dashboard.engine.base import ModelInfo
-from dashboard.gallery import Gallery
-from dashboard.inputs.store import InputMissing
-from dashboard.panels import export
-from dashboard.parts import Part
-from dashboard.questions import parts
-from dashboard.reading import Readings
-from dashboard.scene import Scene
-from dashboard.view import View
+from hookscope.dashboard.answers.parts import Part
+from hookscope.dashboard.engine.base import ModelInfo
+from hookscope.dashboard.inputs.store import InputMissing
+from hookscope.dashboard.page.gallery import Gallery
+from hookscope.dashboard.page.reading import Readings
+from hookscope.dashboard.page.scene import Scene
+from hookscope.dashboard.page.view import View
+from hookscope.dashboard.panels import export
+from hookscope.dashboard.web.ask import parts
 
 NASTY = "</script><!--<script><img src=x onerror=alert(1)>"
 LAYOUT = ("conv", "vector", "never")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dashboard.drawing.resizing import nearest, reduce_by_area, resize_bilinear
+from hookscope.dashboard.drawing.resizing import nearest, reduce_by_area, resize_bilinear
 
 
 def test_blocks_become_their_means():

@@ -5,13 +5,14 @@ import subprocess
 import sys
 
 import pytest
+from checkout import ENVIRON
 
-from hooks import results
+from hookscope.hooks.results import looks
 
 
 @pytest.mark.parametrize(
     "kind",
-    [value for value in vars(results).values() if dataclasses.is_dataclass(value)],
+    [value for value in vars(looks).values() if dataclasses.is_dataclass(value)],
     ids=lambda kind: kind.__name__,
 )
 def test_frozen_and_every_field_documented(kind):
@@ -22,10 +23,14 @@ def test_frozen_and_every_field_documented(kind):
 
 
 def test_quantile_levels_are_shares_in_ascending_order():
-    assert list(results.QUANTILE_LEVELS) == sorted(results.QUANTILE_LEVELS)
-    assert all(0 < level < 1 for level in results.QUANTILE_LEVELS)
+    assert list(looks.QUANTILE_LEVELS) == sorted(looks.QUANTILE_LEVELS)
+    assert all(0 < level < 1 for level in looks.QUANTILE_LEVELS)
 
 
 def test_reading_results_does_not_import_torch():
-    code = "import sys, hooks.results, hooks.codec, hooks.errors, hooks.maps; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    names = (
+        "hookscope",
+        *(f"hookscope.hooks.{name}" for name in ("errors", "results.looks", "results.codec", "results.maps")),
+    )
+    code = f"import sys, {', '.join(names)}; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, env=ENVIRON)

@@ -17,11 +17,11 @@ from inline_engine import INFO, MODEL
 from made_pictures import colours, encoded
 from PIL import Image
 
-from dashboard import server as server_module
-from dashboard.gallery import Gallery
-from dashboard.inputs.store import InputMissing
-from dashboard.scene import Gone
-from dashboard.view import View
+from hookscope.dashboard.inputs.store import InputMissing
+from hookscope.dashboard.page.gallery import Gallery
+from hookscope.dashboard.page.scene import Gone
+from hookscope.dashboard.page.view import View
+from hookscope.dashboard.web import server as server_module
 
 HOSTILE_NAME = '"><img src=x onerror=alert(1)>.png'
 PICTURE = encoded(Image.fromarray(colours()), "PNG")

@@ -6,8 +6,8 @@ import warnings
 import numpy as np
 import pytest
 
-from dashboard.drawing.palettes import INF_LEVEL, LEVELS, MIDDLE_LEVEL, NAN_LEVEL
-from dashboard.drawing.scales import (
+from hookscope.dashboard.drawing.palettes import INF_LEVEL, LEVELS, MIDDLE_LEVEL, NAN_LEVEL
+from hookscope.dashboard.drawing.scales import (
     Scale,
     channel_scales,
     difference_scale,

@@ -13,12 +13,12 @@ from inline_app import InlineApp
 from inline_engine import INFO, MODEL, InlineEngine, answer_to
 from PIL import Image
 
-from dashboard.gallery import Gallery
-from dashboard.jobs import TOP, Unit
-from dashboard.reading import Readings
-from dashboard.scene import Gone, Scene, find
-from dashboard.view import View
-from hooks.results import Activation, Prediction
+from hookscope.dashboard.asking.questions import TOP, Unit
+from hookscope.dashboard.page.gallery import Gallery
+from hookscope.dashboard.page.reading import Readings
+from hookscope.dashboard.page.scene import Gone, Scene, find
+from hookscope.dashboard.page.view import View
+from hookscope.hooks.results.looks import Activation, Prediction
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,9 @@ import pytest
 from inline_app import InlineApp
 from inline_engine import INFO, LAYERS, MODEL, InlineEngine
 
-from dashboard import ids, service
-from dashboard.view import MAX_LAYERS, View
+from hookscope.dashboard.answers import service
+from hookscope.dashboard.page import ids
+from hookscope.dashboard.page.view import MAX_LAYERS, View
 
 
 @pytest.fixture(scope="module")

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 from inline_engine import INFO, MODEL, InlineEngine, answer_to
 
-from dashboard import service as service_module
-from dashboard.answers.cache import Cache
-from dashboard.jobs import Unit
-from dashboard.parts import Answer, Answers, Failure, Part, Update
-from dashboard.service import PATIENCE_SECONDS, STOPPED, UNDRAWN, Service
-from hooks.codec import decode, encode
-from hooks.results import Activation
+from hookscope.dashboard.answers import service as service_module
+from hookscope.dashboard.answers.cache import Cache
+from hookscope.dashboard.answers.parts import Answer, Answers, Failure, Part, Update
+from hookscope.dashboard.answers.service import PATIENCE_SECONDS, STOPPED, UNDRAWN, Service
+from hookscope.dashboard.asking.questions import Unit
+from hookscope.hooks.results.codec import decode, encode
+from hookscope.hooks.results.looks import Activation
 
 PREDICTION = Unit(MODEL, "digest", "prediction")
 CONV = Unit(MODEL, "digest", "activation", "conv")

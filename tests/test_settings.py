@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dashboard.setting_table import TABLE
-from dashboard.settings import Settings, default_cache_dir, markdown, parse
+from hookscope.dashboard.settings.parse import Settings, default_cache_dir, markdown, parse
+from hookscope.dashboard.settings.table import TABLE
 
 ROOT = Path(__file__).parent.parent
 
@@ -203,12 +203,16 @@ def test_help_lists_every_setting_with_default_unit_and_variable(capsys: pytest.
 
 
 def test_the_documentation_holds_the_table() -> None:
-    assert markdown() in (ROOT / "docs" / "settings.md").read_text(), "run: python -m dashboard.settings"
+    assert markdown() in (ROOT / "docs" / "settings.md").read_text(), "run: python app.py settings"
 
 
 def test_the_documentation_command_prints_the_table() -> None:
     ran = subprocess.run(
-        [sys.executable, "-m", "dashboard.settings"], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "app.py", "settings"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert ran.stdout.strip() == markdown()
 

@@ -10,9 +10,9 @@ import torch
 import torchvision
 from torch import nn
 
-from hooks.layers import describe
-from hooks.results import Call, LayerInfo
-from hooks.shapes import NCHW, NHWC
+from hookscope.hooks.layers.names import describe
+from hookscope.hooks.layers.shapes import NCHW, NHWC
+from hookscope.hooks.results.looks import Call, LayerInfo
 
 TOKENS = ("image", "token", "channel")
 FEATURES = ("image", "feature")

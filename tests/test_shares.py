@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from dashboard import shares as shares_module
-from dashboard.shares import Shares
-from dashboard.view import View
+from hookscope.dashboard.page.view import View
+from hookscope.dashboard.web import shares as shares_module
+from hookscope.dashboard.web.shares import Shares
 
 VIEW = View(model="toy", a="a" * 22, layers=("conv", "", "fc"), target=3, overlay=True, detail="conv", channel=2)
 

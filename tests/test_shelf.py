@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dashboard.answers.shelf import Shelf, ShelfDamaged, seal, unseal
+from hookscope.dashboard.answers.shelf import Shelf, ShelfDamaged, seal, unseal
 
 LARGE = bytes(range(256)) * 400  # over diskcache's 32 KB, so in a file of its own
 

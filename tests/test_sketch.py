@@ -8,8 +8,18 @@ import torch
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import wasserstein_distance
 
-from hooks.results import HISTOGRAM_BINS
-from hooks.sketch import cumulative, divergence, entropy, histogram, limits, merge, quantiles, sketch, wasserstein
+from hookscope.hooks.numbers.sketch import (
+    cumulative,
+    divergence,
+    entropy,
+    histogram,
+    limits,
+    merge,
+    quantiles,
+    sketch,
+    wasserstein,
+)
+from hookscope.hooks.results.looks import HISTOGRAM_BINS
 
 LEVELS = np.array([0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99])
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dashboard.settings import parse
-from dashboard.startup import address, assets_folder, check_port
+from hookscope.dashboard.places import ASSETS
+from hookscope.dashboard.settings.address import address, check_port
+from hookscope.dashboard.settings.parse import parse
 
 
 def test_a_taken_port_is_said_with_a_free_one_nearby() -> None:
@@ -54,4 +55,4 @@ def test_the_printed_address_has_the_port_that_was_found() -> None:
 
 
 def test_the_assets_are_the_top_levels() -> None:
-    assert assets_folder() == Path(__file__).parent.parent / "assets"
+    assert ASSETS.samefile(Path(__file__).parent.parent / "assets")

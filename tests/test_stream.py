@@ -18,9 +18,9 @@ from inline_app import Connection, InlineApp, served, until
 from inline_engine import MODEL, InlineEngine
 from tempo import limit
 
-from dashboard.jobs import Unit
-from dashboard.parts import Answers, Part, Update
-from dashboard.stream import BUSY
+from hookscope.dashboard.answers.parts import Answers, Part, Update
+from hookscope.dashboard.asking.questions import Unit
+from hookscope.dashboard.web.stream import BUSY
 
 CONV = Unit(MODEL, "digest", "activation", "conv")
 WIDE = Unit(MODEL, "digest", "activation", "wide")

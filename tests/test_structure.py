@@ -9,28 +9,38 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from checkout import ENVIRON, ROOT
 
-ROOT = Path(__file__).parent.parent
 HEAVY = {"torch", "torchvision", "timm", "captum"}
 LONGEST_MODULE_LINES = 450
 
-# app -> server -> panels -> service -> (cache, engine) -> jobs, results
+# program -> web -> panels, exports -> page -> answers -> drawing, engine -> asking -> results
 LEVELS = (
-    ("app",),
-    ("dashboard.server",),
-    ("dashboard.panels",),
-    ("dashboard.service",),
-    ("dashboard.answers.cache", "dashboard.engine"),
-    ("dashboard.jobs", "hooks.results"),
+    ("app", "hookscope.__main__", "hookscope.dashboard.run"),
+    ("hookscope.dashboard.web.server",),
+    ("hookscope.dashboard.panels", "hookscope.dashboard.exports"),
+    ("hookscope.dashboard.page",),
+    ("hookscope.dashboard.answers",),
+    ("hookscope.dashboard.engine",),
+    ("hookscope.dashboard.asking",),
+    ("hookscope.hooks.results", "hookscope.hooks.errors"),
+)
+# what runs in a process of its own, and may import torch there
+CHILDREN = (
+    "hookscope.dashboard.worker",
+    "hookscope.dashboard.sources",
+    "hookscope.dashboard.exports.tensorboard_writer",
 )
 
 
 def files() -> dict[str, Path]:
     """Every module of the application by its dotted name."""
-    found = {"app": ROOT / "app.py"} if (ROOT / "app.py").exists() else {}
+    found = {"app": ROOT / "app.py"}
+    for path in sorted((ROOT / "src" / "hookscope").glob("*.py")):
+        found["hookscope" if path.stem == "__init__" else f"hookscope.{path.stem}"] = path
     for package in ("hooks", "dashboard"):
         for path in sorted((ROOT / package).rglob("*.py")):
-            parts = path.relative_to(ROOT).with_suffix("").parts
+            parts = ("hookscope", *path.relative_to(ROOT).with_suffix("").parts)
             found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
 
@@ -86,9 +96,11 @@ def level(name: str) -> int | None:
 
 
 def web_side() -> list[str]:
-    """The modules that run in the server's process."""
+    """The modules that run in the server's process; the program's other commands come in when they are chosen."""
     return [
-        name for name in FILES if name == "app" or (is_in(name, "dashboard") and not is_in(name, "dashboard.worker"))
+        name
+        for name in FILES
+        if is_in(name, "hookscope.dashboard") and not any(is_in(name, child) for child in CHILDREN)
     ]
 
 
@@ -97,9 +109,13 @@ def is_in(name: str, package: str) -> bool:
 
 
 def test_there_is_something_to_look_at() -> None:
-    assert {"hooks.results", "dashboard.jobs", "dashboard.engine.base"} <= FILES.keys()
-    assert "hooks.results" in OURS["dashboard.engine.base"]
-    assert level("dashboard.engine.base") == 4 and level("dashboard.settings") is None
+    assert {
+        "hookscope.hooks.results.looks",
+        "hookscope.dashboard.asking.questions",
+        "hookscope.dashboard.engine.base",
+    } <= FILES.keys()
+    assert "hookscope.hooks.results.looks" in OURS["hookscope.dashboard.engine.base"]
+    assert level("hookscope.dashboard.engine.base") == 5 and level("hookscope.dashboard.settings.parse") is None
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -108,20 +124,29 @@ def test_no_module_imports_itself_in_a_circle(name: str) -> None:
     assert not circle, f"{name} imports {', '.join(circle)}, and comes back from there"
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if is_in(name, "hooks")])
+@pytest.mark.parametrize("name", [name for name in FILES if is_in(name, "hookscope.hooks")])
 def test_the_library_never_imports_the_page(name: str) -> None:
-    assert not [other for other in IMPORTS[name] if is_in(other, "dashboard") or is_in(other, "app")]
+    assert not [other for other in IMPORTS[name] if is_in(other, "hookscope.dashboard") or is_in(other, "app")]
 
 
 @pytest.mark.parametrize("name", web_side())
 def test_the_web_side_never_imports_torch(name: str) -> None:
     for other in reachable(name):
-        assert not is_in(other, "dashboard.worker"), f"{name} reaches {other}"
+        assert not any(is_in(other, child) for child in CHILDREN), f"{name} reaches {other}"
         heavy = {module for module in IMPORTS[other] if module.split(".")[0] in HEAVY}
         assert not heavy, f"{name} reaches {other}, which imports {', '.join(heavy)}"
 
 
-@pytest.mark.parametrize("name", ["hooks.errors", "hooks.results", "hooks.summaries", "hooks.codec", "hooks.anomalies"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hookscope.hooks.errors",
+        "hookscope.hooks.results.looks",
+        "hookscope.hooks.results.summaries",
+        "hookscope.hooks.results.codec",
+        "hookscope.hooks.results.anomalies",
+    ],
+)
 def test_results_are_read_without_torch(name: str) -> None:
     assert not {module for other in reachable(name) for module in IMPORTS[other] if module.split(".")[0] in HEAVY}
 
@@ -146,11 +171,19 @@ def test_a_module_opens_with_what_it_is_for(name: str) -> None:
     assert ast.get_docstring(tree) or not tree.body, f"{name} has no docstring"
 
 
-@pytest.mark.parametrize("name", ["dashboard.server", "app"])
+@pytest.mark.parametrize("name", FILES)
+def test_everything_is_imported_by_the_one_name_that_is_installed(name: str) -> None:
+    """The folders at the top of a checkout are no packages of these names: a person's own may be called the same."""
+    assert not [
+        other for other in IMPORTS[name] if other.split(".")[0] in ("hooks", "dashboard", "assets", "tests", "bench")
+    ]
+
+
+@pytest.mark.parametrize("name", ["hookscope.dashboard.run", "hookscope.__main__", "hookscope", "app"])
 def test_a_fresh_interpreter_imports_the_web_side_without_torch(name: str) -> None:
     code = f"import sys, {name}; print([module for module in {sorted(HEAVY)} if module in sys.modules])"
     ran = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", code], cwd=ROOT, env=ENVIRON, capture_output=True, text=True, timeout=120, check=False
     )
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.strip() == "[]"

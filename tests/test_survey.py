@@ -10,11 +10,11 @@ from torch import nn
 from torchvision.models import alexnet, resnet18, swin_t
 from torchvision.models.segmentation import fcn_resnet50
 
-from hooks import codec
-from hooks.capture import capture
-from hooks.errors import Cancelled
-from hooks.layers import describe
-from hooks.survey import survey
+from hookscope.hooks.errors import Cancelled
+from hookscope.hooks.layers.names import describe
+from hookscope.hooks.looks.capture import capture
+from hookscope.hooks.looks.survey import survey
+from hookscope.hooks.results import codec
 
 
 def test_four_pixels_by_hand():

@@ -8,8 +8,8 @@ import math
 import numpy as np
 from test_charts import statistics
 
-from dashboard.drawing.ranking import channel_numbers, distance, order
-from dashboard.drawing.tables import channel_columns, channel_csv, channel_rows, layer_csv, statistics_rows
+from hookscope.dashboard.drawing.ranking import channel_numbers, distance, order
+from hookscope.dashboard.drawing.tables import channel_columns, channel_csv, channel_rows, layer_csv, statistics_rows
 
 A = np.array([[[0, 2]], [[-4, math.nan]]], np.float32)
 B = np.array([[[1, 1]], [[-4, -4]]], np.float32)

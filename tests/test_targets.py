@@ -8,9 +8,9 @@ import torch
 import torchvision
 from torch import Tensor
 
-from hooks.errors import HooksError, NoGradient, TargetNotFound
-from hooks.gradients import gradients
-from hooks.targets import NO_CLASS, Box, Mask, per_image, score_of
+from hookscope.hooks.errors import HooksError, NoGradient, TargetNotFound
+from hookscope.hooks.looks.gradients import gradients
+from hookscope.hooks.looks.targets import NO_CLASS, Box, Mask, per_image, score_of
 
 
 def graph(values: object) -> Tensor:

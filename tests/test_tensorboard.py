@@ -10,11 +10,11 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from hooks.diagnostics import Diagnostics
-from hooks.errors import HooksError
-from hooks.gradients import gradients
-from hooks.reductions import statistics
-from hooks.tensorboard import Writer, levels, scale, tag
+from hookscope.hooks.datasets.diagnostics import Diagnostics
+from hookscope.hooks.datasets.tensorboard import Writer, levels, scale, tag
+from hookscope.hooks.errors import HooksError
+from hookscope.hooks.looks.gradients import gradients
+from hookscope.hooks.numbers.reductions import statistics
 
 
 def read(folder: Path) -> EventAccumulator:

@@ -6,8 +6,8 @@ import doctest
 
 import pytest
 
-from dashboard import texts
-from dashboard.texts import file_name, one_line, shorten, unshowable
+from hookscope.dashboard.asking import texts
+from hookscope.dashboard.asking.texts import file_name, one_line, shorten, unshowable
 
 
 def test_doctests() -> None:

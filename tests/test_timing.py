@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from hooks import timing
+from hookscope.hooks.bench import timing
 
 
 @pytest.mark.parametrize(

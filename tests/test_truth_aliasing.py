@@ -8,12 +8,12 @@ import torchvision
 from helpers import assert_untouched, four_pixels
 from torch import Tensor, nn
 
-from hooks.attribution import grad_cam
-from hooks.capture import capture
-from hooks.errors import NoGradient
-from hooks.layers import describe
-from hooks.registry import hook
-from hooks.results import GradCam
+from hookscope.hooks.errors import NoGradient
+from hookscope.hooks.layers.names import describe
+from hookscope.hooks.looks.cam import grad_cam
+from hookscope.hooks.looks.capture import capture
+from hookscope.hooks.passes.registry import hook
+from hookscope.hooks.results.looks import GradCam
 
 
 @pytest.fixture(scope="module")

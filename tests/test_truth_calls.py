@@ -8,8 +8,8 @@ import torchvision
 from helpers import assert_untouched, four_pixels
 from torch import Tensor, nn
 
-from hooks.capture import capture
-from hooks.errors import LayerNotExecuted, ModelNotSupported
+from hookscope.hooks.errors import LayerNotExecuted, ModelNotSupported
+from hookscope.hooks.looks.capture import capture
 
 
 class Head(nn.Module):

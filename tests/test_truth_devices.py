@@ -11,16 +11,16 @@ from no_float64 import MPS, an_mps_device, on_mps
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hooks.attention import attention_maps
-from hooks.attribution import layer_map
-from hooks.diagnostics import Diagnostics
-from hooks.gradients import gradients
-from hooks.information import information_flow
-from hooks.input_attribution import attribute_input
-from hooks.layers import describe
-from hooks.reductions import real, statistics
-from hooks.results import INPUT_METHODS, MAP_METHODS
-from hooks.survey import survey
+from hookscope.hooks.datasets.diagnostics import Diagnostics
+from hookscope.hooks.datasets.information import information_flow
+from hookscope.hooks.layers.names import describe
+from hookscope.hooks.looks.attention import attention_maps
+from hookscope.hooks.looks.cam import layer_map
+from hookscope.hooks.looks.gradients import gradients
+from hookscope.hooks.looks.inputs import attribute_input
+from hookscope.hooks.looks.survey import survey
+from hookscope.hooks.numbers.reductions import real, statistics
+from hookscope.hooks.results.looks import INPUT_METHODS, MAP_METHODS
 
 
 class Attends(nn.Module):

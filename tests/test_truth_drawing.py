@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from dashboard.drawing.palettes import INF_LEVEL, LEVELS, MIDDLE_LEVEL, NAN_LEVEL
-from dashboard.drawing.ranking import mean_map, order
-from dashboard.drawing.scales import Scales, channel_scales, layer_scale, levels, scale_text
+from hookscope.dashboard.drawing.palettes import INF_LEVEL, LEVELS, MIDDLE_LEVEL, NAN_LEVEL
+from hookscope.dashboard.drawing.ranking import mean_map, order
+from hookscope.dashboard.drawing.scales import Scales, channel_scales, layer_scale, levels, scale_text
 
 
 def usual(values: np.ndarray) -> np.ndarray:

@@ -16,11 +16,11 @@ from pytorch_grad_cam.utils.image import scale_cam_image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dashboard.drawing.palettes import LEVELS
-from dashboard.drawing.pictures import cam_overlay
-from hooks.attribution import layer_map
-from hooks.errors import NoGradient, NoSpatialAxes
-from hooks.targets import Target
+from hookscope.dashboard.drawing.palettes import LEVELS
+from hookscope.dashboard.drawing.pictures import cam_overlay
+from hookscope.hooks.errors import NoGradient, NoSpatialAxes
+from hookscope.hooks.looks.cam import layer_map
+from hookscope.hooks.looks.targets import Target
 
 
 def by_captum(model: nn.Module, layer: str, image: Tensor, target: int) -> np.ndarray:

@@ -10,10 +10,10 @@ import torch
 from helpers import Count, assert_untouched
 from torch import Tensor, nn
 
-from hooks.capture import capture, stream
-from hooks.errors import Cancelled
-from hooks.layers import describe
-from hooks.registry import live_hooks
+from hookscope.hooks.errors import Cancelled
+from hookscope.hooks.layers.names import describe
+from hookscope.hooks.looks.capture import capture, stream
+from hookscope.hooks.passes.registry import live_hooks
 
 
 class Sentinel:

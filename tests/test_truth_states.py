@@ -14,10 +14,10 @@ from helpers import assert_untouched, four_pixels
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from hooks.capture import capture, stream
-from hooks.errors import ModelNotSupported, NoGradient
-from hooks.layers import describe
-from hooks.results import Activation
+from hookscope.hooks.errors import ModelNotSupported, NoGradient
+from hookscope.hooks.layers.names import describe
+from hookscope.hooks.looks.capture import capture, stream
+from hookscope.hooks.results.looks import Activation
 
 EXPECTED = [[[[2.0, 4.0], [6.0, 8.0]], [[-1.0, -2.0], [-3.0, -4.0]]]]
 

@@ -12,10 +12,10 @@ import torch
 from helpers import assert_untouched
 from torch import Tensor, nn
 
-from hooks.capture import capture
-from hooks.codec import MAGIC, decode, encode
-from hooks.diagnostics import Diagnostics
-from hooks.reductions import statistics
+from hookscope.hooks.datasets.diagnostics import Diagnostics
+from hookscope.hooks.looks.capture import capture
+from hookscope.hooks.numbers.reductions import statistics
+from hookscope.hooks.results.codec import MAGIC, decode, encode
 
 
 def test_histc_and_quantile_refuse_or_drop_what_is_not_finite() -> None:

@@ -14,20 +14,20 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+from checkout import ENVIRON
 
-from dashboard.engine import protocol
-from dashboard.worker.unfinished import remove_unfinished, unfinished
+from hookscope.dashboard.engine import protocol
+from hookscope.dashboard.sources.unfinished import remove_unfinished, unfinished
 
-ROOT = Path(__file__).parent.parent
-# What `python -m dashboard.worker` does: the mailbox listens first, then torch is imported, then weights are fetched.
+# What the worker process does: the mailbox listens first, then torch is imported, then weights are fetched.
 WORKER = """
     import sys
     from multiprocessing.connection import Connection
     from pathlib import Path
-    from dashboard.worker.mailbox import Mailbox
+    from hookscope.dashboard.worker.mailbox import Mailbox
     Mailbox(Connection(int(sys.argv[1])))
     assert "torch" not in sys.modules
-    from dashboard.worker import weights
+    from hookscope.dashboard.sources import weights
     weights.download(sys.argv[2], Path(sys.argv[3]), lambda sentence: print(sentence, flush=True))
 """
 
@@ -64,7 +64,9 @@ def test_a_worker_that_ends_in_the_middle_of_a_download_leaves_no_file(
 ) -> None:
     ours, theirs = socket.socketpair()
     command = [sys.executable, "-c", textwrap.dedent(WORKER), str(theirs.fileno()), slow_file, str(tmp_path / "net")]
-    with subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()], stdout=subprocess.PIPE, text=True) as worker:
+    with subprocess.Popen(
+        command, env=ENVIRON, pass_fds=[theirs.fileno()], stdout=subprocess.PIPE, text=True
+    ) as worker:
         theirs.close()
         output: IO[str] | None = worker.stdout
         assert output is not None and "1 of 3 MB" in output.readline()

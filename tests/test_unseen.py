@@ -12,19 +12,19 @@ import torch
 from helpers import assert_untouched
 from torch import Tensor, nn
 
-from dashboard.components.layer_tree import tree_nodes
-from dashboard.engine import protocol
-from dashboard.engine.base import ModelInfo, Preprocessing
-from dashboard.jobs import Unit
-from dashboard.worker.handlers import HANDLERS
-from dashboard.worker.models import LoadedModel
-from dashboard.worker.preprocessing import Prepared, plain
-from dashboard.worker.task import Task
-from hooks.attribution import grad_cam
-from hooks.capture import capture, stream
-from hooks.errors import HooksError, LayerNotExecuted
-from hooks.layers import describe, not_executed
-from hooks.registry import live_hooks
+from hookscope.dashboard.asking.questions import Unit
+from hookscope.dashboard.components.layer_tree import tree_nodes
+from hookscope.dashboard.engine import protocol
+from hookscope.dashboard.engine.base import ModelInfo, Preprocessing
+from hookscope.dashboard.sources.load import LoadedModel
+from hookscope.dashboard.sources.preprocessing import Prepared, plain
+from hookscope.dashboard.worker.handlers import HANDLERS
+from hookscope.dashboard.worker.task import Task
+from hookscope.hooks.errors import HooksError, LayerNotExecuted
+from hookscope.hooks.layers.names import describe, not_executed
+from hookscope.hooks.looks.cam import grad_cam
+from hookscope.hooks.looks.capture import capture, stream
+from hookscope.hooks.passes.registry import live_hooks
 
 IMAGE = torch.randn(1, 3, 8, 8)
 ELSEWHERE = "It was called in another thread, and hooks look only at the thread that runs the model."

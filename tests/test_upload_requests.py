@@ -24,7 +24,7 @@ from made_pictures import colours, encoded
 from PIL import Image
 from served import Application, until
 
-from dashboard.inputs.decoding import MAX_PIXELS
+from hookscope.dashboard.inputs.child.decoding import MAX_PIXELS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes as Linux shows them")
 
@@ -75,7 +75,7 @@ class Server:
         for path in Path(f"/proc/{self.pid}/task").glob("*/children"):
             with contextlib.suppress(OSError):
                 for child in path.read_text().split():
-                    if b"dashboard.inputs.decoding" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    if b"hookscope.dashboard.inputs.child.decoding" in Path(f"/proc/{child}/cmdline").read_bytes():
                         found.append(int(child))
         return found
 

@@ -20,9 +20,9 @@ from PIL import Image
 from tempo import limit
 from upload_cases import ACCEPTED, PAYLOAD, REFUSED, Accepted, Refused
 
-from dashboard.inputs import decoder as decoder_module
-from dashboard.inputs.decoding import MAX_PIXELS
-from dashboard.inputs.store import Input, InputRefused, InputStore
+from hookscope.dashboard.inputs import decoder as decoder_module
+from hookscope.dashboard.inputs.child.decoding import MAX_PIXELS
+from hookscope.dashboard.inputs.store import Input, InputRefused, InputStore
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux what a process took")
 

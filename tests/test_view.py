@@ -11,8 +11,8 @@ from urllib.parse import parse_qs, quote
 
 import pytest
 
-from dashboard.layer_keys import MAX_KEY_LENGTH, MAX_NAME_LENGTH
-from dashboard.view import MAX_LAYERS, MEAN, Colours, Count, Rank, ScaleBy, View
+from hookscope.dashboard.asking.layer_keys import MAX_KEY_LENGTH, MAX_NAME_LENGTH
+from hookscope.dashboard.page.view import MAX_LAYERS, MEAN, Colours, Count, Rank, ScaleBy, View
 
 CHOSEN = View(
     model="torchvision:resnet50@IMAGENET1K_V2",

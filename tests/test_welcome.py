@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from dashboard.panels.welcome import last_map, welcome
-from hooks.results import Call, LayerInfo
+from hookscope.dashboard.panels.welcome import last_map, welcome
+from hookscope.hooks.results.looks import Call, LayerInfo
 
 NCHW = ("image", "channel", "height", "width")
 TOKENS = ("image", "token", "channel")

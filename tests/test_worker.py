@@ -17,23 +17,23 @@ import torch
 import torchvision
 from captum.attr import LayerGradCam, Saliency
 
-from dashboard.engine import protocol
-from dashboard.engine.base import Event, ModelState
-from dashboard.engine.local import LocalEngine
-from dashboard.engine.protocol import ModelOptions
-from dashboard.jobs import NO_TARGET, Unit
-from dashboard.worker.handlers import HANDLERS
-from dashboard.worker.models import LoadedModel, load
-from dashboard.worker.preprocessing import Prepared, open_png
-from dashboard.worker.task import Task
-from hooks.attention import attention_maps
-from hooks.attribution import layer_map
-from hooks.codec import decode
-from hooks.gradients import gradients
-from hooks.layers import describe
-from hooks.registry import live_hooks
-from hooks.results import Activation, GradCam, Prediction
-from hooks.summaries import Survey
+from hookscope.dashboard.asking.questions import NO_TARGET, Unit
+from hookscope.dashboard.engine import protocol
+from hookscope.dashboard.engine.base import Event, ModelState
+from hookscope.dashboard.engine.local import LocalEngine
+from hookscope.dashboard.engine.protocol import ModelOptions
+from hookscope.dashboard.sources.load import LoadedModel, load
+from hookscope.dashboard.sources.preprocessing import Prepared, open_png
+from hookscope.dashboard.worker.handlers import HANDLERS
+from hookscope.dashboard.worker.task import Task
+from hookscope.hooks.layers.names import describe
+from hookscope.hooks.looks.attention import attention_maps
+from hookscope.hooks.looks.cam import layer_map
+from hookscope.hooks.looks.gradients import gradients
+from hookscope.hooks.passes.registry import live_hooks
+from hookscope.hooks.results.codec import decode
+from hookscope.hooks.results.looks import Activation, GradCam, Prediction
+from hookscope.hooks.results.summaries import Survey
 
 PICTURES = Path(skimage.__file__).parent / "data"
 ESPRESSO = 967

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 import diskcache
 
-from dashboard.answers.shelf import Shelf, is_ours
+from hookscope.dashboard.answers.shelf import Shelf, is_ours
 
 _log = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")

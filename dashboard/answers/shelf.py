@@ -179,7 +179,7 @@ def unseal(key: str, sealed: bytes) -> bytes | None:
 
 def _checksum(key: str, value: bytes) -> bytes:
     # crc32, 2 GB/s: it is there to find damage. Who can write into the folder could forge any checksum, and gains
-    # nothing by it, because values are read by `hooks.codec` and never run.
+    # nothing by it, because values are read by `results.codec` and never run.
     return zlib.crc32(value, zlib.crc32(key.encode())).to_bytes(4, "little")
 
 

@@ -16,10 +16,10 @@ from typing import Any, ClassVar
 
 from dash.development.base_component import Component
 
-from dashboard.layer_keys import key_of
-from hooks.results import Call, LayerInfo
+from hookscope.dashboard.asking.layer_keys import key_of
+from hookscope.hooks.results.looks import Call, LayerInfo
 
-OPERATION = "/"  # before the operation, in the names that `hooks.operations` gives
+OPERATION = "/"  # before the operation, in the names that `passes.operations` gives
 
 MAX_CALL_ROWS = 64  # a recurrent cell may run thousands of times; the URL reaches the calls that get no row
 

@@ -7,10 +7,10 @@ import io
 import numpy as np
 from PIL import Image
 
-from dashboard.drawing.palettes import PALETTES, overlay_opacity
-from dashboard.drawing.pictures import OVERLAY_OPACITY, WEBP_QUALITY
-from dashboard.drawing.resizing import nearest
-from dashboard.drawing.scales import Scale, levels
+from hookscope.dashboard.drawing.palettes import PALETTES, overlay_opacity
+from hookscope.dashboard.drawing.pictures import OVERLAY_OPACITY, WEBP_QUALITY
+from hookscope.dashboard.drawing.resizing import nearest
+from hookscope.dashboard.drawing.scales import Scale, levels
 
 SIDE_PX = 180  # of the longer side
 MARK = (64, 224, 255)  # the query's outline: a colour that neither magma nor grey has

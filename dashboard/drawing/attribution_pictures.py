@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from dashboard.drawing.numbers import format_number
-from dashboard.drawing.palettes import BLANK_LEVEL, PALETTES, overlay_opacity
-from dashboard.drawing.scales import Scale, levels
+from hookscope.dashboard.drawing.numbers import format_number
+from hookscope.dashboard.drawing.palettes import BLANK_LEVEL, PALETTES, overlay_opacity
+from hookscope.dashboard.drawing.scales import Scale, levels
 
 SHARE = 0.99  # of the values that the scale spans: a few pixels far above all others would leave the rest unseen
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from dashboard.drawing.numbers import format_number
-from dashboard.drawing.palettes import DIFFERENCE, INF_COLOUR, NAN_COLOUR, Palette
-from dashboard.drawing.plain_figures import (
+from hookscope.dashboard.drawing.numbers import format_number
+from hookscope.dashboard.drawing.palettes import DIFFERENCE, INF_COLOUR, NAN_COLOUR, Palette
+from hookscope.dashboard.drawing.plain_figures import (
     LABEL_PX,
     NEUTRAL,
     Draft,
@@ -19,7 +19,7 @@ from dashboard.drawing.plain_figures import (
     panel_label,
     set_axis,
 )
-from dashboard.drawing.scales import Scale
+from hookscope.dashboard.drawing.scales import Scale
 
 BAR_PX = 34  # below the panels, for the colour bar
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from dashboard.drawing.numbers import format_count, format_share
-from dashboard.drawing.plain_figures import NEUTRAL, Draft
-from hooks.results import HISTOGRAM_BINS, Statistics
+from hookscope.dashboard.drawing.numbers import format_count, format_share
+from hookscope.dashboard.drawing.plain_figures import NEUTRAL, Draft
+from hookscope.hooks.results.looks import HISTOGRAM_BINS, Statistics
 
 COLOURS = ("#1c7ed6", "#e8590c")  # A and B; both read on white and on the dark page
 FILLS = ("rgba(28,126,214,0.22)", "rgba(232,89,12,0.22)")

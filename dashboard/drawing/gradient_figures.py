@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from dashboard.drawing.charts import COLOURS, FILLS
-from dashboard.drawing.numbers import format_number, format_share
-from dashboard.drawing.plain_figures import NEUTRAL, Draft
-from hooks.results import QUANTILE_LEVELS, LayerGradient
+from hookscope.dashboard.drawing.charts import COLOURS, FILLS
+from hookscope.dashboard.drawing.numbers import format_number, format_share
+from hookscope.dashboard.drawing.plain_figures import NEUTRAL, Draft
+from hookscope.hooks.results.looks import QUANTILE_LEVELS, LayerGradient
 
 HEIGHT_PX = 500
 BOX_LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)  # whisker, box, median, box, whisker

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dashboard.layer_keys import key_of
-from hooks.anomalies import EXPLODING_NORM, VANISHING_NORM, Anomaly, find_anomalies
-from hooks.results import Gradients, LayerGradient
+from hookscope.dashboard.asking.layer_keys import key_of
+from hookscope.hooks.results.anomalies import EXPLODING_NORM, VANISHING_NORM, Anomaly, find_anomalies
+from hookscope.hooks.results.looks import Gradients, LayerGradient
 
 HINTS = {
     "not finite": "Look for the first layer whose own values are not finite, in the tree or on its card.",

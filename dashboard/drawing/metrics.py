@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
-from dashboard.drawing.numbers import format_number
-from dashboard.view import Metric as MetricName
-from hooks.results import HISTOGRAM_BINS
-from hooks.summaries import Survey, SurveyedCall
+from hookscope.dashboard.drawing.numbers import format_number
+from hookscope.dashboard.page.view import Metric as MetricName
+from hookscope.hooks.results.looks import HISTOGRAM_BINS
+from hookscope.hooks.results.summaries import Survey, SurveyedCall
 
 CALLS_SAID = 4
 SHORTEST = 0.04  # the bar of the smallest value on a logarithmic scale, which is not nothing

@@ -9,11 +9,19 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from dashboard.drawing.geometry import MEAN_MAP
-from dashboard.drawing.palettes import BLANK_LEVEL, INF_LEVEL, LEVELS, NAN_LEVEL, PALETTES, Palette, overlay_opacity
-from dashboard.drawing.ranking import mean_map
-from dashboard.drawing.resizing import nearest, reduce_by_area, resize_bilinear
-from dashboard.drawing.scales import Scale, Scales, levels
+from hookscope.dashboard.drawing.geometry import MEAN_MAP
+from hookscope.dashboard.drawing.palettes import (
+    BLANK_LEVEL,
+    INF_LEVEL,
+    LEVELS,
+    NAN_LEVEL,
+    PALETTES,
+    Palette,
+    overlay_opacity,
+)
+from hookscope.dashboard.drawing.ranking import mean_map
+from hookscope.dashboard.drawing.resizing import nearest, reduce_by_area, resize_bilinear
+from hookscope.dashboard.drawing.scales import Scale, Scales, levels
 
 WEBP_QUALITY = 90
 WEBP_SIDE = 16_000  # a WebP has at most 16,383 pixels on a side

@@ -13,9 +13,9 @@ from typing import Literal
 
 import numpy as np
 
-from dashboard.drawing.numbers import format_number
-from dashboard.drawing.palettes import INF_LEVEL, LEVELS, MIDDLE_LEVEL, NAN_LEVEL
-from dashboard.drawing.ranking import mean_map
+from hookscope.dashboard.drawing.numbers import format_number
+from hookscope.dashboard.drawing.palettes import INF_LEVEL, LEVELS, MIDDLE_LEVEL, NAN_LEVEL
+from hookscope.dashboard.drawing.ranking import mean_map
 
 Kind = Literal["sequential", "diverging"]
 

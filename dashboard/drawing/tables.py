@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from dashboard.drawing.numbers import format_count, format_number, format_share
-from dashboard.drawing.ranking import Numbers
-from hooks.results import QUANTILE_LEVELS, Statistics
+from hookscope.dashboard.drawing.numbers import format_count, format_number, format_share
+from hookscope.dashboard.drawing.ranking import Numbers
+from hookscope.hooks.results.looks import QUANTILE_LEVELS, Statistics
 
 HELP = {
     "count": "How many values the layer produced for this input.",

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from dashboard.drawing.palettes import LEVELS, NON_FINITE_LEGEND, Palette
-from dashboard.drawing.scales import Scales, scale_text
-from dashboard.texts import shorten
+from hookscope.dashboard.asking.texts import shorten
+from hookscope.dashboard.drawing.palettes import LEVELS, NON_FINITE_LEGEND, Palette
+from hookscope.dashboard.drawing.scales import Scales, scale_text
 
 MARGIN = 24
 GAP = 20

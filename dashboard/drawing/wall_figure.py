@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 
-from dashboard.drawing.geometry import READABLE_PX, WallGeometry
-from dashboard.drawing.numbers import format_number
-from dashboard.drawing.plain_figures import Draft, panel_axes, set_axis
-from dashboard.drawing.ranking import Numbers, channel_numbers, mean_map
+from hookscope.dashboard.drawing.geometry import READABLE_PX, WallGeometry
+from hookscope.dashboard.drawing.numbers import format_number
+from hookscope.dashboard.drawing.plain_figures import Draft, panel_axes, set_axis
+from hookscope.dashboard.drawing.ranking import Numbers, channel_numbers, mean_map
 
 FRAME = ({"color": "#ffffff", "width": 3}, {"color": "#1b1f24", "width": 1.5, "dash": "dot"})  # on any colours
 _INSET = 0.03  # of a cell: at the wall's edge half of a frame would be cut

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, Protocol
 
-from dashboard.jobs import Unit
-from hooks.results import LayerInfo
+from hookscope.dashboard.asking.questions import Unit
+from hookscope.hooks.results.looks import LayerInfo
 
 Kind = Literal["classifier", "segmenter", "detector"]
 Phase = Literal["idle", "loading", "ready", "computing", "restarting", "failed"]
@@ -121,7 +121,7 @@ class Event:
     Attributes:
         kind: "started" (the unit's forward began), "done" (`data` holds the answer), "failed" (`sentence` says why),
             "end" (nothing more will come for this slot; `unit` is None).
-        data: for "done": the answer, as `hooks.codec.encode` made it.
+        data: for "done": the answer, as `results.codec.encode` made it.
         sentence: for "failed": what is wrong and what to do.
         final: for "failed": asking again would give the same; it is a fact about the model, not a fault.
         details: for "failed": type, message and traceback as text, for a log or a "details" fold.

@@ -11,18 +11,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dashboard.engine.base import Event, ModelState, Phase
-from dashboard.engine.protocol import ModelOptions
-from dashboard.engine.queue import Queue
-from dashboard.engine.supervisor import Shared, Stopped, Supervisor
-from dashboard.jobs import Unit
+from hookscope.dashboard.asking.questions import Unit
+from hookscope.dashboard.engine.base import Event, ModelState, Phase
+from hookscope.dashboard.engine.protocol import ModelOptions
+from hookscope.dashboard.engine.queue import Queue
+from hookscope.dashboard.engine.supervisor import Shared, Stopped, Supervisor
 
 CLOSE_SECONDS = 1.2
 ORDER: tuple[Phase, ...] = ("computing", "ready", "restarting", "loading", "failed")  # the most telling of several
 
 
 class LocalEngine:
-    """Implements `dashboard.engine.base.Engine`.
+    """Implements `engine.base.Engine`.
 
         engine = LocalEngine([ModelOptions("embedded")])
         engine.open("embedded")

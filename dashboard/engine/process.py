@@ -1,8 +1,8 @@
 """One worker process: started as a fresh interpreter, spoken to in messages, ended with everything it started.
 
-The child is `python -m dashboard.worker FD LIFE`, where FD is one end of a socket pair and LIFE the reading end of a
-pipe that closes when the server dies. Not `multiprocessing`'s spawn: that sends its arguments as a pickle, runs the
-operator's main module again, and leaves a resource tracker process behind.
+The child is `python -m hookscope.dashboard.worker FD LIFE`, where FD is one end of a socket pair and LIFE the reading
+end of a pipe that closes when the server dies. Not `multiprocessing`'s spawn: that sends its arguments as a pickle,
+runs the operator's main module again, and leaves a resource tracker process behind.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from collections import deque
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from dashboard.engine import protocol
-from dashboard.engine.strays import MARK, end_strays, new_mark
+from hookscope.dashboard.engine import protocol
+from hookscope.dashboard.engine.strays import MARK, end_strays, new_mark
+from hookscope.dashboard.places import IMPORTED_FROM
 
-ROOT = Path(__file__).resolve().parents[2]  # what the child imports `dashboard` and `hooks` from
 LINES_KEPT = 60
 LINE_BYTES = 20_000  # a longer line is passed on in pieces
 READS_AT_ONCE = 16  # of what the worker prints, before its messages have their turn
@@ -56,7 +56,7 @@ class WorkerProcess:
         try:
             self.process = subprocess.Popen(
                 # -P: the current directory must not shadow our modules; the worker adds it where a factory needs it.
-                [sys.executable, "-P", "-m", "dashboard.worker", str(theirs.fileno()), str(life)],
+                [sys.executable, "-P", "-m", "hookscope.dashboard.worker", str(theirs.fileno()), str(life)],
                 pass_fds=[theirs.fileno(), life],
                 stdin=subprocess.DEVNULL,
                 stdout=write_end,
@@ -246,7 +246,7 @@ def _ooms() -> int:
 def environment(threads: int) -> dict[str, str]:
     """The variables of a process that runs our code and torch with so many threads."""
     environment = dict(os.environ)
-    paths = [str(ROOT), *filter(None, [environment.get("PYTHONPATH", "")])]
+    paths = [str(IMPORTED_FROM), *filter(None, [environment.get("PYTHONPATH", "")])]
     environment |= {
         "PYTHONPATH": os.pathsep.join(paths),
         "PYTHONUNBUFFERED": "1",

@@ -18,8 +18,8 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal, Union
 
-from dashboard.engine.base import LiveHook, ModelInfo
-from dashboard.jobs import DEFAULT_MODEL, Unit
+from hookscope.dashboard.asking.questions import DEFAULT_MODEL, Unit
+from hookscope.dashboard.engine.base import LiveHook, ModelInfo
 
 MAXIMUM_BYTES = 2**31 - 1  # one message
 ANSWER_BYTES = 128_000_000  # the values of one answer; the worker makes larger ones smaller, and says so
@@ -139,7 +139,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Answer:
-    """A unit's result, as `hooks.codec.encode` made it."""
+    """A unit's result, as `results.codec.encode` made it."""
 
     task: int
     unit: Unit

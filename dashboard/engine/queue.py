@@ -22,8 +22,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 
-from dashboard.engine.base import Event, Work
-from dashboard.jobs import Unit
+from hookscope.dashboard.asking.questions import Unit
+from hookscope.dashboard.engine.base import Event, Work
 
 READ_SECONDS = 5.0  # how long a slot is kept after its "end" was read, for a second reader
 END_SECONDS = 60.0  # and how long if nobody reads it

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 
-from dashboard.engine import protocol
-from dashboard.engine.base import LiveHook, ModelInfo, Phase
-from dashboard.engine.process import WorkerEnded, WorkerProcess
-from dashboard.engine.queue import Batch, Queue
-from dashboard.jobs import ABOUT_INPUT, TITLES, Unit
+from hookscope.dashboard.asking.questions import ABOUT_INPUT, TITLES, Unit
+from hookscope.dashboard.engine import protocol
+from hookscope.dashboard.engine.base import LiveHook, ModelInfo, Phase
+from hookscope.dashboard.engine.process import WorkerEnded, WorkerProcess
+from hookscope.dashboard.engine.queue import Batch, Queue
 
 BACK_OFF_SECONDS = (0.0, 0.5, 1.0, 2.0)  # before restart 1, 2, ...; with the start itself it stays below ten seconds
 HEALTHY_SECONDS = 60.0  # alive so long: the next restart is the first again

@@ -14,13 +14,15 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from hookscope.dashboard.places import IMPORTED_FROM
+
 _log = logging.getLogger(__name__)
 
 # With -I and -S the child reads no environment, no .pth file and no current folder; it is told where its packages lie.
 _START = """
 import json, sys
 sys.path += json.loads(sys.argv[1])
-from dashboard.inputs.decoding import main
+from hookscope.dashboard.inputs.child.decoding import main
 sys.exit(main(sys.argv[2:]))
 """
 _KEPT_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH", "TMPDIR")
@@ -183,7 +185,7 @@ def _answer(output: bytes) -> Decoded:
 
 def _package_folders() -> list[str]:
     """Where this package, Pillow and numpy lie, without importing any of them."""
-    folders = [str(Path(__file__).resolve().parents[2])]
+    folders = [str(IMPORTED_FROM)]
     for name in ("PIL", "numpy"):
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.origin is not None:

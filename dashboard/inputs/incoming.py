@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from dashboard.inputs.decoder import InputRefused
+from hookscope.dashboard.inputs.decoder import InputRefused
 
 _log = logging.getLogger(__name__)
 

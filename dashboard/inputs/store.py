@@ -22,10 +22,11 @@ from collections import Counter, OrderedDict
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dashboard.inputs.decoder import Decoder, InputRefused
-from dashboard.inputs.incoming import Incoming, Readable, receive
-from dashboard.inputs.labels import file_label
-from dashboard.inputs.samples import SAMPLES, Sample
+from hookscope.dashboard.inputs.decoder import Decoder, InputRefused
+from hookscope.dashboard.inputs.incoming import Incoming, Readable, receive
+from hookscope.dashboard.inputs.labels import file_label
+from hookscope.dashboard.inputs.samples import SAMPLES, Sample
+from hookscope.dashboard.places import SAMPLES as SAMPLES_FOLDER
 
 __all__ = ["Input", "InputMissing", "InputRefused", "InputStore", "Sample"]
 
@@ -85,7 +86,7 @@ class InputStore:
     ) -> None:
         self.limit_bytes = limit_bytes
         self.max_upload_bytes = max_upload_bytes
-        self._samples_folder = samples_folder or _samples_folder()
+        self._samples_folder = samples_folder or SAMPLES_FOLDER
         self._pixels = folder / "pixels"
         self._keys = folder / "keys"
         self._make_folders()
@@ -288,13 +289,6 @@ class InputStore:
 
     def _png(self, digest: str) -> Path:
         return self._pixels / f"{digest}.png"
-
-
-def _samples_folder() -> Path:
-    """The samples in a checkout, or where a wheel puts them."""
-    package = Path(__file__).resolve().parents[1]
-    places = (package.parent / "assets" / "samples", package / "assets" / "samples")
-    return next((place for place in places if place.is_dir()), places[0])
 
 
 def _last_used(path: Path) -> float:

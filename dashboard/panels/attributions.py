@@ -8,15 +8,15 @@ from typing import Any, get_args
 
 from dash import html
 
-from dashboard import ids
-from dashboard.components.markup import Markup
-from dashboard.drawing.attribution_pictures import attribution_overlay
-from dashboard.drawing.numbers import format_number
-from dashboard.jobs import TITLES, InputQuestion, Unit
-from dashboard.panels.regions import failed, said
-from dashboard.parts import Answers, Failure, Part, Update, result_of
-from dashboard.scene import Scene
-from hooks.results import InputAttribution, Prediction
+from hookscope.dashboard.answers.parts import Answers, Failure, Part, Update, result_of
+from hookscope.dashboard.asking.questions import TITLES, InputQuestion, Unit
+from hookscope.dashboard.components.markup import Markup
+from hookscope.dashboard.drawing.attribution_pictures import attribution_overlay
+from hookscope.dashboard.drawing.numbers import format_number
+from hookscope.dashboard.page import ids
+from hookscope.dashboard.page.scene import Scene
+from hookscope.dashboard.panels.regions import failed, said
+from hookscope.hooks.results.looks import InputAttribution, Prediction
 
 METHODS: tuple[InputQuestion, ...] = get_args(InputQuestion)
 HELP: dict[InputQuestion, str] = {

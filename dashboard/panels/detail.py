@@ -9,23 +9,23 @@ from typing import Any
 import numpy as np
 from dash import ClientsideFunction, Dash, Input, dcc, html
 
-from dashboard import ids
-from dashboard.components.markup import Markup
-from dashboard.drawing import ranking, scales
-from dashboard.drawing.channel_figure import channel_figure
-from dashboard.drawing.charts import bins_for, histogram_figure
-from dashboard.drawing.numbers import format_number, format_share
-from dashboard.drawing.palettes import palette_for
-from dashboard.jobs import Unit
-from dashboard.layer_keys import parse_key
-from dashboard.panels import wall
-from dashboard.panels.regions import blank, drawn, failed, graph, said
-from dashboard.parts import Answers, Part, Update, failures, result_of
-from dashboard.reading import Reading, map_statistics
-from dashboard.scene import Scene
-from dashboard.view import MEAN
-from hooks.maps import reason_no_maps
-from hooks.results import Activation
+from hookscope.dashboard.answers.parts import Answers, Part, Update, failures, result_of
+from hookscope.dashboard.asking.layer_keys import parse_key
+from hookscope.dashboard.asking.questions import Unit
+from hookscope.dashboard.components.markup import Markup
+from hookscope.dashboard.drawing import ranking, scales
+from hookscope.dashboard.drawing.channel_figure import channel_figure
+from hookscope.dashboard.drawing.charts import bins_for, histogram_figure
+from hookscope.dashboard.drawing.numbers import format_number, format_share
+from hookscope.dashboard.drawing.palettes import palette_for
+from hookscope.dashboard.page import ids
+from hookscope.dashboard.page.reading import Reading, map_statistics
+from hookscope.dashboard.page.scene import Scene
+from hookscope.dashboard.page.view import MEAN
+from hookscope.dashboard.panels.card import wall
+from hookscope.dashboard.panels.regions import blank, drawn, failed, graph, said
+from hookscope.hooks.results.looks import Activation
+from hookscope.hooks.results.maps import reason_no_maps
 
 HEIGHT_PX = 264
 HISTOGRAM_PX = 150

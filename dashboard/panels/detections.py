@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from dash import html
 
-from dashboard.drawing.numbers import format_number
-from dashboard.jobs import box_of, box_target
-from dashboard.scene import Scene
-from hooks.results import Detections, Prediction
+from hookscope.dashboard.asking.questions import box_of, box_target
+from hookscope.dashboard.drawing.numbers import format_number
+from hookscope.dashboard.page.scene import Scene
+from hookscope.hooks.results.looks import Detections, Prediction
 
 LISTED = 20
 NO_CLASSES = ("__background__", "N/A")  # in torchvision's list for COCO

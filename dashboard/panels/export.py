@@ -8,13 +8,14 @@ from typing import Any
 
 from dash import html
 
-from dashboard import ids
-from dashboard.jobs import DEFAULT_MODEL, TITLES, box_of
-from dashboard.panels import attributions, cards, detail, gradients, header, inputs
-from dashboard.panels.toolbar import COLOURS, RANKS
-from dashboard.parts import Answers, Part, Update
-from dashboard.report import write
-from dashboard.scene import SIDES, Scene
+from hookscope.dashboard.answers.parts import Answers, Part, Update
+from hookscope.dashboard.asking.questions import DEFAULT_MODEL, TITLES, box_of
+from hookscope.dashboard.exports.report import write
+from hookscope.dashboard.page import ids
+from hookscope.dashboard.page.scene import SIDES, Scene
+from hookscope.dashboard.panels import attributions, detail, gradients, header, inputs
+from hookscope.dashboard.panels.card import cards
+from hookscope.dashboard.panels.toolbar import COLOURS, RANKS
 
 
 def part(scene: Scene, prefix: str) -> Part:

@@ -8,17 +8,17 @@ from typing import Any
 import dash
 from dash import ClientsideFunction, Input, State, html
 
-from dashboard import ids
-from dashboard.components.markup import Markup
-from dashboard.drawing.gradient_figures import HEIGHT_PX, gradient_figure
-from dashboard.drawing.gradient_words import Finding, find_words, odd_keys
-from dashboard.drawing.numbers import format_number
-from dashboard.jobs import Unit
-from dashboard.layer_keys import key_of
-from dashboard.panels.regions import blank, drawn, failed, graph, random_weights, said
-from dashboard.parts import Answers, Part, Update, failures, result_of
-from dashboard.scene import Scene
-from hooks.results import Gradients, LayerGradient
+from hookscope.dashboard.answers.parts import Answers, Part, Update, failures, result_of
+from hookscope.dashboard.asking.layer_keys import key_of
+from hookscope.dashboard.asking.questions import Unit
+from hookscope.dashboard.components.markup import Markup
+from hookscope.dashboard.drawing.gradient_figures import HEIGHT_PX, gradient_figure
+from hookscope.dashboard.drawing.gradient_words import Finding, find_words, odd_keys
+from hookscope.dashboard.drawing.numbers import format_number
+from hookscope.dashboard.page import ids
+from hookscope.dashboard.page.scene import Scene
+from hookscope.dashboard.panels.regions import blank, drawn, failed, graph, random_weights, said
+from hookscope.hooks.results.looks import Gradients, LayerGradient
 
 MOST_DETAILS = 200
 NAME = "gradients"

@@ -8,11 +8,11 @@ import dash
 import dash_mantine_components as dmc
 from dash import ClientsideFunction, Input, html
 
-from dashboard import ids
-from dashboard.drawing.numbers import format_count
-from dashboard.engine.base import ModelInfo
-from dashboard.jobs import DEFAULT_MODEL
-from dashboard.panels.regions import random_weights
+from hookscope.dashboard.asking.questions import DEFAULT_MODEL
+from hookscope.dashboard.drawing.numbers import format_count
+from hookscope.dashboard.engine.base import ModelInfo
+from hookscope.dashboard.page import ids
+from hookscope.dashboard.panels.regions import random_weights
 
 TABS = (
     ("layers", "Layers", "What the chosen layers computed"),

@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 from dash import html
 
-from dashboard import ids
-from dashboard.components.markup import Markup
-from dashboard.drawing.geometry import crop_overlay_style
-from dashboard.drawing.numbers import format_number, format_share
-from dashboard.gallery import Gallery
-from dashboard.inputs.store import Input, InputStore
-from dashboard.jobs import Unit
-from dashboard.panels import detections
-from dashboard.panels.regions import failed, random_weights, said
-from dashboard.parts import Answers, Failure, Part, Update, failures, result_of
-from dashboard.scene import SIDES, Scene, find, preview
-from dashboard.view import View
-from hooks.results import Prediction
+from hookscope.dashboard.answers.parts import Answers, Failure, Part, Update, failures, result_of
+from hookscope.dashboard.asking.questions import Unit
+from hookscope.dashboard.components.markup import Markup
+from hookscope.dashboard.drawing.geometry import crop_overlay_style
+from hookscope.dashboard.drawing.numbers import format_number, format_share
+from hookscope.dashboard.inputs.store import Input, InputStore
+from hookscope.dashboard.page import ids
+from hookscope.dashboard.page.gallery import Gallery
+from hookscope.dashboard.page.scene import SIDES, Scene, find, preview
+from hookscope.dashboard.page.view import View
+from hookscope.dashboard.panels import detections
+from hookscope.dashboard.panels.regions import failed, random_weights, said
+from hookscope.hooks.results.looks import Prediction
 
 TOP_CLASSES = 5
 NO_SHARE = 1e-8  # of the positions

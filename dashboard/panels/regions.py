@@ -7,10 +7,10 @@ from typing import Any
 import plotly.graph_objects as go
 from dash import dcc, html
 
-from dashboard.components.markup import plain
-from dashboard.drawing.plain_figures import GRAPH_CONFIG, Draft
-from dashboard.engine.base import ModelInfo
-from dashboard.parts import ComponentId, Failure, Update
+from hookscope.dashboard.answers.parts import ComponentId, Failure, Update
+from hookscope.dashboard.components.markup import plain
+from hookscope.dashboard.drawing.plain_figures import GRAPH_CONFIG, Draft
+from hookscope.dashboard.engine.base import ModelInfo
 
 RANDOM_WEIGHTS = "random weights"
 MIN_HEIGHT_PX = 10  # Plotly draws nothing lower

@@ -8,11 +8,11 @@ import dash
 import dash_mantine_components as dmc
 from dash import ClientsideFunction, Input, html
 
-from dashboard import ids
-from dashboard.engine.base import ModelInfo
-from dashboard.jobs import box_target
-from dashboard.panels.detections import LISTED, NO_CLASSES
-from dashboard.view import View
+from hookscope.dashboard.asking.questions import box_target
+from hookscope.dashboard.engine.base import ModelInfo
+from hookscope.dashboard.page import ids
+from hookscope.dashboard.page.view import View
+from hookscope.dashboard.panels.detections import LISTED, NO_CLASSES
 
 RANKS = [
     ("index", "index", "Channels in the order in which the layer has them"),

@@ -8,15 +8,15 @@ import dash
 import dash_mantine_components as dmc
 from dash import ClientsideFunction, Input, html
 
-from dashboard import ids
-from dashboard.components.layer_tree import LayerTree, tree_nodes
-from dashboard.components.markup import Markup
-from dashboard.drawing.metrics import METRICS, bars, scale_text, texts, worst_first
-from dashboard.jobs import Unit
-from dashboard.panels.regions import failed, said
-from dashboard.parts import Answers, Failure, Part, Update
-from dashboard.scene import Scene
-from hooks.summaries import Survey
+from hookscope.dashboard.answers.parts import Answers, Failure, Part, Update
+from hookscope.dashboard.asking.questions import Unit
+from hookscope.dashboard.components.layer_tree import LayerTree, tree_nodes
+from hookscope.dashboard.components.markup import Markup
+from hookscope.dashboard.drawing.metrics import METRICS, bars, scale_text, texts, worst_first
+from hookscope.dashboard.page import ids
+from hookscope.dashboard.page.scene import Scene
+from hookscope.dashboard.panels.regions import failed, said
+from hookscope.hooks.results.summaries import Survey
 
 NAME = "tree metric"
 NO_BARS: Update = (

@@ -8,10 +8,10 @@ from typing import Any
 
 from dash import html
 
-from dashboard.layer_keys import key_of
-from dashboard.view import View
-from hooks.maps import why_no_maps
-from hooks.results import Call, LayerInfo
+from hookscope.dashboard.asking.layer_keys import key_of
+from hookscope.dashboard.page.view import View
+from hookscope.hooks.results.looks import Call, LayerInfo
+from hookscope.hooks.results.maps import why_no_maps
 
 SAMPLE, SAMPLE_NAME = "sample-coffee", "coffee"
 PURPOSE = (

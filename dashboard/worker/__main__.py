@@ -1,4 +1,4 @@
-"""The worker process: `python -m dashboard.worker FD LIFE`.
+"""The worker process: `python -m hookscope.dashboard.worker FD LIFE`.
 
 FD is its end of the server's socket, LIFE the reading end of a pipe whose other end the server holds open.
 """
@@ -14,7 +14,7 @@ import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from dashboard.worker.mailbox import Mailbox
+from hookscope.dashboard.worker.mailbox import Mailbox
 
 F_SETSIG = 10  # of Linux's fcntl.h, which the module fcntl does not name
 OOM_SCORE = 500  # when the memory runs out, the server outlives the worker
@@ -31,7 +31,7 @@ def main() -> None:
         Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
     mailbox = Mailbox(Connection(descriptor))
 
-    from dashboard.worker.loop import work
+    from hookscope.dashboard.worker.loop import work
 
     work(mailbox)
 

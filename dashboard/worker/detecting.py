@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from dashboard.worker.models import LoadedModel, Prepared
-from dashboard.worker.task import Task
-from hooks import nested
-from hooks.capture import cancelling
-from hooks.detections import detections
-from hooks.errors import Cancelled, HooksError
-from hooks.modes import inspecting
-from hooks.registry import hook
-from hooks.results import Detections, Prediction
+from hookscope.dashboard.sources.load import LoadedModel, Prepared
+from hookscope.dashboard.worker.task import Task
+from hookscope.hooks.errors import Cancelled, HooksError
+from hookscope.hooks.looks.capture import cancelling
+from hookscope.hooks.looks.detections import detections
+from hookscope.hooks.passes import nested
+from hookscope.hooks.passes.modes import inspecting
+from hookscope.hooks.passes.registry import hook
+from hookscope.hooks.results.looks import Detections, Prediction
 
 Crop = tuple[float, float, float, float]
 Seen = tuple[np.ndarray, Crop]  # pixels, and what they are of the original

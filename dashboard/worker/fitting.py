@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch.nn.functional import avg_pool2d
 
-from hooks.codec import Result
-from hooks.errors import HooksError
-from hooks.maps import maps
-from hooks.results import Activation, AttentionMaps
+from hookscope.hooks.errors import HooksError
+from hookscope.hooks.results.codec import Result
+from hookscope.hooks.results.looks import Activation, AttentionMaps
+from hookscope.hooks.results.maps import maps
 
 MEGABYTE = 1_000_000
 

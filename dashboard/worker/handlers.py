@@ -9,21 +9,21 @@ from typing import get_args
 
 import numpy as np
 
-from dashboard.jobs import NO_TARGET, TOP, InputQuestion, MapQuestion, Question, Unit, box_of
-from dashboard.worker.detecting import detect
-from dashboard.worker.models import LoadedModel, Prepared
-from dashboard.worker.task import Task
-from hooks.attention import attention_maps, no_attention
-from hooks.attribution import grad_cam
-from hooks.capture import stream
-from hooks.errors import Cancelled, HooksError, LayerNotFound
-from hooks.gradients import gradients
-from hooks.input_attribution import attribute_input
-from hooks.layers import Finder
-from hooks.results import Activation, Prediction
-from hooks.score_cam import score_cam
-from hooks.survey import survey
-from hooks.targets import Box
+from hookscope.dashboard.asking.questions import NO_TARGET, TOP, InputQuestion, MapQuestion, Question, Unit, box_of
+from hookscope.dashboard.sources.load import LoadedModel, Prepared
+from hookscope.dashboard.worker.detecting import detect
+from hookscope.dashboard.worker.task import Task
+from hookscope.hooks.errors import Cancelled, HooksError, LayerNotFound
+from hookscope.hooks.layers.names import Finder
+from hookscope.hooks.looks.attention import attention_maps, no_attention
+from hookscope.hooks.looks.cam import grad_cam
+from hookscope.hooks.looks.capture import stream
+from hookscope.hooks.looks.gradients import gradients
+from hookscope.hooks.looks.inputs import attribute_input
+from hookscope.hooks.looks.score_cam import score_cam
+from hookscope.hooks.looks.survey import survey
+from hookscope.hooks.looks.targets import Box
+from hookscope.hooks.results.looks import Activation, Prediction
 
 OWNER = "page"
 PURPOSE = "analysis"

@@ -9,17 +9,17 @@ from collections import OrderedDict
 
 import torch
 
-from dashboard.engine import protocol
-from dashboard.engine.process import EXIT_DEVICE_LOST
-from dashboard.texts import shorten
-from dashboard.worker.building import say, text_of
-from dashboard.worker.checkpoints import without_advice
-from dashboard.worker.handlers import HANDLERS
-from dashboard.worker.mailbox import Mailbox, end
-from dashboard.worker.models import LoadedModel, Prepared, load
-from dashboard.worker.preprocessing import PreparationError, open_png
-from dashboard.worker.task import SAID, Task, details_of
-from hooks.errors import HooksError
+from hookscope.dashboard.asking.texts import shorten
+from hookscope.dashboard.engine import protocol
+from hookscope.dashboard.engine.process import EXIT_DEVICE_LOST
+from hookscope.dashboard.sources.building import say, text_of
+from hookscope.dashboard.sources.checkpoints import without_advice
+from hookscope.dashboard.sources.load import LoadedModel, Prepared, load
+from hookscope.dashboard.sources.preprocessing import PreparationError, open_png
+from hookscope.dashboard.worker.handlers import HANDLERS
+from hookscope.dashboard.worker.mailbox import Mailbox, end
+from hookscope.dashboard.worker.task import SAID, Task, details_of
+from hookscope.hooks.errors import HooksError
 
 NICENESS = 5  # the server answers first when the model takes all cores
 INPUT_BYTES = 16 * 2**20  # prepared inputs kept, so that a picture's next layer needs no decoding: about a hundred

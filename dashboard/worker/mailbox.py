@@ -12,9 +12,9 @@ import sys
 import threading
 from multiprocessing.connection import Connection
 
-from dashboard.engine import protocol
-from dashboard.jobs import Unit
-from dashboard.worker.unfinished import remove_unfinished
+from hookscope.dashboard.asking.questions import Unit
+from hookscope.dashboard.engine import protocol
+from hookscope.dashboard.sources.unfinished import remove_unfinished
 
 
 class Mailbox:

@@ -8,14 +8,14 @@ from collections.abc import Callable
 
 import torch
 
-from dashboard.engine import base, protocol
-from dashboard.jobs import TITLES, Unit
-from dashboard.texts import shorten
-from dashboard.worker.building import say, text_of
-from dashboard.worker.fitting import AnswerTooLarge, fit
-from hooks.codec import Result, encode
-from hooks.errors import HooksError
-from hooks.registry import live_hooks
+from hookscope.dashboard.asking.questions import TITLES, Unit
+from hookscope.dashboard.asking.texts import shorten
+from hookscope.dashboard.engine import base, protocol
+from hookscope.dashboard.sources.building import say, text_of
+from hookscope.dashboard.worker.fitting import AnswerTooLarge, fit
+from hookscope.hooks.errors import HooksError
+from hookscope.hooks.passes.registry import live_hooks
+from hookscope.hooks.results.codec import Result, encode
 
 SAID = 20_000  # characters of a sentence, which may name several layers
 DETAILS = 20_000  # characters of a traceback; a message in it may be of any length

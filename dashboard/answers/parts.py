@@ -1,0 +1,88 @@
+"""A part: one region of the page that is drawn from the answers to its units.
+
+Panels describe their regions as parts; the service finds out which units those need, and streams each part's updates
+as the answers come. A part's signature says what it shows, so a page that has drawn it already is not sent it again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hookscope.dashboard.asking.questions import Unit
+
+ComponentId = str | dict[str, Any]
+Update = tuple[ComponentId, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Stands where an answer would have been: a sentence that says what is wrong and what to do next.
+
+    Attributes:
+        final: asking again would give the same; a fact about the model, not a fault.
+    """
+
+    sentence: str
+    details: str = ""
+    final: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answered unit.
+
+    Attributes:
+        result: an instance of `results.looks`, or a `Failure`.
+        cached: whether it was read from the cache.
+    """
+
+    result: Any
+    cached: bool = False
+
+
+Answers = Mapping[Unit, Answer]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One region of the page.
+
+    Attributes:
+        name: unique on the page, e.g. "card 0 wall".
+        units: what it is drawn from, most urgent first.
+        shows: everything else that the drawing depends on; values with a stable `repr`.
+        draw: given the answers so far, the properties to set; called at once if all are there, else at every answer to
+            one of its units, and when none has come for a moment: the region then says that it waits.
+        error: the `Markup` that gets a sentence if drawing itself fails; None leaves the region as it is.
+        eager: whether it wants to be drawn before its last answer is there.
+    """
+
+    name: str
+    units: Sequence[Unit]
+    shows: tuple[Any, ...]
+    draw: Callable[[Answers], list[Update]]
+    error: ComponentId | None = None
+    eager: bool = True
+
+    def signature(self) -> str:
+        """Changes whenever the region would be drawn differently."""
+        return hashlib.sha256(repr((self.name, tuple(self.units), self.shows)).encode()).hexdigest()[:24]
+
+    def complete(self, answers: Answers) -> bool:
+        """Whether every unit has been answered."""
+        return all(unit in answers for unit in self.units)
+
+
+def result_of(answers: Answers, unit: Unit | None, kind: type) -> Any:
+    """The unit's result if it was answered with one of that kind, else None."""
+    answer = answers.get(unit) if unit is not None else None
+    return answer.result if answer is not None and isinstance(answer.result, kind) else None
+
+
+def failures(answers: Answers, units: Sequence[Unit]) -> list[Failure]:
+    """Why units failed, each reason once, in order."""
+    results = [answers[unit].result for unit in units if unit in answers]
+    return list(dict.fromkeys(result for result in results if isinstance(result, Failure)))

@@ -1,0 +1,395 @@
+"""Answers what a page asks: from memory, from the cache, or from the engine, each as soon as it is there.
+
+page asks for parts -> units -> memory or cache: at once
+                             -> engine: as each is computed, kept in the cache on the way
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from hookscope.dashboard.answers.cache import Cache
+from hookscope.dashboard.answers.parts import Answer, Failure, Part, Update
+from hookscope.dashboard.asking.questions import Unit
+from hookscope.dashboard.engine.base import Engine, Event, ModelState
+from hookscope.dashboard.inputs.store import InputStore
+from hookscope.hooks.results.codec import CodecError, decode
+
+Shown = tuple[Part, list[Update], str | None]  # a part, what it shows now, and its signature once that is all
+Done = Literal["done"]  # the last of a stream that has shown all of its parts whole
+
+MEMORY_BYTES = 256 << 20
+LOADED_BYTES = 256 << 20  # kept answers that a stream holds before it draws; the others are read when their turn comes
+MAX_PAGES = 2_000
+POLL_SECONDS = 0.25  # between two looks whether anybody still reads
+UNREAD_SECONDS = 60.0  # how long an answer waits for a page to read it; a browser does at once
+PING_SECONDS = 5.0
+# How long a region goes on showing what it showed before it says that it waits. Most answers are there by then, and it
+# takes the browser 40 ms to put "computing ..." on the page, for which the answer would have to wait.
+PATIENCE_SECONDS = 0.15
+STOPPED = "Stopped before it was computed. Choose the layer again to compute it."
+UNDRAWN = "The values are there, but drawing them failed. The server's log has the details; another view may work."
+
+log = logging.getLogger(__name__)
+
+
+class Elsewhere:
+    """Stands for an answer that a stream does not hold: it is kept in the cache, or was drawn and let go."""
+
+
+ELSEWHERE = Answer(Elsewhere(), cached=True)
+
+
+@dataclass
+class Stream:
+    """One answer on its way to a page.
+
+    Attributes:
+        number: the page's own count of its questions.
+        parts: what it draws, left: those of them that have not been shown whole, answers: from what; all are let go as
+            soon as it was read, and an answer as soon as nothing that is left is drawn from it.
+        unsaved: computed answers, by key, that are written into the cache once they were drawn.
+        slot: where the engine's events for it are; "" if it waits for none.
+        replaced: set once a newer question has taken its place. stopped: the person withdrew what had not come.
+        read: a browser has begun to read it.
+    """
+
+    name: str
+    number: int
+    parts: Sequence[Part]
+    asked_at: float = field(default_factory=time.monotonic)
+    slot: str = ""
+    answers: dict[Unit, Answer] = field(default_factory=dict)
+    unsaved: dict[str, bytes] = field(default_factory=dict)
+    replaced: threading.Event = field(default_factory=threading.Event)
+    stopped: bool = False
+    read: bool = False
+    left: list[Part] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.left = list(self.parts)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits for it: it was read, or there was nothing to show."""
+        return not self.parts
+
+    def let_go(self) -> None:
+        """Keep nothing but the name; a page may stay open for days after its answer."""
+        self.parts, self.left, self.answers = (), [], {}
+
+    def shown(self, part: Part) -> None:
+        """Let go of what only this part, which was shown whole, is drawn from."""
+        self.left = [each for each in self.left if each is not part]
+        needed = {unit for each in self.left for unit in each.units}
+        self.answers.update(dict.fromkeys(set(part.units) - needed, ELSEWHERE))
+
+
+class Service:
+    """What the panels ask; it knows units, answers and parts, and nothing of how a page looks."""
+
+    def __init__(self, engine: Engine, cache: Cache, inputs: InputStore, max_streams: int = 40) -> None:
+        self.engine = engine
+        self.cache = cache
+        self.inputs = inputs
+        self._memory: OrderedDict[str, tuple[Any, int]] = OrderedDict()
+        self._memory_bytes = 0
+        self._pages: OrderedDict[str, Stream] = OrderedDict()
+        self._streams: dict[str, Stream] = {}
+        self._open = threading.BoundedSemaphore(max_streams)
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+
+    def state(self, model: str) -> ModelState:
+        """What a model is doing now."""
+        return self.engine.state(model)
+
+    def ask(self, page: str, parts: Sequence[Part], drawn: Mapping[str, str], number: int = 0) -> str:
+        """Begin to answer a page, in place of what it asked before.
+
+        Arguments:
+            page: the page's own token.
+            parts: everything the page shows.
+            drawn: signatures of the parts that it shows already, by name.
+            number: the page's own count of its questions; one that a newer question has overtaken is not answered.
+
+        Returns:
+            The name of a stream to read with `updates`, "" if the page shows all of it already.
+        """
+        wanted = [part for part in parts if drawn.get(part.name) != part.signature()]
+        stream = Stream(secrets.token_urlsafe(18), number, wanted)
+        old = self._take_place(page, stream)
+        if old is None:
+            return ""
+        missing: list[Unit] = []
+        loaded = 0
+        for unit in dict.fromkeys(unit for part in wanted for unit in part.units):
+            found = self._find(unit)
+            if found is None:
+                missing.append(unit)
+            else:
+                value, size = found
+                loaded += size
+                stream.answers[unit] = Answer(value, cached=True) if loaded <= LOADED_BYTES else ELSEWHERE
+        if missing:
+            stream.slot = stream.name
+            self.engine.submit(stream.slot, missing, self.inputs.png)
+        self._end(old)  # not before the new units are there, so that what both want goes on
+        if stream.replaced.is_set():  # by a newer question, while this one looked its values up
+            self._end([stream])
+        return stream.name if wanted else ""
+
+    def _take_place(self, page: str, stream: Stream) -> list[Stream] | None:
+        """Put a page's new stream where its old one was.
+
+        Returns:
+            The streams that have to end now; None if the page has asked something newer.
+        """
+        with self._lock:
+            last = self._pages.get(page)
+            if last is not None and last.number > stream.number:
+                return None
+            self._pages[page] = stream
+            self._pages.move_to_end(page)
+            old = [last] if last is not None else []
+            old += self._pages_too_many(stream)
+            for unread in self._streams.values():  # oldest first
+                if stream.asked_at - unread.asked_at < UNREAD_SECONDS:
+                    break
+                old.append(unread)
+            for gone in old:
+                self._streams.pop(gone.name, None)
+            if stream.parts:
+                self._streams[stream.name] = stream
+            return old
+
+    def _pages_too_many(self, newest: Stream) -> list[Stream]:
+        """Forget pages above the limit: idle ones first, then those that have not come for their answer.
+
+        A page whose answer is being read stays: of those there are never more than open streams.
+        """
+        excess = len(self._pages) - MAX_PAGES
+        if excess <= 0:
+            return []
+        unread = [page for page, each in self._pages.items() if not (each.read or each is newest)]
+        idle = [page for page, each in self._pages.items() if each.idle and each is not newest]
+        chosen = list(dict.fromkeys([*idle, *unread]))[:excess]  # oldest first in both
+        return [self._pages.pop(page) for page in chosen]
+
+    def _end(self, streams: Sequence[Stream]) -> None:
+        for gone in streams:
+            gone.replaced.set()
+            if gone.slot:
+                self.engine.cancel(gone.slot)
+            gone.let_go()
+
+    def stop(self, page: str) -> None:
+        """The person cancelled: withdraw what the page still waits for; what it has, stays."""
+        with self._lock:
+            stream = self._pages.get(page)
+        if stream is not None and stream.slot:
+            stream.stopped = True
+            self.engine.cancel(stream.slot)
+
+    def leave(self, page: str) -> None:
+        """A page was closed: nobody waits for its answers any more."""
+        with self._lock:
+            stream = self._pages.pop(page, None)
+            if stream is not None:
+                self._streams.pop(stream.name, None)
+        self._end([stream] if stream is not None else [])
+
+    def updates(self, name: str, gone: Callable[[], bool]) -> Iterator[Shown | Done | None]:
+        """What a stream's parts show, as it becomes known; None now and then, to notice a closed tab.
+
+        The last is "done", if every part was shown whole. It is missing where the stream ended before: because of a
+        newer question or a stop of the server, or because the engine has forgotten it. Whoever still wants it has to
+        ask again.
+
+        Arguments:
+            name: from `ask`. A stream that a newer question replaced, or that was read already, is empty.
+            gone: asked often; true once nobody reads any more.
+        """
+        with self._lock:
+            stream = self._streams.pop(name, None)
+            if stream is None:
+                return
+            stream.read = True
+        try:
+            yield from self._follow(stream, gone)
+        finally:
+            self._save(stream)
+            self._end([stream])
+
+    def _follow(self, stream: Stream, gone: Callable[[], bool]) -> Iterator[Shown | Done | None]:
+        def over() -> bool:
+            return stream.replaced.is_set() or gone() or self._closed.is_set()
+
+        cursor = 0
+        ended = False
+        told = began = time.monotonic()
+        silent = []  # parts that wait, and do not say so yet
+        for part in stream.parts:
+            if over():
+                return
+            if part.complete(stream.answers):
+                if not self._load(stream, part):
+                    return
+                yield self._show(stream, part)
+            else:
+                silent.append(part)
+        while stream.slot and not (ended or over()):
+            patience = max(began + PATIENCE_SECONDS - time.monotonic(), 0.0) if silent else POLL_SECONDS
+            events, cursor = self.engine.events(stream.slot, cursor, timeout_seconds=min(patience, POLL_SECONDS))
+            for event in events:
+                ended = event.kind == "end"
+                if ended and not stream.stopped and _unanswered(stream):
+                    return
+                answered = self._take(stream, event)
+                for part in stream.left:
+                    if answered.intersection(part.units) and (part.eager or part.complete(stream.answers)):
+                        if over() or not self._load(stream, part):
+                            return
+                        yield self._show(stream, part)
+                        told = time.monotonic()
+                        if part in silent:
+                            silent.remove(part)
+            self._save(stream)
+            if silent and time.monotonic() >= began + PATIENCE_SECONDS:
+                for part in silent:
+                    if over() or not self._load(stream, part):
+                        return
+                    yield self._show(stream, part)
+                silent = []
+            if time.monotonic() - told > PING_SECONDS:
+                told = time.monotonic()
+                yield None
+        if not over():
+            yield "done"
+
+    def _load(self, stream: Stream, part: Part) -> bool:
+        """Have a part's answers at hand; False if one of them has left the cache meanwhile."""
+        for unit in part.units:
+            if stream.answers.get(unit) is ELSEWHERE:
+                value = self.value(unit)
+                if value is None:
+                    return False
+                stream.answers[unit] = Answer(value, cached=True)
+        return True
+
+    def _show(self, stream: Stream, part: Part) -> Shown:
+        """Draw a part, and let go of what nothing else is drawn from."""
+        shown = draw(part, stream.answers)
+        if part.complete(stream.answers):
+            stream.shown(part)
+        return shown
+
+    def _take(self, stream: Stream, event: Event) -> set[Unit]:
+        """Note what an event says; returns the units that it answers."""
+        if event.kind == "end":  # what has no answer by now was withdrawn by the person
+            left = _unanswered(stream)
+            stream.answers.update(dict.fromkeys(left, Answer(Failure(STOPPED))))
+            return left
+        if event.unit is None or event.kind == "started":
+            return set()
+        result: Any
+        if event.kind == "failed":
+            result = Failure(event.sentence, event.details, event.final)
+        else:
+            result = self._received(stream, event.unit, event.data)
+        stream.answers[event.unit] = Answer(result)
+        return {event.unit}
+
+    def claim_stream(self) -> bool:
+        """Take one of the places for open streams; False if all are taken. Give it back with `release_stream`."""
+        return self._open.acquire(blocking=False)
+
+    def release_stream(self) -> None:
+        """Give back a place taken with `claim_stream`."""
+        self._open.release()
+
+    def value(self, unit: Unit) -> Any:
+        """A unit's answer if it is in memory or in the cache, else None."""
+        found = self._find(unit)
+        return found[0] if found is not None else None
+
+    def _find(self, unit: Unit) -> tuple[Any, int] | None:
+        """The same with its size in bytes."""
+        key = self._key(unit)
+        if key is None:
+            return None
+        with self._lock:
+            if key in self._memory:
+                self._memory.move_to_end(key)
+                return self._memory[key]
+        data = self.cache.get(key)
+        if data is None:
+            return None
+        try:
+            result = decode(data)
+        except CodecError:
+            return None
+        self._remember(key, result, len(data))
+        return result, len(data)
+
+    def _key(self, unit: Unit) -> str | None:
+        info = self.engine.state(unit.model).info
+        return unit.key(info.fingerprint) if info else None
+
+    def _received(self, stream: Stream, unit: Unit, data: bytes) -> Any:
+        """Keep an answer that the engine just gave, and decode it."""
+        try:
+            result = decode(data)
+        except CodecError as error:
+            return Failure("The worker's answer was damaged on its way. Choose the layer again.", str(error))
+        key = self._key(unit)
+        if key is not None and self._remember(key, result, len(data)):
+            stream.unsaved[key] = data
+        return result
+
+    def _save(self, stream: Stream) -> None:
+        """Write what a stream has received into the cache: 5 ms for a megabyte, after it was drawn."""
+        while stream.unsaved:
+            self.cache.put(*stream.unsaved.popitem())
+
+    def _remember(self, key: str, result: Any, size: int) -> bool:
+        """Keep an answer in memory; False if it is there already."""
+        with self._lock:
+            if key in self._memory:
+                return False
+            self._memory[key] = (result, size)
+            self._memory_bytes += size
+            while self._memory_bytes > MEMORY_BYTES and len(self._memory) > 1:
+                _, (_, freed) = self._memory.popitem(last=False)
+                self._memory_bytes -= freed
+            return True
+
+    def close(self) -> None:
+        """End every stream."""
+        self._closed.set()
+        with self._lock:
+            streams = [*self._pages.values(), *self._streams.values()]
+        for stream in streams:
+            stream.replaced.set()
+
+
+def _unanswered(stream: Stream) -> set[Unit]:
+    return {unit for part in stream.parts for unit in part.units if unit not in stream.answers}
+
+
+def draw(part: Part, answers: Mapping[Unit, Answer]) -> Shown:
+    """What a part shows; a fault in drawing is a sentence in its place."""
+    known = {unit: answers[unit] for unit in part.units if unit in answers}
+    signature = part.signature() if part.complete(known) else None
+    try:
+        return part, part.draw(known), signature
+    except Exception:  # a fault of ours in one region: say so there, and let the rest of the page go on
+        log.exception("drawing %s failed", part.name)
+        return part, [(part.error, {"tree": [UNDRAWN]})] if part.error is not None else [], signature

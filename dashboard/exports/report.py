@@ -1,0 +1,182 @@
+"""The whole view as one HTML file that opens without a server and without a network.
+
+The page is a layout and the updates that its parts give; the file is the same layout with the same updates, written out
+once, with every picture inside it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Callable, Iterator
+from html import escape
+from typing import Any
+
+import plotly.graph_objects as go
+from dash import dcc, html
+from dash.development.base_component import Component
+from plotly.io.json import to_json_plotly
+from plotly.offline import get_plotlyjs
+
+from hookscope.dashboard.answers.parts import Answer, Part, Update
+from hookscope.dashboard.answers.service import Service, draw
+from hookscope.dashboard.components.markup import Markup
+from hookscope.dashboard.inputs.store import InputMissing
+from hookscope.dashboard.page.gallery import Gallery
+from hookscope.dashboard.page.scene import Gone
+from hookscope.dashboard.places import ASSETS
+
+VOID = {"img", "br", "hr", "input"}
+# what only works on the living page is not in the file; regions keep a distance without the page's own grid
+IN_A_FILE = (
+    ".links, .samples, .save, .icon, .keys, .link, .live-only, .status { display: none !important; }"
+    " body { padding: 16px; } .report { display: grid; grid-template-columns: minmax(0, 1fr); gap: 12px; }"
+    " .report { max-width: 1800px; margin: 0 auto; } .report-head { display: grid; gap: 2px; }"
+    " .inputs:not(:has(> :nth-child(2))) { grid-template-columns: minmax(0, 1fr); }"
+    " .detail { position: static; margin: 0; max-height: none; border: 1px solid var(--line); border-radius: 12px;"
+    " box-shadow: none; }"
+    " .gradient-side { display: block; } .attribution-side:not(:has(.attributions)) { display: none; }"
+    " .fold::before { content: none !important; } .fold, .top5 .row, .attention .cell button { cursor: default; }"
+)
+_DEAD_HINT = re.compile(r"(?:<br>| )?Click to (?:show|explain|enlarge) [a-z ]+\.")  # nothing can be clicked in a file
+
+
+def write(title: str, head: list[Any], body: list[Any], parts: list[Part], service: Service, gallery: Gallery) -> bytes:
+    """Write the file.
+
+    Arguments:
+        title: of the browser's window. head: what stands above the page: which model, when, how it is drawn.
+        body: the page's layout, to which the parts' updates are applied.
+        parts: everything the page shows; units that have no kept answer are shown as waiting.
+    """
+    root = html.Div([html.Div(head, className="report-head"), *body], className="report")
+    by_id = {_id(component): component for component in _walk(root) if getattr(component, "id", None) is not None}
+    for part in parts:
+        values = {unit: service.value(unit) for unit in part.units}
+        answers = {unit: Answer(value, cached=True) for unit, value in values.items() if value is not None}
+        _, updates, _ = draw(part, answers)
+        _apply(updates, by_id)
+    figures: list[Any] = []
+    text = _render(root, figures, lambda address: _inside(address, gallery))
+    script = "".join(
+        f"Plotly.newPlot('figure-{number}', {_script_json(figure, gallery)});" for number, figure in enumerate(figures)
+    )
+    scheme = (
+        "document.documentElement.dataset.mantineColorScheme = "
+        "matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light';"
+    )
+    style = (ASSETS / "dashboard.css").read_text() + IN_A_FILE
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
+        f"<style>{style}</style><script>{scheme}</script><body>{text}"
+        f"<script>{get_plotlyjs()}</script><script>{script}</script></body></html>"
+    ).encode()
+
+
+def _apply(updates: list[Update], by_id: dict[str, Component]) -> None:
+    for component_id, properties in updates:
+        component = by_id.get(_key(component_id))
+        if component is None:
+            continue
+        for name, value in properties.items():
+            setattr(component, name, value)
+        for child in _walk(component):
+            if getattr(child, "id", None) is not None:
+                by_id[_id(child)] = child
+
+
+def _key(component_id: Any) -> str:
+    return component_id if isinstance(component_id, str) else json.dumps(component_id, sort_keys=True)
+
+
+def _id(component: Component) -> str:
+    return _key(component.id)
+
+
+def _walk(node: Any) -> Iterator[Component]:
+    if isinstance(node, Component):
+        yield node
+        yield from _walk(getattr(node, "children", None))
+    elif isinstance(node, list | tuple):
+        for child in node:
+            yield from _walk(child)
+
+
+def _render(node: Any, figures: list[Any], inside: Callable[[str], str]) -> str:
+    """A component as HTML; every text escaped, every button dead, every figure a numbered place."""
+    if node is None or isinstance(node, bool):
+        return ""
+    if isinstance(node, list | tuple):
+        return "".join(_render(child, figures, inside) for child in node)
+    if not isinstance(node, Component):
+        return escape(str(node))
+    if getattr(node, "hidden", False):
+        return ""
+    if isinstance(node, dcc.Graph):
+        figures.append(node.figure)
+        name = escape(getattr(node, "className", "") or "")
+        return f'<div id="figure-{len(figures) - 1}" class="{name}"{_room(node.figure)}></div>'
+    if isinstance(node, Markup):
+        inner = "".join(_element(each, inside) for each in node.tree)
+        return f'<div class="{escape(getattr(node, "className", "") or "")}">{inner}</div>'
+    if node._namespace != "dash_html_components":
+        return ""
+    properties = {name: value for name, value in node.to_plotly_json()["props"].items() if name != "children"}
+    inner = _render(getattr(node, "children", None), figures, inside)
+    return _tagged(node._type.lower(), properties, inner, inside)
+
+
+def _element(node: Any, inside: Callable[[str], str]) -> str:
+    """One node of a `Markup`'s tree as HTML."""
+    if isinstance(node, str):
+        return escape(node)
+    tag, attributes, children = node
+    return _tagged(tag, attributes, "".join(_element(child, inside) for child in children), inside)
+
+
+def _tagged(tag: str, properties: dict[str, Any], inner: str, inside: Callable[[str], str]) -> str:
+    tag = "div" if tag in ("button", "a") else tag  # nothing can be asked of a file
+    attributes = []
+    for name in ("className", "title", "alt", "src"):
+        if value := properties.get(name):
+            value = inside(value) if name == "src" else _DEAD_HINT.sub("", str(value)) if name == "title" else value
+            attributes.append(f' {"class" if name == "className" else name}="{escape(str(value))}"')
+    if style := properties.get("style"):
+        attributes.append(f' style="{escape("; ".join(f"{_css(name)}: {value}" for name, value in style.items()))}"')
+    start = f"<{tag}{''.join(attributes)}>"
+    return start if tag in VOID else f"{start}{inner}</{tag}>"
+
+
+def _room(figure: Any) -> str:
+    """The style of a picture that was laid out for one width: in a window of any width it keeps its proportions."""
+    width, height = (figure.layout.width, figure.layout.height) if isinstance(figure, go.Figure) else (None, None)
+    return f' style="aspect-ratio: {width} / {height}"' if width and height else ""
+
+
+def _css(name: str) -> str:
+    return re.sub(r"[A-Z]", lambda letter: "-" + letter[0].lower(), name)
+
+
+def _inside(address: str, gallery: Gallery) -> str:
+    """A picture's bytes in place of its address, "" if what it was drawn from is no longer kept."""
+    try:
+        item = gallery.get(address.rsplit("/", 1)[-1])
+    except (Gone, InputMissing):
+        return ""
+    return f"data:{item.media_type};base64,{base64.b64encode(item.data).decode()}" if item else ""
+
+
+def _script_json(figure: Any, gallery: Gallery) -> str:
+    plain = json.loads(to_json_plotly(figure))
+    if plain["layout"].pop("width", None):  # the file's windows are of any width: the element gives both, see `_room`
+        plain["layout"].pop("height")
+    for image in plain.get("layout", {}).get("images", []):
+        image["source"] = _inside(image["source"], gallery)
+    config = {"displaylogo": False, "displayModeBar": False, "responsive": True}
+    # "</script" would end the script, and "<!--" with "<script" would keep it from ending
+    texts = [
+        _DEAD_HINT.sub("", json.dumps(part)).replace("<", "\\u003c")
+        for part in (plain["data"], plain["layout"], config)
+    ]
+    return ", ".join(texts)

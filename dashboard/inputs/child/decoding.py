@@ -1,0 +1,148 @@
+"""Any uploaded picture as RGB pixels, or one sentence why not; runs as a child process with limits of its own.
+
+    python -m hookscope.dashboard.inputs.child.decoding IN OUT SECONDS
+
+writes OUT.png (every pixel) and OUT.jpg (at most 640 on the longer side), and prints one JSON object: `digest`,
+`width`, `height`, `notes`, or `refused`. A decoder is C code that reads hostile bytes; whatever it does to this
+process, the server gets a sentence. Imports the standard library and Pillow only, numpy where 32-bit values need it:
+the child's start is part of every upload.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import mmap
+import resource
+import signal
+import sys
+import warnings
+from pathlib import Path
+
+from PIL import Image
+
+from hookscope.dashboard.inputs.child import headers, pixels
+from hookscope.dashboard.inputs.child.headers import Data
+
+MAX_PIXELS = 50_000_000
+MAX_ASPECT = 100
+MAX_JPEG_SCANS = 64
+MAX_FRAMES_COUNTED = 1000
+PREVIEW_LONGER_SIDE = 640
+MEMORY_BYTES = 640 * 2**20  # of its own; 50 megapixels take at most 570 of it, as WebP or progressive CMYK JPEG
+_ADDRESS_BYTES = 1536 * 2**20
+_OUTPUT_BYTES = 512 * 2**20
+_HEAD_BYTES = 4096
+
+DAMAGED = (
+    "This picture is damaged, cut short, or of a rare kind that cannot be read; "
+    "open it in a picture editor, save it as PNG, and upload that."
+)
+
+
+class Refused(Exception):
+    """The picture is not accepted; the text says what is wrong and what to do."""
+
+
+def decode(source: Path, target: Path) -> dict[str, object]:
+    """Decode `source` into `target`.png and `target`.jpg.
+
+    Returns:
+        digest (SHA-256 of size and pixels), width, height, notes (what was done to the pixels, for the person).
+
+    Raises:
+        Refused: in a sentence.
+    """
+    with source.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        kind = _check_bytes(data)
+    picture = pixels.Picture(source, kind, _check_size, MAX_FRAMES_COUNTED)
+    digest = pixels.write(picture, target, PREVIEW_LONGER_SIDE)
+    return {"digest": digest, "width": picture.width, "height": picture.height, "notes": picture.notes}
+
+
+def _check_bytes(data: Data) -> str:
+    """The format, after the checks that need no decoder."""
+    head = data[:_HEAD_BYTES]
+    kind = headers.kind(head)
+    if kind is None:
+        what = headers.guess(head)
+        if what is not None:
+            raise Refused(f"This is {what} and upload that.")
+        raise Refused("This is not a picture that can be read; upload a PNG, JPEG, WebP, GIF, BMP or TIFF file.")
+    if kind == "WEBP" and (size := headers.webp_size(head)):
+        _check_size(*size)
+    if kind == "JPEG" and headers.jpeg_scans(data, MAX_JPEG_SCANS) > MAX_JPEG_SCANS:
+        raise Refused(
+            f"This JPEG has more than {MAX_JPEG_SCANS} scans, which no camera or editor writes; "
+            "save it again as an ordinary JPEG or PNG."
+        )
+    if kind == "PNG" and not headers.png_is_whole(data):
+        raise Refused(DAMAGED)
+    return kind
+
+
+def _check_size(width: int, height: int) -> None:
+    if width < 1 or height < 1:
+        raise Refused("This picture has no pixels; upload another one.")
+    if width * height > MAX_PIXELS:
+        raise Refused(
+            f"This picture has {width:,} x {height:,} pixels, and at most {MAX_PIXELS // 10**6} million are read; "
+            "make it smaller and upload it again."
+        )
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise Refused(
+            f"This picture is {width:,} x {height:,} pixels, and one side may be at most {MAX_ASPECT} times "
+            "the other; cut out the part you want to see."
+        )
+
+
+def _limit(seconds: float) -> None:
+    """Ask the system to end this process before it takes too much; where a limit is unknown, the others hold."""
+    whole = int(seconds) + 1
+    for name, soft, hard in (
+        ("RLIMIT_CPU", whole, whole + 1),
+        ("RLIMIT_DATA", MEMORY_BYTES, MEMORY_BYTES),
+        ("RLIMIT_AS", _ADDRESS_BYTES, _ADDRESS_BYTES),  # macOS knows the name and refuses or ignores the value
+        ("RLIMIT_FSIZE", _OUTPUT_BYTES, _OUTPUT_BYTES),
+        ("RLIMIT_CORE", 0, 0),
+    ):
+        with contextlib.suppress(AttributeError, ValueError, OSError):
+            resource.setrlimit(getattr(resource, name), (soft, hard))
+    # The server ends this process in time; if the server itself is gone, the alarm does.
+    signal.alarm(whole + 2)
+
+
+def _damaged(error: Exception) -> dict[str, object]:
+    return {
+        "refused": DAMAGED,
+        "details": f"{type(error).__name__}: {error}"[:500],
+    }
+
+
+def _no_room() -> dict[str, object]:
+    return {"refused": "The server's disk has no room for this picture; tell whoever runs the server."}
+
+
+def main(arguments: list[str]) -> int:
+    """Run as the child: decode, print the answer, and say every refusal in a sentence."""
+    source, target, seconds = arguments
+    _limit(float(seconds))
+    warnings.simplefilter("ignore")
+    Image.MAX_IMAGE_PIXELS = None  # ours is stricter, and its refusal says how large the picture is
+    try:
+        answer: dict[str, object] = decode(Path(source), Path(target))
+    except (Refused, pixels.Unreadable) as error:
+        answer = {"refused": str(error)}
+    except MemoryError:
+        answer = {"refused": "Decoding this picture needs too much memory; make it smaller and upload it again."}
+    except OSError as error:
+        answer = _no_room() if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) else _damaged(error)
+    except Exception as error:  # Pillow's plugins raise almost anything at damaged bytes
+        answer = _damaged(error)
+    print(json.dumps(answer))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

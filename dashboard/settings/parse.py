@@ -1,0 +1,189 @@
+"""What the operator decided: `parse` reads the command line and the environment into a frozen `Settings`.
+
+The table of all settings is in `table.py`; `python app.py settings` prints it as `docs/settings.md` holds it. A
+flag wins over its variable, a variable over the default, and an empty variable counts as not set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import os
+import re
+import secrets
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from hookscope.dashboard.asking.questions import DEFAULT_MODEL
+from hookscope.dashboard.settings import values
+from hookscope.dashboard.settings.table import TABLE, Setting
+from hookscope.dashboard.settings.values import BadValue
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the operator decided. Fields are explained in `TABLE`, in the same order; 1 MB is 1,000,000 bytes.
+
+    `Settings(cache_dir=folder)` is enough for a test; `parse` also makes a token where one is needed.
+    """
+
+    cache_dir: Path
+    models: tuple[str, ...] = (DEFAULT_MODEL,)
+    weights: Path | None = None
+    labels: Path | None = None
+    factory_args: tuple[tuple[str, str], ...] = ()
+    input_size: tuple[int, int] | None = None  # (height, width)
+    mean: tuple[float, float, float] | None = None  # (red, green, blue)
+    std: tuple[float, float, float] | None = None
+    interpolation: str | None = None
+    device: str = "auto"
+    workers: int = 1
+    threads: int = 0
+    host: str = "127.0.0.1"
+    port: int = 8050
+    url_prefix: str = "/"  # begins and ends with a slash
+    token: str = dataclasses.field(default="", repr=False)  # "": nobody is asked for one
+    behind_auth_proxy: bool = False
+    allowed_hosts: tuple[str, ...] = ()
+    cache_limit_mb: int = 2000
+    inputs_limit_mb: int = 500
+    tensorboard_dir: Path | None = None  # None: nobody may write there
+    job_timeout_seconds: int = 60
+    load_timeout_seconds: int = 300
+    max_streams: int = 40
+    max_upload_mb: int = 50
+    seed: int = 0
+    open_browser: bool = False
+
+    @property
+    def customised_model(self) -> str:
+        """The spec that --weights, --labels, --factory-arg and the preprocessing options are meant for, "" if none."""
+        own = [spec for spec in self.models if values.is_own_model(spec)] or list(self.models)
+        return own[0] if self._customised() and len(own) == 1 else ""
+
+    def _customised(self) -> list[str]:
+        names = ("weights", "labels", "factory_args", "input_size", "mean", "std", "interpolation")
+        return [setting.flag for setting in TABLE if setting.name in names and getattr(self, setting.name)]
+
+
+def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
+    """Read the settings; a bad one is told in a sentence on stderr, and the program ends with exit code 2."""
+    parser = _parser()
+    arguments, unknown = parser.parse_known_args(list(argv))
+    if unknown:
+        parser.error(_unknown(unknown[0]))
+    given: dict[str, object] = {"cache_dir": default_cache_dir(environ)}
+    try:
+        for setting in TABLE:
+            texts, source = _texts(setting, arguments, environ)
+            if texts:
+                parsed = [_value(setting, text, source) for text in texts]
+                given[setting.name] = tuple(dict.fromkeys(parsed)) if setting.repeatable else parsed[-1]
+        return _checked(Settings(**given))  # type: ignore[arg-type]
+    except BadValue as error:
+        parser.error(str(error))
+
+
+def program() -> str:
+    """How the person started this program, as they would write it again."""
+    started = Path(sys.argv[0])
+    return "hookscope" if "hookscope" in (started.name, started.parent.name) else "python app.py"
+
+
+def default_cache_dir(environ: Mapping[str, str], platform: str = sys.platform) -> Path:
+    """The user's cache folder on this platform, with our name below it."""
+    home = Path(environ.get("HOME") or os.path.expanduser("~"))
+    if platform == "darwin":
+        return home / "Library" / "Caches" / "hookscope"
+    base = Path(environ.get("XDG_CACHE_HOME") or home / ".cache")
+    return (base if base.is_absolute() else home / ".cache") / "hookscope"  # the XDG rule: relative paths are ignored
+
+
+def markdown() -> str:
+    """The settings as a table for the documentation."""
+    lines = ["| flag | variable | default | unit | what it does |", "| --- | --- | --- | --- | --- |"]
+    for setting in TABLE:
+        flag = f"`{setting.flag} {setting.metavar}`" if setting.metavar else f"`{setting.flag}`"
+        repeat = " (may be given several times)" if setting.repeatable else ""
+        lines.append(
+            f"| {flag} | `{setting.variable}` | {setting.shown_default} | {setting.unit} | {setting.help}{repeat} |"
+        )
+    return "\n".join(lines)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        # argparse's own words are "argument --port: expected one argument" and the like
+        if found := re.fullmatch(r"argument (--[\w-]+).*: expected one argument", message):
+            message = f"{found[1]} needs a value."
+        elif found := re.fullmatch(r"argument (--[\w-]+).*: ignored explicit argument .*", message):
+            message = f"{found[1]} takes no value."
+        print(f"hookscope: {message} See {program()} --help.", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog=program(),
+        description="Open trained PyTorch vision models in the browser and look inside them.",
+        epilog="A flag wins over its environment variable. Variables that may hold several values separate them with "
+        "commas or spaces.",
+        allow_abbrev=False,  # --mode for --model would work until a second flag begins the same way
+    )
+    for setting in TABLE:
+        unit = f" {setting.unit}" if setting.unit and not setting.default_text else ""
+        extra = f", {setting.unit}" if setting.unit and setting.default_text else ""
+        about = f"{setting.help}{extra} (default: {setting.shown_default}{unit}; {setting.variable})"
+        about = about.replace("%", "%%")
+        if setting.is_switch:
+            parser.add_argument(setting.flag, dest=setting.name, action="store_const", const="yes", help=about)
+        else:
+            action = "append" if setting.repeatable else "store"
+            parser.add_argument(setting.flag, dest=setting.name, metavar=setting.metavar, action=action, help=about)
+    return parser
+
+
+def _texts(setting: Setting, arguments: argparse.Namespace, environ: Mapping[str, str]) -> tuple[list[str], str]:
+    """What was written for a setting, and where: on the command line, else in the environment."""
+    flag = getattr(arguments, setting.name)
+    if flag is not None:
+        return (flag if setting.repeatable else [flag]), setting.flag
+    text = environ.get(setting.variable, "").strip()
+    separated = re.split(r"[,\s]+", text.strip(", ")) if setting.repeatable else [text]
+    return [part for part in separated if part], setting.variable
+
+
+def _value(setting: Setting, text: str, source: str) -> object:
+    try:
+        return setting.read(text.strip())
+    except BadValue as error:
+        shown = "" if setting.name == "token" else f" is {text!r}"  # a secret stays out of logs
+        hint = ""
+        if source == "HOOKSCOPE_PORT" and text.startswith("tcp://"):
+            hint = " Kubernetes sets this variable for a service of the same name; give --port."
+        raise BadValue(f"{source}{shown}: {error}{hint}") from error
+
+
+def _unknown(argument: str) -> str:
+    name = argument.split("=")[0]
+    near = difflib.get_close_matches(name, [setting.flag for setting in TABLE], 1)
+    return f"There is no option {name}." + (f" Did you mean {near[0]}?" if near else "")
+
+
+def _checked(settings: Settings) -> Settings:
+    """Hold the settings against each other, and make the token where one is needed."""
+    customised = settings._customised()
+    if customised and settings.models == (DEFAULT_MODEL,):
+        raise BadValue(f"{customised[0]} is meant for a model of your own: name it with --model.")
+    if customised and not settings.customised_model:
+        raise BadValue(
+            f"{customised[0]} is meant for one model, and {len(settings.models)} are named: name one --model."
+        )
+    exposed = not values.is_loopback(settings.host)
+    if exposed and not settings.token and not settings.behind_auth_proxy:
+        return dataclasses.replace(settings, token=secrets.token_urlsafe(24))
+    return settings

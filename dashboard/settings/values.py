@@ -1,0 +1,179 @@
+"""The readers of settings: each turns text into a value, or says in a sentence what is needed instead."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from hookscope.dashboard.asking.questions import DEFAULT_MODEL
+
+OWN_MODEL = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+HUB_MODEL = re.compile(r"torchvision:\w+(@\w+)?|timm:[\w.\-/]+(@random)?")
+HOST_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?")
+
+
+LONGEST_SPEC = 400  # characters, as `page.view` reads them from an address
+LONGEST_PREFIX = 200
+
+
+class BadValue(ValueError):
+    """A setting cannot be what was written; `str(error)` says what is needed."""
+
+
+def whole_number(low: int, high: int) -> Callable[[str], int]:
+    """A reader of whole numbers from `low` to `high`."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"[+-]?[0-9]{1,20}", text) or not low <= int(text) <= high:
+            raise BadValue(f"a whole number from {low} to {high} is needed.")
+        return int(text)
+
+    return read
+
+
+def one_of(*names: str) -> Callable[[str], str]:
+    """A reader of one of a few names, in any case."""
+
+    def read(text: str) -> str:
+        if text.lower() not in names:
+            raise BadValue(f"one of {', '.join(names)} is needed.")
+        return text.lower()
+
+    return read
+
+
+def switch(text: str) -> bool:
+    """Yes or no."""
+    if text.lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("0", "false", "no", "off"):
+        return False
+    raise BadValue("yes or no is needed.")
+
+
+def is_own_model(spec: str) -> bool:
+    """Whether a spec names the operator's own code."""
+    return spec != DEFAULT_MODEL and not spec.startswith(("torchvision:", "timm:"))
+
+
+def model_spec(text: str) -> str:
+    """A model's spec; whether the model exists is for the worker to find out."""
+    if len(text) > LONGEST_SPEC:
+        raise BadValue(f"a model's name has at most {LONGEST_SPEC} characters.")
+    if text == DEFAULT_MODEL or HUB_MODEL.fullmatch(text):
+        return text
+    if OWN_MODEL.fullmatch(text) and is_own_model(text):
+        return text
+    near = f"torchvision:{text} or timm:{text}" if re.fullmatch(r"\w+", text) else "torchvision:resnet50"
+    raise BadValue(f"a model is named like {near}, or package.module:factory for one of your own.")
+
+
+def existing_file(text: str) -> Path:
+    """A file that is there and can be read."""
+    path = Path(text).expanduser()
+    try:
+        if path.is_dir():
+            raise BadValue("that is a folder, and a file is needed.")
+        with path.open("rb"):
+            return path.resolve()
+    except FileNotFoundError:
+        raise BadValue(f"there is no such file (looked for {path.absolute()}).") from None
+    except (OSError, ValueError) as error:
+        raise BadValue(f"the file cannot be read ({getattr(error, 'strerror', None) or error}).") from None
+
+
+def folder(text: str) -> Path:
+    """A folder, which need not be there yet."""
+    try:
+        path = Path(text).expanduser().absolute()
+        if path.exists() and not path.is_dir():
+            raise BadValue("that is a file, and a folder is needed.")
+    except (OSError, RuntimeError) as error:
+        raise BadValue(f"that cannot be a folder ({error}).") from None
+    return path
+
+
+def factory_arg(text: str) -> tuple[str, str]:
+    """NAME=VALUE."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip().isidentifier():
+        raise BadValue("NAME=VALUE is needed, such as num_classes=10.")
+    return name.strip(), value.strip()
+
+
+def size(text: str) -> tuple[int, int]:
+    """Height and width in pixels, from "224" or "224x320"."""
+    match = re.fullmatch(r"([0-9]{1,5})(?:\s*[x×,]\s*([0-9]{1,5}))?", text)
+    height, width = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not (1 <= height <= 4096 and 1 <= width <= 4096):
+        raise BadValue("a size in pixels from 1 to 4096 is needed, such as 224 or 224x320 (height first).")
+    return height, width
+
+
+def per_channel(text: str) -> tuple[float, float, float]:
+    """One number for all three channels, or three."""
+    try:
+        numbers = [float(part) for part in re.split(r"[,\s]+", text.strip())]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 3) or not all(map(math.isfinite, numbers)):
+        raise BadValue("one number or three separated by commas are needed, such as 0.485,0.456,0.406.")
+    red, green, blue = numbers * (3 // len(numbers))
+    return red, green, blue
+
+
+def positive_per_channel(text: str) -> tuple[float, float, float]:
+    """Like `per_channel`, above zero, because pixels are divided by it."""
+    numbers = per_channel(text)
+    if min(numbers) <= 0:
+        raise BadValue("numbers above 0 are needed, because pixels are divided by them.")
+    return numbers
+
+
+def device(text: str) -> str:
+    """A device by its form; whether this machine has it is for the worker to find out."""
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,2})?", text.lower()):
+        raise BadValue("auto, cpu, cuda, cuda:N or mps is needed.")
+    return text.lower()
+
+
+def host(text: str) -> str:
+    """An address or a host name, without scheme, port or path."""
+    name = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    if not is_ip(name) and not HOST_NAME.fullmatch(name):
+        raise BadValue("an address or a name is needed, without http:// and port, such as 127.0.0.1 or 0.0.0.0.")
+    return name.lower().rstrip(".")
+
+
+def url_prefix(text: str) -> str:
+    """A path that begins and ends with a slash."""
+    if len(text) > LONGEST_PREFIX:
+        raise BadValue(f"a path of at most {LONGEST_PREFIX} characters is needed.")
+    parts = [part for part in text.split("/") if part]
+    if any(not re.fullmatch(r"[\w.~-]+", part, re.ASCII) or part in (".", "..") for part in parts):
+        raise BadValue("a path of letters, digits, '-', '_', '.' and '~' is needed, such as /hookscope/.")
+    return f"/{'/'.join(parts)}/" if parts else "/"
+
+
+def token(text: str) -> str:
+    """A secret that can stand in an address and in a cookie as it is."""
+    if not re.fullmatch(r"[A-Za-z0-9._~-]{16,200}", text):
+        raise BadValue("a token has 16 to 200 letters, digits, '-', '_', '.' and '~'.")
+    return text
+
+
+def is_ip(name: str) -> bool:
+    """Whether a host is written as an IP address."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def is_loopback(name: str) -> bool:
+    """Whether only this computer reaches what listens on this address."""
+    return name.lower() == "localhost" or (is_ip(name) and ipaddress.ip_address(name).is_loopback)

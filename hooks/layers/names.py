@@ -1,0 +1,244 @@
+"""Layers by name: which modules a model has, which of them a pattern means, and what a recorded run says of each."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+
+from torch import Tensor, nn
+
+from hookscope.hooks.errors import LayerNotExecuted, LayerNotFound, titled
+from hookscope.hooks.layers.recording import record
+from hookscope.hooks.passes.modes import unwrap
+from hookscope.hooks.passes.operations import SEPARATOR, split_name
+from hookscope.hooks.results.looks import LayerInfo
+
+Pattern = str | type[nn.Module]
+
+_SPECIAL = re.compile(r"^[:/]|[*?\[]")  # what makes a pattern more than a name
+
+
+def named_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Every module object of the model once, by its first dotted name, in registration order; "" is the model.
+
+    Wrappers (`torch.compile`, DataParallel) are looked through, and leave no trace in the names.
+    """
+    return {names[0]: module for module, names in _names(unwrap(model)).items()}
+
+
+def aliases(model: nn.Module) -> dict[str, str]:
+    """Every name that leads to a module, and the name under which `named_layers` has it."""
+    return {name: names[0] for names in _names(unwrap(model)).values() for name in names}
+
+
+def first_names(model: nn.Module) -> dict[nn.Module, str]:
+    """Every module object of the model, and its first dotted name."""
+    return {module: names[0] for module, names in _names(unwrap(model)).items()}
+
+
+def first_name(known: Mapping[str, str], name: str) -> str | None:
+    """The name under which a layer or an operation is listed, by what `aliases` gives; None if no module has it."""
+    if name not in known and (parts := split_name(name)):
+        module = known.get(parts[0])
+        return None if module is None else module + SEPARATOR + parts[1]
+    return known.get(name)
+
+
+def find(model: nn.Module, name: str) -> tuple[str, nn.Module]:
+    """The module of that name, and its first name; of an operation's name ("layer1.0/add") the module it happens in.
+
+    Whether a module does an operation is not known before it runs. For several names see `Finder`.
+
+    Raises:
+        LayerNotFound: no module has it; the text names what is near.
+    """
+    return Finder(model).find(name)
+
+
+class Finder:
+    """Looks many names up, for one walk through the model: 1 ms of 1,105 modules, which per name is seen on the page.
+
+    Arguments:
+        layers: what `describe` said of the model, for `not_executed`.
+    """
+
+    def __init__(self, model: nn.Module, layers: Sequence[LayerInfo] = ()) -> None:
+        self._model = unwrap(model)
+        names = _names(self._model)
+        self._known = {name: own[0] for own in names.values() for name in own}
+        self._modules = {own[0]: module for module, own in names.items()}
+        self._layers = layers
+        self._infos = {name: info for info in reversed(layers) for name in (*info.aliases, info.name)}
+
+    def find(self, name: str) -> tuple[str, nn.Module]:
+        """As the function `find`, which see."""
+        first = first_name(self._known, name)
+        if first is None:
+            raise LayerNotFound(_not_found(self._model, f"has no layer {name!r}", name, list(self._known)))
+        return first, self._modules[first if name in self._known else first.rpartition(SEPARATOR)[0]]
+
+    def not_executed(self, name: str, call: int) -> LayerNotExecuted | None:
+        """As the function `not_executed`, which see."""
+        return _not_executed(self._layers, self._infos.get(name), name, call)
+
+
+def select(model: nn.Module, patterns: Pattern | Iterable[Pattern]) -> dict[str, nn.Module]:
+    """The modules that any of the patterns means, in registration order, each module once; then the operations.
+
+    Arguments:
+        patterns: one or several of: a dotted name ("layer4.0.conv1", "" for the model itself); the name of a functional
+            operation ("layer4.0/add"; the part before the slash may be a glob: "layer4.*/add"; see
+            `passes.operations`); a glob
+            ("layer4.*.conv?", where `*` also passes dots); a regular expression between slashes
+            ("/conv[12]$/", searched); a type after a colon (":Conv2d", subclasses included, globs allowed); or a
+            class such as `nn.Conv2d`.
+
+    Raises:
+        LayerNotFound: a pattern means nothing in this model.
+    """
+    if isinstance(patterns, str | type):
+        patterns = [patterns]
+    names = _names(unwrap(model))
+    by_name = {name: module for module, own in names.items() for name in own}
+    chosen: set[nn.Module] = set()
+    operations: dict[str, nn.Module] = {}
+    for pattern in patterns:
+        if isinstance(pattern, str) and pattern in by_name and not _SPECIAL.search(pattern):
+            matched = [by_name[pattern]]  # looked up, because fifty names against every layer take 4 ms
+        else:
+            matched = [module for module, own in names.items() if _matches(pattern, module, own)]
+        if matched:
+            chosen.update(matched)
+        elif found := _operations(pattern, names):
+            operations.update(found)
+        else:
+            raise LayerNotFound(_nothing_matched(unwrap(model), pattern, names))
+    return {own[0]: module for module, own in names.items() if module in chosen} | operations
+
+
+def _operations(pattern: Pattern, names: dict[nn.Module, list[str]]) -> dict[str, nn.Module]:
+    """The operations that a pattern means, with the modules in which they may happen."""
+    parts = split_name(pattern) if isinstance(pattern, str) and not _expression(pattern) else None
+    if parts is None or any(character in parts[1] for character in "*?["):
+        return {}
+    return {own[0] + SEPARATOR + parts[1]: module for module, own in names.items() if _matches(parts[0], module, own)}
+
+
+def describe(model: nn.Module, *inputs: Tensor) -> tuple[LayerInfo, ...]:
+    """What every layer is and did in one recorded forward pass.
+
+    The modules come in registration order, the model itself ("") first; then the functional operations (`operation` is
+    true) in execution order. An operation whose value is the output of a module without children is not listed again.
+
+    Arguments:
+        inputs: the model's positional arguments, e.g. float32 (image, channel, height, width).
+
+    Raises:
+        ModelNotSupported: hooks cannot see into this kind of model.
+    """
+    named = [(names, module) for module, names in _names(unwrap(model)).items()]
+    return record(model, named, inputs)
+
+
+def not_executed(layers: Sequence[LayerInfo], name: str, call: int) -> LayerNotExecuted | None:
+    """Why the recorded run says that (name, call) will not be reached, or None if it says nothing of the kind."""
+    info = next((info for info in layers if name == info.name or name in info.aliases), None)
+    return _not_executed(layers, info, name, call)
+
+
+def _not_executed(layers: Sequence[LayerInfo], info: LayerInfo | None, name: str, call: int) -> LayerNotExecuted | None:
+    if info is None and layers and (parts := split_name(name)):
+        there = [other.name for other in layers if other.operation and other.name.startswith(parts[0] + SEPARATOR)]
+        where = f"in {parts[0]!r}" if parts[0] else "in the model itself"
+        hint = f" The operations there are {_quoted(there[:6])}." if there else " No operation happens there."
+        return LayerNotExecuted(f"No operation {parts[1]!r} was seen {where} in the recorded forward pass.{hint}")
+    if info is None or 0 <= call < len(info.calls):
+        return None
+    title = titled(name)
+    if not info.calls:
+        problem = "was not seen to run" if info.unseen else "did not run"
+        return LayerNotExecuted(f"{title} ({info.type}) {problem}. {info.reason_not_run}".rstrip())
+    times = "once" if len(info.calls) == 1 else f"{len(info.calls)} times"
+    return LayerNotExecuted(
+        f"{title} ({info.type}) is called {times} in a forward pass, so there is no call {call + 1}."
+    )
+
+
+def _names(model: nn.Module) -> dict[nn.Module, list[str]]:
+    """All names of every module, in registration order. A compiled child and what it wraps share one name."""
+    names: dict[nn.Module, list[str]] = {}
+    for raw, module in model.named_modules(remove_duplicate=False):
+        if "_orig_mod" in module._modules:
+            continue
+        name = ".".join(part for part in raw.split(".") if part != "_orig_mod") if "_orig_mod" in raw else raw
+        own = names.setdefault(module, [])
+        if name not in own:
+            own.append(name)
+    return names
+
+
+def _matches(pattern: Pattern, module: nn.Module, names: list[str]) -> bool:
+    if not isinstance(pattern, str):
+        return isinstance(module, pattern)
+    if pattern in names:
+        return True
+    if pattern.startswith(":"):
+        return any(fnmatchcase(kind, pattern[1:]) for kind in _type_names(module))
+    if expression := _expression(pattern):
+        return any(expression.search(name) for name in names)
+    return any(character in pattern for character in "*?[") and any(fnmatchcase(name, pattern) for name in names)
+
+
+def _expression(pattern: str) -> re.Pattern[str] | None:
+    if len(pattern) < 2 or not (pattern.startswith("/") and pattern.endswith("/")):
+        return None
+    try:
+        return re.compile(pattern[1:-1])
+    except re.error as error:
+        raise LayerNotFound(f"{pattern} is not a regular expression: {error}.") from error
+
+
+def _type_names(module: nn.Module) -> list[str]:
+    return [kind.__name__ for kind in type(module).__mro__ if issubclass(kind, nn.Module) and kind is not nn.Module]
+
+
+def _nothing_matched(model: nn.Module, pattern: Pattern, names: dict[nn.Module, list[str]]) -> str:
+    if not isinstance(pattern, str):
+        pattern = f":{pattern.__name__}"
+    if pattern.startswith(":"):
+        types = list(dict.fromkeys(type(module).__name__ for module in names))
+        return _not_found(model, f"has no layer of type {pattern[1:]!r}", pattern[1:], types)
+    if _expression(pattern) or any(character in pattern for character in "*?["):
+        problem = f"{type(model).__name__} has no layer whose name matches {pattern!r}."
+        return f"{problem} Names look like {_quoted(_examples(names))}."
+    return _not_found(model, f"has no layer {pattern!r}", pattern, [name for own in names.values() for name in own])
+
+
+def _not_found(model: nn.Module, problem: str, asked: str, candidates: list[str]) -> str:
+    near = _near(asked, [name for name in candidates if name])
+    hint = f"Did you mean {_quoted(near)}?" if near else "The layer tree, or `named_layers(model)`, lists the names."
+    return f"{type(model).__name__} {problem}. {hint}"
+
+
+def _near(asked: str, candidates: list[str]) -> list[str]:
+    """Names close to the one asked for: beside it first, where the part before the last dot is right."""
+    parent, dot, last = asked.rpartition(".")
+    beside = {name.removeprefix(parent + dot): name for name in candidates if name.startswith(parent + dot)}
+    if dot and (near := difflib.get_close_matches(last, beside, n=3, cutoff=0.5)):
+        return [beside[name] for name in near]
+    if near := difflib.get_close_matches(asked, candidates, n=3, cutoff=0.6):
+        return near
+    while parent and parent not in candidates:
+        parent = parent.rpartition(".")[0]
+    return [name for name in candidates if parent and name.startswith(f"{parent}.")][:3]
+
+
+def _examples(names: dict[nn.Module, list[str]]) -> list[str]:
+    leaves = [own[0] for module, own in names.items() if own[0] and not any(True for _ in module.children())]
+    return leaves[:2] + leaves[-1:]
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(repr(name) for name in names)

@@ -1,0 +1,164 @@
+"""Activations while a model runs: `capture` for a `with` block of one's own, `stream` for one forward pass run here.
+
+with capture(model, ["layer4", ":Conv2d"]) as seen:
+    model(image)
+seen["layer4"].value        # the tensor as the layer produced it
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from hookscope.hooks.errors import Cancelled, HooksError
+from hookscope.hooks.layers.names import Pattern, first_names, select
+from hookscope.hooks.looks.delivery import Delivery
+from hookscope.hooks.looks.records import Captured, Recorder
+from hookscope.hooks.numbers.reductions import Distribution
+from hookscope.hooks.passes import nested
+from hookscope.hooks.passes.modes import check_supported, eager, evaluate, inspecting, locked, preserve, unwrap
+from hookscope.hooks.passes.operations import tapping
+from hookscope.hooks.passes.registry import hook
+from hookscope.hooks.results.looks import Activation, LayerInfo
+
+
+@contextlib.contextmanager
+def capture(
+    model: nn.Module,
+    patterns: Pattern | Iterable[Pattern],
+    *,
+    inputs: bool = False,
+    gradients: bool = False,
+    statistics_only: bool = False,
+    distribution: Distribution = True,
+    training: bool = False,
+    layers: Sequence[LayerInfo] = (),
+    owner: str = "user",
+    purpose: str = "analysis",
+) -> Iterator[Captured]:
+    """Record what layers produce during the forward passes of a `with` block; readable during and after it.
+
+    Every call of a layer is kept, in execution order; nested outputs are flattened. What is kept was copied inside the
+    hook, because the next layer may overwrite it (AlexNet's `features.0` is followed by an in-place ReLU). Only forward
+    passes of this thread are recorded; `Captured.not_run` lists the chosen layers that none of them called, and why.
+    The hooks are gone when the block ends, however it ends. Functional operations ("layer1.0/add", see
+    `passes.operations`) are layers too; only when one is chosen are functions watched at all.
+
+    Arguments:
+        patterns: which layers; see `layers.names.select`.
+        inputs: also record what each layer is given, positional and keyword arguments; with `gradients`, each input has
+            a gradient too. Modules only: an operation has no hook before it.
+        gradients: also remember where each value stands in the autograd graph, so that `Captured.differentiate` can be
+            asked for exact gradients; the forward pass then has to record one.
+        statistics_only: keep the numbers of `results.looks.Statistics` and no tensors: kilobytes instead of megabytes.
+        distribution: whether those numbers include quantiles and histogram, see `numbers.reductions.statistics`: exact
+            ones cost several times what the others cost, "approximate" ones about as much again.
+        training: leave the model in the mode it is in, for hooks on a training step. Otherwise it is in eval mode in
+            the block, and its flags, buffers and random state are put back after it.
+        layers: what `layers.names.describe` said of this model. With `statistics_only` it gives numbers per channel of
+            every output with a channel axis, operations' and transformers' too; without it only convolutions and
+            batch normalisations have them, because no tensor says which of its axes that is.
+        owner, purpose: what `passes.registry.live_hooks` shows.
+
+    Raises:
+        LayerNotFound: a pattern means nothing; nothing has been registered then.
+        ModelNotSupported: hooks cannot see into this kind of model.
+    """
+    chosen = select(model, patterns)
+    recorder = Recorder(
+        gradients=gradients,
+        statistics_only=statistics_only,
+        distribution=distribution,
+        training=training,
+        layers=layers,
+    )
+    with contextlib.ExitStack() as stack:
+        check_supported(unwrap(model), gradients=gradients)
+        stack.enter_context(locked(model))
+        stack.enter_context(eager(model))
+        if not training:
+            stack.enter_context(preserve(unwrap(model)))
+            evaluate(unwrap(model))
+        begin = hook(unwrap(model), "forward_pre", recorder.begin, layer="", owner=owner, purpose=purpose)
+        names, hookable = first_names(model), _hookable(chosen)
+        for name, module in hookable.items():
+            if inputs and names[module] == name:
+                before = recorder.input_hook(name)
+                stack.enter_context(hook(module, "forward_pre", before, layer=name, owner=owner, purpose=purpose))
+        looks = tapping(hookable, names, recorder.output_hook, owner=owner, purpose=purpose)
+        recorder.placed = {"": stack.enter_context(begin), **stack.enter_context(looks)}
+        yield Captured(model, tuple(chosen), recorder)
+
+
+def _hookable(chosen: dict[str, nn.Module]) -> dict[str, nn.Module]:
+    """Without the parts that are TorchScript, unless nothing else was asked for: then registering says so."""
+    found = {name: module for name, module in chosen.items() if not isinstance(module, torch.jit.ScriptModule)}
+    return found or chosen
+
+
+def stream(
+    model: nn.Module,
+    inputs: Any,
+    wanted: Sequence[tuple[str, int]],
+    deliver: Callable[[Activation], None],
+    layers: Sequence[LayerInfo],
+    deliver_error: Callable[[str, int, HooksError], None] | None = None,
+    *,
+    still_wanted: Callable[[str, int], bool] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    owner: str = "hookscope",
+    purpose: str = "analysis",
+) -> None:
+    """Run one forward pass and deliver each wanted activation at the moment its layer has it.
+
+    The pass is stopped as soon as nothing more is wanted of it.
+
+    Arguments:
+        inputs: the model's argument, or a tuple of positional arguments; they are copied.
+        wanted: (layer name, 0-based call).
+        deliver: gets each activation, inside the hook, in execution order.
+        layers: what `layers.names.describe` said of this model; gives the axes, and which calls will come.
+        deliver_error: gets (layer, call, why) of each that has no activation; without it they are raised at the end.
+        still_wanted: asked before work is spent on an answer.
+        cancelled: asked before every module of the model.
+
+    Raises:
+        Cancelled: `cancelled` said so.
+        LayerNotFound: a name is wrong; the model did not run then.
+        LayerNotExecuted: a layer was not called, or not so often, and there is no `deliver_error`; the others have
+            been delivered.
+    """
+    run = Delivery(model, wanted, deliver, layers, still_wanted)
+    with contextlib.ExitStack() as stack:
+        model = stack.enter_context(inspecting(model))
+        looks = tapping(run.modules, first_names(model), run.hook_of, owner=owner, purpose=purpose)
+        run.placed = stack.enter_context(looks)
+        stack.enter_context(cancelling(cancelled))
+        run.forward(model, nested.private(nested.arguments(inputs), requires_grad=False))
+    run.finish(deliver_error)
+
+
+@contextlib.contextmanager
+def cancelling(cancelled: Callable[[], bool] | None) -> Iterator[None]:
+    """Ask before every module whether anybody still waits, and raise `Cancelled` if not.
+
+    One hook for all modules, because a layer that nobody looks at may be the slow one. It captures nothing. The first
+    question is asked before it is registered.
+    """
+    if cancelled is None:
+        yield
+        return
+    ask = cancelled
+
+    def check(module: nn.Module, args: Any) -> None:
+        if ask():
+            raise Cancelled
+
+    if ask():
+        raise Cancelled
+    with hook(None, "every_forward_pre", check, layer="*", owner="hookscope", purpose="cancelling"):
+        yield

@@ -1,0 +1,170 @@
+"""How much each pixel of what the network saw matters for one class: saliency, integrated gradients, occlusion.
+
+All three are captum's; this module is the only one that imports it. Sources: Simonyan et al., "Deep Inside
+Convolutional Networks: Visualising Image Classification Models and Saliency Maps", ICLR workshop 2014; Sundararajan et
+al., "Axiomatic Attribution for Deep Networks", ICML 2017; Zeiler and Fergus, "Visualizing and Understanding
+Convolutional Networks", ECCV 2014.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hookscope.hooks.errors import HooksError
+from hookscope.hooks.looks.capture import cancelling
+from hookscope.hooks.looks.targets import Score, Target, per_image, score_of
+from hookscope.hooks.passes import nested
+from hookscope.hooks.passes.modes import inspecting
+from hookscope.hooks.results.looks import INPUT_METHODS, InputAttribution
+
+STEPS = 50
+WINDOW = 8  # windows side by side across the shorter side
+BATCH = 8
+
+
+def attribute_input(
+    model: nn.Module,
+    inputs: Any,
+    method: str,
+    target: Target = None,
+    *,
+    steps: int = STEPS,
+    window: int | None = None,
+    stride: int | None = None,
+    batch: int = BATCH,
+    progress: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> InputAttribution:
+    """One map over the input for one class.
+
+    Arguments:
+        inputs: one picture, float32 (1, channel, height, width); it is copied. The baseline is zeros.
+        method: "saliency": the largest absolute gradient of the logit over the channels. "integrated gradients": its
+            integral along the straight line from the baseline, times the way, summed over the channels; all pixels
+            together give the difference of the two logits. "occlusion": how much the logit falls when a window around
+            the pixel is set to the baseline, averaged over the windows that hold the pixel.
+        target: a class, a mask, or None for the model's own first class; see `looks.targets`. Saliency also takes a
+            box or a callable; the others change the picture, and so cannot.
+        steps: of integrated gradients. window, stride: of occlusion, in pixels; an eighth of the shorter side, and
+            half a window, if not given.
+        batch: pictures per forward pass.
+        progress: gets (pictures done, pictures in all) after each forward pass.
+        cancelled: asked before every module of the model.
+
+    Raises:
+        Cancelled: `cancelled` said so.
+        HooksError: captum is not installed. ModelNotSupported: the input is not one picture.
+        TargetNotFound: there is no such class in the output. NoGradient: the model builds no graph.
+        ValueError: there is no such method.
+    """
+    if method not in INPUT_METHODS:
+        raise ValueError(f"there is no method {method!r}; choose one of {', '.join(INPUT_METHODS)}")
+    began = time.perf_counter()
+    picture = nested.picture(inputs)
+    window = window or max(min(picture.shape[2:]) // WINDOW, 1)
+    stride = stride or max(window // 2, 1)
+    with inspecting(model, gradients=method != "occlusion") as inner, cancelling(cancelled):
+        given = nested.private((picture,), requires_grad=True)
+        score = score_of(inner(*given), target, differentiable=method != "occlusion")
+        baseline = math.nan
+        if method != "saliency":
+            score = per_image(score, method.capitalize())
+            with torch.no_grad():
+                baseline = float(_of_each(inner, score, torch.zeros_like(picture))[0])
+        counter = _Counter(inner, score, _pictures(method, picture, steps, window, stride), progress)
+        if method == "saliency" and score.of_each is None:  # a box: captum would ask for it a second time
+            (gradient,) = torch.autograd.grad(score.tensor, given, materialize_grads=True)
+            values, note = _numpy(gradient[0].abs().amax(0)), ""
+        elif method == "saliency":
+            values, note = _saliency(counter, picture), ""
+        elif method == "integrated gradients":
+            values = _integrated_gradients(counter, picture, steps, batch)
+            gap = float(values.sum()) - (score.value - baseline)
+            note = f"{steps} steps; the sum misses the difference of the logits by {gap:.2g}."
+        else:
+            values = _occlusion(counter, picture, window, stride, batch)
+            note = f"Windows of {window} × {window} pixels, {stride} apart."
+    milliseconds = (time.perf_counter() - began) * 1000
+    return InputAttribution(method, score.index, score.value, values.astype(np.float32), baseline, note, milliseconds)
+
+
+class _Counter:
+    """The model as captum calls it: pictures in, one number per picture out; counts them."""
+
+    def __init__(self, model: nn.Module, score: Score, total: int, progress: Callable[[int, int], None] | None) -> None:
+        self.model = model
+        self.score = score
+        self.total = total
+        self.progress = progress
+        self.done = 0
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        numbers = _of_each(self.model, self.score, pictures)
+        self.done += len(pictures)
+        if self.progress is not None:
+            self.progress(min(self.done, self.total), self.total)
+        return numbers
+
+
+def _of_each(model: nn.Module, score: Score, pictures: Tensor) -> Tensor:
+    assert score.of_each is not None
+    # a clone, because a model may write into its input, and captum's is a leaf that requires grad
+    return score.of_each(model(pictures.clone()))
+
+
+def _pictures(method: str, picture: Tensor, steps: int, window: int, stride: int) -> int:
+    """How many pictures the model will be given."""
+    if method == "saliency":
+        return 1
+    if method == "integrated gradients":
+        return steps
+    places = [math.ceil((length - min(window, length)) / stride) + 1 for length in picture.shape[2:]]
+    return 1 + places[0] * places[1]  # the picture itself, and one per window
+
+
+def _saliency(forward: _Counter, picture: Tensor) -> np.ndarray:
+    captum = _captum()
+    found = captum.Saliency(forward).attribute(picture.clone().requires_grad_(), abs=True)
+    return _numpy(found[0].amax(0))
+
+
+def _integrated_gradients(forward: _Counter, picture: Tensor, steps: int, batch: int) -> np.ndarray:
+    captum = _captum()
+    found = captum.IntegratedGradients(forward).attribute(
+        picture.clone().requires_grad_(), baselines=0, n_steps=steps, internal_batch_size=batch
+    )
+    return _numpy(found[0].sum(0))
+
+
+def _occlusion(forward: _Counter, picture: Tensor, window: int, stride: int, batch: int) -> np.ndarray:
+    captum = _captum()
+    channels, height, width = picture.shape[1:]
+    found = captum.Occlusion(forward).attribute(
+        picture.clone(),
+        sliding_window_shapes=(channels, min(window, height), min(window, width)),
+        strides=(channels, stride, stride),
+        baselines=0,
+        perturbations_per_eval=batch,
+    )
+    return _numpy(found[0].mean(0))  # the window spans all channels, so they are the same
+
+
+def _captum() -> Any:
+    # here and not above: it takes seconds, and `pip install` of the library alone does not bring it
+    try:
+        import captum.attr
+    except ImportError as error:
+        raise HooksError("Attributions of the input need captum: pip install captum.") from error
+    return captum.attr
+
+
+def _numpy(tensor: Tensor) -> np.ndarray:
+    values: np.ndarray = tensor.detach().cpu().double().numpy()  # in this order: Apple's GPU has no float64
+    return values

@@ -1,0 +1,234 @@
+"""Every layer of a model at once, from one pass that keeps numbers only: what colours a whole tree.
+
+It asks each layer for five numbers and nothing more, because that is what can be had for little: a full set of exact
+statistics costs as much as the forward pass itself (see the benchmarks in the README).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
+
+from hookscope.hooks.datasets.summarising import Axes, hookable, leaves
+from hookscope.hooks.errors import Cancelled, NoGradient, TargetNotFound
+from hookscope.hooks.layers.names import first_names, named_layers
+from hookscope.hooks.looks.capture import cancelling
+from hookscope.hooks.looks.records import differentiate, overwritten_view, tap
+from hookscope.hooks.looks.targets import Target, score_of
+from hookscope.hooks.numbers.reductions import real
+from hookscope.hooks.numbers.sketch import entropy as bits
+from hookscope.hooks.passes import nested
+from hookscope.hooks.passes.modes import inspecting
+from hookscope.hooks.passes.operations import split_name, tapping
+from hookscope.hooks.results.looks import HISTOGRAM_BINS, LayerInfo
+from hookscope.hooks.results.summaries import Survey, SurveyedCall
+
+BLOCK = 1 << 16  # values per product in float32: what is lost there is in the seventh digit
+SAMPLES = 1 << 15  # values per histogram: of 64 bins they tell the entropy to about a hundredth of a bit
+TINY = 1e-24  # mean squares below this lose digits in float32, whose smallest number is 1e-38
+
+
+def survey(
+    model: nn.Module,
+    inputs: Any,
+    layers: Sequence[LayerInfo],
+    *,
+    containers: bool = False,
+    operations: bool = False,
+    entropy: bool = True,
+    gradient: bool = False,
+    target: Target = None,
+    cancelled: Callable[[], bool] | None = None,
+    owner: str = "hookscope",
+    purpose: str = "monitoring",
+) -> Survey:
+    """Five numbers of every call of every layer.
+
+    Arguments:
+        inputs: the model's argument, or a tuple of positional arguments; they are copied.
+        layers: what `layers.names.describe` said of this model; gives the axes.
+        containers: also of the modules that have children; an output that is the last child's own is not looked at
+            again.
+        operations: also of the functional operations that `layers` lists; see `passes.operations`.
+        entropy: whether to count a histogram of each layer.
+        gradient: whether to differentiate a class's logit; the inputs then hold one image. Where there is no such
+            logit, the survey says why and has the other numbers.
+        target: see `looks.targets`; None or -1 for the model's own first class.
+        cancelled: asked before every module of the model, and before the gradient.
+
+    Raises:
+        Cancelled: `cancelled` said so.
+    """
+    began = time.perf_counter()
+    run = _Run(Axes(layers), entropy)
+    with contextlib.ExitStack() as stack:
+        model = stack.enter_context(inspecting(model, gradients=gradient))
+        hooked = stack.enter_context(contextlib.ExitStack())
+        modules = named_layers(model)
+        chosen = hookable(modules) if containers else leaves(modules)
+        if operations:
+            chosen |= _operations(layers, modules)
+        hooked.enter_context(tapping(chosen, first_names(model), run.look, owner=owner, purpose=purpose))
+        hooked.enter_context(cancelling(cancelled))
+        output = model(*nested.private(nested.arguments(inputs), requires_grad=gradient))
+        hooked.close()  # before the gradient: checkpointed layers run again there, and that is no call of theirs
+        index, norms, reason = -1, {}, ""
+        if gradient:
+            if cancelled is not None and cancelled():
+                raise Cancelled
+            try:
+                score = score_of(output, target)
+                index, norms = score.index, _norms(score.tensor, run.edges)
+            except (NoGradient, TargetNotFound) as problem:
+                reason = str(problem)
+    calls = tuple(
+        SurveyedCall(layer, call, *numbers, gradient=norms.get(run.same.get((layer, call), (layer, call)), math.nan))
+        for (layer, call), numbers in run.numbers.items()
+    )
+    return Survey(calls, index, reason, (time.perf_counter() - began) * 1000)
+
+
+def _operations(layers: Sequence[LayerInfo], modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """The names of the operations, and the modules in which they happen."""
+    found = {info.name: split_name(info.name) for info in layers if info.operation}
+    return {name: modules[parts[0]] for name, parts in found.items() if parts is not None and parts[0] in modules}
+
+
+_Edge = tuple[GradientEdge, tuple[Tensor, int] | None]
+
+
+class _Run:
+    """What the hooks of one pass have seen."""
+
+    def __init__(self, axes: Axes, entropy: bool) -> None:
+        self.axes = axes
+        self.entropy = entropy
+        self.numbers: dict[tuple[str, int], tuple[float, float, float, float]] = {}
+        self.edges: dict[tuple[str, int], _Edge] = {}
+        self.same: dict[tuple[str, int], tuple[str, int]] = {}  # a container's call: the one whose output it returned
+        self._last: tuple[Tensor, int, tuple[str, int]] | None = None  # output, its version, whose it was
+
+    def look(self, layer: str) -> Callable[[nn.Module, Any, Any], None]:
+        calls = iter(range(1 << 62))
+
+        def look(module: nn.Module, args: Any, output: Any) -> None:
+            with torch._C.DisableTorchFunction():  # where functions are watched, ours are not the model's
+                keep(module, output)
+
+        def keep(module: nn.Module, output: Any) -> None:
+            key = (layer, next(calls))
+            found = nested.first(output)
+            if found is None:
+                return
+            if self._last is not None and found[1] is self._last[0] and _version(found[1]) == self._last[1]:
+                self.same[key] = self._last[2]
+                self.numbers[key] = self.numbers[self._last[2]]
+            else:
+                self.numbers[key] = _numbers(found[1], self.axes.channel(*key, found[1], module), self.entropy)
+                edge, watch = tap(found[1])
+                if edge is not None:
+                    self.edges[key] = (edge, watch)
+                self._last = (found[1], _version(found[1]), key)
+
+        return look
+
+
+def _version(tensor: Tensor) -> int:
+    """Changes when something is written in place; the tensors of inference mode do not count that, and nothing is."""
+    return -1 if tensor.is_inference() else tensor._version
+
+
+@torch.no_grad()
+def _numbers(tensor: Tensor, channel_axis: int | None, entropy: bool) -> tuple[float, float, float, float]:
+    """Magnitude, share of zeros, share of dead channels and entropy of the finite values."""
+    values = real(tensor)
+    if not values.numel():
+        return (math.nan,) * 4
+    # Each reduction runs over memory in its own order: a strided one costs ten times as much.
+    dense = values.permute(sorted(range(values.ndim), key=lambda axis: -values.stride()[axis]))
+    flat = dense.contiguous().reshape(-1)
+    squares, zeros = _squares_and_zeros(flat)
+    if not math.isfinite(squares):
+        flat = flat[flat.isfinite()]
+        squares = float(torch.linalg.vector_norm(flat, dtype=torch.float64)) ** 2
+    if not flat.numel():
+        return math.nan, math.nan, math.nan if channel_axis is None else 0.0, math.nan
+    dead = math.nan if channel_axis is None else 0.0
+    # most layers have too few zeros for a silent channel, and need not be looked at again
+    if channel_axis is not None and zeros >= values.numel() // max(values.shape[channel_axis], 1):
+        dead = _dead(values, channel_axis)
+    magnitude, share = math.sqrt(squares / flat.numel()), zeros / flat.numel()
+    return magnitude, share, dead, _entropy(flat) if entropy else math.nan
+
+
+def _squares_and_zeros(flat: Tensor) -> tuple[float, int]:
+    """The sum of squares, which is not finite if a value is not, and how many values are 0.
+
+    In blocks that stay in the processor's cache between the two, and are short enough for a product of vectors in
+    float32, which is six times as fast as a norm in float64; the squares of very large or very small values are taken
+    in float64. numpy counts booleans three times as fast as floats, and twenty times as fast as torch.
+    """
+    if flat.device.type != "cpu":
+        return _wide_squares(flat), int((flat == 0).sum())
+    array = flat.numpy()
+    squares, others = [], 0
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, len(array), BLOCK):
+            block = array[start : start + BLOCK]
+            squares.append(float(np.dot(block, block)))
+            others += int(np.count_nonzero(block != 0))  # NaN is not 0
+    total = sum(squares)
+    fits = TINY * len(array) < total < math.inf
+    return total if fits else _wide_squares(flat), len(array) - others
+
+
+def _squares(flat: Tensor) -> float:
+    return _squares_and_zeros(flat)[0]
+
+
+def _wide_squares(flat: Tensor) -> float:
+    return float(torch.linalg.vector_norm(flat, dtype=torch.float64)) ** 2
+
+
+def _dead(values: Tensor, channel_axis: int) -> float:
+    others = [axis for axis in range(values.ndim) if axis != channel_axis]
+    if not others:
+        return float((values == 0).double().mean())
+    # NaN is not 0, and passes through both
+    silent = (values.amax(others) == 0) & (values.amin(others) == 0)
+    return float(silent.double().mean())
+
+
+def _entropy(flat: Tensor) -> float:
+    """Bits; a value within rounding of an edge may be counted on its other side."""
+    least, most = (float(number) for number in flat.aminmax())
+    if least == most:
+        return 0.0
+    step = -(-flat.numel() // SAMPLES)
+    while math.gcd(step, flat.numel()) > 1 and step > 1:  # else it could hit the same column of every row
+        step += 1
+    flat = flat[::step]
+    if not 1e-30 < most - least < 1e37:
+        flat = flat.double()  # the differences would overflow, or their inverse
+    # an int32 index: counting by int64 takes seven times as long
+    index = ((flat - least) * (HISTOGRAM_BINS / (most - least))).to(torch.int32).clamp_(max=HISTOGRAM_BINS - 1)
+    return bits(torch.bincount(index, minlength=HISTOGRAM_BINS).cpu().numpy())
+
+
+def _norms(score: Tensor, edges: dict[tuple[str, int], _Edge]) -> dict[tuple[str, int], float]:
+    if not edges:
+        return {}
+    gradients = differentiate(score, [edge for edge, _ in edges.values()])
+    return {
+        key: math.sqrt(_squares(real(gradient).reshape(-1)))
+        for (key, (_, watch)), gradient in zip(edges.items(), gradients, strict=True)
+        if gradient is not None and not overwritten_view(watch)
+    }

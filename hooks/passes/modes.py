@@ -1,0 +1,220 @@
+"""A model's state while hooks look at it: in eval mode, eager, one thread at a time, and put back as it was."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hookscope.hooks.errors import ModelNotSupported
+
+_locks: weakref.WeakKeyDictionary[nn.Module, threading.RLock] = weakref.WeakKeyDictionary()
+_locks_guard = threading.Lock()
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The module that does the work behind `torch.compile`, DataParallel and DistributedDataParallel.
+
+    Hooks inside a compiled module do not fire, and replicas of DataParallel share one set of hooks.
+    """
+    while True:
+        inner = getattr(model, "_orig_mod", None)
+        if inner is None and isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            inner = model.module
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner
+
+
+def check_supported(model: nn.Module, *, gradients: bool = False) -> None:
+    """Refuse, before anything is registered, models that hooks cannot see into.
+
+    Arguments:
+        gradients: whether gradients will be asked for, which some models cannot give.
+
+    Raises:
+        ModelNotSupported: TorchScript, layers without weights yet, a model without data, or one that was made in
+            inference mode and is asked for gradients.
+    """
+    name = type(model).__name__
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ModelNotSupported(
+            f"This model is TorchScript ({getattr(model, 'original_name', name)}), and hooks cannot be registered "
+            "inside it. Open the Python model that it was made from."
+        )
+    tensors = [
+        tensor
+        for module in model.modules()
+        for tensor in (*module._parameters.values(), *module._buffers.values())
+        if tensor is not None
+    ]
+    if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
+        raise ModelNotSupported(
+            f"{name} has lazy layers whose weights do not exist yet. Run it once on one batch, then open it again."
+        )
+    if any(tensor.is_meta for tensor in tensors):
+        raise ModelNotSupported(f"{name} is on the meta device: it has shapes and no values. Load its weights first.")
+    if gradients and any(tensor.is_inference() for tensor in tensors):
+        raise ModelNotSupported(
+            f"{name} was made in inference mode, and autograd refuses its weights for ever. For gradients open "
+            "`copy.deepcopy(model)`, made outside inference mode."
+        )
+
+
+@contextlib.contextmanager
+def inspecting(model: nn.Module, *, gradients: bool = False) -> Iterator[nn.Module]:
+    """Everything that has to hold around a forward pass that is looked at; gives the unwrapped model.
+
+    The model is locked against other threads that inspect it, is in eval mode, runs eagerly, and is handed back with
+    its training flags, buffers and random state untouched. Autograd records if `gradients`, and not otherwise.
+    """
+    model = unwrap(model)
+    check_supported(model, gradients=gradients)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(locked(model))
+        stack.enter_context(preserve(model))
+        stack.enter_context(eager(model))
+        # `enable_grad` does not help inside inference mode, and tensors made there cannot be used for gradients later.
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.set_grad_enabled(gradients))
+        evaluate(model)
+        yield model
+
+
+@contextlib.contextmanager
+def locked(model: nn.Module) -> Iterator[None]:
+    """Hold the model's own lock: two threads that save, switch and restore its flags at once would mix them up."""
+    with _locks_guard:
+        lock = _locks.setdefault(unwrap(model), threading.RLock())
+    with lock:
+        yield
+
+
+def evaluate(model: nn.Module) -> None:
+    """Clear every module's training flag.
+
+    Not `model.eval()`: that calls the modules' own `train`, which some override with changes (merged weights) that
+    setting the flags back would not undo.
+    """
+    for module in model.modules():
+        if module.training:
+            module.training = False
+
+
+@contextlib.contextmanager
+def preserve(model: nn.Module) -> Iterator[None]:
+    """Put back every module's training flag, every buffer, and the random state of torch, numpy and Python.
+
+    Gradients need no saving: nothing in this library accumulates into `.grad`.
+    """
+    modules = list(model.modules())
+    flags = [(module, module.training) for module in modules]
+    places = [(module, name, buffer) for module in modules for name, buffer in module._buffers.items()]
+    # each buffer once, although several modules may share it
+    saved = _Copies({id(buffer): buffer for _, _, buffer in places if buffer is not None}.values())
+    state = _random_state()
+    try:
+        yield
+    finally:
+        for module, training in flags:
+            module.training = training
+        for module, name, buffer in places:
+            if module._buffers.get(name) is not buffer:
+                module._buffers[name] = buffer
+        saved.put_back()
+        _set_random_state(state)
+
+
+class _Copies:
+    """Copies of many small tensors, laid end to end in one tensor per dtype and device.
+
+    A ResNet-50 has 159 buffers: copied and compared one by one they cost a tenth of its statistics.
+    """
+
+    def __init__(self, tensors: Iterable[Tensor]) -> None:
+        self.alike: dict[Any, list[Tensor]] = {}
+        for tensor in tensors:
+            plain = tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_nested
+            self.alike.setdefault((tensor.dtype, tensor.device) if plain else id(tensor), []).append(tensor)
+        with torch.no_grad():
+            self.copies = {key: _end_to_end(tensors) for key, tensors in self.alike.items()}
+
+    def put_back(self) -> None:
+        """Write the copies into those tensors whose values have changed.
+
+        Values are compared, not versions: a batch norm in training writes into its running mean without counting a
+        version. And unchanged tensors are not written, because the caller's graph may hold them.
+        """
+        with torch.no_grad():
+            for key, tensors in self.alike.items():
+                saved = self.copies[key]
+                if _same_bits(_end_to_end(tensors), saved):
+                    continue
+                parts = saved.split([tensor.numel() for tensor in tensors]) if len(tensors) > 1 else [saved]
+                for tensor, part in zip(tensors, parts, strict=True):
+                    if not _same_bits(tensor, part):
+                        tensor.copy_(part if part.shape == tensor.shape else part.view(tensor.shape))
+
+
+def _end_to_end(tensors: Sequence[Tensor]) -> Tensor:
+    if len(tensors) == 1:
+        return tensors[0].clone()
+    return torch.cat([tensor if tensor.ndim == 1 else tensor.reshape(-1) for tensor in tensors])
+
+
+def _same_bits(first: Tensor, second: Tensor) -> bool:
+    """Whether two tensors are equal; NaN equals NaN, or a buffer that holds one would be written each time."""
+    first, second = _strided(first), _strided(second)
+    return first.numel() == second.numel() and torch.equal(first.view(torch.uint8), second.view(torch.uint8))
+
+
+def _strided(tensor: Tensor) -> Tensor:
+    """A tensor's values as one row."""
+    if tensor.is_nested:
+        return torch.cat([part.reshape(-1) for part in tensor.unbind()])
+    if tensor.layout != torch.strided:
+        tensor = tensor.to_dense()
+    return (tensor.int_repr() if tensor.is_quantized else tensor).reshape(-1)
+
+
+@contextlib.contextmanager
+def eager(model: nn.Module) -> Iterator[None]:
+    """Run what is compiled of the model eagerly: hooks registered after it was compiled fire 0 times, silently.
+
+    Give it the model that will be called, with its wrapper. The stance is the process's: other threads run eagerly too.
+    """
+    compiled = any(
+        "_orig_mod" in module._modules or module._compiled_call_impl is not None for module in model.modules()
+    )
+    with torch.compiler.set_stance("force_eager") if compiled else contextlib.nullcontext():
+        yield
+
+
+def _random_state() -> dict[str, Any]:
+    state: dict[str, Any] = {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "cpu": torch.get_rng_state(),
+    }
+    if torch.cuda.is_initialized():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    if torch.backends.mps.is_available():
+        state["mps"] = torch.mps.get_rng_state()
+    return state
+
+
+def _set_random_state(state: dict[str, Any]) -> None:
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state:
+        torch.cuda.set_rng_state_all(state["cuda"])
+    if "mps" in state:
+        torch.mps.set_rng_state(state["mps"])

@@ -1,0 +1,57 @@
+"""The program: `python app.py`, `python -m hookscope` and, once installed, `hookscope` are one.
+
+hookscope [serve] [OPTIONS]    open the page; `hookscope --help` lists the options
+hookscope bench MODEL          what hooks cost on a model of one's own
+hookscope settings             the table of all settings, as docs/settings.md holds it
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+
+def serve(arguments: Sequence[str]) -> int:
+    """Parse the settings, build the application, serve it until a signal comes, and leave nothing behind."""
+    from hookscope.dashboard.web.dash_environment import hidden
+
+    with hidden():  # Dash reads a part of the environment while it is imported
+        from hookscope.dashboard.run import run
+    from hookscope.dashboard.settings.parse import parse
+
+    return run(parse(arguments, os.environ))
+
+
+def bench(arguments: Sequence[str]) -> int:
+    """Print what hooks cost on a model; the only command that imports torch in this process."""
+    from hookscope.hooks.bench.command import main as command
+
+    return command(arguments)
+
+
+def settings(arguments: Sequence[str]) -> int:
+    """Print the table of all settings."""
+    from hookscope.dashboard.settings.parse import markdown
+
+    if arguments:
+        print(f"`settings` takes no arguments, and got {' '.join(arguments)}.", file=sys.stderr)
+        return 2
+    print(markdown())
+    return 0
+
+
+COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {"serve": serve, "bench": bench, "settings": settings}
+
+
+def main() -> int:
+    """Run the command that the first argument names; the page, if it names none."""
+    name, *rest = sys.argv[1:] or ["serve"]
+    try:
+        return COMMANDS[name](rest) if name in COMMANDS else serve(sys.argv[1:])
+    except KeyboardInterrupt:  # Ctrl+C while the imports still run; from then on `run` stops in its own way
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
