@@ -13,7 +13,7 @@ import torch
 from bench import conditions
 from bench.options import Options, say
 from bench.report import Table
-from hookscope.hooks.layers.names import describe
+from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.looks.attention import attention_maps
 from hookscope.hooks.results.looks import AttentionMaps, LayerInfo
 

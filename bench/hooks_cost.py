@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bench import conditions
 from bench.options import Options, say
 from bench.report import Table
-from hookscope.dashboard.engine.protocol import ModelOptions
+from hookscope.dashboard.engine.options import ModelOptions
 from hookscope.dashboard.sources.load import LoadedModel, load
 from hookscope.hooks.bench.cost import GRAD_CAM, costs, our_map, rows
 from hookscope.hooks.bench.timing import Times, Work, in_turns

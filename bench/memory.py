@@ -15,7 +15,7 @@ from bench.options import Options, say
 from bench.report import Table, megabytes, slope
 from bench.walls import photograph
 from hookscope.dashboard.asking.layer_keys import key_of
-from hookscope.dashboard.engine.protocol import ModelOptions
+from hookscope.dashboard.engine.options import ModelOptions
 from hookscope.dashboard.sources.load import load
 from hookscope.hooks.results.looks import LayerInfo
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from bench.application import ROOT
-from hookscope.dashboard.engine.protocol import ModelOptions
+from hookscope.dashboard.engine.options import ModelOptions
 from hookscope.dashboard.sources.load import LoadedModel, load
 
 MODEL = "torchvision:resnet50@random"

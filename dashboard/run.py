@@ -15,9 +15,10 @@ from waitress.server import BaseWSGIServer, MultiSocketServer
 
 from hookscope.dashboard.answers.cache import Cache
 from hookscope.dashboard.answers.service import Service
-from hookscope.dashboard.engine.local import LocalEngine, options_for
+from hookscope.dashboard.engine.local import LocalEngine
 from hookscope.dashboard.inputs.store import InputStore
 from hookscope.dashboard.settings.address import address, check_port
+from hookscope.dashboard.settings.models import options_for
 from hookscope.dashboard.settings.parse import Settings
 from hookscope.dashboard.web.server import create_app
 from hookscope.dashboard.web.shares import Shares

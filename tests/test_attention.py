@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hookscope.hooks.errors import Cancelled, LayerNotFound, NoAttention
-from hookscope.hooks.layers.names import describe
+from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.looks.attention import attention_maps, entropy, rollout
 from hookscope.hooks.passes.attention_calls import attention_weights
 from hookscope.hooks.passes.registry import live_hooks

@@ -16,10 +16,10 @@ from playwright.sync_api import BrowserContext, expect
 from served import Application, open_page
 from test_panels import Desk, all_drawn, text
 
-from hookscope.dashboard.answers.parts import Failure
+from hookscope.dashboard.asking.answers import Failure
 from hookscope.dashboard.drawing.attention_pictures import MARK, SIDE_PX, attention_picture
-from hookscope.dashboard.panels.card import attention
-from hookscope.dashboard.web.ask import parts
+from hookscope.dashboard.panels.page import parts
+from hookscope.hooks.results import attending
 from hookscope.hooks.results.looks import AttentionMaps, Prediction
 
 RNG = np.random.default_rng(0)
@@ -71,20 +71,20 @@ def images(node: Any) -> list[str]:
     ],
 )
 def test_the_query_that_looks(maps: AttentionMaps, patch: int, index: int, words: str, place: Any) -> None:
-    assert attention.query_of(maps, patch) == attention.Query(index, words, place)
+    assert attending.query_of(maps, patch) == attending.Query(index, words, place)
 
 
 def test_what_each_position_is_given() -> None:
-    head = attention.shares_of(SQUARE, "1", 6)
+    head = attending.shares_of(SQUARE, "1", 6)
     assert head is not None and np.array_equal(head.ravel(), SQUARE.weights[1, 6, 1:])
-    mean = attention.shares_of(SQUARE, attention.MEAN, 0)
+    mean = attending.shares_of(SQUARE, attending.MEAN, 0)
     assert mean is not None and np.allclose(mean.ravel(), SQUARE.weights[:, 0, 1:].mean(0))
     assert SQUARE.rollout is not None
-    total = attention.shares_of(SQUARE, attention.ROLLOUT, 2)
+    total = attending.shares_of(SQUARE, attending.ROLLOUT, 2)
     assert total is not None and np.array_equal(total.ravel(), SQUARE.rollout[2, 1:])
-    window = attention.shares_of(WINDOWS, "0", 4)
+    window = attending.shares_of(WINDOWS, "0", 4)
     assert window is not None and np.allclose(window.ravel(), WINDOWS.weights[:, 0, 4].mean(0))
-    assert attention.shares_of(UNKNOWN, "0", 0) is None and attention.shares_of(WINDOWS, attention.ROLLOUT, 0) is None
+    assert attending.shares_of(UNKNOWN, "0", 0) is None and attending.shares_of(WINDOWS, attending.ROLLOUT, 0) is None
 
 
 # what the card says

@@ -22,7 +22,7 @@ from hookscope.hooks.errors import (
     NoSpatialAxes,
     TargetNotFound,
 )
-from hookscope.hooks.layers.names import describe
+from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.looks.cam import grad_cam
 from hookscope.hooks.passes.registry import live_hooks
 from hookscope.hooks.results.looks import GradCam
@@ -108,7 +108,7 @@ def default():
     """The embedded default model with its real weights, and coffee.png as it sees it."""
     from PIL import Image
 
-    from hookscope.dashboard.engine.protocol import ModelOptions
+    from hookscope.dashboard.engine.options import ModelOptions
     from hookscope.dashboard.sources.load import load
 
     loaded = load(ModelOptions(), device="cpu")

@@ -17,7 +17,7 @@ from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page
 from served import SAMPLES, Application, array, figure, images, open_page, plot_of, row, top5, until
 
-from hookscope.dashboard.engine.protocol import ModelOptions
+from hookscope.dashboard.engine.options import ModelOptions
 from hookscope.dashboard.sources.load import LoadedModel, load
 
 pytestmark = pytest.mark.browser

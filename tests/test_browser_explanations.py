@@ -12,7 +12,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page
 from served import SAMPLES, Application, array, figure, images, open_page, plot_of, row, until
 
-from hookscope.dashboard.engine.protocol import ModelOptions
+from hookscope.dashboard.engine.options import ModelOptions
 from hookscope.dashboard.sources.load import LoadedModel, load
 from hookscope.hooks.looks.cam import layer_map
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hookscope.hooks.errors import Cancelled, HooksError, ModelNotSupported, NoSpatialAxes, TargetNotFound
-from hookscope.hooks.layers.names import describe
+from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.looks.cam import grad_cam, layer_map
 from hookscope.hooks.looks.score_cam import score_cam
 from hookscope.hooks.looks.targets import Mask

@@ -18,7 +18,7 @@ from torchvision import models
 
 from hookscope.dashboard.engine.base import ModelState
 from hookscope.dashboard.engine.local import LocalEngine
-from hookscope.dashboard.engine.protocol import ModelOptions
+from hookscope.dashboard.engine.options import ModelOptions
 from hookscope.dashboard.sources import checkpoints, weights
 from hookscope.dashboard.sources.checkpoints import WeightsError
 from hookscope.dashboard.sources.load import load

@@ -11,7 +11,7 @@ from PIL import Image
 
 from hookscope.dashboard.asking.questions import TOP, Question, Unit, box_target
 from hookscope.dashboard.engine import protocol
-from hookscope.dashboard.engine.protocol import ModelOptions
+from hookscope.dashboard.engine.options import ModelOptions
 from hookscope.dashboard.sources.load import LoadedModel, Prepared, load
 from hookscope.dashboard.sources.preprocessing import MAXIMUM_DETECTED_PIXELS
 from hookscope.dashboard.worker.handlers import HANDLERS

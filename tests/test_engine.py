@@ -27,10 +27,11 @@ from tempo import limit
 from hookscope.dashboard.asking.questions import Unit
 from hookscope.dashboard.engine import queue as queue_module
 from hookscope.dashboard.engine.base import Event
-from hookscope.dashboard.engine.local import LocalEngine, is_factory, options_for
+from hookscope.dashboard.engine.local import LocalEngine
+from hookscope.dashboard.engine.options import ModelOptions
 from hookscope.dashboard.engine.process import describe_exit, environment
-from hookscope.dashboard.engine.protocol import ModelOptions
 from hookscope.dashboard.engine.supervisor import Supervisor
+from hookscope.dashboard.settings.models import is_factory, options_for
 
 COLOURS = {
     "calm": (200, 100, 0),

@@ -31,8 +31,8 @@ from served import SAMPLES, Application, until
 from bench.client import RETRY, Client
 from hookscope.dashboard.engine import supervisor as supervisor_module
 from hookscope.dashboard.engine.local import LocalEngine
+from hookscope.dashboard.engine.options import ModelOptions
 from hookscope.dashboard.engine.process import WorkerEnded
-from hookscope.dashboard.engine.protocol import ModelOptions
 
 TOLD_SECONDS = 2.0
 BACK_SECONDS = 10.0

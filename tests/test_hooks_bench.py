@@ -13,10 +13,11 @@ import torch
 from helpers import assert_untouched, four_pixels
 from torch import nn
 
+from hookscope.hooks.bench.build import load
 from hookscope.hooks.bench.command import main
-from hookscope.hooks.bench.cost import BARE, GRAD_CAM, GRADIENT, GRADIENTS, bench, late_layer, load
+from hookscope.hooks.bench.cost import BARE, GRAD_CAM, GRADIENT, GRADIENTS, bench, late_layer
 from hookscope.hooks.errors import HooksError, LayerNotFound
-from hookscope.hooks.layers.names import describe
+from hookscope.hooks.layers.describe import describe
 
 ROOT = Path(__file__).parent.parent
 

@@ -717,7 +717,7 @@ def resnet18() -> tuple[LayerInfo, ...]:
     """ResNet-18 as one recorded forward pass saw it; the weights do not matter here."""
     torch = pytest.importorskip("torch")
     models = pytest.importorskip("torchvision.models")
-    from hookscope.hooks.layers.names import describe
+    from hookscope.hooks.layers.describe import describe
 
     return describe(models.resnet18().eval(), torch.zeros(1, 3, 224, 224))
 

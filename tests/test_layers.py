@@ -14,7 +14,8 @@ from torch import nn
 
 from hookscope.hooks.errors import LayerNotFound, ModelNotSupported
 from hookscope.hooks.layers import recording
-from hookscope.hooks.layers.names import aliases, describe, find, named_layers, not_executed, select
+from hookscope.hooks.layers.describe import describe, not_executed
+from hookscope.hooks.layers.names import aliases, find, named_layers, select
 from hookscope.hooks.results.looks import LayerInfo
 
 IMAGE = torch.zeros(1, 3, 224, 224)

@@ -21,14 +21,14 @@ from hookscope.dashboard.answers.cache import Cache
 from hookscope.dashboard.answers.service import Service
 from hookscope.dashboard.engine.base import ModelInfo
 from hookscope.dashboard.engine.local import LocalEngine
-from hookscope.dashboard.engine.protocol import ModelOptions
+from hookscope.dashboard.engine.options import ModelOptions
 from hookscope.dashboard.inputs.store import InputStore
 from hookscope.dashboard.page import gallery as gallery_module
 from hookscope.dashboard.page.gallery import Gallery
 from hookscope.dashboard.page.reading import Readings
 from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.page.view import View
-from hookscope.dashboard.web.ask import parts
+from hookscope.dashboard.panels.page import parts
 from hookscope.hooks.results.looks import Activation, GradCam, Prediction
 
 MODEL = "embedded"

@@ -26,7 +26,7 @@ from torchvision import models as tv
 from torchvision.transforms import InterpolationMode
 
 from hookscope.dashboard.asking.questions import DEFAULT_MODEL
-from hookscope.dashboard.engine.protocol import ModelOptions
+from hookscope.dashboard.engine.options import ModelOptions
 from hookscope.dashboard.panels.header import spec_title
 from hookscope.dashboard.settings.parse import Settings
 from hookscope.dashboard.settings.table import TABLE
@@ -486,7 +486,7 @@ def test_modules_deep_in_each_other_are_opened_and_looked_at(folder: Path) -> No
         import json, sys
         from hookscope.dashboard.components.layer_tree import tree_nodes
         from hookscope.dashboard.engine import protocol
-        from hookscope.dashboard.engine.protocol import ModelOptions
+        from hookscope.dashboard.engine.options import ModelOptions
         from hookscope.dashboard.sources.load import load
         from hookscope.hooks.looks.cam import layer_map
         from hookscope.hooks.looks.capture import stream

@@ -9,7 +9,8 @@ import torch
 from torch.nn.utils.rnn import pack_sequence
 from torchvision.models.detection.image_list import ImageList
 
-from hookscope.hooks.passes.nested import arguments, first, first_image, images, private, tensors
+from hookscope.hooks.passes.arguments import arguments, first_image, images
+from hookscope.hooks.passes.nested import first, private, tensors
 
 ONE = torch.ones(1)
 Pair = namedtuple("Pair", "left right")

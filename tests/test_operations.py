@@ -18,7 +18,8 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 import hookscope.hooks.passes.operations
 from hookscope.hooks.errors import LayerNotExecuted, LayerNotFound
-from hookscope.hooks.layers.names import describe, find, first_names, select
+from hookscope.hooks.layers.describe import describe
+from hookscope.hooks.layers.names import find, first_names, select
 from hookscope.hooks.looks.cam import grad_cam
 from hookscope.hooks.looks.capture import capture, stream
 from hookscope.hooks.passes.operations import Namer, function_name

@@ -17,23 +17,25 @@ from inline_engine import CLASSES, INFO, LAYERS, MODEL, InlineEngine, activation
 from PIL import Image
 from plotly.io.json import to_json_plotly
 
-from hookscope.dashboard.answers.parts import Answer, Answers, Failure, Part
+from hookscope.dashboard.answers.parts import Part
+from hookscope.dashboard.asking.answers import Answer, Answers, Failure
 from hookscope.dashboard.asking.questions import Unit
 from hookscope.dashboard.components.layer_tree import tree_nodes
+from hookscope.dashboard.drawing.aligning import aligned
+from hookscope.dashboard.drawing.numbers import short_count
 from hookscope.dashboard.engine.base import ModelInfo
-from hookscope.dashboard.page import ids
+from hookscope.dashboard.page import ids, wall_source
 from hookscope.dashboard.page.gallery import Gallery, Item
 from hookscope.dashboard.page.reading import Readings
 from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.page.view import MEAN, View
 from hookscope.dashboard.panels import inputs
 from hookscope.dashboard.panels.card import wall
-from hookscope.dashboard.panels.gradients import aligned
-from hookscope.dashboard.panels.header import facts, short_count, spec_title
-from hookscope.dashboard.panels.inputs import softmax
+from hookscope.dashboard.panels.header import facts, spec_title
+from hookscope.dashboard.panels.page import parts
 from hookscope.dashboard.panels.toolbar import property_of, targets, values
-from hookscope.dashboard.web.ask import parts
 from hookscope.hooks.results.looks import GradCam, Gradients, Prediction
+from hookscope.hooks.results.scores import softmax
 from hookscope.hooks.results.summaries import Survey, SurveyedCall
 
 MARKUP = "<img src=x onerror=alert(1)>"
@@ -455,10 +457,10 @@ def test_a_failure_names_the_class_that_it_counts(desk: Desk) -> None:
 
 
 def test_a_wall_of_few_maps_has_cells_as_large_as_the_card_has_room_for(desk: Desk) -> None:
-    few = wall.geometry_for(desk.scene(width=800), (32, 56, 56))
+    few = wall_source.geometry_for(desk.scene(width=800), (32, 56, 56))
     assert (few.columns, few.rows, few.shown) == (8, 5, 32) and few.cell_px == 100 and few.height_px == 500
-    many = wall.geometry_for(desk.scene(width=800), (1280, 7, 7))
-    assert many.height_px <= wall.MAX_HEIGHT_PX and many.shown < 1280
+    many = wall_source.geometry_for(desk.scene(width=800), (1280, 7, 7))
+    assert many.height_px <= wall_source.MAX_HEIGHT_PX and many.shown < 1280
 
 
 def test_a_layer_without_maps_has_bars_and_says_why(desk: Desk) -> None:

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from hookscope.dashboard.answers.parts import Answer, Failure, Part, failures, result_of
+from hookscope.dashboard.answers.parts import Part, failures, result_of
+from hookscope.dashboard.asking.answers import Answer, Failure
 from hookscope.dashboard.asking.questions import Unit
 
 UNIT = Unit("m", "digest", "activation", "conv")

@@ -9,10 +9,10 @@ import random
 import pytest
 
 from hookscope.dashboard.asking.questions import Unit
-from hookscope.dashboard.engine import protocol
-from hookscope.dashboard.engine.base import LiveHook, ModelInfo, Preprocessing
+from hookscope.dashboard.engine import options, protocol
+from hookscope.dashboard.engine.base import ModelInfo, Preprocessing
 from hookscope.dashboard.engine.protocol import ProtocolError, decode, encode
-from hookscope.hooks.results.looks import Call, LayerInfo
+from hookscope.hooks.results.looks import Call, LayerInfo, LiveHook
 
 UNIT = Unit("torchvision:resnet18", "ab" * 32, "gradcam", "layer4.1.conv2", 1, 281)
 INFO = ModelInfo(
@@ -41,7 +41,7 @@ INFO = ModelInfo(
     ),
 )
 MESSAGES: list[protocol.Message] = [
-    protocol.Load(protocol.ModelOptions(spec="a.b:c", mean=(0.1, 0.2, 0.3), input_size=(32, 64)), "cuda:1", 4),
+    protocol.Load(options.ModelOptions(spec="a.b:c", mean=(0.1, 0.2, 0.3), input_size=(32, 64)), "cuda:1", 4),
     protocol.Run(7, (UNIT, Unit("m", "cd", "prediction"))),
     protocol.Input(7, b"\x89PNG\0\xff", ""),
     protocol.Input(7, b"", "The image is gone."),

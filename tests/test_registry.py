@@ -11,7 +11,8 @@ from helpers import assert_untouched, four_pixels
 from torch import nn
 
 from hookscope.hooks.errors import ModelNotSupported
-from hookscope.hooks.passes.registry import LiveHook, hook, live_hooks
+from hookscope.hooks.passes.registry import hook, live_hooks
+from hookscope.hooks.results.looks import LiveHook
 
 
 def test_a_hook_is_listed_with_owner_and_purpose_and_then_gone():

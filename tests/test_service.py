@@ -17,8 +17,9 @@ from inline_engine import INFO, MODEL, InlineEngine, answer_to
 
 from hookscope.dashboard.answers import service as service_module
 from hookscope.dashboard.answers.cache import Cache
-from hookscope.dashboard.answers.parts import Answer, Answers, Failure, Part, Update
+from hookscope.dashboard.answers.parts import Part, Update
 from hookscope.dashboard.answers.service import PATIENCE_SECONDS, STOPPED, UNDRAWN, Service
+from hookscope.dashboard.asking.answers import Answer, Answers, Failure
 from hookscope.dashboard.asking.questions import Unit
 from hookscope.hooks.results.codec import decode, encode
 from hookscope.hooks.results.looks import Activation

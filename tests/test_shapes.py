@@ -10,7 +10,7 @@ import torch
 import torchvision
 from torch import nn
 
-from hookscope.hooks.layers.names import describe
+from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.layers.shapes import NCHW, NHWC
 from hookscope.hooks.results.looks import Call, LayerInfo
 

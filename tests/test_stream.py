@@ -18,7 +18,8 @@ from inline_app import Connection, InlineApp, served, until
 from inline_engine import MODEL, InlineEngine
 from tempo import limit
 
-from hookscope.dashboard.answers.parts import Answers, Part, Update
+from hookscope.dashboard.answers.parts import Part, Update
+from hookscope.dashboard.asking.answers import Answers
 from hookscope.dashboard.asking.questions import Unit
 from hookscope.dashboard.web.stream import BUSY
 

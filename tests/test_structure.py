@@ -17,11 +17,11 @@ LONGEST_MODULE_LINES = 450
 # program -> web -> panels, exports -> page -> answers -> drawing, engine -> asking -> results
 LEVELS = (
     ("app", "hookscope.__main__", "hookscope.dashboard.run"),
-    ("hookscope.dashboard.web.server",),
+    ("hookscope.dashboard.web",),
     ("hookscope.dashboard.panels", "hookscope.dashboard.exports"),
     ("hookscope.dashboard.page",),
     ("hookscope.dashboard.answers",),
-    ("hookscope.dashboard.engine",),
+    ("hookscope.dashboard.drawing", "hookscope.dashboard.engine"),
     ("hookscope.dashboard.asking",),
     ("hookscope.hooks.results", "hookscope.hooks.errors"),
 )

@@ -11,7 +11,7 @@ from torchvision.models import alexnet, resnet18, swin_t
 from torchvision.models.segmentation import fcn_resnet50
 
 from hookscope.hooks.errors import Cancelled
-from hookscope.hooks.layers.names import describe
+from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.looks.capture import capture
 from hookscope.hooks.looks.survey import survey
 from hookscope.hooks.results import codec

@@ -13,7 +13,7 @@ from bench import models, oracle, sweep
 from bench.models import NotRun, answer_of, build, smallest_input
 from bench.oracle import give_values, judge
 from hookscope.hooks.looks import records
-from hookscope.hooks.looks.records import tap
+from hookscope.hooks.passes.graph import tap
 
 # One of each trap: in-place ReLUs, reused modules, += on an output, cat, NHWC, functional attention, dict and list
 # outputs, a head that runs once per level, layers that never run, Identity skips.

@@ -9,7 +9,7 @@ from helpers import assert_untouched, four_pixels
 from torch import Tensor, nn
 
 from hookscope.hooks.errors import NoGradient
-from hookscope.hooks.layers.names import describe
+from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.looks.cam import grad_cam
 from hookscope.hooks.looks.capture import capture
 from hookscope.hooks.passes.registry import hook

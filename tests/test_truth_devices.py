@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from hookscope.hooks.datasets.diagnostics import Diagnostics
 from hookscope.hooks.datasets.information import information_flow
-from hookscope.hooks.layers.names import describe
+from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.looks.attention import attention_maps
 from hookscope.hooks.looks.cam import layer_map
 from hookscope.hooks.looks.gradients import gradients

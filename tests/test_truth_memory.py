@@ -11,7 +11,7 @@ from helpers import Count, assert_untouched
 from torch import Tensor, nn
 
 from hookscope.hooks.errors import Cancelled
-from hookscope.hooks.layers.names import describe
+from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.looks.capture import capture, stream
 from hookscope.hooks.passes.registry import live_hooks
 

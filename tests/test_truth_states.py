@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hookscope.hooks.errors import ModelNotSupported, NoGradient
-from hookscope.hooks.layers.names import describe
+from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.looks.capture import capture, stream
 from hookscope.hooks.results.looks import Activation
 

@@ -21,7 +21,7 @@ from hookscope.dashboard.sources.preprocessing import Prepared, plain
 from hookscope.dashboard.worker.handlers import HANDLERS
 from hookscope.dashboard.worker.task import Task
 from hookscope.hooks.errors import HooksError, LayerNotExecuted
-from hookscope.hooks.layers.names import describe, not_executed
+from hookscope.hooks.layers.describe import describe, not_executed
 from hookscope.hooks.looks.cam import grad_cam
 from hookscope.hooks.looks.capture import capture, stream
 from hookscope.hooks.passes.registry import live_hooks

@@ -21,12 +21,12 @@ from hookscope.dashboard.asking.questions import NO_TARGET, Unit
 from hookscope.dashboard.engine import protocol
 from hookscope.dashboard.engine.base import Event, ModelState
 from hookscope.dashboard.engine.local import LocalEngine
-from hookscope.dashboard.engine.protocol import ModelOptions
+from hookscope.dashboard.engine.options import ModelOptions
 from hookscope.dashboard.sources.load import LoadedModel, load
 from hookscope.dashboard.sources.preprocessing import Prepared, open_png
 from hookscope.dashboard.worker.handlers import HANDLERS
 from hookscope.dashboard.worker.task import Task
-from hookscope.hooks.layers.names import describe
+from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.looks.attention import attention_maps
 from hookscope.hooks.looks.cam import layer_map
 from hookscope.hooks.looks.gradients import gradients

@@ -7,43 +7,15 @@ as the answers come. A part's signature says what it shows, so a page that has d
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hookscope.dashboard.asking.answers import Answers, Failure
 from hookscope.dashboard.asking.questions import Unit
 
 ComponentId = str | dict[str, Any]
 Update = tuple[ComponentId, dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Stands where an answer would have been: a sentence that says what is wrong and what to do next.
-
-    Attributes:
-        final: asking again would give the same; a fact about the model, not a fault.
-    """
-
-    sentence: str
-    details: str = ""
-    final: bool = False
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An answered unit.
-
-    Attributes:
-        result: an instance of `results.looks`, or a `Failure`.
-        cached: whether it was read from the cache.
-    """
-
-    result: Any
-    cached: bool = False
-
-
-Answers = Mapping[Unit, Answer]
 
 
 @dataclass(frozen=True)

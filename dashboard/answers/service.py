@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hookscope.dashboard.answers.cache import Cache
-from hookscope.dashboard.answers.parts import Answer, Failure, Part, Update
+from hookscope.dashboard.answers.parts import Part, Update
+from hookscope.dashboard.asking.answers import Answer, Failure
 from hookscope.dashboard.asking.questions import Unit
 from hookscope.dashboard.engine.base import Engine, Event, ModelState
 from hookscope.dashboard.inputs.store import InputStore

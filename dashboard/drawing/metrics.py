@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
+from hookscope.dashboard.asking.metrics import Metric as MetricName
 from hookscope.dashboard.drawing.numbers import format_number
-from hookscope.dashboard.page.view import Metric as MetricName
 from hookscope.hooks.results.looks import HISTOGRAM_BINS
 from hookscope.hooks.results.summaries import Survey, SurveyedCall
 

@@ -44,3 +44,11 @@ def format_share(value: float) -> str:
     if value > 0.999:
         return ">99.9 %"
     return f"{value * 100:.1f} %"
+
+
+def short_count(number: int) -> str:
+    """A count in three digits: 4.65 M, 25.6 M, 950."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g} {letter}"
+    return str(number)

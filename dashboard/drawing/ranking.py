@@ -10,6 +10,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from hookscope.dashboard.drawing import ranking
+from hookscope.hooks.results.looks import QUANTILE_LEVELS, Statistics
+
 Rank = Literal["index", "strongest", "mean", "variance", "zeros", "difference"]
 RANKS: tuple[Rank, ...] = get_args(Rank)
 
@@ -113,3 +116,21 @@ def mean_map(maps: np.ndarray) -> np.ndarray:
     """The mean over all channels, float32 (height, width), summed in float64; positive and negative channels cancel."""
     with np.errstate(invalid="ignore"):
         return maps.mean(axis=0, dtype=np.float64).astype(np.float32)
+
+
+def map_statistics(values: np.ndarray) -> Statistics:
+    """The counts of one map, float (height, width), that a histogram of its values quotes; it makes its own bins."""
+    one = {name: float(array[0]) for name, array in ranking.channel_numbers(values[None]).items()}
+    return Statistics(
+        count=values.size,
+        mean=one["mean"],
+        std=one["std"],
+        min=one["min"],
+        max=one["max"],
+        zeros=one["zeros"],
+        nan=int(one["nan"]),
+        inf=int(one["inf"]),
+        quantiles=np.full(len(QUANTILE_LEVELS), np.nan),
+        histogram=np.zeros(0, np.int64),
+        edges=np.zeros(0),
+    )

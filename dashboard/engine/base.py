@@ -12,9 +12,9 @@ from functools import cached_property
 from typing import Literal, Protocol
 
 from hookscope.dashboard.asking.questions import Unit
-from hookscope.hooks.results.looks import LayerInfo
+from hookscope.hooks.results.looks import LayerInfo, LiveHook
 
-Kind = Literal["classifier", "segmenter", "detector"]
+ModelKind = Literal["classifier", "segmenter", "detector"]
 Phase = Literal["idle", "loading", "ready", "computing", "restarting", "failed"]
 
 
@@ -62,22 +62,12 @@ class ModelInfo:
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     layers: tuple[LayerInfo, ...]
-    kind: Kind = "classifier"
+    kind: ModelKind = "classifier"
 
     @cached_property
     def by_name(self) -> dict[str, LayerInfo]:
         """The layers by dotted name."""
         return {layer.name: layer for layer in self.layers}
-
-
-@dataclass(frozen=True)
-class LiveHook:
-    """One hook that is registered on the model right now."""
-
-    layer: str
-    kind: str
-    owner: str
-    purpose: str
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from hookscope.dashboard.engine import protocol
+from hookscope.dashboard.engine.protocol import EXIT_DEVICE_LOST
 from hookscope.dashboard.engine.strays import MARK, end_strays, new_mark
 from hookscope.dashboard.places import IMPORTED_FROM
 
@@ -26,7 +27,6 @@ LINES_KEPT = 60
 LINE_BYTES = 20_000  # a longer line is passed on in pieces
 READS_AT_ONCE = 16  # of what the worker prints, before its messages have their turn
 CLOSE_SECONDS = 0.3
-EXIT_DEVICE_LOST = 70  # how a worker ends after an error that leaves its GPU unusable
 
 
 class WorkerEnded(Exception):

@@ -18,8 +18,10 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal, Union
 
-from hookscope.dashboard.asking.questions import DEFAULT_MODEL, Unit
-from hookscope.dashboard.engine.base import LiveHook, ModelInfo
+from hookscope.dashboard.asking.questions import Unit
+from hookscope.dashboard.engine.base import ModelInfo
+from hookscope.dashboard.engine.options import ModelOptions
+from hookscope.hooks.results.looks import LiveHook
 
 MAXIMUM_BYTES = 2**31 - 1  # one message
 ANSWER_BYTES = 128_000_000  # the values of one answer; the worker makes larger ones smaller, and says so
@@ -27,31 +29,6 @@ ANSWER_BYTES = 128_000_000  # the values of one answer; the worker makes larger 
 
 class ProtocolError(ValueError):
     """The bytes are not a message."""
-
-
-@dataclass(frozen=True)
-class ModelOptions:
-    """A model as the operator asked for it; everything else about it the worker finds out.
-
-    Attributes:
-        spec: "embedded", "torchvision:NAME[@WEIGHTS]", "timm:NAME" or "package.module:factory".
-        weights: a file with the weights, "" for the spec's own. labels: a file with class names, "" for the spec's own.
-        arguments: what the factory (or torchvision's or timm's builder) is called with, as JSON: `{"num_classes": 10}`.
-        seed: of random weights and of the noise picture with which the layers are described.
-        input_size: (height, width) in pixels; resize: length of the shorter side before the crop; mean, std: per
-            channel for pixels in 0..1; interpolation: "bilinear", "bicubic", ... None or "" means the model's own.
-    """
-
-    spec: str = DEFAULT_MODEL
-    weights: str = ""
-    labels: str = ""
-    arguments: str = "{}"
-    seed: int = 0
-    input_size: tuple[int, int] | None = None
-    resize: int | None = None
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
-    interpolation: str = ""
 
 
 # --- from the server to a worker
@@ -294,3 +271,6 @@ def _read_union(arguments: tuple[Any, ...], value: Any, where: str) -> Any:
         except ProtocolError:
             continue
     raise ProtocolError(f"not a message: {where} is none of {arguments}")
+
+
+EXIT_DEVICE_LOST = 70  # how a worker ends after an error that leaves its GPU unusable

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 
 from hookscope.dashboard.asking.questions import ABOUT_INPUT, TITLES, Unit
-from hookscope.dashboard.engine import protocol
-from hookscope.dashboard.engine.base import LiveHook, ModelInfo, Phase
+from hookscope.dashboard.engine import options, protocol
+from hookscope.dashboard.engine.base import ModelInfo, Phase
 from hookscope.dashboard.engine.process import WorkerEnded, WorkerProcess
 from hookscope.dashboard.engine.queue import Batch, Queue
+from hookscope.hooks.results.looks import LiveHook
 
 BACK_OFF_SECONDS = (0.0, 0.5, 1.0, 2.0)  # before restart 1, 2, ...; with the start itself it stays below ten seconds
 HEALTHY_SECONDS = 60.0  # alive so long: the next restart is the first again
@@ -61,7 +62,7 @@ class Shared:
 class Supervisor:
     """Keeps one worker of one model alive."""
 
-    def __init__(self, options: protocol.ModelOptions, device: str, threads: int, shared: Shared, name: str) -> None:
+    def __init__(self, options: options.ModelOptions, device: str, threads: int, shared: Shared, name: str) -> None:
         self.phase: Phase = "loading"
         self.sentence = "Starting the worker."
         self.details = ""

@@ -19,8 +19,9 @@ from dash.development.base_component import Component
 from plotly.io.json import to_json_plotly
 from plotly.offline import get_plotlyjs
 
-from hookscope.dashboard.answers.parts import Answer, Part, Update
+from hookscope.dashboard.answers.parts import Part, Update
 from hookscope.dashboard.answers.service import Service, draw
+from hookscope.dashboard.asking.answers import Answer
 from hookscope.dashboard.components.markup import Markup
 from hookscope.dashboard.inputs.store import InputMissing
 from hookscope.dashboard.page.gallery import Gallery

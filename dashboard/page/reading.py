@@ -16,7 +16,7 @@ import numpy as np
 from hookscope.dashboard.drawing import ranking, scales
 from hookscope.dashboard.drawing.palettes import Palette, palette_for
 from hookscope.dashboard.page.view import MEAN, View
-from hookscope.hooks.results.looks import QUANTILE_LEVELS, Activation, Statistics
+from hookscope.hooks.results.looks import Activation
 from hookscope.hooks.results.maps import maps
 
 KEPT = 8
@@ -111,24 +111,6 @@ class Reading:
         if array is None or index >= len(array):
             return None
         return ranking.mean_map(array) if index == MEAN else array[index]
-
-
-def map_statistics(values: np.ndarray) -> Statistics:
-    """The counts of one map, float (height, width), that a histogram of its values quotes; it makes its own bins."""
-    one = {name: float(array[0]) for name, array in ranking.channel_numbers(values[None]).items()}
-    return Statistics(
-        count=values.size,
-        mean=one["mean"],
-        std=one["std"],
-        min=one["min"],
-        max=one["max"],
-        zeros=one["zeros"],
-        nan=int(one["nan"]),
-        inf=int(one["inf"]),
-        quantiles=np.full(len(QUANTILE_LEVELS), np.nan),
-        histogram=np.zeros(0, np.int64),
-        edges=np.zeros(0),
-    )
 
 
 def kind_of(scale: scales.Scales) -> str:

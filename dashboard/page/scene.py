@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
-from hookscope.dashboard.answers.parts import Failure
 from hookscope.dashboard.answers.service import Service
+from hookscope.dashboard.asking.answers import Failure
 from hookscope.dashboard.asking.layer_keys import parse_key
 from hookscope.dashboard.asking.questions import NO_TARGET, TOP, WITHOUT_TARGET, Question, Unit
 from hookscope.dashboard.drawing.pictures import picture_png

@@ -8,13 +8,13 @@ from typing import Any, Literal, get_args
 from urllib.parse import parse_qs, urlencode
 
 from hookscope.dashboard.asking.layer_keys import MAX_KEY_LENGTH, canonical
+from hookscope.dashboard.asking.metrics import Metric
 from hookscope.dashboard.asking.questions import MapQuestion, box_of
 
 Rank = Literal["index", "strongest", "mean", "variance", "zeros", "difference"]
 ScaleBy = Literal["layer", "channel"]
 Colours = Literal["auto", "viridis", "magma", "grey"]
 Count = Literal["auto", "64", "256", "all"]
-Metric = Literal["none", "magnitude", "zeros", "dead", "gradient", "entropy"]
 Tab = Literal["layers", "gradients"]
 
 MAX_LAYERS = 24

@@ -8,7 +8,8 @@ from typing import Any, get_args
 
 from dash import html
 
-from hookscope.dashboard.answers.parts import Answers, Failure, Part, Update, result_of
+from hookscope.dashboard.answers.parts import Part, Update, result_of
+from hookscope.dashboard.asking.answers import Answers, Failure
 from hookscope.dashboard.asking.questions import TITLES, InputQuestion, Unit
 from hookscope.dashboard.components.markup import Markup
 from hookscope.dashboard.drawing.attribution_pictures import attribution_overlay

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from dash import ClientsideFunction, Dash, Input, dcc, html
 
-from hookscope.dashboard.answers.parts import Answers, Part, Update, failures, result_of
+from hookscope.dashboard.answers.parts import Part, Update, failures, result_of
+from hookscope.dashboard.asking.answers import Answers
 from hookscope.dashboard.asking.layer_keys import parse_key
 from hookscope.dashboard.asking.questions import Unit
 from hookscope.dashboard.components.markup import Markup
@@ -18,10 +19,12 @@ from hookscope.dashboard.drawing.channel_figure import channel_figure
 from hookscope.dashboard.drawing.charts import bins_for, histogram_figure
 from hookscope.dashboard.drawing.numbers import format_number, format_share
 from hookscope.dashboard.drawing.palettes import palette_for
-from hookscope.dashboard.page import ids
-from hookscope.dashboard.page.reading import Reading, map_statistics
+from hookscope.dashboard.drawing.ranking import map_statistics
+from hookscope.dashboard.page import ids, wall_source
+from hookscope.dashboard.page.reading import Reading
 from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.page.view import MEAN
+from hookscope.dashboard.panels import regions
 from hookscope.dashboard.panels.card import wall
 from hookscope.dashboard.panels.regions import blank, drawn, failed, graph, said
 from hookscope.hooks.results.looks import Activation
@@ -99,7 +102,7 @@ def _walk(scene: Scene, units: dict[str, Unit], answers: Answers) -> list[Update
     reading = _reading(scene, units, answers)
     if reading is None or not reading.maps:
         return []
-    geometry = wall.geometry_for(scene, next(iter(reading.maps.values())).shape)
+    geometry = wall_source.geometry_for(scene, next(iter(reading.maps.values())).shape)
     order = [MEAN, *reading.order[: geometry.shown].tolist()]
     return [(ids.WALK, {"data": {"layer": scene.view.detail, "order": order, "columns": geometry.columns}})]
 
@@ -115,7 +118,7 @@ def _draw(scene: Scene, units: dict[str, Unit], answers: Answers) -> list[Update
     updates: list[Update] = [(ids.DETAIL, {"hidden": False}), said(ids.detail("title"), title)]
     found = scene.call_of(key)
     if found:
-        badges = wall.notes(scene, *found, parse_key(key)[1])
+        badges = regions.notes(scene, *found, parse_key(key)[1])
         there = list(reading.activations.values()) if reading else []
         badges += [html.Span(text, title=more, className=f"badge {kind}") for text, more, kind in wall.reduced(there)]
         updates.append(said(ids.detail("notes"), badges))

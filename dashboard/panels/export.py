@@ -8,13 +8,15 @@ from typing import Any
 
 from dash import html
 
-from hookscope.dashboard.answers.parts import Answers, Part, Update
+from hookscope.dashboard.answers.parts import Part, Update
+from hookscope.dashboard.asking.answers import Answers
 from hookscope.dashboard.asking.questions import DEFAULT_MODEL, TITLES, box_of
+from hookscope.dashboard.drawing import numbers
 from hookscope.dashboard.exports.report import write
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.page.scene import SIDES, Scene
-from hookscope.dashboard.panels import attributions, detail, gradients, header, inputs
-from hookscope.dashboard.panels.card import cards
+from hookscope.dashboard.panels import attributions, detail, gradients, inputs
+from hookscope.dashboard.panels.card import cards, frame
 from hookscope.dashboard.panels.toolbar import COLOURS, RANKS
 
 
@@ -40,7 +42,7 @@ def _page(scene: Scene, prefix: str) -> bytes:
     when = f"{now:%Y-%m-%d %H:%M} UTC{offset[:3]}:{offset[3:5]}"  # a colleague may live elsewhere
     head = [
         html.H1(f"Hookscope · {info.title}"),
-        html.P(f"{info.weights} · {header.short_count(info.parameters)} parameters", className="muted"),
+        html.P(f"{info.weights} · {numbers.short_count(info.parameters)} parameters", className="muted"),
         html.P(" · ".join([*_settings(scene), when]), className="muted"),
         html.P("random weights", className="badge warn") if info.random else None,
     ]
@@ -52,7 +54,7 @@ def _page(scene: Scene, prefix: str) -> bytes:
         body.append(gradients.layout())
         parts.append(gradients.part(scene))
     else:
-        found = html.Div([cards.card(position) for position in range(count)], className="cards")
+        found = html.Div([frame.card(position) for position in range(count)], className="cards")
         body += [attributions.layout(), found, detail.layout()]
         parts += [*cards.parts(scene, count), *detail.parts(scene), attributions.part(scene)]
     names = " and ".join(given.name for given in scene.inputs.values())

@@ -8,17 +8,18 @@ from typing import Any
 import dash
 from dash import ClientsideFunction, Input, State, html
 
-from hookscope.dashboard.answers.parts import Answers, Part, Update, failures, result_of
-from hookscope.dashboard.asking.layer_keys import key_of
+from hookscope.dashboard.answers.parts import Part, Update, failures, result_of
+from hookscope.dashboard.asking.answers import Answers
 from hookscope.dashboard.asking.questions import Unit
 from hookscope.dashboard.components.markup import Markup
+from hookscope.dashboard.drawing.aligning import aligned
 from hookscope.dashboard.drawing.gradient_figures import HEIGHT_PX, gradient_figure
 from hookscope.dashboard.drawing.gradient_words import Finding, find_words, odd_keys
 from hookscope.dashboard.drawing.numbers import format_number
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.panels.regions import blank, drawn, failed, graph, random_weights, said
-from hookscope.hooks.results.looks import Gradients, LayerGradient
+from hookscope.hooks.results.looks import Gradients
 
 MOST_DETAILS = 200
 NAME = "gradients"
@@ -76,21 +77,6 @@ def _draw(scene: Scene, units: dict[str, Unit], answers: Answers) -> list[Update
     marked = [place for place, key in enumerate(keys) if key in odd]
     figure = gradient_figure(layers, [side.upper() for side in found], keys, marked)
     return [said(ids.GRADIENTS_TEXT, texts), drawn(ids.GRADIENTS, figure)]
-
-
-def aligned(found: list[tuple[LayerGradient, ...]]) -> tuple[list[list[LayerGradient]], list[str]] | None:
-    """What every input has, of each layer's call the first tensor: the same calls in the first input's order, and keys.
-
-    A model may take another path for another input.
-    """
-    by_call = [
-        {(layer.layer, layer.call): layer for layer in reversed(layers) if layer.side == "output"} for layers in found
-    ]
-    if not by_call:
-        return None
-    calls = dict.fromkeys((layer.layer, layer.call) for layer in found[0])
-    shared = [call for call in calls if all(call in layers for layers in by_call)]
-    return [[layers[call] for call in shared] for layers in by_call], [key_of(*call) for call in shared]
 
 
 def _said_of(scene: Scene, side: str, result: Gradients, findings: list[Finding]) -> html.Div:

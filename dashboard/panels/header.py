@@ -9,7 +9,7 @@ import dash_mantine_components as dmc
 from dash import ClientsideFunction, Input, html
 
 from hookscope.dashboard.asking.questions import DEFAULT_MODEL
-from hookscope.dashboard.drawing.numbers import format_count
+from hookscope.dashboard.drawing.numbers import format_count, short_count
 from hookscope.dashboard.engine.base import ModelInfo
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.panels.regions import random_weights
@@ -100,14 +100,6 @@ def facts(info: ModelInfo) -> list[Any]:
         licence = f" Licence: {info.licence}." if info.licence else ""
         parts[0].title = f"{format_count(info.parameters)} parameters. {info.weights}{licence}"
     return [*parts, *random_weights(info, narrow=True)]
-
-
-def short_count(number: int) -> str:
-    """A count in three digits: 4.65 M, 25.6 M, 950."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
-            return f"{number / size:.3g} {letter}"
-    return str(number)
 
 
 def spec_title(spec: str) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import numpy as np
 from dash import html
 
-from hookscope.dashboard.answers.parts import Answers, Failure, Part, Update, failures, result_of
+from hookscope.dashboard.answers.parts import Part, Update, failures, result_of
+from hookscope.dashboard.asking.answers import Answers, Failure
 from hookscope.dashboard.asking.questions import Unit
 from hookscope.dashboard.components.markup import Markup
 from hookscope.dashboard.drawing.geometry import crop_overlay_style
@@ -21,6 +21,7 @@ from hookscope.dashboard.page.view import View
 from hookscope.dashboard.panels import detections
 from hookscope.dashboard.panels.regions import failed, random_weights, said
 from hookscope.hooks.results.looks import Prediction
+from hookscope.hooks.results.scores import top_classes
 
 TOP_CLASSES = 5
 NO_SHARE = 1e-8  # of the positions
@@ -204,15 +205,14 @@ def _top(scene: Scene, prediction: Prediction | None, wrong: list[Failure]) -> l
         return _top_waiting()
     if prediction.detections is not None:
         return detections.rows(scene, prediction.detections)
-    shares = softmax(prediction.logits)
-    if not np.isfinite(shares).all():
+    best = top_classes(prediction.logits, TOP_CLASSES)
+    if not best and len(prediction.logits):
         return [
             html.P("The network's answer contains NaN or infinite values: there is no ranking.", className="sentence")
         ]
-    best = np.argsort(-shares, kind="stable")[:TOP_CLASSES]
     if scene.info.kind == "segmenter":  # a class without a pixel has nothing to explain
-        best = best[shares[best] > NO_SHARE]
-    return [_class_row(scene, int(index), float(prediction.logits[index]), float(shares[index])) for index in best]
+        best = [(index, share) for index, share in best if share > NO_SHARE]
+    return [_class_row(scene, index, float(prediction.logits[index]), share) for index, share in best]
 
 
 def _class_row(scene: Scene, index: int, logit: float, share: float) -> html.Button:
@@ -230,10 +230,3 @@ def _class_row(scene: Scene, index: int, logit: float, share: float) -> html.But
         title=f"Class {index}, {name}: {numbers}. Click to explain this class.",
         **{"data-do": "target", "data-value": str(index)},
     )
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Logits (class,) as shares that sum to 1, float64."""
-    with np.errstate(invalid="ignore", divide="ignore"):  # what is not finite is told by whoever shows the shares
-        raised = np.exp(logits.astype(np.float64) - np.max(logits, initial=-np.inf))
-        return np.asarray(raised / raised.sum())

@@ -8,7 +8,8 @@ import dash
 import dash_mantine_components as dmc
 from dash import ClientsideFunction, Input, html
 
-from hookscope.dashboard.answers.parts import Answers, Failure, Part, Update
+from hookscope.dashboard.answers.parts import Part, Update
+from hookscope.dashboard.asking.answers import Answers, Failure
 from hookscope.dashboard.asking.questions import Unit
 from hookscope.dashboard.components.layer_tree import LayerTree, tree_nodes
 from hookscope.dashboard.components.markup import Markup

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from hookscope.dashboard.asking.questions import DEFAULT_MODEL
-from hookscope.dashboard.engine.protocol import ModelOptions
+from hookscope.dashboard.asking.words import say
+from hookscope.dashboard.engine.options import ModelOptions
 from hookscope.dashboard.sources import checkpoints, preprocessing, weights
 from hookscope.dashboard.sources.building import (
     FactoryError,
@@ -20,7 +21,6 @@ from hookscope.dashboard.sources.building import (
     arguments_of,
     near,
     overridden,
-    say,
     seeded,
 )
 from hookscope.dashboard.sources.checkpoints import WeightsError

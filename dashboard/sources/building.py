@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hookscope.dashboard.asking.texts import TITLE_LENGTH, one_line
-from hookscope.dashboard.engine.protocol import ModelOptions
+from hookscope.dashboard.engine.options import ModelOptions
 from hookscope.dashboard.sources import preprocessing
 from hookscope.dashboard.sources.preprocessing import Preprocessor
 from hookscope.hooks.errors import HooksError
@@ -125,19 +124,3 @@ def _numbers_of(name: str) -> tuple[tuple[str, ...], list[int]]:
     """A name's letters around its numbers, and those; names with as many numbers in the same places are one family."""
     parts = re.split(r"(\d{1,9})", name.lower())
     return tuple(parts[::2]), [int(each) for each in parts[1::2]]
-
-
-def text_of(error: BaseException) -> str:
-    """An exception's message; "" if its class, which may be the model's own, fails to give one."""
-    try:
-        return str(error).strip()
-    except Exception:
-        return ""
-
-
-def say(error: BaseException) -> str:
-    """An exception in a few words."""
-    if "weights_only" in text_of(error):  # torch's words on a checkpoint that the model's own code reads
-        return "it reads a file that holds Python objects and not only weights; have it read model.state_dict() alone"
-    kind, text = one_line(type(error).__name__, TITLE_LENGTH), text_of(error).splitlines()
-    return f"{kind}: {one_line(text[0], 300)}" if text else kind

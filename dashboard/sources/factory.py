@@ -13,7 +13,8 @@ from typing import Any
 from torch import nn
 
 from hookscope.dashboard.asking.texts import TITLE_LENGTH, one_line
-from hookscope.dashboard.engine.protocol import ModelOptions
+from hookscope.dashboard.asking.words import say
+from hookscope.dashboard.engine.options import ModelOptions
 from hookscope.dashboard.sources import checkpoints, preprocessing, weights
 from hookscope.dashboard.sources.building import (
     FactoryError,
@@ -22,7 +23,6 @@ from hookscope.dashboard.sources.building import (
     arguments_of,
     near,
     overridden,
-    say,
     seeded,
 )
 from hookscope.dashboard.sources.given import check, checked

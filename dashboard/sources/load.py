@@ -17,8 +17,8 @@ from torch import nn
 from hookscope.dashboard.asking.layer_keys import MAX_NAME_LENGTH
 from hookscope.dashboard.asking.questions import DEFAULT_MODEL
 from hookscope.dashboard.asking.texts import SENTENCE_LENGTH, TITLE_LENGTH, one_line, shorten, unshowable
-from hookscope.dashboard.engine.base import Kind, ModelInfo
-from hookscope.dashboard.engine.protocol import ModelOptions
+from hookscope.dashboard.engine.base import ModelInfo, ModelKind
+from hookscope.dashboard.engine.options import ModelOptions
 from hookscope.dashboard.sources import weights
 from hookscope.dashboard.sources.build import build
 from hookscope.dashboard.sources.building import Source
@@ -26,7 +26,7 @@ from hookscope.dashboard.sources.classes import class_names
 from hookscope.dashboard.sources.own_code import code_digest
 from hookscope.dashboard.sources.preprocessing import Prepared, Preprocessor
 from hookscope.hooks.errors import HooksError, ModelNotSupported
-from hookscope.hooks.layers.names import describe
+from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.looks.detections import detects
 from hookscope.hooks.results.looks import LayerInfo
 
@@ -153,7 +153,7 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def kind_of(layers: tuple[LayerInfo, ...]) -> Kind:
+def kind_of(layers: tuple[LayerInfo, ...]) -> ModelKind:
     """What the model answers, as its recorded run shows."""
     if detects(layers):
         return "detector"

@@ -14,7 +14,6 @@ from typing import Any
 
 import flask
 
-from hookscope.dashboard.answers.parts import Part
 from hookscope.dashboard.answers.service import Service
 from hookscope.dashboard.asking.questions import box_of
 from hookscope.dashboard.engine.base import ModelInfo, Phase
@@ -22,9 +21,10 @@ from hookscope.dashboard.page.gallery import Gallery
 from hookscope.dashboard.page.reading import Readings
 from hookscope.dashboard.page.scene import SIDES, Scene, find
 from hookscope.dashboard.page.view import MAX_LAYERS, View
-from hookscope.dashboard.panels import attributions, detail, export, gradients, inputs, tree
+from hookscope.dashboard.panels import attributions, detail, gradients, inputs, tree
 from hookscope.dashboard.panels.card import cards
 from hookscope.dashboard.panels.header import spec_title
+from hookscope.dashboard.panels.page import parts
 
 WIDTH_PX = (240, 4000)
 
@@ -122,12 +122,3 @@ def explainable(info: ModelInfo, target: int | None) -> bool:
     if box_of(target) is not None:
         return info.kind == "detector"
     return target is None or target < len(info.classes)
-
-
-def parts(scene: Scene, mounted: int, prefix: str) -> list[Part]:
-    """Everything the page shows, most urgent first; what stands behind another tab waits until that is chosen."""
-    if scene.view.tab == "gradients":
-        below = [gradients.part(scene), tree.part(scene)]
-    else:  # attributions of the input take seconds, so they come last
-        below = [*cards.parts(scene, mounted), *detail.parts(scene), tree.part(scene), attributions.part(scene)]
-    return [*inputs.parts(scene), *below, export.part(scene, prefix)]

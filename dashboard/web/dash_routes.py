@@ -12,14 +12,11 @@ import dash
 import flask
 from dash.exceptions import DependencyException
 
+from hookscope.dashboard.panels.callbacks import NotAsked
 from hookscope.dashboard.web.guard import refusal
 
 CALLBACK = "_dash-update-component"
 SUITES = "_dash-component-suites/"
-
-
-class NotAsked(ValueError):
-    """A callback was given a value that no page of ours sends."""
 
 
 def install(app: dash.Dash, prefix: str) -> None:

@@ -17,12 +17,12 @@ from hookscope.dashboard.page import ids
 from hookscope.dashboard.page.gallery import Gallery
 from hookscope.dashboard.page.view import View
 from hookscope.dashboard.panels import detail, gradients, header, toolbar, tree
+from hookscope.dashboard.panels.callbacks import NotAsked
 from hookscope.dashboard.panels.card import cards
 from hookscope.dashboard.places import ASSETS
 from hookscope.dashboard.settings.parse import Settings
 from hookscope.dashboard.web import ask, dash_routes, guard, layout, routes, stream
 from hookscope.dashboard.web.dash_environment import hidden
-from hookscope.dashboard.web.dash_routes import NotAsked
 from hookscope.dashboard.web.shares import Shares
 
 

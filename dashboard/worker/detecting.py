@@ -14,9 +14,9 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from hookscope.dashboard.sources.load import LoadedModel, Prepared
 from hookscope.dashboard.worker.task import Task
 from hookscope.hooks.errors import Cancelled, HooksError
-from hookscope.hooks.looks.capture import cancelling
 from hookscope.hooks.looks.detections import detections
 from hookscope.hooks.passes import nested
+from hookscope.hooks.passes.cancelling import cancelling
 from hookscope.hooks.passes.modes import inspecting
 from hookscope.hooks.passes.registry import hook
 from hookscope.hooks.results.looks import Detections, Prediction

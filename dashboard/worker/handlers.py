@@ -7,13 +7,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import get_args
 
-import numpy as np
-
 from hookscope.dashboard.asking.questions import NO_TARGET, TOP, InputQuestion, MapQuestion, Question, Unit, box_of
 from hookscope.dashboard.sources.load import LoadedModel, Prepared
 from hookscope.dashboard.worker.detecting import detect
 from hookscope.dashboard.worker.task import Task
-from hookscope.hooks.errors import Cancelled, HooksError, LayerNotFound
+from hookscope.hooks.errors import Cancelled, LayerNotFound
 from hookscope.hooks.layers.names import Finder
 from hookscope.hooks.looks.attention import attention_maps, no_attention
 from hookscope.hooks.looks.cam import grad_cam
@@ -24,15 +22,11 @@ from hookscope.hooks.looks.score_cam import score_cam
 from hookscope.hooks.looks.survey import survey
 from hookscope.hooks.looks.targets import Box
 from hookscope.hooks.results.looks import Activation, Prediction
+from hookscope.hooks.results.scores import class_scores
 
 OWNER = "page"
 PURPOSE = "analysis"
-ABSENT = 1e-9  # the share of a class that a segmenter sees nowhere
 SCORE_CAM_CHANNELS = 64  # of a layer, so that a card with a thousand of them is there in seconds
-
-
-class NoPrediction(HooksError):
-    """The model's output is not a list of class scores."""
 
 
 def predict(model: LoadedModel, task: Task, prepared: Prepared) -> None:
@@ -46,28 +40,6 @@ def predict(model: LoadedModel, task: Task, prepared: Prepared) -> None:
         task.answer("", 0, result)
 
     _stream(model, task, prepared, [("", 0)], deliver)
-
-
-def class_scores(output: Activation) -> np.ndarray:
-    """float32 (class,) from the model's output.
-
-    Of a segmenter's (class, height, width) it is the logarithm of each class's share of the positions, so that softmax
-    gives the shares and the first class is the one that Grad-CAM explains by itself.
-
-    Raises:
-        NoPrediction: the output has another form.
-    """
-    values = output.values
-    if values.ndim == 1:
-        return values
-    if values.ndim == 3 and output.axes[:1] == ("channel",):
-        counts = np.bincount(values.argmax(0).ravel(), minlength=len(values))
-        shares: np.ndarray = np.log(np.maximum(counts / counts.sum(), ABSENT)).astype(np.float32)
-        return shares
-    raise NoPrediction(
-        f"The model answers a tensor of {' x '.join(map(str, values.shape))} numbers, which is no list of class "
-        "scores, so there are no top classes. Its layers can be looked at all the same."
-    )
 
 
 def activations(model: LoadedModel, task: Task, prepared: Prepared) -> None:

@@ -10,9 +10,9 @@ from collections import OrderedDict
 import torch
 
 from hookscope.dashboard.asking.texts import shorten
+from hookscope.dashboard.asking.words import say, text_of
 from hookscope.dashboard.engine import protocol
-from hookscope.dashboard.engine.process import EXIT_DEVICE_LOST
-from hookscope.dashboard.sources.building import say, text_of
+from hookscope.dashboard.engine.protocol import EXIT_DEVICE_LOST
 from hookscope.dashboard.sources.checkpoints import without_advice
 from hookscope.dashboard.sources.load import LoadedModel, Prepared, load
 from hookscope.dashboard.sources.preprocessing import PreparationError, open_png

@@ -10,12 +10,13 @@ import torch
 
 from hookscope.dashboard.asking.questions import TITLES, Unit
 from hookscope.dashboard.asking.texts import shorten
-from hookscope.dashboard.engine import base, protocol
-from hookscope.dashboard.sources.building import say, text_of
+from hookscope.dashboard.asking.words import say, text_of
+from hookscope.dashboard.engine import protocol
 from hookscope.dashboard.worker.fitting import AnswerTooLarge, fit
 from hookscope.hooks.errors import HooksError
 from hookscope.hooks.passes.registry import live_hooks
 from hookscope.hooks.results.codec import Result, encode
+from hookscope.hooks.results.looks import LiveHook
 
 SAID = 20_000  # characters of a sentence, which may name several layers
 DETAILS = 20_000  # characters of a traceback; a message in it may be of any length
@@ -40,7 +41,7 @@ class Task:
         self._send = send
         self._withdrawn = withdrawn
         self._settled: set[Unit] = set()
-        self._hooks: tuple[base.LiveHook, ...] = ()
+        self._hooks: tuple[LiveHook, ...] = ()
         self._asked = 0
         self._held: protocol.Answer | None = None
         self._told = time.monotonic()
@@ -119,7 +120,7 @@ class Task:
 
     def hooks_changed(self) -> None:
         """Tell the server which hooks are on the model, if that is news."""
-        hooks = tuple(base.LiveHook(live.layer, live.kind, live.owner, live.purpose) for live in live_hooks())
+        hooks = live_hooks()
         if hooks != self._hooks:
             self._hooks = hooks
             self._send(protocol.HooksLive(hooks))

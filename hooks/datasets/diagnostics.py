@@ -24,12 +24,14 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
 from hookscope.hooks.datasets.comparison import compare
-from hookscope.hooks.datasets.summarising import Axes, leaves, summarise
+from hookscope.hooks.datasets.summarising import summarise
 from hookscope.hooks.errors import HooksError, LayerNotExecuted, NoGradient, TargetNotFound
-from hookscope.hooks.layers.names import Pattern, describe, first_names, select
-from hookscope.hooks.looks.records import NOT_RECORDED, differentiate, overwritten_view, tap
+from hookscope.hooks.layers.axes import Axes, leaves
+from hookscope.hooks.layers.describe import describe
+from hookscope.hooks.layers.names import Pattern, first_names, select
 from hookscope.hooks.numbers.merging import merge_summaries
-from hookscope.hooks.passes import nested
+from hookscope.hooks.passes import arguments, nested
+from hookscope.hooks.passes.graph import NOT_RECORDED, differentiate, overwritten_view, tap
 from hookscope.hooks.passes.modes import check_supported, eager, evaluate, inspecting, locked, preserve, unwrap
 from hookscope.hooks.passes.operations import tapping
 from hookscope.hooks.passes.registry import hook
@@ -119,7 +121,7 @@ class Diagnostics:
         """
         model = self._alive()
         with inspecting(model, gradients=self.gradients) as inner, self._hooked(model) as step:
-            output = inner(*nested.private(nested.arguments(inputs), requires_grad=self.gradients))
+            output = inner(*nested.private(arguments.arguments(inputs), requires_grad=self.gradients))
             if self.gradients:
                 step.differentiate(target(output) if callable(target) else _class_score(output, target))
         return nested.map_tensors(output, Tensor.detach)
@@ -233,7 +235,7 @@ class Watch:
             self._learning = True
             try:
                 # Keyword arguments cannot be described; the layers' types then tell what is known.
-                layers = () if kwargs else describe(module, *nested.first_image(args))
+                layers = () if kwargs else describe(module, *arguments.first_image(args))
             finally:
                 self._learning = False
             self._diagnostics._axes = Axes(layers)

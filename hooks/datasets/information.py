@@ -22,11 +22,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hookscope.hooks.datasets.summarising import Axes, leaves
-from hookscope.hooks.layers.names import Pattern, describe, first_names, select
+from hookscope.hooks.layers.axes import Axes, leaves
+from hookscope.hooks.layers.describe import describe
+from hookscope.hooks.layers.names import Pattern, first_names, select
 from hookscope.hooks.numbers.reductions import real, statistics
 from hookscope.hooks.numbers.sketch import entropy
-from hookscope.hooks.passes import nested
+from hookscope.hooks.passes import arguments, nested
 from hookscope.hooks.passes.modes import inspecting
 from hookscope.hooks.passes.operations import split_name, tapping
 from hookscope.hooks.results.looks import LayerInfo
@@ -48,15 +49,15 @@ def information_flow(
         inputs: the model's argument, or a tuple of positional arguments; they are copied. A layer without positions
             needs several images, or its channels do not vary.
         layers: see `layers.names.select`; by default every module without children.
-        described: what `layers.names.describe` said of this model, if it is known; else it is asked here.
+        described: what `layers.describe.describe` said of this model, if it is known; else it is asked here.
 
     Raises:
         LayerNotFound: a pattern means nothing.
         ModelNotSupported: hooks cannot see into this kind of model.
     """
     chosen = leaves(select(model, "*")) if layers is None else select(model, layers)
-    given = nested.arguments(inputs)
-    axes = Axes(describe(model, *nested.first_image(given)) if described is None else described)
+    given = arguments.arguments(inputs)
+    axes = Axes(describe(model, *arguments.first_image(given)) if described is None else described)
     found: list[LayerInformation] = []
     with contextlib.ExitStack() as stack:
         model = stack.enter_context(inspecting(model))

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import activation
 
-from hookscope.hooks.layers.shapes import is_channels_first
+from hookscope.hooks.layers.axes import Axes
 from hookscope.hooks.numbers.merging import with_distribution
 from hookscope.hooks.numbers.reductions import real, statistics
 from hookscope.hooks.numbers.sketch import sketch
 from hookscope.hooks.passes.operations import split_name
-from hookscope.hooks.results.looks import LayerInfo
-from hookscope.hooks.results.maps import arrange, why_no_maps
 from hookscope.hooks.results.summaries import LayerSummary
 
 _NO_ACTIVATION = (nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.Softmin, nn.LogSoftmax)
@@ -35,52 +31,6 @@ def is_activation(module: nn.Module) -> bool:
         return False
     kinds = [kind for kind in type(module).__mro__ if issubclass(kind, nn.Module) and kind is not nn.Module]
     return any(kind.__module__ == activation.__name__ or kind.__name__ in _ACTIVATION_NAMES for kind in kinds)
-
-
-def leaves(modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
-    """The modules without children that can be hooked."""
-    return {name: module for name, module in hookable(modules).items() if not any(True for _ in module.children())}
-
-
-def hookable(modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
-    """The modules without those that are TorchScript."""
-    return {name: module for name, module in modules.items() if not isinstance(module, torch.jit.ScriptModule)}
-
-
-class Axes:
-    """Which axis of a layer's output holds the images and which the channels, as a recorded run saw it.
-
-    Arguments:
-        layers: what `layers.names.describe` said; without it only convolutions and the like are known.
-    """
-
-    def __init__(self, layers: Iterable[LayerInfo]) -> None:
-        self._calls = {(info.name, call): seen for info in layers for call, seen in enumerate(info.calls)}
-
-    def image(self, layer: str, call: int, tensor: Tensor) -> int | None:
-        """The axis of the images, or None if there is none (or nothing is known)."""
-        return self._find(layer, call, tensor, ("image",))
-
-    def channel(self, layer: str, call: int, tensor: Tensor, module: nn.Module) -> int | None:
-        """The axis of the channels; the features of a layer without positions are its channels."""
-        found = self._find(layer, call, tensor, ("channel", "feature"))
-        if found is None and (layer, call) not in self._calls and tensor.ndim >= 3 and is_channels_first(module):
-            return 1
-        return found
-
-    def _find(self, layer: str, call: int, tensor: Tensor, names: tuple[str, ...]) -> int | None:
-        seen = self._calls.get((layer, call))
-        if seen is None or len(seen.axes) != tensor.ndim:
-            return None
-        return next((seen.axes.index(name) for name in names if name in seen.axes), None)
-
-    def maps(self, layer: str, call: int, tensor: Tensor) -> np.ndarray | None:
-        """The first image's feature maps, float32 (channel, height, width); None where the layer has none."""
-        seen, image = self._calls.get((layer, call)), self.image(layer, call, tensor)
-        if seen is None or image is None:
-            return None
-        values = real(tensor.narrow(image, 0, 1)).cpu().float().numpy()
-        return None if why_no_maps(seen, values.shape) else arrange(values, seen.axes, seen.grid, seen.prefix_tokens)
 
 
 def summarise(

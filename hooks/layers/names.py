@@ -7,10 +7,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from torch import Tensor, nn
+from torch import nn
 
 from hookscope.hooks.errors import LayerNotExecuted, LayerNotFound, titled
-from hookscope.hooks.layers.recording import record
 from hookscope.hooks.passes.modes import unwrap
 from hookscope.hooks.passes.operations import SEPARATOR, split_name
 from hookscope.hooks.results.looks import LayerInfo
@@ -25,17 +24,17 @@ def named_layers(model: nn.Module) -> dict[str, nn.Module]:
 
     Wrappers (`torch.compile`, DataParallel) are looked through, and leave no trace in the names.
     """
-    return {names[0]: module for module, names in _names(unwrap(model)).items()}
+    return {names[0]: module for module, names in every_name(unwrap(model)).items()}
 
 
 def aliases(model: nn.Module) -> dict[str, str]:
     """Every name that leads to a module, and the name under which `named_layers` has it."""
-    return {name: names[0] for names in _names(unwrap(model)).values() for name in names}
+    return {name: names[0] for names in every_name(unwrap(model)).values() for name in names}
 
 
 def first_names(model: nn.Module) -> dict[nn.Module, str]:
     """Every module object of the model, and its first dotted name."""
-    return {module: names[0] for module, names in _names(unwrap(model)).items()}
+    return {module: names[0] for module, names in every_name(unwrap(model)).items()}
 
 
 def first_name(known: Mapping[str, str], name: str) -> str | None:
@@ -66,7 +65,7 @@ class Finder:
 
     def __init__(self, model: nn.Module, layers: Sequence[LayerInfo] = ()) -> None:
         self._model = unwrap(model)
-        names = _names(self._model)
+        names = every_name(self._model)
         self._known = {name: own[0] for own in names.values() for name in own}
         self._modules = {own[0]: module for module, own in names.items()}
         self._layers = layers
@@ -100,7 +99,7 @@ def select(model: nn.Module, patterns: Pattern | Iterable[Pattern]) -> dict[str,
     """
     if isinstance(patterns, str | type):
         patterns = [patterns]
-    names = _names(unwrap(model))
+    names = every_name(unwrap(model))
     by_name = {name: module for module, own in names.items() for name in own}
     chosen: set[nn.Module] = set()
     operations: dict[str, nn.Module] = {}
@@ -126,33 +125,11 @@ def _operations(pattern: Pattern, names: dict[nn.Module, list[str]]) -> dict[str
     return {own[0] + SEPARATOR + parts[1]: module for module, own in names.items() if _matches(parts[0], module, own)}
 
 
-def describe(model: nn.Module, *inputs: Tensor) -> tuple[LayerInfo, ...]:
-    """What every layer is and did in one recorded forward pass.
-
-    The modules come in registration order, the model itself ("") first; then the functional operations (`operation` is
-    true) in execution order. An operation whose value is the output of a module without children is not listed again.
-
-    Arguments:
-        inputs: the model's positional arguments, e.g. float32 (image, channel, height, width).
-
-    Raises:
-        ModelNotSupported: hooks cannot see into this kind of model.
-    """
-    named = [(names, module) for module, names in _names(unwrap(model)).items()]
-    return record(model, named, inputs)
-
-
-def not_executed(layers: Sequence[LayerInfo], name: str, call: int) -> LayerNotExecuted | None:
-    """Why the recorded run says that (name, call) will not be reached, or None if it says nothing of the kind."""
-    info = next((info for info in layers if name == info.name or name in info.aliases), None)
-    return _not_executed(layers, info, name, call)
-
-
 def _not_executed(layers: Sequence[LayerInfo], info: LayerInfo | None, name: str, call: int) -> LayerNotExecuted | None:
     if info is None and layers and (parts := split_name(name)):
         there = [other.name for other in layers if other.operation and other.name.startswith(parts[0] + SEPARATOR)]
         where = f"in {parts[0]!r}" if parts[0] else "in the model itself"
-        hint = f" The operations there are {_quoted(there[:6])}." if there else " No operation happens there."
+        hint = f" The operations there are {quoted(there[:6])}." if there else " No operation happens there."
         return LayerNotExecuted(f"No operation {parts[1]!r} was seen {where} in the recorded forward pass.{hint}")
     if info is None or 0 <= call < len(info.calls):
         return None
@@ -166,7 +143,7 @@ def _not_executed(layers: Sequence[LayerInfo], info: LayerInfo | None, name: str
     )
 
 
-def _names(model: nn.Module) -> dict[nn.Module, list[str]]:
+def every_name(model: nn.Module) -> dict[nn.Module, list[str]]:
     """All names of every module, in registration order. A compiled child and what it wraps share one name."""
     names: dict[nn.Module, list[str]] = {}
     for raw, module in model.named_modules(remove_duplicate=False):
@@ -212,13 +189,13 @@ def _nothing_matched(model: nn.Module, pattern: Pattern, names: dict[nn.Module, 
         return _not_found(model, f"has no layer of type {pattern[1:]!r}", pattern[1:], types)
     if _expression(pattern) or any(character in pattern for character in "*?["):
         problem = f"{type(model).__name__} has no layer whose name matches {pattern!r}."
-        return f"{problem} Names look like {_quoted(_examples(names))}."
+        return f"{problem} Names look like {quoted(_examples(names))}."
     return _not_found(model, f"has no layer {pattern!r}", pattern, [name for own in names.values() for name in own])
 
 
 def _not_found(model: nn.Module, problem: str, asked: str, candidates: list[str]) -> str:
     near = _near(asked, [name for name in candidates if name])
-    hint = f"Did you mean {_quoted(near)}?" if near else "The layer tree, or `named_layers(model)`, lists the names."
+    hint = f"Did you mean {quoted(near)}?" if near else "The layer tree, or `named_layers(model)`, lists the names."
     return f"{type(model).__name__} {problem}. {hint}"
 
 
@@ -240,5 +217,5 @@ def _examples(names: dict[nn.Module, list[str]]) -> list[str]:
     return leaves[:2] + leaves[-1:]
 
 
-def _quoted(names: Sequence[str]) -> str:
+def quoted(names: Sequence[str]) -> str:
     return ", ".join(repr(name) for name in names)

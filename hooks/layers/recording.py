@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hookscope.hooks.layers.reasons import Watched, why_not_run, why_unseen
 from hookscope.hooks.layers.shapes import Layout, Layouts
-from hookscope.hooks.passes import nested
+from hookscope.hooks.passes import arguments, nested
 from hookscope.hooks.passes.attention_calls import Attended, AttentionCalls, by_windows, over_channels
 from hookscope.hooks.passes.from_weights import Constants
 from hookscope.hooks.passes.modes import inspecting
@@ -110,7 +110,7 @@ class _Run:
 
     def __init__(self, model: nn.Module, named: Sequence[tuple[Sequence[str], nn.Module]], inputs: tuple[Any, ...]):
         self.model = model
-        self.images = nested.images(inputs)
+        self.images = arguments.images(inputs)
         picture = nested.first(inputs)
         size = (int(picture[1].shape[-2]), int(picture[1].shape[-1])) if picture and picture[1].ndim >= 3 else None
         self.layouts = Layouts(model, self.images, size)

@@ -18,11 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from hookscope.hooks.errors import HooksError, LayerNotExecuted, NoAttention, StopForward, called, titled
-from hookscope.hooks.layers.names import Finder, describe, first_names
+from hookscope.hooks.layers.describe import describe
+from hookscope.hooks.layers.names import Finder, first_names
 from hookscope.hooks.layers.shapes import is_reordering
-from hookscope.hooks.looks.capture import cancelling
-from hookscope.hooks.passes import nested
+from hookscope.hooks.passes import arguments, nested
 from hookscope.hooks.passes.attention_calls import Attended, AttentionCalls, by_windows
+from hookscope.hooks.passes.cancelling import cancelling
 from hookscope.hooks.passes.modes import inspecting
 from hookscope.hooks.passes.running import Functions, Running, Stack, following
 from hookscope.hooks.results.looks import AttentionMaps, Call, LayerInfo
@@ -51,7 +52,7 @@ def attention_maps(
         inputs: the model's argument, or a tuple of positional arguments, of one image; they are copied.
         wanted: (name of the layer whose own code computes attention, 0-based call); None for all. `describe` says
             which these are: their calls have `heads`. Of a wanted call that computes several, the first is given.
-        layers: what `layers.names.describe` said of this model; it is asked if this is None.
+        layers: what `layers.describe.describe` said of this model; it is asked if this is None.
         deliver: gets each result as soon as it is there.
         deliver_error: gets (layer, call, why) of each wanted one that this pass did not compute; without it the first
             is raised.
@@ -66,10 +67,11 @@ def attention_maps(
         LayerNotFound: a name is wrong. NoAttention: a layer computes no attention itself. LayerNotExecuted: it did
             not run. The model did not run for them then.
     """
-    args = nested.arguments(inputs)
-    if nested.images(args) != 1:
+    args = arguments.arguments(inputs)
+    if arguments.images(args) != 1:
         raise NoAttention(
-            f"Attention is shown for one image at a time; this batch holds {nested.images(args)}. Give them one by one."
+            f"Attention is shown for one image at a time; this batch holds {arguments.images(args)}. "
+            "Give them one by one."
         )
     infos = describe(model, *args) if layers is None else layers
     reordered = any(map(is_reordering, model.modules()))

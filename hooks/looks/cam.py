@@ -28,13 +28,13 @@ import numpy as np
 from torch import Tensor, nn
 
 from hookscope.hooks.errors import Cancelled, HooksError, NoGradient, called, titled
-from hookscope.hooks.layers.names import describe
-from hookscope.hooks.looks.capture import cancelling
+from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.looks.map_taps import MapTap, array, filling, find_taps
-from hookscope.hooks.looks.records import NOT_RECORDED, differentiate, overwritten_view, reason_no_gradient
 from hookscope.hooks.looks.score_cam import score_cam
 from hookscope.hooks.looks.targets import Target, score_of
-from hookscope.hooks.passes import nested
+from hookscope.hooks.passes import arguments, nested
+from hookscope.hooks.passes.cancelling import cancelling
+from hookscope.hooks.passes.graph import NOT_RECORDED, differentiate, overwritten_view, reason_no_gradient
 from hookscope.hooks.passes.modes import inspecting
 from hookscope.hooks.results.looks import GradCam, LayerInfo
 
@@ -52,7 +52,7 @@ def layer_map(
         HooksError: there is no such map; the text says why.
     """
     found: list[GradCam] = []
-    layers = describe(model, *nested.arguments(inputs))
+    layers = describe(model, *arguments.arguments(inputs))
     wanted = [(layer, call)]
     if method == "scorecam":
         score_cam(model, inputs, wanted, target, layers, found.append)
@@ -81,7 +81,7 @@ def grad_cam(
         inputs: the model's argument, or a tuple of positional arguments, of one image; they are copied.
         wanted: (layer name, 0-based call).
         target: see `looks.targets`; None or -1 for the model's own first class.
-        layers: what `layers.names.describe` said of this model; gives the axes.
+        layers: what `layers.describe.describe` said of this model; gives the axes.
         deliver: gets each map.
         deliver_error: gets (layer, call, why) of each layer that has no map; without it the first one is raised at
             the end.
@@ -112,7 +112,7 @@ def grad_cam(
             stack.enter_context(hooked)
             hooked.enter_context(filling(model, taps, owner=owner, purpose=purpose))
             hooked.enter_context(cancelling(cancelled))
-            output = model(*nested.private(nested.arguments(inputs), requires_grad=True))
+            output = model(*nested.private(arguments.arguments(inputs), requires_grad=True))
             hooked.close()  # before the gradient: checkpointed layers run again there, and that is no call of theirs
             score = score_of(output, target)
             if cancelled is not None and cancelled():

@@ -14,12 +14,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from hookscope.hooks.errors import Cancelled, HooksError
+from hookscope.hooks.errors import HooksError
 from hookscope.hooks.layers.names import Pattern, first_names, select
 from hookscope.hooks.looks.delivery import Delivery
 from hookscope.hooks.looks.records import Captured, Recorder
 from hookscope.hooks.numbers.reductions import Distribution
-from hookscope.hooks.passes import nested
+from hookscope.hooks.passes import arguments, nested
+from hookscope.hooks.passes.cancelling import cancelling
 from hookscope.hooks.passes.modes import check_supported, eager, evaluate, inspecting, locked, preserve, unwrap
 from hookscope.hooks.passes.operations import tapping
 from hookscope.hooks.passes.registry import hook
@@ -59,8 +60,8 @@ def capture(
             ones cost several times what the others cost, "approximate" ones about as much again.
         training: leave the model in the mode it is in, for hooks on a training step. Otherwise it is in eval mode in
             the block, and its flags, buffers and random state are put back after it.
-        layers: what `layers.names.describe` said of this model. With `statistics_only` it gives numbers per channel of
-            every output with a channel axis, operations' and transformers' too; without it only convolutions and
+        layers: what `layers.describe.describe` said of this model. With `statistics_only` it gives numbers per channel
+            of every output with a channel axis, operations' and transformers' too; without it only convolutions and
             batch normalisations have them, because no tensor says which of its axes that is.
         owner, purpose: what `passes.registry.live_hooks` shows.
 
@@ -121,7 +122,7 @@ def stream(
         inputs: the model's argument, or a tuple of positional arguments; they are copied.
         wanted: (layer name, 0-based call).
         deliver: gets each activation, inside the hook, in execution order.
-        layers: what `layers.names.describe` said of this model; gives the axes, and which calls will come.
+        layers: what `layers.describe.describe` said of this model; gives the axes, and which calls will come.
         deliver_error: gets (layer, call, why) of each that has no activation; without it they are raised at the end.
         still_wanted: asked before work is spent on an answer.
         cancelled: asked before every module of the model.
@@ -138,27 +139,5 @@ def stream(
         looks = tapping(run.modules, first_names(model), run.hook_of, owner=owner, purpose=purpose)
         run.placed = stack.enter_context(looks)
         stack.enter_context(cancelling(cancelled))
-        run.forward(model, nested.private(nested.arguments(inputs), requires_grad=False))
+        run.forward(model, nested.private(arguments.arguments(inputs), requires_grad=False))
     run.finish(deliver_error)
-
-
-@contextlib.contextmanager
-def cancelling(cancelled: Callable[[], bool] | None) -> Iterator[None]:
-    """Ask before every module whether anybody still waits, and raise `Cancelled` if not.
-
-    One hook for all modules, because a layer that nobody looks at may be the slow one. It captures nothing. The first
-    question is asked before it is registered.
-    """
-    if cancelled is None:
-        yield
-        return
-    ask = cancelled
-
-    def check(module: nn.Module, args: Any) -> None:
-        if ask():
-            raise Cancelled
-
-    if ask():
-        raise Cancelled
-    with hook(None, "every_forward_pre", check, layer="*", owner="hookscope", purpose="cancelling"):
-        yield

@@ -22,7 +22,7 @@ def is_detection(output: Any) -> bool:
 
 
 def detects(layers: Sequence[LayerInfo]) -> bool:
-    """Whether the recorded run (`layers.names.describe`) is that of a detector."""
+    """Whether the recorded run (`layers.describe.describe`) is that of a detector."""
     calls = layers[0].calls if layers else ()
     return bool(calls) and calls[-1].path in {f"0/{part}" for part in PARTS}
 

@@ -19,11 +19,12 @@ from torch import Tensor, nn
 
 from hookscope.hooks.errors import Cancelled, LayerNotFound
 from hookscope.hooks.layers.names import Pattern, named_layers
-from hookscope.hooks.looks.capture import cancelling, capture
+from hookscope.hooks.looks.capture import capture
 from hookscope.hooks.looks.records import Record
 from hookscope.hooks.looks.targets import Target, score_of
 from hookscope.hooks.numbers.reductions import real, statistics
-from hookscope.hooks.passes import nested
+from hookscope.hooks.passes import arguments, nested
+from hookscope.hooks.passes.cancelling import cancelling
 from hookscope.hooks.passes.modes import inspecting
 from hookscope.hooks.results.looks import QUANTILE_LEVELS, Gradients, LayerGradient
 
@@ -66,7 +67,7 @@ def gradients(
             capture(inner, chosen, gradients=True, inputs=at_inputs, owner=owner, purpose=purpose) as seen,
             cancelling(cancelled),
         ):
-            output = inner(*nested.private(nested.arguments(inputs), requires_grad=True))
+            output = inner(*nested.private(arguments.arguments(inputs), requires_grad=True))
         score = score_of(output, target)
         if cancelled is not None and cancelled():
             raise Cancelled

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from hookscope.hooks.errors import HooksError
-from hookscope.hooks.looks.capture import cancelling
 from hookscope.hooks.looks.targets import Score, Target, per_image, score_of
-from hookscope.hooks.passes import nested
+from hookscope.hooks.passes import arguments, nested
+from hookscope.hooks.passes.cancelling import cancelling
 from hookscope.hooks.passes.modes import inspecting
 from hookscope.hooks.results.looks import INPUT_METHODS, InputAttribution
 
@@ -67,7 +67,7 @@ def attribute_input(
     if method not in INPUT_METHODS:
         raise ValueError(f"there is no method {method!r}; choose one of {', '.join(INPUT_METHODS)}")
     began = time.perf_counter()
-    picture = nested.picture(inputs)
+    picture = arguments.picture(inputs)
     window = window or max(min(picture.shape[2:]) // WINDOW, 1)
     stride = stride or max(window // 2, 1)
     with inspecting(model, gradients=method != "occlusion") as inner, cancelling(cancelled):

@@ -15,9 +15,9 @@ from torch.autograd.graph import GradientEdge
 from hookscope.hooks.errors import HooksError, LayerNotExecuted, NoSpatialAxes, titled
 from hookscope.hooks.layers.names import Finder, first_names
 from hookscope.hooks.layers.reasons import why_unseen
-from hookscope.hooks.looks.records import tap
 from hookscope.hooks.numbers.reductions import real
 from hookscope.hooks.passes import nested
+from hookscope.hooks.passes.graph import tap
 from hookscope.hooks.passes.operations import tapping
 from hookscope.hooks.passes.registry import Placed
 from hookscope.hooks.results.looks import Call, LayerInfo
@@ -32,7 +32,7 @@ class MapTap:
         asked: the name it was asked by. name: the layer's first name. module: the layer.
         seen: this call in the recorded run, which names the axes.
         value: float32, a copy of the output; None until the layer has run.
-        edge, watch: where the output stands in the graph (see `looks.records.tap`). placed: the hook.
+        edge, watch: where the output stands in the graph (see `passes.graph.tap`). placed: the hook.
     """
 
     asked: str
@@ -91,7 +91,7 @@ def find_taps(
     """Look every name up, and refuse at once what the recorded run already tells.
 
     Arguments:
-        wanted: (layer name, 0-based call). layers: from `layers.names.describe`.
+        wanted: (layer name, 0-based call). layers: from `layers.describe.describe`.
         refuse: gets (layer, call, why).
 
     Raises:

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hookscope.hooks.errors import HooksError
-from hookscope.hooks.looks.capture import cancelling
 from hookscope.hooks.looks.map_taps import MapTap, filling, find_taps
 from hookscope.hooks.looks.targets import Score, Target, per_image, score_of
-from hookscope.hooks.passes import nested
+from hookscope.hooks.passes import arguments
+from hookscope.hooks.passes.cancelling import cancelling
 from hookscope.hooks.passes.modes import inspecting
 from hookscope.hooks.results.looks import GradCam, LayerInfo
 
@@ -49,7 +49,7 @@ def score_cam(
         inputs: one picture, float32 (1, channel, height, width); its zeros are what a mask hides it with.
         wanted: (layer name, 0-based call).
         target: a class, a mask, or None for the model's own first class; see `looks.targets`.
-        layers: what `layers.names.describe` said of this model; gives the axes.
+        layers: what `layers.describe.describe` said of this model; gives the axes.
         deliver, deliver_error: as for `looks.cam.grad_cam`.
         max_channels: only so many channels of each layer, those of the largest mean absolute value; the map's note
             says so. None for all.
@@ -72,7 +72,7 @@ def score_cam(
 
     taps = find_taps(model, wanted, layers, refuse)
     if taps:
-        picture = nested.picture(inputs)
+        picture = arguments.picture(inputs)
         with inspecting(model) as inner, cancelling(cancelled):
             with filling(inner, taps, owner=owner, purpose=purpose):
                 output = inner(picture.clone())

@@ -17,15 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
-from hookscope.hooks.datasets.summarising import Axes, hookable, leaves
 from hookscope.hooks.errors import Cancelled, NoGradient, TargetNotFound
+from hookscope.hooks.layers.axes import Axes, hookable, leaves
 from hookscope.hooks.layers.names import first_names, named_layers
-from hookscope.hooks.looks.capture import cancelling
-from hookscope.hooks.looks.records import differentiate, overwritten_view, tap
 from hookscope.hooks.looks.targets import Target, score_of
 from hookscope.hooks.numbers.reductions import real
 from hookscope.hooks.numbers.sketch import entropy as bits
-from hookscope.hooks.passes import nested
+from hookscope.hooks.passes import arguments, nested
+from hookscope.hooks.passes.cancelling import cancelling
+from hookscope.hooks.passes.graph import differentiate, overwritten_view, tap
 from hookscope.hooks.passes.modes import inspecting
 from hookscope.hooks.passes.operations import split_name, tapping
 from hookscope.hooks.results.looks import HISTOGRAM_BINS, LayerInfo
@@ -54,7 +54,7 @@ def survey(
 
     Arguments:
         inputs: the model's argument, or a tuple of positional arguments; they are copied.
-        layers: what `layers.names.describe` said of this model; gives the axes.
+        layers: what `layers.describe.describe` said of this model; gives the axes.
         containers: also of the modules that have children; an output that is the last child's own is not looked at
             again.
         operations: also of the functional operations that `layers` lists; see `passes.operations`.
@@ -78,7 +78,7 @@ def survey(
             chosen |= _operations(layers, modules)
         hooked.enter_context(tapping(chosen, first_names(model), run.look, owner=owner, purpose=purpose))
         hooked.enter_context(cancelling(cancelled))
-        output = model(*nested.private(nested.arguments(inputs), requires_grad=gradient))
+        output = model(*nested.private(arguments.arguments(inputs), requires_grad=gradient))
         hooked.close()  # before the gradient: checkpointed layers run again there, and that is no call of theirs
         index, norms, reason = -1, {}, ""
         if gradient:

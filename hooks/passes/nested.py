@@ -13,8 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hookscope.hooks.errors import ModelNotSupported
-
 DEPTH_LIMIT = 8  # an output that contains itself must end somewhere
 
 
@@ -74,38 +72,6 @@ def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(map_tensors(item, change) for item in value)
     return value
-
-
-def arguments(inputs: Any) -> tuple[Any, ...]:
-    """A model's positional arguments: a tuple is taken as it is, anything else is the only argument."""
-    return inputs if isinstance(inputs, tuple) else (inputs,)
-
-
-def images(inputs: tuple[Any, ...]) -> int:
-    """How many images the positional arguments hold: a batch's first axis, or a detector's list of pictures."""
-    if inputs and isinstance(inputs[0], list | tuple):
-        return max(len(inputs[0]), 1)
-    found = first(inputs)
-    return found[1].shape[0] if found is not None and found[1].ndim >= 2 else 1
-
-
-def first_image(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The positional arguments cut to their first image: a batch's, or the first of a detector's list of pictures."""
-    return tuple(value[:1] if isinstance(value, Tensor | list | tuple) else value for value in inputs)
-
-
-def picture(inputs: Any) -> Tensor:
-    """The one picture (1, channel, height, width) that a model is given, if that is all it is given.
-
-    Raises:
-        ModelNotSupported: it is given something else.
-    """
-    given = arguments(inputs)
-    if len(given) == 1 and isinstance(given[0], Tensor) and given[0].ndim == 4 and given[0].shape[0] == 1:
-        return given[0]
-    raise ModelNotSupported(
-        "This needs a model whose only input is one picture, as a tensor (1, channel, height, width)."
-    )
 
 
 def _items(value: Any) -> Iterator[tuple[Any, Any]]:

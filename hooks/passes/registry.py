@@ -11,36 +11,18 @@ import contextlib
 import itertools
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from hookscope.hooks.errors import ModelNotSupported
-
-Kind = Literal["forward", "forward_pre", "every_forward_pre"]
+from hookscope.hooks.results.looks import HookKind, LiveHook
 
 _live: dict[int, LiveHook] = {}
 _numbers = itertools.count()
 _guard = threading.Lock()
-
-
-@dataclass(frozen=True)
-class LiveHook:
-    """One registered hook.
-
-    Attributes:
-        layer: the dotted name of the module it sits on; "*" for a hook on every module.
-        kind: "forward", "forward_pre", or "every_forward_pre" (before every module of this thread).
-        owner: who registered it. purpose: what for, e.g. "diagnostic", "monitoring", "analysis".
-    """
-
-    layer: str
-    kind: Kind
-    owner: str
-    purpose: str
 
 
 def live_hooks(owner: str | None = None) -> tuple[LiveHook, ...]:
@@ -77,7 +59,7 @@ class Placed:
 @contextlib.contextmanager
 def hook(
     module: nn.Module | None,
-    kind: Kind,
+    kind: HookKind,
     function: Callable[..., object],
     *,
     layer: str,
@@ -116,7 +98,7 @@ def hook(
 
 
 def _register(
-    module: nn.Module | None, kind: Kind, call: Callable[..., None], layer: str
+    module: nn.Module | None, kind: HookKind, call: Callable[..., None], layer: str
 ) -> torch.utils.hooks.RemovableHandle:
     if kind == "every_forward_pre":
         return register_module_forward_pre_hook(call)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -14,6 +15,7 @@ QUANTILE_LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 HISTOGRAM_BINS = 64
 MAP_METHODS = ("gradcam", "gradcam++", "layercam", "scorecam")
 INPUT_METHODS = ("saliency", "integrated gradients", "occlusion")
+HookKind = Literal["forward", "forward_pre", "every_forward_pre"]
 
 
 @dataclass(frozen=True)
@@ -331,3 +333,19 @@ class Prediction:
     crop: tuple[float, float, float, float]
     milliseconds: float = 0.0
     detections: Detections | None = None
+
+
+@dataclass(frozen=True)
+class LiveHook:
+    """One registered hook.
+
+    Attributes:
+        layer: the dotted name of the module it sits on; "*" for a hook on every module.
+        kind: "forward", "forward_pre", or "every_forward_pre" (before every module of this thread).
+        owner: who registered it. purpose: what for, e.g. "diagnostic", "monitoring", "analysis".
+    """
+
+    layer: str
+    kind: HookKind
+    owner: str
+    purpose: str

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from hookscope.hooks.datasets.diagnostics import Diagnostics
     from hookscope.hooks.datasets.information import bottlenecks, information_flow
     from hookscope.hooks.errors import HooksError
-    from hookscope.hooks.layers.names import describe, select
+    from hookscope.hooks.layers.describe import describe
+    from hookscope.hooks.layers.names import select
     from hookscope.hooks.looks.attention import attention_maps, rollout
     from hookscope.hooks.looks.cam import layer_map
     from hookscope.hooks.looks.capture import capture, stream
@@ -42,7 +43,7 @@ _HOME = {
     "bottlenecks": "datasets.information",
     "capture": "looks.capture",
     "compare": "datasets.comparison",
-    "describe": "layers.names",
+    "describe": "layers.describe",
     "find_anomalies": "results.anomalies",
     "gradients": "looks.gradients",
     "information_flow": "datasets.information",

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 from dash import html
 
-from hookscope.dashboard.answers.parts import Answers, Part, Update, failures, result_of
+from hookscope.dashboard.answers.parts import Part, Update, failures, result_of
+from hookscope.dashboard.asking.answers import Answers
 from hookscope.dashboard.asking.questions import Unit
 from hookscope.dashboard.drawing.attention_pictures import SIDE_PX, attention_picture
 from hookscope.dashboard.drawing.numbers import format_share
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.panels.regions import failed, said
+from hookscope.hooks.results.attending import MEAN, ROLLOUT, Query, is_windowed, query_of, shares_of
 from hookscope.hooks.results.looks import AttentionMaps, Call, Prediction
 
-MEAN, ROLLOUT = "mean", "rollout"
 LARGE_PX = 900  # the longer side of one that is enlarged
 HELP = {
     MEAN: "The mean over the heads",
@@ -27,63 +26,10 @@ HELP = {
 }
 
 
-@dataclass(frozen=True)
-class Query:
-    """The position that looks.
-
-    Attributes:
-        index: of `weights`' query axis. text: for the person. place: (row, column) on the grid, None if it has none.
-    """
-
-    index: int
-    text: str
-    place: tuple[int, int] | None
-
-
 def heads(scene: Scene, key: str) -> int:
     """How many heads of attention the layer's own code computes; 0 if it computes none."""
     found = scene.call_of(key)
     return found[1].heads if found else 0
-
-
-def query_of(maps: AttentionMaps, patch: int) -> Query:
-    """The query that a patch of the grid is; without one, the class token, or the middle where there is none."""
-    queries, keys = maps.weights.shape[-2:]
-    if queries == 1 and maps.prefix_tokens:
-        return Query(0, "the class token", None)
-    if maps.grid is None or queries != keys:
-        return Query(0, f"query 1 of {queries}", None)
-    rows, columns = maps.grid
-    if not 0 <= patch < rows * columns:
-        if maps.prefix_tokens:
-            return Query(0, "the class token", None)
-        patch = rows // 2 * columns + columns // 2
-    row, column = divmod(patch, columns)
-    kind = "position" if _windowed(maps) else "patch"
-    text = f"the {kind} in row {row}, column {column}, counted from 0"
-    return Query(maps.prefix_tokens + patch, text, (row, column))
-
-
-def shares_of(maps: AttentionMaps, which: str, index: int) -> np.ndarray | None:
-    """What each position of the grid is given from one query: float (height, width), 0..1.
-
-    Arguments:
-        which: a head's number, `MEAN` or `ROLLOUT`. index: of the query.
-
-    Returns:
-        None if the grid, or the rollout, is not known. Windows are averaged.
-    """
-    if maps.grid is None:
-        return None
-    rows = maps.weights[..., index, :]
-    rows = rows.mean(0) if _windowed(maps) else rows  # (head, key)
-    if which == ROLLOUT:
-        if maps.rollout is None:
-            return None
-        row = maps.rollout[index]
-    else:
-        row = rows.mean(0) if which == MEAN else rows[int(which)]
-    return np.asarray(row[maps.prefix_tokens :].reshape(maps.grid))
 
 
 def room(call: Call, sides: int) -> list[html.Div]:
@@ -154,7 +100,7 @@ def _seen_from(maps: AttentionMaps, query: Query) -> list[Any]:
     """Who looks, and how another one is chosen."""
     if maps.grid is None:
         return ["How these heads' keys lie on the picture is not known, so there is no map. The entropy of each head:"]
-    if _windowed(maps):
+    if is_windowed(maps):
         rows, columns = maps.grid
         return [
             f"from {query.text}, of each window: the mean over {len(maps.weights)} windows of {rows} × {columns} "
@@ -221,7 +167,7 @@ def _picture(scene: Scene, unit: Unit, prediction: Unit, which: str, query: Quer
     maps = scene.kept(unit, AttentionMaps)
     shares = shares_of(maps, which, query.index)
     assert shares is not None
-    pixels = None if _windowed(maps) else scene.kept(prediction, Prediction).pixels
+    pixels = None if is_windowed(maps) else scene.kept(prediction, Prediction).pixels
     return attention_picture(shares, pixels, query.place, side_px)
 
 
@@ -230,7 +176,3 @@ def _entropies(maps: AttentionMaps) -> html.Div:
         [html.Span(f"head {head}: {float(value):.2f}", className="mono") for head, value in enumerate(maps.entropy)],
         className="line",
     )
-
-
-def _windowed(maps: AttentionMaps) -> bool:
-    return maps.axes[0] == "window"

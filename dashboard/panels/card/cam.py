@@ -8,7 +8,8 @@ import numpy as np
 import plotly.graph_objects as go
 from dash import html
 
-from hookscope.dashboard.answers.parts import Answers, Part, Update, failures, result_of
+from hookscope.dashboard.answers.parts import Part, Update, failures, result_of
+from hookscope.dashboard.asking.answers import Answers
 from hookscope.dashboard.asking.questions import TITLES, Unit
 from hookscope.dashboard.drawing.numbers import format_number
 from hookscope.dashboard.drawing.palettes import PALETTES

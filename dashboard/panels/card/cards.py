@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from functools import partial
 from math import prod
 from typing import Any
@@ -11,23 +10,25 @@ import dash
 import plotly.graph_objects as go
 from dash import ALL, ClientsideFunction, Input, Output, html, no_update
 
-from hookscope.dashboard.answers.parts import Answers, Failure, Part, Update, failures, result_of
+from hookscope.dashboard.answers.parts import Part, Update, failures, result_of
+from hookscope.dashboard.asking.answers import Answers, Failure
 from hookscope.dashboard.asking.layer_keys import parse_key
 from hookscope.dashboard.asking.questions import TITLES, Unit
 from hookscope.dashboard.components.markup import Markup
 from hookscope.dashboard.drawing.charts import HISTOGRAM_PX, histogram_figure
-from hookscope.dashboard.page import ids
+from hookscope.dashboard.exports import wall_files
+from hookscope.dashboard.page import ids, wall_source
 from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.page.view import MAX_LAYERS, View
-from hookscope.dashboard.panels import welcome
+from hookscope.dashboard.panels import regions, welcome
+from hookscope.dashboard.panels.callbacks import NotAsked
 from hookscope.dashboard.panels.card import attention, cam, wall
+from hookscope.dashboard.panels.card.frame import card
+from hookscope.dashboard.panels.card.head import card_head, shapes_text, status_text, wall_labels
 from hookscope.dashboard.panels.card.numbers import statistics_tables, table_part
-from hookscope.dashboard.panels.regions import MIN_HEIGHT_PX, blank, drawn, failed, graph, said
-from hookscope.dashboard.web.dash_routes import NotAsked
+from hookscope.dashboard.panels.regions import MIN_HEIGHT_PX, blank, drawn, failed, said
 from hookscope.hooks.results.looks import Activation, Call
 from hookscope.hooks.results.maps import why_no_maps
-
-WALL_HELP = "Channels as maps. Click one to enlarge it; or press Enter, and walk with the arrow keys."
 
 
 def layout() -> list[Any]:
@@ -54,66 +55,6 @@ def guide(has_input: bool, has_bars: bool = False) -> list[Any]:
     if not has_input:
         return [html.P("First a picture: drop one above, paste it, or take a sample. Then click a layer in the tree.")]
     return [html.P("Now click a layer in the tree on the left to see what it computed. Ctrl+click adds a second one.")]
-
-
-def card(position: int) -> html.Section:
-    """One card, hidden until a layer is shown in it."""
-    return html.Section(
-        id=ids.card("card", position),
-        className="panel card",
-        hidden=True,
-        children=[
-            html.Div(
-                className="card-head",
-                children=[
-                    Markup(ids.card("head", position), className="head"),
-                    html.Details(
-                        [html.Summary("Save"), Markup(ids.card("files", position), className="menu")],
-                        className="save",
-                    ),
-                    html.Button(
-                        "✕",
-                        className="icon",
-                        title="Close this card",
-                        **{"data-do": "close-card", "data-value": str(position), "aria-label": "Close this card"},
-                    ),
-                ],
-            ),
-            Markup(ids.card("attention-room", position), className="attention-room", hidden=True),
-            Markup(ids.card("attention", position), className="attention", hidden=True),
-            html.Div(
-                className="card-body",
-                children=[
-                    html.Div(
-                        [
-                            Markup(ids.card("labels", position)),
-                            html.Div(
-                                graph(ids.card("wall", position), 120),
-                                className="wall",
-                                tabIndex="0",
-                                **{"data-wall": str(position), "aria-label": WALL_HELP},
-                            ),
-                            Markup(ids.card("bars", position), className="colour-bars"),
-                        ],
-                        className="wall-column",
-                    ),
-                    html.Div(
-                        [
-                            Markup(
-                                ids.card("cam-title", position), TITLES["gradcam"], className="small-title cam-head"
-                            ),
-                            graph(ids.card("cam", position), 120, "cam"),
-                            Markup(ids.card("cam-text", position), className="cam-text"),
-                            graph(ids.card("histogram", position), HISTOGRAM_PX, "histogram"),
-                            Markup(ids.card("statistics", position), className="statistics"),
-                        ],
-                        className="numbers-column",
-                    ),
-                ],
-            ),
-            html.Div(id=ids.card("table", position), className="channel-table"),
-        ],
-    )
 
 
 def shown(scene: Scene) -> list[tuple[int, str]]:
@@ -209,7 +150,7 @@ def _missing(scene: Scene, position: int, place: int, key: str) -> Part:
                 ids.card("card", position),
                 {"hidden": False, "className": "panel card missing", "style": {"order": place}},
             ),
-            said(ids.card("head", position), _head(key, layer.type if layer else "", "", "", [])),
+            said(ids.card("head", position), card_head(key, layer.type if layer else "", "", "", [])),
             said(ids.card("labels", position), html.Div(sentence, className="sentence")),
         ]
 
@@ -243,8 +184,8 @@ def _draw_main(
     there = {side: result for side, result in results.items() if result is not None}
     if any(unit not in answers or isinstance(answers[unit].result, Failure) for unit in needed):
         there = {}
-    badges = wall.notes(scene, layer, call, number, list(there.values()))
-    head = _head(key, layer.type, _shapes(call, there), _status(answers, units, there), badges)
+    badges = regions.notes(scene, layer, call, number, list(there.values()))
+    head = card_head(key, layer.type, shapes_text(call, there), status_text(answers, units, there), badges)
     updates: list[Update] = [
         (ids.card("card", position), {"hidden": False, "className": "panel card", "style": {"order": place}}),
         said(ids.card("head", position), head),
@@ -257,22 +198,22 @@ def _draw_main(
     error = [failed(wrong[0], f"card {position}")] if wrong else []
     if not there:
         return updates + _waiting(scene, position, call, error)
-    source = wall.WallSource(scene, key, {side: units[side] for side in there})
+    source = wall_source.WallSource(scene, key, {side: units[side] for side in there})
     reading = scene.readings.get(scene.view, there)
     labels = [side.upper() for side in there]
     activations = list(there.values())
     if reading.maps:
         shape = next(iter(reading.maps.values())).shape
-        geometry = wall.geometry_for(scene, shape)
+        geometry = wall_source.geometry_for(scene, shape)
         figure: go.Figure | None = wall.figure(source, reading, geometry)
         bars: list[Any] = wall.colour_bars(reading)
-        heads = _labels(scene, f"{geometry.text}, mean framed", there)
+        heads = wall_labels(scene, f"{geometry.text}, mean framed", there)
     else:
         figure = wall.bars(scene, reading, layer)
         whole = not any(each.whole for each in activations)
         too_many = " Its values are too many for bars: see their distribution." if figure is None and whole else ""
         bars = [html.P(wall.no_maps(activations[0], call) + too_many, className="sentence")]
-        heads = _labels(scene, f"{prod(activations[0].shape):,} values", there, difference=False)
+        heads = wall_labels(scene, f"{prod(activations[0].shape):,} values", there, difference=False)
     graph_id = ids.card("wall", position)
     statistics = [activation.statistics for activation in activations]
     # for bins that A and B share; of values that are not all there each is drawn in the bins of its own
@@ -280,7 +221,7 @@ def _draw_main(
     histogram = histogram_figure(statistics, labels, both, key=key)
     files = [
         html.A(text, href=address, download="")
-        for text, address in wall.files(source, layer, number, bool(reading.maps))
+        for text, address in wall_files.files(source, layer, number, bool(reading.maps))
     ]
     return [
         *updates,
@@ -299,65 +240,15 @@ def _waiting(scene: Scene, position: int, call: Call, error: list[Any]) -> list[
     if not why_no_maps(call, call.shape):
         sizes = dict(zip(call.axes, call.shape, strict=True))
         rows, columns = call.grid or (sizes["height"], sizes["width"])
-        height = wall.geometry_for(scene, (sizes["channel"], rows, columns)).height_px
+        height = wall_source.geometry_for(scene, (sizes["channel"], rows, columns)).height_px
     return [
         blank(ids.card("wall", position), MIN_HEIGHT_PX if error else height),
-        said(ids.card("labels", position), error or _labels(scene, "computing …", scene.inputs)),
+        said(ids.card("labels", position), error or wall_labels(scene, "computing …", scene.inputs)),
         said(ids.card("bars", position), None),
         blank(ids.card("histogram", position), MIN_HEIGHT_PX if error else HISTOGRAM_PX),
         said(ids.card("statistics", position), None),
         said(ids.card("files", position), html.Span("Nothing to save yet.", className="muted")),
     ]
-
-
-def _shapes(call: Call, there: dict[str, Activation]) -> str:
-    """The output's size for one image: what was computed, or what the recorded run had while that is awaited."""
-    shapes = [activation.shape for activation in there.values()] or [call.shape[1:]]
-    return ", ".join(dict.fromkeys(" × ".join(map(str, shape)) for shape in shapes))
-
-
-def _head(key: str, kind: str, size: str, status: str, notes: list[html.Span]) -> list[Any]:
-    """A card's first line: which layer, what it is, how long it took, and what every picture has to say of itself."""
-    facts = [
-        html.Span(kind, className="badge") if kind else None,  # a layer that the model lacks has neither
-        html.Span(size, className="mono", title="The output's shape for one image") if size else None,
-    ]
-    return [
-        html.H2(key, title=key),
-        html.Span(facts, className="facts"),
-        html.Span(status, className="status muted"),
-        html.Span(notes, className="notes"),
-    ]
-
-
-def _status(answers: Answers, units: dict[str, Unit], there: dict[str, Activation]) -> str:
-    if not all(unit in answers for unit in units.values()):
-        return "computing …"
-    fresh = [there[side].milliseconds for side, unit in units.items() if side in there and not answers[unit].cached]
-    if fresh:
-        return f"{max(fresh):.0f} ms"
-    return "computed before" if there else ""
-
-
-def _labels(scene: Scene, text: str, there: Collection[str], difference: bool = True) -> html.Div:
-    """What stands above each panel of a wall; `text` beside the sides that are there."""
-    heads = []
-    for side, given in scene.inputs.items():
-        said_of_it = text if side in there else "…"
-        heads.append(
-            html.Div(
-                [
-                    html.Span(className=f"dot {side}"),
-                    html.Strong(side.upper()),
-                    html.Span(said_of_it, className="muted", title=f"{given.name}: {said_of_it}"),
-                ],
-                title=given.name,
-            )
-        )
-    if len(heads) == 2 and difference:
-        help_text = "The difference, on a scale of its own that is symmetric about zero"
-        heads.append(html.Div([html.Strong("B − A")], title=help_text))
-    return html.Div(heads, className="wall-labels")
 
 
 def _no_cam(scene: Scene, position: int, reason: str) -> Part:

@@ -7,7 +7,8 @@ from typing import Any
 import dash_ag_grid as dag
 from dash import html
 
-from hookscope.dashboard.answers.parts import Answers, Part, Update, result_of
+from hookscope.dashboard.answers.parts import Part, Update, result_of
+from hookscope.dashboard.asking.answers import Answers
 from hookscope.dashboard.drawing.tables import channel_columns, channel_rows, statistics_rows
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.page.scene import Scene
