@@ -26,7 +26,7 @@ GAP = "…"
 INTERNAL = {"CodecError", "ProtocolError", "ShelfDamaged", "SystemExit", "TypeError", "OSError", "NotImplementedError"}
 PYTHONS = {"ValueError", "RuntimeError", "KeyError"}
 # Which argument of a call is a sentence for a person.
-SAID_BY = {"Failure": 0, "_failed": 0, "_sentence": 1, "refusal": 1, "Input": 2}
+SAID_BY = {"Failure": 0, "_failed": 0, "_sentence": 1, "refusal": 1, "GivenInput": 2}
 # Functions that give a sentence to whoever calls them in another module.
 SAYERS = {"check_port", "describe_exit", "_refusal", "_not_had", "_no_room", "say", "sentence_for"}
 SHORTEST = 5  # letters; what is shorter is a part of a sentence

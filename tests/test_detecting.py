@@ -48,7 +48,7 @@ def answer(model: LoadedModel, prepared: Prepared, question: Question, layer: st
     for message in sent:
         if isinstance(message, protocol.Failed):
             raise HooksError(message.sentence)
-    (found,) = [decode(message.data) for message in sent if isinstance(message, protocol.Answer)]
+    (found,) = [decode(message.data) for message in sent if isinstance(message, protocol.Answered)]
     return found  # type: ignore[no-any-return]
 
 

@@ -24,13 +24,13 @@ from hookscope.dashboard.components.layer_tree import tree_nodes
 from hookscope.dashboard.drawing.aligning import aligned
 from hookscope.dashboard.drawing.numbers import short_count
 from hookscope.dashboard.engine.base import ModelInfo
+from hookscope.dashboard.exports import wall_files
 from hookscope.dashboard.page import ids, wall_source
 from hookscope.dashboard.page.gallery import Gallery, Item
 from hookscope.dashboard.page.reading import Readings
 from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.page.view import MEAN, View
 from hookscope.dashboard.panels import inputs
-from hookscope.dashboard.panels.card import wall
 from hookscope.dashboard.panels.header import facts, spec_title
 from hookscope.dashboard.panels.page import parts
 from hookscope.dashboard.panels.toolbar import property_of, targets, values
@@ -157,7 +157,7 @@ def fetched(desk: Desk, key: str) -> Item | None:
 @pytest.fixture
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Saved pictures have cells of a size that is drawn quickly."""
-    monkeypatch.setattr(wall, "EXPORT_CELL_PX", 16)
+    monkeypatch.setattr(wall_files, "EXPORT_CELL_PX", 16)
 
 
 # --- signatures

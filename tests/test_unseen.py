@@ -165,7 +165,7 @@ def test_each_card_says_its_own_reason() -> None:
         name: f"Layer '{name}' returned no tensor, so there is nothing to show." for name in names[:2]
     }
     assert failed["unused"].startswith("Layer 'unused' (Conv2d) did not run.") and len(failed) == 3
-    assert [message.unit.layer for message in sent if isinstance(message, protocol.Answer)] == ["conv"]
+    assert [message.unit.layer for message in sent if isinstance(message, protocol.Answered)] == ["conv"]
 
 
 def test_the_model_itself_is_called_the_model() -> None:

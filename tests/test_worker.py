@@ -310,7 +310,7 @@ def test_attention_of_a_transformer_and_the_refusal_of_a_layer_without(here: Loa
     task.finish()
     failed = {message.unit.layer: message.sentence for message in sent if isinstance(message, protocol.Failed)}
     assert "computes no attention itself" in failed["conv_proj"] and "no layer 'nothing'" in failed["nothing"]
-    found = {message.unit.layer: decode(message.data) for message in sent if isinstance(message, protocol.Answer)}
+    found = {message.unit.layer: decode(message.data) for message in sent if isinstance(message, protocol.Answered)}
     expected = attention_maps(vit, image, with_rollout=True)
     assert list(found) == names[::-1] and len(expected) == 2  # in execution order
     for maps in expected:
@@ -343,5 +343,5 @@ def test_many_layers_are_looked_up_in_as_few_walks_through_the_model_as_one(
         HANDLERS[question](here, task, prepared)
         task.finish()
         counts.append(walks[0])
-        assert sum(isinstance(message, protocol.Answer) for message in sent) == len(layers)
+        assert sum(isinstance(message, protocol.Answered) for message in sent) == len(layers)
     assert counts[0] == counts[1] > 0

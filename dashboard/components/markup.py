@@ -43,11 +43,11 @@ class Markup(Component):
         hidden: bool = False,
         role: str | None = None,
     ) -> None:
-        props = {"id": id, "tree": plain(children), "className": className, "hidden": hidden, "role": role}
+        props = {"id": id, "tree": to_markup(children), "className": className, "hidden": hidden, "role": role}
         super().__init__(**{name: value for name, value in props.items() if value is not None})
 
 
-def plain(children: Any) -> list[Any]:
+def to_markup(children: Any) -> list[Any]:
     """Html components as what the browser draws: text, or `[tag, attributes, children]`.
 
     Raises:
@@ -56,7 +56,7 @@ def plain(children: Any) -> list[Any]:
     if children is None or children is False:
         return []
     if isinstance(children, list | tuple):
-        return [item for child in children for item in plain(child)]
+        return [item for child in children for item in to_markup(child)]
     if not isinstance(children, Component):
         return [str(children)]
     tag = children._type.lower()
@@ -64,4 +64,4 @@ def plain(children: Any) -> list[Any]:
         raise ValueError(f"{children._type} is no plain element")
     properties = children.to_plotly_json()["props"]
     attributes = {name: value for name, value in properties.items() if name != "children" and value is not None}
-    return [[tag, attributes, plain(properties.get("children"))]]
+    return [[tag, attributes, to_markup(properties.get("children"))]]

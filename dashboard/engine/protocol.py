@@ -2,7 +2,7 @@
 
     header length, uint32 little-endian | header JSON | data
 
-The header is `{"type": "Answer", "fields": {...}}`; the one field of type `bytes` of a message, if it has one, is the
+The header is `{"type": "Answered", "fields": {...}}`; the one field of type `bytes` of a message, if it has one, is the
 data behind the header. Never a pickle: what a worker sends cannot run code in the server. A reader builds exactly the
 dataclasses named here, with every value of the type that its field declares, or raises `ProtocolError`.
 """
@@ -52,7 +52,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Input:
+class GivenInput:
     """The picture that `NeedInput` asked for, as PNG; or, without data, the sentence why there is none."""
 
     task: int
@@ -115,7 +115,7 @@ class Started:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Answered:
     """A unit's result, as `results.codec.encode` made it."""
 
     task: int
@@ -156,8 +156,10 @@ class TaskDone:
     task: int
 
 
-ToWorker = Load | Run | Input | Withdraw | Close
-FromWorker = LoadProgress | Ready | LoadFailed | NeedInput | Started | Answer | Failed | Progress | HooksLive | TaskDone
+ToWorker = Load | Run | GivenInput | Withdraw | Close
+FromWorker = (
+    LoadProgress | Ready | LoadFailed | NeedInput | Started | Answered | Failed | Progress | HooksLive | TaskDone
+)
 Message = ToWorker | FromWorker
 TYPES: dict[str, type] = {kind.__name__: kind for kind in typing.get_args(Message)}
 

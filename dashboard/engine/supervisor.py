@@ -216,7 +216,7 @@ class Supervisor:
                     raise LoadRefused(sentence, details)
                 case protocol.Started(task, unit):
                     queue.started(task, unit, now)
-                case protocol.Answer(task, unit, data):
+                case protocol.Answered(task, unit, data):
                     queue.done(task, unit, data, now)
                 case protocol.Failed(task, unit, sentence, details, final):
                     queue.failed(task, unit, sentence, details, now, final)
@@ -233,16 +233,18 @@ class Supervisor:
                     raise WorkerEnded(f"sent a message that is not a worker's ({type(message).__name__})")
             self._shared.condition.notify_all()
 
-    def _input(self, message: protocol.NeedInput) -> protocol.Input:
+    def _input(self, message: protocol.NeedInput) -> protocol.GivenInput:
         with self._shared.condition:
             fetch = self._shared.queue.fetch(message.task)
         try:
             if fetch is None:
-                return protocol.Input(message.task, b"", "The job is over.")
-            return protocol.Input(message.task, fetch(message.input))
+                return protocol.GivenInput(message.task, b"", "The job is over.")
+            return protocol.GivenInput(message.task, fetch(message.input))
         except Exception as error:  # whatever the store's disk does, the worker must get an answer
             reason = str(error) or type(error).__name__
-            return protocol.Input(message.task, b"", f"The image cannot be read any more ({reason}). Choose it again.")
+            return protocol.GivenInput(
+                message.task, b"", f"The image cannot be read any more ({reason}). Choose it again."
+            )
 
     def _died(self, how: str, ready: bool, final: bool) -> None:
         if self._worker is not None:

@@ -16,7 +16,7 @@ from hookscope.dashboard.drawing.attribution_pictures import attribution_overlay
 from hookscope.dashboard.drawing.numbers import format_number
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.page.scene import Scene
-from hookscope.dashboard.panels.regions import failed, said
+from hookscope.dashboard.panels.regions import refuse, show_text
 from hookscope.hooks.results.looks import InputAttribution, Prediction
 
 METHODS: tuple[InputQuestion, ...] = get_args(InputQuestion)
@@ -53,7 +53,7 @@ def layout() -> html.Section:
 def part(scene: Scene) -> Part:
     """The part that draws all methods for every input; nothing is asked while they are closed."""
     if not scene.view.attributions or not scene.inputs:
-        return closed(scene.view.attributions)
+        return close(scene.view.attributions)
     predictions = scene.units("prediction")
     units = [scene.unit(side, method) for method in METHODS for side in scene.inputs]
     shows = (scene.view.target, scene.named, scene.info.fingerprint)
@@ -61,7 +61,7 @@ def part(scene: Scene) -> Part:
     return Part(NAME, (*predictions.values(), *units), shows, draw, error=ids.ATTRIBUTIONS)
 
 
-def closed(opened: bool = False) -> Part:
+def close(opened: bool = False) -> Part:
     """The part while there is nothing to show.
 
     Arguments:
@@ -70,7 +70,7 @@ def closed(opened: bool = False) -> Part:
     said_instead = html.P("Choose a picture above.", className="sentence") if opened else None
 
     def draw(_: Answers) -> list[Update]:
-        return [*_fold(opened), said(ids.ATTRIBUTIONS, said_instead, hidden=not opened)]
+        return [*_fold(opened), show_text(ids.ATTRIBUTIONS, said_instead, hidden=not opened)]
 
     return Part(NAME, (), ("closed", opened), draw)
 
@@ -89,7 +89,7 @@ def _draw(scene: Scene, predictions: dict[str, Unit], answers: Answers) -> list[
         )
         for method in METHODS
     ]
-    return [*_fold(True), said(ids.ATTRIBUTIONS, columns, hidden=False)]
+    return [*_fold(True), show_text(ids.ATTRIBUTIONS, columns, hidden=False)]
 
 
 def _map(scene: Scene, side: str, method: InputQuestion, prediction: Unit, answers: Answers) -> html.Div:
@@ -97,7 +97,7 @@ def _map(scene: Scene, side: str, method: InputQuestion, prediction: Unit, answe
     letter = html.Span(side.upper(), className=f"letter small {side}")
     problem = next((each for one in (prediction, unit) if isinstance(each := _answer(answers, one), Failure)), None)
     if problem is not None:
-        return html.Div([letter, failed(scene.worded(problem), NAME)], className="attribution")
+        return html.Div([letter, refuse(scene.worded(problem), NAME)], className="attribution")
     found = result_of(answers, unit, InputAttribution)
     if found is None or result_of(answers, prediction, Prediction) is None:
         waiting = html.Div(className="stack waiting")

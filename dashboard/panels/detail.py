@@ -26,7 +26,7 @@ from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.page.view import MEAN
 from hookscope.dashboard.panels import regions
 from hookscope.dashboard.panels.card import wall
-from hookscope.dashboard.panels.regions import blank, drawn, failed, graph, said
+from hookscope.dashboard.panels.regions import graph, keep_room, refuse, show_figure, show_text
 from hookscope.hooks.results.looks import Activation
 from hookscope.hooks.results.maps import reason_no_maps
 
@@ -74,20 +74,20 @@ def parts(scene: Scene) -> list[Part]:
     """The enlarged channel, and how the arrow keys walk from it."""
     key = scene.view.detail
     if not key or scene.call_of(key) is None or not scene.inputs:
-        return [closed()]
+        return [close()]
     units = scene.units("activation", key)
     overlay = list(scene.units("prediction").values()) if scene.view.overlay else []
     view = scene.view
     names = scene.named
-    drawn = (key, view.channel, view.scale, view.colours, view.overlay, scene.info.fingerprint, names)
+    shows = (key, view.channel, view.scale, view.colours, view.overlay, scene.info.fingerprint, names)
     walked = (key, view.rank, view.count, scene.width, scene.info.fingerprint)
     return [
-        Part("detail", (*overlay, *units.values()), drawn, partial(_draw, scene, units), error=ids.detail("numbers")),
+        Part("detail", (*overlay, *units.values()), shows, partial(_draw, scene, units), error=ids.detail("numbers")),
         Part("walk", tuple(units.values()), walked, partial(_walk, scene, units), eager=False),
     ]
 
 
-def closed() -> Part:
+def close() -> Part:
     """The part of a page without an enlarged channel."""
     return Part("detail", (), ("closed",), lambda _: [(ids.DETAIL, {"hidden": True})])
 
@@ -115,27 +115,27 @@ def _draw(scene: Scene, units: dict[str, Unit], answers: Answers) -> list[Update
         " · ",
         html.Strong("mean of all channels" if index == MEAN else f"channel {index}"),
     ]
-    updates: list[Update] = [(ids.DETAIL, {"hidden": False}), said(ids.detail("title"), title)]
+    updates: list[Update] = [(ids.DETAIL, {"hidden": False}), show_text(ids.detail("title"), title)]
     found = scene.call_of(key)
     if found:
         badges = regions.notes(scene, *found, parse_key(key)[1])
         there = list(reading.activations.values()) if reading else []
         badges += [html.Span(text, title=more, className=f"badge {kind}") for text, more, kind in wall.reduced(there)]
-        updates.append(said(ids.detail("notes"), badges))
+        updates.append(show_text(ids.detail("notes"), badges))
     channels = {side: reading.channel(side, index) for side in reading.maps} if reading else {}
     maps = {side: array for side, array in channels.items() if array is not None}
     if reading is None or not maps:
         wrong = failures(answers, tuple(units.values()))
-        waiting: Any = failed(wrong[0], "detail") if wrong else "computing …"
+        waiting: Any = refuse(wrong[0], "detail") if wrong else "computing …"
         if reading is not None:
             first = next(iter(reading.activations.values()))
             reason = wall.no_maps(first, found[1]) if found else reason_no_maps(first)
             waiting = reason or f"This layer has no channel {index}."
         return [
             *updates,
-            blank(ids.detail("figure"), HEIGHT_PX),
-            blank(ids.detail("histogram"), HISTOGRAM_PX),
-            said(ids.detail("numbers"), html.P(waiting, className="sentence")),
+            keep_room(ids.detail("figure"), HEIGHT_PX),
+            keep_room(ids.detail("histogram"), HISTOGRAM_PX),
+            show_text(ids.detail("numbers"), html.P(waiting, className="sentence")),
         ]
     gap = ranking.difference(maps["a"], maps["b"]) if len(maps) == 2 and reading.comparable else None
     scale = _scale(reading, index)
@@ -154,9 +154,9 @@ def _draw(scene: Scene, units: dict[str, Unit], answers: Answers) -> list[Update
     numbers = {side: _channel_numbers(reading, side, index, array) for side, array in maps.items()}
     return [
         *updates,
-        drawn(ids.detail("figure"), figure),
-        drawn(ids.detail("histogram"), _histogram(maps)),
-        said(ids.detail("numbers"), _numbers(reading, index, numbers)),
+        show_figure(ids.detail("figure"), figure),
+        show_figure(ids.detail("histogram"), _histogram(maps)),
+        show_text(ids.detail("numbers"), _numbers(reading, index, numbers)),
     ]
 
 

@@ -32,7 +32,7 @@ def rows(scene: Scene, found: Detections) -> list[Any]:
     return [*listed, html.P(f"and {left} more below these", className="muted")] if left else listed
 
 
-def drawn(scene: Scene, prediction: Prediction, frame: tuple[float, float, float, float]) -> list[Any]:
+def draw_boxes(scene: Scene, prediction: Prediction, frame: tuple[float, float, float, float]) -> list[Any]:
     """The boxes over a picture that shows a part of the original, under the numbers that they have in the list.
 
     Arguments:

@@ -18,7 +18,7 @@ from hookscope.dashboard.drawing.gradient_words import Finding, find_words, odd_
 from hookscope.dashboard.drawing.numbers import format_number
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.page.scene import Scene
-from hookscope.dashboard.panels.regions import blank, drawn, failed, graph, random_weights, said
+from hookscope.dashboard.panels.regions import graph, keep_room, random_weights, refuse, show_figure, show_text
 from hookscope.hooks.results.looks import Gradients
 
 MOST_DETAILS = 200
@@ -52,7 +52,7 @@ def while_loading(sentence: str) -> Part:
 
 def _instead(sentence: str) -> list[Update]:
     text = html.P(sentence, className="sentence")
-    return [said(ids.GRADIENTS_TEXT, text), blank(ids.GRADIENTS, HEIGHT_PX)]
+    return [show_text(ids.GRADIENTS_TEXT, text), keep_room(ids.GRADIENTS, HEIGHT_PX)]
 
 
 def _draw(scene: Scene, units: dict[str, Unit], answers: Answers) -> list[Update]:
@@ -61,7 +61,7 @@ def _draw(scene: Scene, units: dict[str, Unit], answers: Answers) -> list[Update
     results = {side: result_of(answers, unit, Gradients) for side, unit in units.items()}
     found = {side: result for side, result in results.items() if result is not None}
     texts: list[Any] = [html.H2(["Gradients by layer ", *random_weights(scene.info)], title=HELP)]
-    texts += [failed(scene.worded(failure), NAME) for failure in failures(answers, tuple(units.values()))]
+    texts += [refuse(scene.worded(failure), NAME) for failure in failures(answers, tuple(units.values()))]
     words = {side: find_words(result) for side, result in found.items()}
     texts += [_said_of(scene, side, result, words[side][0]) for side, result in found.items()]
     hints = dict.fromkeys(hint for _, hint in words.values() if hint)
@@ -71,12 +71,12 @@ def _draw(scene: Scene, units: dict[str, Unit], answers: Answers) -> list[Update
         texts.append(html.P(f"{' and '.join(waiting)} computing …", className="muted"))
     columns = aligned([result.layers for result in found.values()])
     if columns is None:
-        return [said(ids.GRADIENTS_TEXT, texts), blank(ids.GRADIENTS, HEIGHT_PX)]
+        return [show_text(ids.GRADIENTS_TEXT, texts), keep_room(ids.GRADIENTS, HEIGHT_PX)]
     layers, keys = columns
     odd = set().union(*(odd_keys(result) for result in found.values()))
     marked = [place for place, key in enumerate(keys) if key in odd]
     figure = gradient_figure(layers, [side.upper() for side in found], keys, marked)
-    return [said(ids.GRADIENTS_TEXT, texts), drawn(ids.GRADIENTS, figure)]
+    return [show_text(ids.GRADIENTS_TEXT, texts), show_figure(ids.GRADIENTS, figure)]
 
 
 def _said_of(scene: Scene, side: str, result: Gradients, findings: list[Finding]) -> html.Div:

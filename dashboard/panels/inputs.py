@@ -19,7 +19,7 @@ from hookscope.dashboard.page.gallery import Gallery
 from hookscope.dashboard.page.scene import SIDES, Scene, find, preview
 from hookscope.dashboard.page.view import View
 from hookscope.dashboard.panels import detections
-from hookscope.dashboard.panels.regions import failed, random_weights, said
+from hookscope.dashboard.panels.regions import random_weights, refuse, show_text
 from hookscope.hooks.results.looks import Prediction
 from hookscope.hooks.results.scores import top_classes
 
@@ -124,9 +124,9 @@ def _early(side: str, given: Input, store: InputStore, gallery: Gallery, comes: 
             *_shown(side, True),
             (ids.side("picture", side), {"src": preview(store, gallery, given), "className": ""}),
             (ids.side("crop", side), {"style": {"display": "none"}}),
-            said(ids.side("boxes", side), None),
-            said(ids.side("caption", side), _caption(side, given, f"{given.width}×{given.height}")),
-            said(ids.side("top", side), _top_waiting() if comes else None),
+            show_text(ids.side("boxes", side), None),
+            show_text(ids.side("caption", side), _caption(side, given, f"{given.width}×{given.height}")),
+            show_text(ids.side("top", side), _top_waiting() if comes else None),
         ]
 
     return Part(f"input {side}", (), ("early", given.key, comes), draw)
@@ -158,7 +158,7 @@ def _empty(view: View, side: str) -> Part:
     def draw(_: Answers) -> list[Update]:
         return [
             *_shown(side, False),
-            said(ids.side("refused", side), sentence, hidden=not sentence),
+            show_text(ids.side("refused", side), sentence, hidden=not sentence),
         ]
 
     return Part(f"input {side}", (), ("empty", lost), draw)
@@ -185,22 +185,23 @@ def _draw(scene: Scene, side: str, unit: Unit, answers: Answers) -> list[Update]
         height, width = prediction.pixels.shape[:2]
         sizes += f" → {width}×{height}"
     frame = prediction.crop if prediction is not None and seen else (0, 0, given.width, given.height)
+    boxes = detections.draw_boxes(scene, prediction, frame) if prediction is not None else None
     caption = [*_caption(side, given, sizes), *random_weights(scene.info, narrow=True)]
     wrong = failures(answers, (unit,))
     return [
         *_shown(side, True),
         (ids.side("picture", side), {"src": source, "className": "seen" if seen else ""}),
         (ids.side("crop", side), {"style": crop}),
-        said(ids.side("boxes", side), detections.drawn(scene, prediction, frame) if prediction is not None else None),
-        said(ids.side("caption", side), caption),
+        show_text(ids.side("boxes", side), boxes),
+        show_text(ids.side("caption", side), caption),
         (ids.side("seen", side), {"children": "whole picture" if seen else "network's view"}),
-        said(ids.side("top", side), _top(scene, prediction, wrong)),
+        show_text(ids.side("top", side), _top(scene, prediction, wrong)),
     ]
 
 
 def _top(scene: Scene, prediction: Prediction | None, wrong: list[Failure]) -> list[Any]:
     if wrong:
-        return [failed(wrong[0], "input")]
+        return [refuse(wrong[0], "input")]
     if prediction is None:
         return _top_waiting()
     if prediction.detections is not None:

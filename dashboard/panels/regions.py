@@ -10,7 +10,7 @@ from dash import dcc, html
 
 from hookscope.dashboard.answers.parts import ComponentId, Update
 from hookscope.dashboard.asking.answers import Failure
-from hookscope.dashboard.components.markup import plain
+from hookscope.dashboard.components.markup import to_markup
 from hookscope.dashboard.drawing.numbers import format_count
 from hookscope.dashboard.drawing.plain_figures import GRAPH_CONFIG, Draft
 from hookscope.dashboard.engine.base import ModelInfo
@@ -30,12 +30,12 @@ def graph(component_id: ComponentId, height_px: int, class_name: str = "") -> dc
     )
 
 
-def drawn(component_id: ComponentId, figure: go.Figure) -> Update:
+def show_figure(component_id: ComponentId, figure: go.Figure) -> Update:
     """The update that shows a figure in a mounted graph, which takes the figure's height."""
     return component_id, {"figure": figure, "style": {"height": f"{figure.layout.height}px"}}
 
 
-def blank(component_id: ComponentId, height_px: int) -> Update:
+def keep_room(component_id: ComponentId, height_px: int) -> Update:
     """The update that leaves a mounted graph's room empty.
 
     What it showed is hidden and not replaced by an empty figure: Plotly takes 20 to 40 ms for one of those too, which
@@ -44,12 +44,12 @@ def blank(component_id: ComponentId, height_px: int) -> Update:
     return component_id, {"style": {"height": f"{height_px}px", "visibility": "hidden", "overflow": "hidden"}}
 
 
-def said(component_id: ComponentId, children: Any, **properties: Any) -> Update:
+def show_text(component_id: ComponentId, children: Any, **properties: Any) -> Update:
     """The update that shows plain elements or text in a mounted `Markup`."""
-    return component_id, {"tree": plain(children), **properties}
+    return component_id, {"tree": to_markup(children), **properties}
 
 
-def failed(failure: Failure, part: str) -> html.Div:
+def refuse(failure: Failure, part: str) -> html.Div:
     """Why there is no answer, where it would have been.
 
     Arguments:

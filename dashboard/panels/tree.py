@@ -16,7 +16,7 @@ from hookscope.dashboard.components.markup import Markup
 from hookscope.dashboard.drawing.metrics import METRICS, bars, scale_text, texts, worst_first
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.page.scene import Scene
-from hookscope.dashboard.panels.regions import failed, said
+from hookscope.dashboard.panels.regions import refuse, show_text
 from hookscope.hooks.results.summaries import Survey
 
 NAME = "tree metric"
@@ -57,18 +57,18 @@ def layout() -> html.Nav:
     return html.Nav([head, LayerTree(id=ids.TREE)], className="tree-side", **{"aria-label": "Layers of the model"})
 
 
-def plain() -> Part:
+def show_plain() -> Part:
     """No bars while a model is loaded: what they showed is not that model's."""
-    return Part(NAME, (), ("none",), lambda _: [NO_BARS, said(ids.METRIC_TEXT, None)])
+    return Part(NAME, (), ("none",), lambda _: [NO_BARS, show_text(ids.METRIC_TEXT, None)])
 
 
 def part(scene: Scene) -> Part:
     """The part that draws the chosen number of every layer, for input A, or B where that is the only one."""
     view = scene.view
     if view.metric == "none":
-        return plain()
+        return show_plain()
     if not scene.inputs:
-        return Part(NAME, (), ("no input",), lambda _: [NO_BARS, said(ids.METRIC_TEXT, "Choose a picture first.")])
+        return Part(NAME, (), ("no input",), lambda _: [NO_BARS, show_text(ids.METRIC_TEXT, "Choose a picture first.")])
     side = next(iter(scene.inputs))
     unit = scene.unit(side, "survey")
     shows = (view.metric, side, scene.named, scene.info.fingerprint)
@@ -78,17 +78,17 @@ def part(scene: Scene) -> Part:
 def _draw(scene: Scene, side: str, unit: Unit, answers: Answers) -> list[Update]:
     metric = METRICS[scene.view.metric]
     if unit not in answers:
-        return [NO_BARS, said(ids.METRIC_TEXT, f"{metric.title} of {side.upper()}: computing …")]
+        return [NO_BARS, show_text(ids.METRIC_TEXT, f"{metric.title} of {side.upper()}: computing …")]
     found = answers[unit].result
     if isinstance(found, Failure):
-        return [NO_BARS, said(ids.METRIC_TEXT, failed(scene.worded(found), NAME))]
+        return [NO_BARS, show_text(ids.METRIC_TEXT, refuse(scene.worded(found), NAME))]
     assert isinstance(found, Survey)
     nodes = tree_nodes(scene.info.layers)
     names = [node["name"] for node in nodes]
     of = side.upper()
     if scene.view.metric == "gradient":
         if found.reason_no_gradient:
-            return [NO_BARS, said(ids.METRIC_TEXT, scene.worded(Failure(found.reason_no_gradient)).sentence)]
+            return [NO_BARS, show_text(ids.METRIC_TEXT, scene.worded(Failure(found.reason_no_gradient)).sentence)]
         of = f"“{scene.class_name(found.target)}” in {of}"
     worst, alarms = worst_first(found, metric, nodes)
     tree = {
@@ -100,7 +100,7 @@ def _draw(scene: Scene, side: str, unit: Unit, answers: Answers) -> list[Update]
     }
     return [
         (ids.TREE, tree),
-        said(ids.METRIC_TEXT, html.Span(f"{of}: {scale_text(found, metric)}", title=metric.help)),
+        show_text(ids.METRIC_TEXT, html.Span(f"{of}: {scale_text(found, metric)}", title=metric.help)),
     ]
 
 

@@ -30,7 +30,7 @@ WIDTH_PX = (240, 4000)
 
 
 @dataclass(frozen=True)
-class Question:
+class Ask:
     """What a page asks.
 
     Attributes:
@@ -47,7 +47,7 @@ class Question:
     width: int
 
     @classmethod
-    def from_json(cls, values: Any) -> Question:
+    def from_json(cls, values: Any) -> Ask:
         """Read what a browser sent.
 
         Raises:
@@ -74,7 +74,7 @@ def register(server: flask.Flask, prefix: str, service: Service, gallery: Galler
     @server.post(f"{prefix}ask")
     def ask() -> flask.Response:
         try:
-            question = Question.from_json(flask.request.get_json(silent=True))
+            question = Ask.from_json(flask.request.get_json(silent=True))
         except (ValueError, RecursionError):
             return flask.Response("This is no question that Hookscope knows. Reload the page.\n", 400)
         view, state = question.view, service.state(question.view.model)
@@ -85,10 +85,10 @@ def register(server: flask.Flask, prefix: str, service: Service, gallery: Galler
             wanted = inputs.parts_while_loading(view, service.inputs, gallery, comes=comes)
             wanted += [
                 *cards.parts_while_loading(view, question.mounted, no_model(state.phase)),
-                detail.closed(),
-                tree.plain(),
+                detail.close(),
+                tree.show_plain(),
             ]
-            wanted += [attributions.closed(), gradients.while_loading(no_model(state.phase))]
+            wanted += [attributions.close(), gradients.while_loading(no_model(state.phase))]
         else:
             unknown_target = not explainable(info, view.target)
             view = replace(view, target=None) if unknown_target else view

@@ -23,7 +23,7 @@ class Mailbox:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._orders: queue.SimpleQueue[protocol.Load | protocol.Run] = queue.SimpleQueue()
-        self._inputs: queue.SimpleQueue[protocol.Input] = queue.SimpleQueue()
+        self._inputs: queue.SimpleQueue[protocol.GivenInput] = queue.SimpleQueue()
         self._withdrawn: dict[int, frozenset[Unit]] = {}
         threading.Thread(target=self._listen, name="mailbox", daemon=True).start()
 
@@ -38,7 +38,7 @@ class Mailbox:
         """The next thing to do; waits for it."""
         return self._orders.get()
 
-    def input(self, task: int) -> protocol.Input:
+    def input(self, task: int) -> protocol.GivenInput:
         """The picture that was asked for with `NeedInput`; waits for it."""
         while (message := self._inputs.get()).task != task:
             pass
@@ -64,7 +64,7 @@ class Mailbox:
             match message:
                 case protocol.Load() | protocol.Run():
                     self._orders.put(message)
-                case protocol.Input():
+                case protocol.GivenInput():
                     self._inputs.put(message)
                 case protocol.Withdraw(task, units):
                     self._withdrawn[task] = self.withdrawn(task) | frozenset(units)

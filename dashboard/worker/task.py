@@ -43,7 +43,7 @@ class Task:
         self._settled: set[Unit] = set()
         self._hooks: tuple[LiveHook, ...] = ()
         self._asked = 0
-        self._held: protocol.Answer | None = None
+        self._held: protocol.Answered | None = None
         self._told = time.monotonic()
 
     def open_units(self) -> list[Unit]:
@@ -79,7 +79,7 @@ class Task:
             return
         for unit in self._about(layer, call):
             self._settled.add(unit)
-            message = protocol.Answer(self._number, unit, data)
+            message = protocol.Answered(self._number, unit, data)
             if self.open_units():
                 self._send(message)
             else:

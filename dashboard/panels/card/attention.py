@@ -14,7 +14,7 @@ from hookscope.dashboard.drawing.attention_pictures import SIDE_PX, attention_pi
 from hookscope.dashboard.drawing.numbers import format_share
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.page.scene import Scene
-from hookscope.dashboard.panels.regions import failed, said
+from hookscope.dashboard.panels.regions import refuse, show_text
 from hookscope.hooks.results.attending import MEAN, ROLLOUT, Query, is_windowed, query_of, shares_of
 from hookscope.hooks.results.looks import AttentionMaps, Call, Prediction
 
@@ -65,11 +65,11 @@ def _draw(
         if maps is not None and prediction is not None:
             content += _side(scene, side, unit, predictions[side], maps)
     wrong = failures(answers, (*predictions.values(), *units.values()))
-    content += [failed(failure, f"card {position} attention") for failure in wrong[:1]]
+    content += [refuse(failure, f"card {position} attention") for failure in wrong[:1]]
     waiting = [side.upper() for side, unit in units.items() if unit not in answers]
     if waiting:
         content.append(html.Span(f"{' and '.join(waiting)} computing …", className="muted"))
-    return [said(ids.card("attention", position), content, hidden=False)]
+    return [show_text(ids.card("attention", position), content, hidden=False)]
 
 
 def _side(scene: Scene, side: str, unit: Unit, prediction: Unit, maps: AttentionMaps) -> list[Any]:

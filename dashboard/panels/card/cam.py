@@ -17,7 +17,7 @@ from hookscope.dashboard.drawing.pictures import cam_overlay
 from hookscope.dashboard.drawing.plain_figures import Draft
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.page.scene import Scene
-from hookscope.dashboard.panels.regions import MIN_HEIGHT_PX, blank, drawn, failed, said
+from hookscope.dashboard.panels.regions import MIN_HEIGHT_PX, keep_room, refuse, show_figure, show_text
 from hookscope.hooks.results.looks import GradCam, Prediction
 
 GAP = 0.04  # between A and B, as a share of the figure's width
@@ -56,22 +56,22 @@ def _draw(
     if len(shown) == 2:
         texts.append(html.Span("A and B: each on a scale of its own.", className="muted"))
     wrong = failures(answers, (*predictions.values(), *maps.values()))
-    texts += [failed(scene.worded(failure), f"card {position} cam") for failure in wrong[:1]]
+    texts += [refuse(scene.worded(failure), f"card {position} cam") for failure in wrong[:1]]
     waiting = [unit for unit in maps.values() if unit not in answers]
     known = [result_of(answers, unit, Prediction) for unit in predictions.values()]
     height = _height([prediction.pixels.shape[:2] for prediction in known if prediction is not None], len(maps))
     graph = ids.card("cam", position)
     room = height if waiting else MIN_HEIGHT_PX
     return [
-        drawn(graph, _figure(scene, shown, maps, height)) if shown else blank(graph, room),
-        said(ids.card("cam-title", position), _title(scene, bool(shown))),
-        said(ids.card("cam-text", position), texts),
+        show_figure(graph, _figure(scene, shown, maps, height)) if shown else keep_room(graph, room),
+        show_text(ids.card("cam-title", position), _title(scene, bool(shown))),
+        show_text(ids.card("cam-text", position), texts),
     ]
 
 
-def _title(scene: Scene, drawn: bool) -> list[object]:
+def _title(scene: Scene, has_map: bool) -> list[object]:
     enlarge = html.Button("enlarge", className="link", **{"data-do": "enlarge"})
-    return [html.Span(TITLES[scene.view.maps]), *([enlarge] if drawn else [])]
+    return [html.Span(TITLES[scene.view.maps]), *([enlarge] if has_map else [])]
 
 
 def _waiting(side: str) -> html.Div:

@@ -26,7 +26,7 @@ from hookscope.dashboard.panels.card import attention, cam, wall
 from hookscope.dashboard.panels.card.frame import card
 from hookscope.dashboard.panels.card.head import card_head, shapes_text, status_text, wall_labels
 from hookscope.dashboard.panels.card.numbers import statistics_tables, table_part
-from hookscope.dashboard.panels.regions import MIN_HEIGHT_PX, blank, drawn, failed, said
+from hookscope.dashboard.panels.regions import MIN_HEIGHT_PX, keep_room, refuse, show_figure, show_text
 from hookscope.hooks.results.looks import Activation, Call
 from hookscope.hooks.results.maps import why_no_maps
 
@@ -57,7 +57,7 @@ def guide(has_input: bool, has_bars: bool = False) -> list[Any]:
     return [html.P("Now click a layer in the tree on the left to see what it computed. Ctrl+click adds a second one.")]
 
 
-def shown(scene: Scene) -> list[tuple[int, str]]:
+def in_order(scene: Scene) -> list[tuple[int, str]]:
     """The cards in the order of the network's depth: (position, layer key); layers that the model lacks are left in."""
     found = [(position, key) for position, key in enumerate(scene.view.layers) if key]
 
@@ -76,7 +76,7 @@ def shown(scene: Scene) -> list[tuple[int, str]]:
 
 def parts(scene: Scene, mounted: int) -> list[Part]:
     """Three parts per card, walls before maps, and one for each card that is put away."""
-    cards = shown(scene)
+    cards = in_order(scene)
     found: list[Part] = [_guide(scene, bool(cards))]
     ready = [(position, key) for position, key in cards if scene.call_of(key) and scene.inputs]
     mapless = {key: _why_no_maps(scene, key) for _, key in ready}
@@ -106,7 +106,7 @@ def _guide(scene: Scene, any_card: bool) -> Part:
 
     def draw(_: Answers) -> list[Update]:
         text = welcome.welcome(scene.info.layers) if first else guide(has_input, has_bars)
-        return [said(ids.GUIDE, text, hidden=any_card and has_input)]
+        return [show_text(ids.GUIDE, text, hidden=any_card and has_input)]
 
     return Part("guide", (), (has_input, has_bars, any_card, first, scene.info.fingerprint), draw)
 
@@ -116,7 +116,7 @@ def parts_while_loading(view: View, mounted: int, sentence: str) -> list[Part]:
     first = welcome.is_first_visit(view)
 
     def draw(_: Answers) -> list[Update]:
-        return [said(ids.GUIDE, welcome.welcome(wait=sentence) if first else html.P(sentence), hidden=False)]
+        return [show_text(ids.GUIDE, welcome.welcome(wait=sentence) if first else html.P(sentence), hidden=False)]
 
     return [Part("guide", (), ("no model", sentence, first), draw), *(_hidden(position) for position in range(mounted))]
 
@@ -150,8 +150,8 @@ def _missing(scene: Scene, position: int, place: int, key: str) -> Part:
                 ids.card("card", position),
                 {"hidden": False, "className": "panel card missing", "style": {"order": place}},
             ),
-            said(ids.card("head", position), card_head(key, layer.type if layer else "", "", "", [])),
-            said(ids.card("labels", position), html.Div(sentence, className="sentence")),
+            show_text(ids.card("head", position), card_head(key, layer.type if layer else "", "", "", [])),
+            show_text(ids.card("labels", position), html.Div(sentence, className="sentence")),
         ]
 
     return Part(f"card {position}", (), ("missing", key, place, sentence, scene.info.fingerprint), draw)
@@ -188,14 +188,14 @@ def _draw_main(
     head = card_head(key, layer.type, shapes_text(call, there), status_text(answers, units, there), badges)
     updates: list[Update] = [
         (ids.card("card", position), {"hidden": False, "className": "panel card", "style": {"order": place}}),
-        said(ids.card("head", position), head),
+        show_text(ids.card("head", position), head),
     ]
     heads_ = attention.heads(scene, key)
     room = attention.room(call, len(scene.inputs)) if heads_ else None
-    updates.append(said(ids.card("attention-room", position), room, hidden=not heads_))
+    updates.append(show_text(ids.card("attention-room", position), room, hidden=not heads_))
     if not heads_:
-        updates.append(said(ids.card("attention", position), None, hidden=True))
-    error = [failed(wrong[0], f"card {position}")] if wrong else []
+        updates.append(show_text(ids.card("attention", position), None, hidden=True))
+    error = [refuse(wrong[0], f"card {position}")] if wrong else []
     if not there:
         return updates + _waiting(scene, position, call, error)
     source = wall_source.WallSource(scene, key, {side: units[side] for side in there})
@@ -225,12 +225,12 @@ def _draw_main(
     ]
     return [
         *updates,
-        said(ids.card("labels", position), [*error, heads]),
-        drawn(graph_id, figure) if figure is not None else blank(graph_id, MIN_HEIGHT_PX),
-        said(ids.card("bars", position), bars),
-        drawn(ids.card("histogram", position), histogram),
-        said(ids.card("statistics", position), statistics_tables(statistics, labels)),
-        said(ids.card("files", position), files),
+        show_text(ids.card("labels", position), [*error, heads]),
+        show_figure(graph_id, figure) if figure is not None else keep_room(graph_id, MIN_HEIGHT_PX),
+        show_text(ids.card("bars", position), bars),
+        show_figure(ids.card("histogram", position), histogram),
+        show_text(ids.card("statistics", position), statistics_tables(statistics, labels)),
+        show_text(ids.card("files", position), files),
     ]
 
 
@@ -242,12 +242,12 @@ def _waiting(scene: Scene, position: int, call: Call, error: list[Any]) -> list[
         rows, columns = call.grid or (sizes["height"], sizes["width"])
         height = wall_source.geometry_for(scene, (sizes["channel"], rows, columns)).height_px
     return [
-        blank(ids.card("wall", position), MIN_HEIGHT_PX if error else height),
-        said(ids.card("labels", position), error or wall_labels(scene, "computing …", scene.inputs)),
-        said(ids.card("bars", position), None),
-        blank(ids.card("histogram", position), MIN_HEIGHT_PX if error else HISTOGRAM_PX),
-        said(ids.card("statistics", position), None),
-        said(ids.card("files", position), html.Span("Nothing to save yet.", className="muted")),
+        keep_room(ids.card("wall", position), MIN_HEIGHT_PX if error else height),
+        show_text(ids.card("labels", position), error or wall_labels(scene, "computing …", scene.inputs)),
+        show_text(ids.card("bars", position), None),
+        keep_room(ids.card("histogram", position), MIN_HEIGHT_PX if error else HISTOGRAM_PX),
+        show_text(ids.card("statistics", position), None),
+        show_text(ids.card("files", position), html.Span("Nothing to save yet.", className="muted")),
     ]
 
 
@@ -257,9 +257,9 @@ def _no_cam(scene: Scene, position: int, reason: str) -> Part:
     def draw(_: Answers) -> list[Update]:
         text = html.Span(f"No map to lay over the picture: {reason[0].lower()}{reason[1:]}", className="muted")
         return [
-            blank(ids.card("cam", position), MIN_HEIGHT_PX),
-            said(ids.card("cam-title", position), title),
-            said(ids.card("cam-text", position), text),
+            keep_room(ids.card("cam", position), MIN_HEIGHT_PX),
+            show_text(ids.card("cam-title", position), title),
+            show_text(ids.card("cam-text", position), text),
         ]
 
     return Part(f"card {position} cam", (), ("none", reason, title), draw)
