@@ -23,7 +23,7 @@ COPY src ./src
 COPY hooks ./hooks
 COPY dashboard ./dashboard
 COPY assets ./assets
-RUN python -m compileall -q app.py hooks dashboard
+RUN python -m compileall -q app.py src/hookscope hooks dashboard
 
 # Weights that a model downloads are kept with the answers, in the volume.
 ENV HOOKSCOPE_HOST=0.0.0.0 \

@@ -1,0 +1,50 @@
+"""`import hookscope as hs`: the names that most people need, and nothing imported before it is used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from checkout import ENVIRON
+
+import hookscope as hs
+
+# Pinned: a name that goes breaks somebody's notebook, one that comes is a promise.
+NAMES = {
+    *("Box", "Diagnostics", "HooksError", "Mask", "attention_maps", "attribute_input", "bottlenecks", "capture"),
+    *("compare", "describe", "find_anomalies", "gradients", "information_flow", "layer_map", "live_hooks"),
+    *("ranked_channels", "rollout", "select", "stream", "survey"),
+}
+
+
+def test_these_names_and_no_others() -> None:
+    assert set(hs.__all__) == NAMES and set(dir(hs)) >= NAMES
+    assert set(hs._HOME) == NAMES
+    for name in NAMES:
+        found = getattr(hs, name)
+        assert found.__name__ == name and found.__doc__, name
+        assert found.__module__ == f"hookscope.hooks.{hs._HOME[name]}"
+
+
+def test_another_name_is_refused_with_those_there_are() -> None:
+    with pytest.raises(AttributeError, match=r"no attribute 'captures'; it has .*capture, compare"):
+        hs.captures  # noqa: B018
+    with pytest.raises(ImportError):
+        from hookscope import captures  # noqa: F401
+
+
+def test_importing_it_takes_no_torch_and_no_page() -> None:
+    code = "import sys, hookscope as hs; dir(hs); print([n for n in ('torch', 'numpy', 'dash') if n in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", code], env=ENVIRON, capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
+
+
+def test_the_example_of_its_docstring_runs() -> None:
+    import torch
+    from torch import nn
+
+    model, picture = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), torch.zeros(1, 3, 8, 8)
+    with hs.capture(model, ["0"]) as seen:
+        model(picture)
+    assert seen["0"].value.shape == (1, 4, 6, 6)
