@@ -97,7 +97,7 @@ def test_another_map_leaves_the_wall_alone(application: Application, page: Page,
     )
     page.locator("#maps").click()
     page.get_by_role("option", name="LayerCAM").click()
-    until(lambda: page.locator(".cards .small-title").first.inner_text() == "LayerCAM")
+    until(lambda: page.locator(".cards .cam-head span").first.inner_text() == "LayerCAM")
     expected = layer_map(oracle.module, tensor_of(oracle, "coffee.png"), "blocks.6", None, "layercam").values
     near = 1e-4 * np.abs(expected).max()
     until(lambda: np.allclose(array(figure(page, "cam")["data"][0]["z"]), expected, atol=near))
