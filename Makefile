@@ -22,7 +22,7 @@ ARGS ?=
 help:
 	@echo "make run         start the page; options go through ARGS=\"...\", \"make run ARGS=--help\" lists them"
 	@echo "make test        lint, types and tests"
-	@echo "make test-slow   the tests that take minutes or need root"
+	@echo "make test-slow   the tests that take minutes, or need root or Firefox"
 	@echo "make bench       the benchmarks"
 	@echo "make sweep       every layer of 150 models against an oracle; takes an hour, and goes on where it stopped"
 	@echo "make screenshot  make the README's picture anew"
@@ -43,6 +43,7 @@ lint: $(DEV)
 
 test-slow: $(DEV)
 	$(PY) tests/find_chromium.py
+	$(PY) tests/find_firefox.py
 	$(PY) -m pytest -m slow $(ARGS)
 
 bench: $(DEV)

@@ -25,17 +25,23 @@ def find_chromium() -> str:
 
 def install_chromium() -> str:
     """Install a Chromium in the way this machine offers, and say where it is; "" if there is no way."""
-    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
-    if is_root and shutil.which("apt-get"):
-        print("Installing Chromium with apt-get, once.", flush=True)
-        environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium", "fonts-dejavu-core"]
-        for command in (["apt-get", "update", "-qq"], install):
-            subprocess.run(command, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)
+    install_with_apt("Chromium", "chromium", "fonts-dejavu-core")
     if not find_chromium():
         print("Installing playwright's Chromium, once.", flush=True)
         subprocess.run([sys.executable, "-m", "playwright", "install", "chromium"], check=False)
     return find_chromium()
+
+
+def install_with_apt(title: str, *packages: str) -> None:
+    """Install Debian packages where there is apt-get and we may; what is there afterwards shows whether it worked."""
+    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
+    if not (is_root and shutil.which("apt-get")):
+        return
+    print(f"Installing {title} with apt-get, once.", flush=True)
+    environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages]
+    for command in (["apt-get", "update", "-qq"], install):
+        subprocess.run(command, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)
 
 
 def _playwrights_own() -> str:
