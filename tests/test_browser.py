@@ -307,8 +307,9 @@ def test_a_refused_upload_says_why_where_the_picture_would_be(
           const box = document.getElementById('input-a-box');
           box.dispatchEvent(new DragEvent('drop', {dataTransfer: transfer, bubbles: true, cancelable: true})); }"""
     )
-    until(lambda: page.locator("#input-a-box .refused:visible").count() and page.locator("#input-a-box .refused:visible").inner_text())
-    assert len(page.locator("#input-a-box .refused:visible").inner_text()) > 20
+    refused = page.locator("#input-a-box .refused:visible")
+    until(lambda: refused.count() and refused.inner_text())
+    assert len(refused.inner_text()) > 20
 
 
 def test_a_file_that_is_too_large_is_refused_before_it_is_sent(application: Application, page: Page) -> None:
