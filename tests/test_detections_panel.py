@@ -14,7 +14,7 @@ from test_panels import Desk, all_drawn
 
 from hookscope.dashboard.asking.questions import box_of, box_target
 from hookscope.dashboard.page.view import View
-from hookscope.dashboard.panels.detections import DRAWN, LISTED, NOTHING, drawn
+from hookscope.dashboard.panels.detections import DRAWN, LISTED, NOTHING, draw_boxes
 from hookscope.dashboard.panels.toolbar import targets
 from hookscope.dashboard.web.ask import explainable
 from hookscope.hooks.results.looks import Detections, Prediction
@@ -119,7 +119,7 @@ def test_many_boxes_are_cut_and_counted(desk: Desk) -> None:
 
 def test_an_answer_without_boxes_draws_none(desk: Desk) -> None:
     scene = desk.scene()
-    assert drawn(scene, replace(prediction(FOUND), detections=None), (0, 0, 30, 20)) == []
+    assert draw_boxes(scene, replace(prediction(FOUND), detections=None), (0, 0, 30, 20)) == []
 
 
 def test_boxes_as_targets() -> None:
