@@ -83,7 +83,7 @@
 
   function ofHead(cell) {
     const [name, ...caption] = [cell.querySelector(".cell-name"), cell.querySelector(".cell-name"), cell.lastElementChild];
-    return { name: name.textContent, figures: [{ sources: [name.dataset.large], caption }] };
+    return { name: name.firstChild.textContent, figures: [{ sources: [name.dataset.large], caption }] };
   }
 
   function ofAttribution(box) {

@@ -2,6 +2,8 @@
 (function () {
   "use strict";
   const hookscope = (window.hookscope = window.hookscope || {});
+  const MOST_REFUSED = 8; // files of one drop that are tried in vain, before the rest is left
+  const NAMED = 2; // of those are told with their reasons
   const choosers = {};
   for (const side of ["a", "b"]) {
     const chooser = (choosers[side] = document.createElement("input"));
@@ -43,11 +45,13 @@
     }
   }
   const refuse = (side, sentence) => say(side, "refused", sentence);
+  const refused = (side, sentence) => (refuse(side, sentence), sentence);
 
   function busy(side, on) {
     document.getElementById(`input-${side}-box`).classList.toggle("receiving", on);
   }
 
+  /* Ask for a picture; "" if it is there, else the sentence that says why it is not, which stands in the box too. */
   async function take(side, request) {
     refuse(side, "");
     for (const each of ["a", "b"]) say(each, "told", "");
@@ -55,10 +59,11 @@
     try {
       const answer = await request();
       const text = await answer.text();
-      if (!answer.ok) return refuse(side, text.trim());
+      if (!answer.ok) return refused(side, text.trim());
       hookscope.choose({ [side]: JSON.parse(text).key });
+      return "";
     } catch (error) {
-      refuse(side, "The picture did not arrive: the connection was lost. Try again.");
+      return refused(side, "The picture did not arrive: the connection was lost. Try again.");
     } finally {
       busy(side, false);
     }
@@ -68,7 +73,7 @@
     // Said before anything is sent: the server hangs up on a body of this size, which looks like a lost connection.
     const limit = Number(document.querySelector(".inputs").dataset.limit);
     if (file.size > limit) {
-      return refuse(side, `This file is larger than ${limit / 1e6} MB; make the picture smaller or save it as JPEG.`);
+      return refused(side, `This file is larger than ${limit / 1e6} MB; make the picture smaller or save it as JPEG.`);
     }
     const name = encodeURIComponent(file.name || "pasted picture");
     return take(side, () => fetch(hookscope.url("upload?name=" + name), {
@@ -78,17 +83,34 @@
     }));
   }
 
-  /* Files that found no box are told of: nothing vanishes without a word. */
+  /* A box takes the first file that is a picture. Files that found no box are told of, those that are none by name:
+     nothing vanishes without a word. */
   async function sendAll(files, side) {
     const pictures = Array.from(files);
     if (!pictures.length) return;
     const places = placesFor(side).slice(0, pictures.length);
-    for (const [at, place] of places.entries()) await send(place, pictures[at]);
-    if (places.length === pictures.length) return;
+    const wrong = [];
+    let next = 0;
+    let taken = 0;
+    for (const place of places) {
+      while (next < pictures.length && wrong.length < MOST_REFUSED) {
+        const file = pictures[next++];
+        const sentence = await send(place, file);
+        if (!sentence) {
+          taken += 1;
+          break;
+        }
+        wrong.push(`${file.name}: ${sentence}`);
+      }
+    }
+    if (pictures.length === 1) return;
+    if (wrong.length) refuse(places[0], wrong.slice(0, NAMED).join(" "));
+    if (taken === pictures.length) return;
     const kept = places[0] === "a" ? "B" : "A";
-    const sentence = places.length > 1
-      ? `Two of ${pictures.length} were taken; two pictures can be compared, A and B.`
-      : `One of ${pictures.length} was taken; what ${kept} shows already stays.`;
+    let sentence = `One of ${pictures.length} was taken.`;
+    if (!taken) sentence = `None of ${pictures.length} was taken.`;
+    else if (taken > 1) sentence = `Two of ${pictures.length} were taken; two pictures can be compared, A and B.`;
+    else if (places.length === 1) sentence = `One of ${pictures.length} was taken; what ${kept} shows already stays.`;
     say(places[0], "told", sentence);
   }
 

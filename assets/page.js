@@ -213,7 +213,10 @@
       event.preventDefault(); // the address is the view's
       document.getElementById("main").focus();
     }
-    if (action === "view") hookscope.choose(JSON.parse(value));
+    if (action === "view") {
+      hookscope.choose(JSON.parse(value));
+      document.getElementById("main").focus({ preventScroll: true }); // the button goes, and the keyboard's place with it
+    }
     if (action === "layer") hookscope.choose({ layers: [value], tab: "layers" });
     if (action === "swap") hookscope.choose({ a: view.b, b: view.a });
     if (action === "remove-input") hookscope.choose({ [value]: "" });

@@ -204,6 +204,32 @@ def test_files_beyond_the_boxes_are_told_and_replace_nothing(
     until(lambda: told.count() == 0)
 
 
+def test_what_is_no_picture_is_named_and_the_next_file_takes_its_place(
+    application: Application, page: Page, watch: Watch
+) -> None:
+    watch.expect("422")
+    open_page(page, application.url + "?a=sample-coffee")
+    until(lambda: page.locator("#input-a-full .file-name").count())
+    with_bytes = """([names, picture]) => {
+      const transfer = new DataTransfer();
+      for (const name of names) {
+        const data = name.endsWith(".jpg") ? new Uint8Array(picture) : new TextEncoder().encode("no picture");
+        transfer.items.add(new File([data], name));
+      }
+      const box = document.getElementById("input-b-box");
+      box.dispatchEvent(new DragEvent("drop", {dataTransfer: transfer, bubbles: true, cancelable: true}));
+    }"""
+    picture = list((SAMPLES / "rocket.jpg").read_bytes())
+    page.evaluate(with_bytes, [["notes.txt", "bad.png", "one.jpg", "two.jpg"], picture])
+    until(lambda: page.locator("#input-b-full:not([hidden]) .file-name").inner_text() == "one.jpg")
+    told, refused = page.locator(".input .told:visible"), page.locator("#input-b-box .refused:visible")
+    until(lambda: told.count() and told.inner_text() == "One of 4 was taken; what A shows already stays.")
+    assert refused.inner_text().startswith("notes.txt: ") and " bad.png: " in refused.inner_text()
+    page.evaluate(with_bytes, [[f"{n}.txt" for n in range(20)], []])
+    until(lambda: told.inner_text() == "None of 20 was taken.")
+    assert page.locator("#input-b-full .file-name").inner_text() == "one.jpg"
+
+
 def test_a_link_that_works_on_this_computer_only_says_so(application: Application, page: Page) -> None:
     open_page(page, application.url + CARD)
     page.locator("#share").click()

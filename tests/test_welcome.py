@@ -48,6 +48,18 @@ def test_the_layer_that_is_offered(layers: list[LayerInfo], key: str) -> None:
     assert last_map(layers) == key
 
 
+def test_of_a_detector_the_body_is_offered_and_not_a_head() -> None:
+    layers = [
+        layer("stem", "Conv2d", 1, 1, 16, 160, 160),
+        layer("body", "Conv2d", 2, 1, 480, 10, 10),
+        layer("body_act", "Hardswish", 3, 1, 480, 10, 10),
+        layer("extra", "Conv2d", 4, 1, 256, 2, 2),
+        layer("head", "Conv2d", 5, 1, 24, 20, 20),
+        layer("last_head", "Conv2d", 6, 1, 24, 2, 2),
+    ]
+    assert last_map(layers) == "last_head" and last_map(layers, detector=True) == "body"
+
+
 def test_a_model_without_maps_is_offered_too() -> None:
     assert "Look into it: coffee" in str(welcome(CONVOLUTIONS[-1:])) and " at " not in str(
         welcome(CONVOLUTIONS[-1:])[1]

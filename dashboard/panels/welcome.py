@@ -13,6 +13,7 @@ from hookscope.dashboard.page.view import View
 from hookscope.hooks.results.looks import Call, LayerInfo
 from hookscope.hooks.results.maps import why_no_maps
 
+LEAST_POSITIONS = 25
 SAMPLE, SAMPLE_NAME = "sample-coffee", "coffee"
 PURPOSE = (
     "Hookscope shows what every layer of a vision model computed for a photograph: each channel as a map, "
@@ -25,15 +26,16 @@ def is_first_visit(view: View) -> bool:
     return not (view.a or view.b or view.layers or view.detail)
 
 
-def welcome(layers: Sequence[LayerInfo] = (), wait: str = "") -> list[Any]:
+def welcome(layers: Sequence[LayerInfo] = (), wait: str = "", *, detector: bool = False) -> list[Any]:
     """What stands where the cards will be on a first visit.
 
     Arguments:
         layers: the model's, of which one is offered. wait: why there are none yet.
+        detector: its last layers are heads, each for objects of one size.
     """
     if not layers:
         return [html.P(PURPOSE, className="purpose"), html.P(wait)]
-    key = last_map(layers)
+    key = last_map(layers, detector=detector)
     card = {"a": SAMPLE, "layers": [key] if key else []}
     questions: list[tuple[str, dict[str, Any], str]] = [
         ("Why this class?", {**card, "attributions": True}, "The pixels and positions that speak for the first class"),
@@ -54,12 +56,13 @@ def welcome(layers: Sequence[LayerInfo] = (), wait: str = "") -> list[Any]:
     ]
 
 
-def last_map(layers: Sequence[LayerInfo]) -> str:
+def last_map(layers: Sequence[LayerInfo], *, detector: bool = False) -> str:
     """The key of the last layer whose output is maps that the answer depends on, "" if there is none.
 
     Of layers with the same maps at the end of a network, a convolution comes before its normalisation and activation.
     Of a transformer that answers from its class token alone, it is what the last attention reads: later positions
-    count for nothing.
+    count for nothing. Of a detector it is the last one of its body with some positions to tell apart: before the maps
+    become larger again for its heads.
     """
     calls = [(layer, number, call) for layer in layers for number, call in enumerate(layer.calls)]
     maps = [
@@ -71,6 +74,8 @@ def last_map(layers: Sequence[LayerInfo]) -> str:
     def order(each: tuple[LayerInfo, int, Call]) -> int:
         return each[2].order
 
+    if detector:
+        maps = _body(sorted(maps, key=order)) or maps
     last = max(maps, key=order)
     attentions = [call.order for _, _, call in calls if call.heads]
     if last[2].grid is None:
@@ -81,6 +86,14 @@ def last_map(layers: Sequence[LayerInfo]) -> str:
         same = []
     layer, number, _ = max(same, key=order) if same else last
     return key_of(layer.name, number)
+
+
+def _body(maps: list[tuple[LayerInfo, int, Call]]) -> list[tuple[LayerInfo, int, Call]]:
+    """Those before the first map that is larger than the one before it, without those of next to no positions."""
+    sizes = [dict(zip(call.axes, call.shape, strict=True)) for _, _, call in maps]
+    areas = [size.get("height", 0) * size.get("width", 0) for size in sizes]
+    end = next((n for n in range(1, len(areas)) if areas[n] > areas[n - 1]), len(areas))
+    return [each for each, area in zip(maps[:end], areas[:end], strict=True) if area >= LEAST_POSITIONS]
 
 
 def _choice(text: str, changes: dict[str, Any], class_name: str, title: str = "") -> html.Button:

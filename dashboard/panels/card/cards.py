@@ -105,7 +105,8 @@ def _guide(scene: Scene, any_card: bool) -> Part:
     first = welcome.is_first_visit(scene.view)
 
     def draw(_: Answers) -> list[Update]:
-        text = welcome.welcome(scene.info.layers) if first else guide(has_input, has_bars)
+        is_detector = scene.info.kind == "detector"
+        text = welcome.welcome(scene.info.layers, detector=is_detector) if first else guide(has_input, has_bars)
         return [show_text(ids.GUIDE, text, hidden=any_card and has_input)]
 
     return Part("guide", (), (has_input, has_bars, any_card, first, scene.info.fingerprint), draw)
