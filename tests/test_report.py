@@ -262,7 +262,7 @@ def test_it_says_how_it_was_made(desk: Desk) -> None:
         "model toy",
         "explained: dog",
         "map: Grad-CAM",
-        "rank: share of zeros",
+        "rank: zeros",
         "scale: per channel",
         "colours: magma",
         "overlay on",

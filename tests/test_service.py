@@ -700,7 +700,9 @@ def test_a_stream_of_many_kept_answers_holds_a_few_at_a_time(
     before = sum(type(each) is Activation for each in gc.get_objects())
     pairs = [Part(f"p{n}", kept[n : n + 2], (), draw) for n in range(0, 40, 2)]
     shared = Part("shared", kept[:1], (), draw)  # drawn last, from what the first is drawn from too
-    reader = ask(service, "page", *pairs, shared).end()
+    reader = ask(service, "page", *pairs, shared).end(
+        60
+    )  # looking at every object of a process takes long after many tests
     assert reader.done and len(reader.drawn) == 21
     assert most - before <= 3 + 2 + 2  # loaded before, of the part at hand, and the newest in the service's memory
 
