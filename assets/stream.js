@@ -92,6 +92,14 @@
     arrived = [];
     if (!url) return;
     const stream = (source = new EventSource(url));
+    const number = hookscope.question;
+    /* It ended before everything was there: the server stops, or had to make room. A stream that a newer question has
+       replaced ends too, often before the answer to that question is here; it is not missed. */
+    const broken = () => {
+      if (source !== stream) return;
+      end(stream);
+      if (number === hookscope.question) hookscope.lost();
+    };
     stream.onmessage = (event) => {
       refusals = 0;
       hookscope.banner("busy", "");
@@ -108,12 +116,7 @@
       hookscope.banner("busy", "");
       hookscope.spareCard();
     });
-    /* It ended before everything was there: the server stops, or had to make room. */
-    stream.addEventListener("cut", () => {
-      if (source !== stream) return;
-      end(stream);
-      hookscope.lost();
-    });
+    stream.addEventListener("cut", broken);
     stream.addEventListener("busy", (event) => {
       end(stream);
       hookscope.banner("busy", JSON.parse(event.data));
@@ -121,11 +124,7 @@
       const wait = Math.min(10000, 1000 * 1.5 ** refusals);
       setTimeout(() => { if (!source) hookscope.askAgain(); }, wait + Math.random() * wait);
     });
-    stream.onerror = () => {
-      if (source !== stream) return;
-      end(stream);
-      hookscope.lost();
-    };
+    stream.onerror = broken;
   };
 
   /* Say that the answers do not come, and ask again in a while, unless something else is asked before; each time later, and

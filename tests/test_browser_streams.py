@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +13,8 @@ import pytest
 from conftest import Watch
 from inline_app import InlineApp, served
 from inline_engine import MODEL, InlineEngine
-from playwright.sync_api import Page
-from served import images, until
+from playwright.sync_api import Page, Route
+from served import images, row, until
 
 from hookscope.dashboard.answers.parts import Part
 from hookscope.dashboard.asking.questions import Unit
@@ -166,4 +167,29 @@ def test_a_stream_that_is_cut_each_time_is_a_sentence_in_the_end(app: InlineApp,
     assert proxy.streams == asked  # it asks no more by itself
     proxy.cutting = False
     waiting.get_by_role("button", name="Ask again").click()
+    finish(app, waiting)
+
+
+def test_a_stream_that_a_newer_question_replaced_was_not_lost(app: InlineApp, proxy: Proxy, waiting: Page) -> None:
+    """The server ends it before the answer to the newer question has reached the page."""
+    asks: list[str] = []
+
+    def late(route: Route) -> None:
+        asks.append(route.request.url)
+        answer = route.fetch()
+        time.sleep(0.5)  # long after the old stream's end has come
+        route.fulfill(response=answer)
+
+    waiting.route("**/ask", late)
+    banners = waiting.evaluate_handle(
+        """() => { const seen = []; const banner = document.getElementById("banner");
+          new MutationObserver(() => { if (!banner.hidden) seen.push(banner.textContent); })
+            .observe(banner, { attributes: true, childList: true });
+          return seen; }"""
+    )
+    row(waiting, "wide").click()
+    until(lambda: waiting.locator(".card h2").first.inner_text() == "wide", what="for the other layer's card")
+    waiting.clock.fast_forward(30_000)
+    waiting.wait_for_timeout(300)
+    assert len(asks) == 1 and banners.json_value() == []
     finish(app, waiting)
