@@ -98,6 +98,16 @@ def test_a_layer_without_a_gradient_is_left_out_and_keeps_its_place() -> None:
     assert any("no finite gradient" in note.text for note in nothing.layout.annotations)
 
 
+@pytest.mark.parametrize("decades", [0.0, 0.5, 1, 1.6, 2.5, 6, 14, 40])
+def test_ticks_are_few_however_far_values_span(decades: float) -> None:
+    values = 3e-6 * 10.0 ** np.linspace(-decades, 0, 50)
+    figure = gradient_figure([layers(*values[:, None])], ["A"], [f"l{n}" for n in range(50)])
+    for axis, most in ((figure.layout.yaxis, 8), (figure.layout.yaxis2, 6)):
+        first, last = axis.range
+        per_decade = 3 if axis.dtick == "D2" else 1 / axis.dtick
+        assert 1 <= (last - first) * per_decade <= most
+
+
 def test_hundreds_of_layers_have_as_many_names_as_can_be_read() -> None:
     count = 400
     found = [gradient_of(f"stage.block{place}.convolution", 0, np.ones(2)) for place in range(count)]

@@ -391,6 +391,13 @@ def test_only_what_both_inputs_ran_is_compared() -> None:
 # --- what is shown
 
 
+def test_an_order_that_needs_a_second_picture_says_so(desk: Desk) -> None:
+    page = all_drawn(desk, desk.scene(layers=("conv",), rank="difference"))
+    assert "in the weights' order: |A − B| needs a second picture" in said(page, "card-labels 0")
+    both = all_drawn(desk, desk.scene(layers=("conv",), rank="difference", b=desk.two))
+    assert "second picture" not in said(both, "card-labels 0")
+
+
 def test_a_card_of_two_inputs(desk: Desk) -> None:
     scene = desk.scene(b=desk.two, layers=("relu:1",), table=True)
     page = all_drawn(desk, scene)

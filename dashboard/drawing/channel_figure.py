@@ -137,7 +137,7 @@ def _colour_axis(
             "xanchor": "center",
             "y": 0,
             "yanchor": "top",
-            "len": (end - start) * 0.8,
+            "len": (end - start) * 0.7,  # a number below each end has to fit
             "thickness": 8,
             "ypad": 6,
             "xpad": 0,
@@ -145,6 +145,7 @@ def _colour_axis(
             "tickfont": {"color": NEUTRAL, "size": 11},
             "tickvals": ticks if scale.high > 0 else [0],
             "ticks": "",
+            "ticklabeloverflow": "allow",
             "ticktext": [format_number(tick) for tick in ticks] if scale.high > 0 else [scale.text],
         },
     }

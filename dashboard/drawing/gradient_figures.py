@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -117,7 +118,7 @@ def gradient_figure(
         )
     step = max(1, math.ceil(count / MOST_TICKS))
     ticks = list(range(0, count, step))
-    log = {"type": "log", "showgrid": True, "gridcolor": _GRID, "zeroline": False, "tickformat": ".0e", "nticks": 7}
+    log = {"type": "log", "showgrid": True, "gridcolor": _GRID, "zeroline": False, "tickformat": ".0e", "tick0": 0}
     log["tickfont"] = {"color": NEUTRAL, "size": 11}
     draft.update_layout(
         meta={"keys": list(keys)},
@@ -136,8 +137,8 @@ def gradient_figure(
             "anchor": "y2",
             "fixedrange": True,
         },
-        yaxis={**log, "domain": [0.4, 1], "range": _decades(ground, top), "fixedrange": True},
-        yaxis2={**log, "domain": [0, 0.3], "range": _decades(low, high), "fixedrange": True, "nticks": 4},
+        yaxis={**log, "domain": [0.4, 1], **_axis(ground, top, 7), "fixedrange": True},
+        yaxis2={**log, "domain": [0, 0.3], **_axis(low, high, 5), "fixedrange": True},
     )
     size_title = f"{SIZE_TITLE}; tinted: see above" if marked else SIZE_TITLE
     for text, height in ((size_title, 1.0), (NORM_TITLE, 0.3)):
@@ -205,6 +206,17 @@ def _positive(values: np.ndarray) -> np.ndarray:
 def _decades(low: float, high: float) -> list[float]:
     """The range of a logarithmic axis, with some air."""
     return [math.log10(low) - 0.3, math.log10(high) + 0.3]
+
+
+def _axis(low: float, high: float, most: int) -> dict[str, Any]:
+    """A logarithmic axis's range, and ticks of which there are about `most` at most.
+
+    Plotly's own are printed over each other where values span less than two decades. These stand at 1, 2 and 5 of each
+    decade where that is few enough, else at every decade or every so many.
+    """
+    first, last = _decades(low, high)
+    span = last - first
+    return {"range": [first, last], "dtick": "D2" if 3 * span <= most else max(1, math.ceil(span / most))}
 
 
 def _hover(label: str, key: str, layer: LayerGradient) -> str:

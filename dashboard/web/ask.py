@@ -27,6 +27,7 @@ from hookscope.dashboard.panels.header import spec_title
 from hookscope.dashboard.panels.page import parts
 
 WIDTH_PX = (240, 4000)
+FAILED = "The model could not be loaded: the line above says why. Mend that and try again, or choose another model."
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def title(view: View, info: ModelInfo | None, service: Service) -> str:
 
 def no_model(phase: Phase) -> str:
     """What stands where a model's answers would be, while there is no model; why it failed, the page says once."""
-    return "The model could not be loaded." if phase == "failed" else "The model is being loaded …"
+    return FAILED if phase == "failed" else "The model is being loaded …"
 
 
 def explainable(info: ModelInfo, target: int | None) -> bool:

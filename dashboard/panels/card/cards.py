@@ -208,7 +208,9 @@ def _draw_main(
         geometry = wall_source.geometry_for(scene, shape)
         figure: go.Figure | None = wall.figure(source, reading, geometry)
         bars: list[Any] = wall.colour_bars(reading)
-        heads = wall_labels(scene, f"{geometry.text}, mean framed", there)
+        alone = scene.view.rank == "difference" and len(scene.inputs) == 1
+        order = ", in the weights' order: |A − B| needs a second picture" if alone else ""
+        heads = wall_labels(scene, f"{geometry.text}, mean framed{order}", there)
     else:
         figure = wall.bars(scene, reading, layer)
         whole = not any(each.whole for each in activations)
