@@ -9,4 +9,4 @@ import hookscope
 PACKAGE = Path(hookscope.__file__).absolute().parent  # holds hooks, dashboard and assets, or links to them
 IMPORTED_FROM = PACKAGE.parent  # what a child process needs on its path to import `hookscope`
 ASSETS = PACKAGE / "assets"  # the page's own scripts, styles and sample pictures
-SAMPLES = ASSETS / "samples"
+SAMPLES_FOLDER = ASSETS / "samples"

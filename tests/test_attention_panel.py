@@ -18,7 +18,7 @@ from test_panels import Desk, all_drawn, text
 
 from hookscope.dashboard.asking.answers import Failure
 from hookscope.dashboard.drawing.attention_pictures import MARK, SIDE_PX, attention_picture
-from hookscope.dashboard.panels.page import parts
+from hookscope.dashboard.panels.order import parts
 from hookscope.hooks.results import attending
 from hookscope.hooks.results.looks import AttentionMaps, Prediction
 

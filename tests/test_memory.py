@@ -28,7 +28,7 @@ from hookscope.dashboard.page.gallery import Gallery
 from hookscope.dashboard.page.reading import Readings
 from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.page.view import View
-from hookscope.dashboard.panels.page import parts
+from hookscope.dashboard.panels.order import parts
 from hookscope.hooks.results.looks import Activation, GradCam, Prediction
 
 MODEL = "embedded"

@@ -32,7 +32,7 @@ from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.page.view import MEAN, View
 from hookscope.dashboard.panels import inputs
 from hookscope.dashboard.panels.header import facts, spec_title
-from hookscope.dashboard.panels.page import parts
+from hookscope.dashboard.panels.order import parts
 from hookscope.dashboard.panels.toolbar import property_of, targets, values
 from hookscope.hooks.results.looks import GradCam, Gradients, Prediction
 from hookscope.hooks.results.scores import softmax
@@ -393,7 +393,7 @@ def test_only_what_both_inputs_ran_is_compared() -> None:
 
 def test_an_order_that_needs_a_second_picture_says_so(desk: Desk) -> None:
     page = all_drawn(desk, desk.scene(layers=("conv",), rank="difference"))
-    assert "in the weights' order: |A − B| needs a second picture" in said(page, "card-labels 0")
+    assert "; |A − B| needs a second picture" in said(page, "card-labels 0")
     both = all_drawn(desk, desk.scene(layers=("conv",), rank="difference", b=desk.two))
     assert "second picture" not in said(both, "card-labels 0")
 

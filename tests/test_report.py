@@ -26,7 +26,7 @@ from hookscope.dashboard.page.reading import Readings
 from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.page.view import View
 from hookscope.dashboard.panels import export
-from hookscope.dashboard.panels.page import parts
+from hookscope.dashboard.panels.order import parts
 
 NASTY = "</script><!--<script><img src=x onerror=alert(1)>"
 LAYOUT = ("conv", "vector", "never")

@@ -26,7 +26,7 @@ from hookscope.dashboard.inputs.decoder import Decoder, InputRefused
 from hookscope.dashboard.inputs.incoming import Incoming, Readable, receive
 from hookscope.dashboard.inputs.labels import file_label
 from hookscope.dashboard.inputs.samples import SAMPLES, Sample
-from hookscope.dashboard.places import SAMPLES as SAMPLES_FOLDER
+from hookscope.dashboard.places import SAMPLES_FOLDER
 
 __all__ = ["Input", "InputMissing", "InputRefused", "InputStore", "Sample"]
 

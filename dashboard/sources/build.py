@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from hookscope.dashboard.asking.questions import DEFAULT_MODEL
-from hookscope.dashboard.asking.words import say
+from hookscope.dashboard.asking.texts import say
 from hookscope.dashboard.engine.options import ModelOptions
 from hookscope.dashboard.sources import checkpoints, preprocessing, weights
 from hookscope.dashboard.sources.building import (

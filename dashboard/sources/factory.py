@@ -12,8 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from hookscope.dashboard.asking.texts import TITLE_LENGTH, one_line
-from hookscope.dashboard.asking.words import say
+from hookscope.dashboard.asking.texts import TITLE_LENGTH, one_line, say
 from hookscope.dashboard.engine.options import ModelOptions
 from hookscope.dashboard.sources import checkpoints, preprocessing, weights
 from hookscope.dashboard.sources.building import (

@@ -24,7 +24,7 @@ from hookscope.dashboard.page.view import MAX_LAYERS, View
 from hookscope.dashboard.panels import attributions, detail, gradients, inputs, tree
 from hookscope.dashboard.panels.card import cards
 from hookscope.dashboard.panels.header import spec_title
-from hookscope.dashboard.panels.page import parts
+from hookscope.dashboard.panels.order import parts
 
 WIDTH_PX = (240, 4000)
 FAILED = "The model could not be loaded: the line above says why. Mend that and try again, or choose another model."

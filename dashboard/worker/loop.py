@@ -9,8 +9,7 @@ from collections import OrderedDict
 
 import torch
 
-from hookscope.dashboard.asking.texts import shorten
-from hookscope.dashboard.asking.words import say, text_of
+from hookscope.dashboard.asking.texts import say, shorten, text_of
 from hookscope.dashboard.engine import protocol
 from hookscope.dashboard.engine.protocol import EXIT_DEVICE_LOST
 from hookscope.dashboard.sources.checkpoints import without_advice

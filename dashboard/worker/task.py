@@ -9,8 +9,7 @@ from collections.abc import Callable
 import torch
 
 from hookscope.dashboard.asking.questions import TITLES, Unit
-from hookscope.dashboard.asking.texts import shorten
-from hookscope.dashboard.asking.words import say, text_of
+from hookscope.dashboard.asking.texts import say, shorten, text_of
 from hookscope.dashboard.engine import protocol
 from hookscope.dashboard.worker.fitting import AnswerTooLarge, fit
 from hookscope.hooks.errors import HooksError

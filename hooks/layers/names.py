@@ -1,4 +1,4 @@
-"""Layers by name: which modules a model has, which of them a pattern means, and what a recorded run says of each."""
+"""Layers by name: which modules a model has, and which of them a pattern means."""
 
 from __future__ import annotations
 

@@ -16,21 +16,26 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hookscope.hooks.datasets.comparison import compare, ranked_channels
-    from hookscope.hooks.datasets.diagnostics import Diagnostics
-    from hookscope.hooks.datasets.information import bottlenecks, information_flow
-    from hookscope.hooks.errors import HooksError
-    from hookscope.hooks.layers.describe import describe
-    from hookscope.hooks.layers.names import select
-    from hookscope.hooks.looks.attention import attention_maps, rollout
-    from hookscope.hooks.looks.cam import layer_map
-    from hookscope.hooks.looks.capture import capture, stream
-    from hookscope.hooks.looks.gradients import gradients
-    from hookscope.hooks.looks.inputs import attribute_input
-    from hookscope.hooks.looks.survey import survey
-    from hookscope.hooks.looks.targets import Box, Mask
-    from hookscope.hooks.passes.registry import live_hooks
-    from hookscope.hooks.results.anomalies import find_anomalies
+    from hookscope.hooks.datasets.comparison import compare as compare
+    from hookscope.hooks.datasets.comparison import ranked_channels as ranked_channels
+    from hookscope.hooks.datasets.diagnostics import Diagnostics as Diagnostics
+    from hookscope.hooks.datasets.information import bottlenecks as bottlenecks
+    from hookscope.hooks.datasets.information import information_flow as information_flow
+    from hookscope.hooks.errors import HooksError as HooksError
+    from hookscope.hooks.layers.describe import describe as describe
+    from hookscope.hooks.layers.names import select as select
+    from hookscope.hooks.looks.attention import attention_maps as attention_maps
+    from hookscope.hooks.looks.attention import rollout as rollout
+    from hookscope.hooks.looks.cam import layer_map as layer_map
+    from hookscope.hooks.looks.capture import capture as capture
+    from hookscope.hooks.looks.capture import stream as stream
+    from hookscope.hooks.looks.gradients import gradients as gradients
+    from hookscope.hooks.looks.inputs import attribute_input as attribute_input
+    from hookscope.hooks.looks.survey import survey as survey
+    from hookscope.hooks.looks.targets import Box as Box
+    from hookscope.hooks.looks.targets import Mask as Mask
+    from hookscope.hooks.passes.registry import live_hooks as live_hooks
+    from hookscope.hooks.results.anomalies import find_anomalies as find_anomalies
 
 # name -> the module below hookscope.hooks that defines it
 _HOME = {
@@ -56,28 +61,7 @@ _HOME = {
     "survey": "looks.survey",
 }
 
-__all__ = [
-    "Box",
-    "Diagnostics",
-    "HooksError",
-    "Mask",
-    "attention_maps",
-    "attribute_input",
-    "bottlenecks",
-    "capture",
-    "compare",
-    "describe",
-    "find_anomalies",
-    "gradients",
-    "information_flow",
-    "layer_map",
-    "live_hooks",
-    "ranked_channels",
-    "rollout",
-    "select",
-    "stream",
-    "survey",
-]
+__all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> object:

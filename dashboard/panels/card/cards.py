@@ -209,7 +209,7 @@ def _draw_main(
         figure: go.Figure | None = wall.figure(source, reading, geometry)
         bars: list[Any] = wall.colour_bars(reading)
         alone = scene.view.rank == "difference" and len(scene.inputs) == 1
-        order = ", in the weights' order: |A − B| needs a second picture" if alone else ""
+        order = "; |A − B| needs a second picture" if alone else ""
         heads = wall_labels(scene, f"{geometry.text}, mean framed{order}", there)
     else:
         figure = wall.bars(scene, reading, layer)

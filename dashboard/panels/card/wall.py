@@ -1,4 +1,4 @@
-"""What a card shows of one layer's values: the channel wall, or bars where a layer has no maps, and their files."""
+"""What a card shows of one layer's values: the channel wall, or bars where a layer has no maps."""
 
 from __future__ import annotations
 
