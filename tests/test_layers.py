@@ -14,8 +14,9 @@ from torch import nn
 
 from hookscope.hooks.errors import LayerNotFound, ModelNotSupported
 from hookscope.hooks.layers import recording
-from hookscope.hooks.layers.describe import describe, not_executed
-from hookscope.hooks.layers.names import aliases, find, named_layers, select
+from hookscope.hooks.layers.describe import describe
+from hookscope.hooks.layers.finder import Finder
+from hookscope.hooks.layers.names import aliases, named_layers, select
 from hookscope.hooks.results.looks import LayerInfo
 
 IMAGE = torch.zeros(1, 3, 224, 224)
@@ -119,7 +120,7 @@ def test_a_shared_module_is_one_layer_with_aliases():
     model = Shared()
     assert list(named_layers(model)) == ["", "first", "block", "block.1", "unused"]
     assert aliases(model)["block.0"] == aliases(model)["second"] == "first"
-    assert find(model, "block.0") == ("first", model.first)
+    assert Finder(model).find("block.0") == ("first", model.first)
     assert select(model, "second") == {"first": model.first}
 
 
@@ -170,7 +171,7 @@ def test_a_pattern_without_a_layer_says_what_is_near(pattern, parts):
 
 def test_find_suggests_names():
     with pytest.raises(LayerNotFound, match=r"Did you mean 'layer2\.0\.conv1'"):
-        find(build("resnet18"), "layer2.0.conv11")
+        Finder(build("resnet18")).find("layer2.0.conv11")
 
 
 def test_wrappers_leave_no_trace_in_names():
@@ -363,9 +364,10 @@ def test_a_compiled_child_runs_eagerly_and_is_seen():
 
 
 def test_calls_that_will_not_come_are_explained():
-    layers = describe(Shared(), torch.zeros(1, 4))
-    assert not_executed(layers, "first", 1) is None and not_executed(layers, "block.0", 0) is None
-    assert "is called 2 times" in str(not_executed(layers, "second", 2))
-    assert "'unused' (Linear) did not run" in str(not_executed(layers, "unused", 0))
-    assert "is called once" in str(not_executed(layers, "", 1))
-    assert not_executed(layers, "nobody", 0) is None
+    model = Shared()
+    finder = Finder(model, describe(model, torch.zeros(1, 4)))
+    assert finder.not_executed("first", 1) is None and finder.not_executed("block.0", 0) is None
+    assert "is called 2 times" in str(finder.not_executed("second", 2))
+    assert "'unused' (Linear) did not run" in str(finder.not_executed("unused", 0))
+    assert "is called once" in str(finder.not_executed("", 1))
+    assert finder.not_executed("nobody", 0) is None

@@ -19,7 +19,8 @@ from torchvision.models.feature_extraction import create_feature_extractor
 import hookscope.hooks.passes.operations
 from hookscope.hooks.errors import LayerNotExecuted, LayerNotFound
 from hookscope.hooks.layers.describe import describe
-from hookscope.hooks.layers.names import find, first_names, select
+from hookscope.hooks.layers.finder import Finder
+from hookscope.hooks.layers.names import first_names, select
 from hookscope.hooks.looks.cam import grad_cam
 from hookscope.hooks.looks.capture import capture, stream
 from hookscope.hooks.passes.operations import Namer, function_name
@@ -287,12 +288,12 @@ def test_a_glob_before_the_slash(resnet):
     assert list(select(resnet, ["layer[12].?/add", "fc"])) == [
         *("fc", "layer1.0/add", "layer1.1/add", "layer2.0/add", "layer2.1/add"),
     ]
-    assert find(resnet, "layer1.0/add") == ("layer1.0/add", resnet.layer1[0])
+    assert Finder(resnet).find("layer1.0/add") == ("layer1.0/add", resnet.layer1[0])
 
 
 def test_names_that_lead_nowhere(resnet, image):
     with pytest.raises(LayerNotFound, match=r"Did you mean 'layer1\.0"):
-        find(resnet, "layer1.00/add")
+        Finder(resnet).find("layer1.00/add")
     with pytest.raises(LayerNotFound), capture(resnet, "layer1.0/a*"):
         resnet(image)
     layers = describe(resnet, image)

@@ -21,7 +21,8 @@ from hookscope.dashboard.sources.preprocessing import Prepared, plain
 from hookscope.dashboard.worker.handlers import HANDLERS
 from hookscope.dashboard.worker.task import Task
 from hookscope.hooks.errors import HooksError, LayerNotExecuted
-from hookscope.hooks.layers.describe import describe, not_executed
+from hookscope.hooks.layers.describe import describe
+from hookscope.hooks.layers.finder import Finder
 from hookscope.hooks.looks.cam import grad_cam
 from hookscope.hooks.looks.capture import capture, stream
 from hookscope.hooks.passes.registry import live_hooks
@@ -79,8 +80,11 @@ def test_a_recorded_run_tells_what_ran_unseen_from_what_did_not_run() -> None:
     assert found["cleared"] == found["replaced"] == REMOVED
     assert found["unused"] == "This forward pass did not call it or use its weights; why is not known."
     layers = describe(model, IMAGE)
-    assert str(not_executed(layers, "away", 0)) == f"Layer 'away' (Sequential) was not seen to run. {ELSEWHERE}"
-    assert "Layer 'unused' (Conv2d) did not run." in str(not_executed(layers, "unused", 0))
+    assert (
+        str(Finder(model, layers).not_executed("away", 0))
+        == f"Layer 'away' (Sequential) was not seen to run. {ELSEWHERE}"
+    )
+    assert "Layer 'unused' (Conv2d) did not run." in str(Finder(model, layers).not_executed("unused", 0))
     assert [node["name"] for node in tree_nodes(layers) if node.get("unseen")] == [
         "away",
         "away.0",
@@ -100,7 +104,7 @@ def test_a_model_that_clears_its_own_hooks_is_not_told_that_it_did_not_run() -> 
 
     model = Clearing(nn.Conv2d(3, 2, 1), nn.Flatten())
     assert reasons(model) == {"": REMOVED, "0": REMOVED, "1": REMOVED}
-    problem = not_executed(describe(model, IMAGE), "", 0)
+    problem = Finder(model, describe(model, IMAGE)).not_executed("", 0)
     assert str(problem) == f"The model (Clearing) was not seen to run. {REMOVED}"
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hookscope.dashboard.asking.texts import SENTENCE_LENGTH, TITLE_LENGTH, one_line
-from hookscope.dashboard.settings import values as values
+from hookscope.dashboard.settings import values
 from hookscope.dashboard.settings.values import BadValue
 from hookscope.dashboard.sources.building import FactoryError
 from hookscope.dashboard.sources.classes import as_names

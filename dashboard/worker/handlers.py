@@ -12,7 +12,7 @@ from hookscope.dashboard.sources.load import LoadedModel, Prepared
 from hookscope.dashboard.worker.detecting import detect
 from hookscope.dashboard.worker.task import Task
 from hookscope.hooks.errors import Cancelled, LayerNotFound
-from hookscope.hooks.layers.names import Finder
+from hookscope.hooks.layers.finder import Finder
 from hookscope.hooks.looks.attention import attention_maps, no_attention
 from hookscope.hooks.looks.cam import grad_cam
 from hookscope.hooks.looks.capture import stream

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
 
-from hookscope.hooks.errors import LayerNotExecuted
-from hookscope.hooks.layers.names import _not_executed, every_name
+from hookscope.hooks.layers.names import every_name
 from hookscope.hooks.layers.recording import record
 from hookscope.hooks.passes.modes import unwrap
 from hookscope.hooks.results.looks import LayerInfo
@@ -27,9 +24,3 @@ def describe(model: nn.Module, *inputs: Tensor) -> tuple[LayerInfo, ...]:
     """
     named = [(names, module) for module, names in every_name(unwrap(model)).items()]
     return record(model, named, inputs)
-
-
-def not_executed(layers: Sequence[LayerInfo], name: str, call: int) -> LayerNotExecuted | None:
-    """Why the recorded run says that (name, call) will not be reached, or None if it says nothing of the kind."""
-    info = next((info for info in layers if name == info.name or name in info.aliases), None)
-    return _not_executed(layers, info, name, call)

@@ -9,10 +9,9 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from hookscope.hooks.errors import LayerNotExecuted, LayerNotFound, titled
+from hookscope.hooks.errors import LayerNotFound
 from hookscope.hooks.passes.modes import unwrap
 from hookscope.hooks.passes.operations import SEPARATOR, split_name
-from hookscope.hooks.results.looks import LayerInfo
 
 Pattern = str | type[nn.Module]
 
@@ -45,54 +44,15 @@ def first_name(known: Mapping[str, str], name: str) -> str | None:
     return known.get(name)
 
 
-def find(model: nn.Module, name: str) -> tuple[str, nn.Module]:
-    """The module of that name, and its first name; of an operation's name ("layer1.0/add") the module it happens in.
-
-    Whether a module does an operation is not known before it runs. For several names see `Finder`.
-
-    Raises:
-        LayerNotFound: no module has it; the text names what is near.
-    """
-    return Finder(model).find(name)
-
-
-class Finder:
-    """Looks many names up, for one walk through the model: 1 ms of 1,105 modules, which per name is seen on the page.
-
-    Arguments:
-        layers: what `describe` said of the model, for `not_executed`.
-    """
-
-    def __init__(self, model: nn.Module, layers: Sequence[LayerInfo] = ()) -> None:
-        self._model = unwrap(model)
-        names = every_name(self._model)
-        self._known = {name: own[0] for own in names.values() for name in own}
-        self._modules = {own[0]: module for module, own in names.items()}
-        self._layers = layers
-        self._infos = {name: info for info in reversed(layers) for name in (*info.aliases, info.name)}
-
-    def find(self, name: str) -> tuple[str, nn.Module]:
-        """As the function `find`, which see."""
-        first = first_name(self._known, name)
-        if first is None:
-            raise LayerNotFound(_not_found(self._model, f"has no layer {name!r}", name, list(self._known)))
-        return first, self._modules[first if name in self._known else first.rpartition(SEPARATOR)[0]]
-
-    def not_executed(self, name: str, call: int) -> LayerNotExecuted | None:
-        """As the function `not_executed`, which see."""
-        return _not_executed(self._layers, self._infos.get(name), name, call)
-
-
 def select(model: nn.Module, patterns: Pattern | Iterable[Pattern]) -> dict[str, nn.Module]:
     """The modules that any of the patterns means, in registration order, each module once; then the operations.
 
     Arguments:
         patterns: one or several of: a dotted name ("layer4.0.conv1", "" for the model itself); the name of a functional
             operation ("layer4.0/add"; the part before the slash may be a glob: "layer4.*/add"; see
-            `passes.operations`); a glob
-            ("layer4.*.conv?", where `*` also passes dots); a regular expression between slashes
-            ("/conv[12]$/", searched); a type after a colon (":Conv2d", subclasses included, globs allowed); or a
-            class such as `nn.Conv2d`.
+            `passes.operations`); a glob ("layer4.*.conv?", where `*` also passes dots); a regular expression between
+            slashes ("/conv[12]$/", searched); a type after a colon (":Conv2d", subclasses included, globs allowed); or
+            a class such as `nn.Conv2d`.
 
     Raises:
         LayerNotFound: a pattern means nothing in this model.
@@ -123,24 +83,6 @@ def _operations(pattern: Pattern, names: dict[nn.Module, list[str]]) -> dict[str
     if parts is None or any(character in parts[1] for character in "*?["):
         return {}
     return {own[0] + SEPARATOR + parts[1]: module for module, own in names.items() if _matches(parts[0], module, own)}
-
-
-def _not_executed(layers: Sequence[LayerInfo], info: LayerInfo | None, name: str, call: int) -> LayerNotExecuted | None:
-    if info is None and layers and (parts := split_name(name)):
-        there = [other.name for other in layers if other.operation and other.name.startswith(parts[0] + SEPARATOR)]
-        where = f"in {parts[0]!r}" if parts[0] else "in the model itself"
-        hint = f" The operations there are {quoted(there[:6])}." if there else " No operation happens there."
-        return LayerNotExecuted(f"No operation {parts[1]!r} was seen {where} in the recorded forward pass.{hint}")
-    if info is None or 0 <= call < len(info.calls):
-        return None
-    title = titled(name)
-    if not info.calls:
-        problem = "was not seen to run" if info.unseen else "did not run"
-        return LayerNotExecuted(f"{title} ({info.type}) {problem}. {info.reason_not_run}".rstrip())
-    times = "once" if len(info.calls) == 1 else f"{len(info.calls)} times"
-    return LayerNotExecuted(
-        f"{title} ({info.type}) is called {times} in a forward pass, so there is no call {call + 1}."
-    )
 
 
 def every_name(model: nn.Module) -> dict[nn.Module, list[str]]:
@@ -186,14 +128,15 @@ def _nothing_matched(model: nn.Module, pattern: Pattern, names: dict[nn.Module, 
         pattern = f":{pattern.__name__}"
     if pattern.startswith(":"):
         types = list(dict.fromkeys(type(module).__name__ for module in names))
-        return _not_found(model, f"has no layer of type {pattern[1:]!r}", pattern[1:], types)
+        return not_found(model, f"has no layer of type {pattern[1:]!r}", pattern[1:], types)
     if _expression(pattern) or any(character in pattern for character in "*?["):
         problem = f"{type(model).__name__} has no layer whose name matches {pattern!r}."
         return f"{problem} Names look like {quoted(_examples(names))}."
-    return _not_found(model, f"has no layer {pattern!r}", pattern, [name for own in names.values() for name in own])
+    return not_found(model, f"has no layer {pattern!r}", pattern, [name for own in names.values() for name in own])
 
 
-def _not_found(model: nn.Module, problem: str, asked: str, candidates: list[str]) -> str:
+def not_found(model: nn.Module, problem: str, asked: str, candidates: list[str]) -> str:
+    """That a model has no such layer, and the names that are near."""
     near = _near(asked, [name for name in candidates if name])
     hint = f"Did you mean {quoted(near)}?" if near else "The layer tree, or `named_layers(model)`, lists the names."
     return f"{type(model).__name__} {problem}. {hint}"
@@ -218,4 +161,5 @@ def _examples(names: dict[nn.Module, list[str]]) -> list[str]:
 
 
 def quoted(names: Sequence[str]) -> str:
+    """Names as a sentence has them."""
     return ", ".join(repr(name) for name in names)

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from hookscope.hooks.errors import HooksError, LayerNotExecuted, NoAttention, StopForward, called, titled
 from hookscope.hooks.layers.describe import describe
-from hookscope.hooks.layers.names import Finder, first_names
+from hookscope.hooks.layers.finder import Finder
+from hookscope.hooks.layers.names import first_names
 from hookscope.hooks.layers.shapes import is_reordering
 from hookscope.hooks.passes import arguments, nested
 from hookscope.hooks.passes.attention_calls import Attended, AttentionCalls, by_windows

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hookscope.hooks.errors import HooksError, LayerNotExecuted, StopForward, titled
-from hookscope.hooks.layers.names import Finder
+from hookscope.hooks.layers.finder import Finder
 from hookscope.hooks.layers.reasons import why_unseen
 from hookscope.hooks.numbers.reductions import real, statistics
 from hookscope.hooks.passes import nested

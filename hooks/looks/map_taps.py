@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
 from hookscope.hooks.errors import HooksError, LayerNotExecuted, NoSpatialAxes, titled
-from hookscope.hooks.layers.names import Finder, first_names
+from hookscope.hooks.layers.finder import Finder
+from hookscope.hooks.layers.names import first_names
 from hookscope.hooks.layers.reasons import why_unseen
 from hookscope.hooks.numbers.reductions import real
 from hookscope.hooks.passes import nested
