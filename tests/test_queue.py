@@ -172,7 +172,7 @@ def test_a_unit_that_ran_at_two_crashes_is_refused_for_ten_minutes() -> None:
         batch = queue.take(MODEL)
         assert batch and batch.units == (bad,)
         queue.started(batch.task, bad, now)
-        queue.crashed(batch.task, "The worker crashed.", "trace", now)
+        queue.crashed(batch.task, "The worker crashed.", "This waited.", "trace", now)
         rest = queue.take(MODEL)
         assert rest and rest.units == (innocent,)
         answer(queue, rest.task, innocent)
@@ -202,10 +202,12 @@ def test_a_crash_tells_its_slot_about_the_rest_of_that_input_and_nobody_else() -
     batch = queue.take(MODEL)
     assert batch and batch.units == (prediction,)
     queue.started(batch.task, prediction, 0.0)
-    queue.crashed(batch.task, "The worker crashed.", "trace", 0.0)
+    queue.crashed(batch.task, "The worker crashed.", "This waited.", "trace", 0.0)
     events = queue.events("mine", 1, 0.0)
     assert [(event.kind, event.unit, event.sentence) for event in events] == [
-        ("failed", each, "The worker crashed.") for each in (prediction, unit("deep"), cam)
+        ("failed", prediction, "The worker crashed."),
+        ("failed", unit("deep"), "This waited."),
+        ("failed", cam, "This waited."),
     ]
     left = [queue.take(MODEL), queue.take(MODEL), queue.take(MODEL)]
     assert {each.units for each in left if each} == {(other,), (cam,)}  # another input, and another person's own wish

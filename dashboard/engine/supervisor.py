@@ -22,6 +22,7 @@ BACK_OFF_SECONDS = (0.0, 0.5, 1.0, 2.0)  # before restart 1, 2, ...; with the st
 HEALTHY_SECONDS = 60.0  # alive so long: the next restart is the first again
 LOAD_ATTEMPTS = 2  # deaths while loading before the model counts as failed
 TICK_SECONDS = 0.5
+TOLD_SECONDS = 300.0  # how long "Ready." goes on to say that there was a restart
 FULL_SECONDS = 0.05  # between two looks whether there is room for an answer again
 
 Stopped = dict[int, tuple[Unit, ...]]
@@ -73,7 +74,8 @@ class Supervisor:
         self._batch: Batch | None = None
         self._withdrawn: list[Stopped] = []
         self._retry = False
-        self._restarted = ""  # why, once it happened
+        self._restarted = ""  # why, once it happened, and for how long that is still said
+        self._told_until = 0.0
         self._worker: WorkerProcess | None = None
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_reader, False)
@@ -170,6 +172,7 @@ class Supervisor:
         heard = time.monotonic()
         while not shared.closing.is_set():
             with shared.condition:
+                self._settle_down()
                 withdrawn, self._withdrawn = self._withdrawn, []
                 batch = None
                 full = shared.queue.full()
@@ -195,6 +198,12 @@ class Supervisor:
             self._drain_wake()
             with shared.condition:
                 shared.stop(shared.queue.sweep(time.monotonic()))
+
+    def _settle_down(self) -> None:
+        """Say no more of a restart that is long past. Holds the lock."""
+        if self._restarted and self.phase == "ready" and time.monotonic() > self._told_until:
+            self._restarted = ""
+            self._set("ready", "Ready.")
 
     def _limit(self) -> float:
         loading = self.phase in ("loading", "restarting")
@@ -258,12 +267,14 @@ class Supervisor:
                 what = f"The worker {how} while loading the model."
             elif self._batch is not None:
                 what = f"The worker {how} while computing {describe(self._batch)}."
-                sentence = f"{what} It is starting again; choose a smaller layer or image, or try once more."
-                self._shared.queue.crashed(self._batch.task, sentence, details, now)
+                asked = f"{what} Choose a smaller layer or image, or try once more."
+                behind = f"{what} This was to come after it: try once more."
+                self._shared.queue.crashed(self._batch.task, asked, behind, details, now)
             else:
                 what = f"The worker {how}."
             self._batch = None
             self._withdrawn.clear()
+            self._told_until = time.monotonic() + TOLD_SECONDS
             self._restarted = f"Restarted at {time.strftime('%H:%M')}: {what[0].lower()}{what[1:]}"
             if final:
                 self._failed(f"{what} It is not started again by itself. Reload the page to try once more.", details)
