@@ -137,13 +137,15 @@
   }
 
   // The layers by the number that their bars show, the most alarming first: walked one by one, or listed in that order.
-  function useWorst(props, tree, setRevealed) {
+  // While something is sought, only what it finds.
+  function useWorst(props, tree, setRevealed, filter) {
     const { ancestorKeys, countInside } = hookscope.layerTreeModel;
-    const worst = (props.metric && props.worst) || NO_KEYS;
+    const all = (props.metric && props.worst) || NO_KEYS;
+    const worst = useMemo(() => (filter ? all.filter((i) => filter.hits.has(i)) : all), [all, filter]);
     const [sorted, setSorted] = useState(false);
     const [at, setAt] = useState(-1);
     useLayoutEffect(() => setAt(-1), [worst]);
-    const inside = useMemo(() => countInside(tree, worst.slice(0, props.alarms || 0)), [tree, worst, props.alarms]);
+    const inside = useMemo(() => countInside(tree, all.slice(0, props.alarms || 0)), [tree, all, props.alarms]);
     const walked = at >= 0 && at < worst.length ? worst[at] : -1;
     const nextWorst = () => {
       const next = (at + 1) % worst.length;
@@ -156,7 +158,7 @@
     };
     const name = walked >= 0 ? tree.nodes[walked].name || tree.nodes[walked].label : "";
     const walkedText = walked >= 0 ? `${at + 1} of ${worst.length}: ${name}, ${(props.metric_texts || [])[walked] || ""}` : "";
-    return { worst, sorted: sorted && worst.length > 0, setSorted, walked, nextWorst, walkedText, alarmOf };
+    return { worst, some: all.length > 0, sorted: sorted && all.length > 0, setSorted, walked, nextWorst, walkedText, alarmOf };
   }
 
   function LayerTree(props) {
@@ -186,7 +188,7 @@
     const [open, setOpen, setRevealed] = useOpenBranches(tree, props.open, selected, setProps);
     const [found, pending] = useFound(tree, text, kind);
     const filter = found && found.hits ? found : null;
-    const { worst, sorted, setSorted, walked, nextWorst, walkedText, alarmOf } = useWorst(props, tree, setRevealed);
+    const { worst, some, sorted, setSorted, walked, nextWorst, walkedText, alarmOf } = useWorst(props, tree, setRevealed, filter);
     const rows = useMemo(
       () => (sorted ? model.sortedRows(worst, filter) : model.visibleRows(tree, open, filter, unfolded)),
       [tree, open, filter, unfolded, sorted, worst],
@@ -384,7 +386,8 @@
     const allOpen = branches.every((key) => open.has(key));
     const selectable = filter ? [...filter.hits.keys()].filter((i) => nodes[i].ran).map((i) => nodes[i].key) : NO_KEYS;
     const total = model.counted(nodes.length, "layer");
-    const count = filter ? `${filter.hits.size} of ${total}` : total;
+    const matched = filter ? `${filter.hits.size} of ${total}` : total;
+    const count = pending ? "searching …" : matched;
     const gap = (count, key) =>
       count > 0 ? h("div", { key, role: "presentation", style: { height: count * rowPixels } }) : null;
     const nextColumn = { shape: "params", params: "macs", macs: "shape" }[column];
@@ -436,7 +439,7 @@
       h(
         "div",
         { className: "hs-tree-status" },
-        h("span", { role: "status", id: `${props.id}-status` }, note && !filter ? total : count),
+        h("span", { role: "status", id: `${props.id}-status` }, note && !filter && !pending ? total : count),
         selectable.length > 1 && selectable.length <= MOST_AT_ONCE &&
           h("button", { type: "button", className: "hs-all", onClick: () => choose(selectable, "replace") }, `select all ${selectable.length} matches`),
         !wide &&
@@ -454,12 +457,12 @@
         wide && Object.keys(COLUMNS).map((name) => h("span", { key: name, className: `hs-cell hs-cell-${name}` }, COLUMNS[name])),
         wide && Boolean(props.metric) && h("span", { className: "hs-bar hs-none" }),
       ),
-      worst.length > 0 &&
+      some &&
         h(
           "div",
           { className: "hs-tree-worst", role: "group", "aria-label": "By the number of the bars" },
           h("button", { type: "button", "aria-pressed": sorted, onClick: () => setSorted(!sorted), title: "List the layers by value, the most alarming first, instead of as a tree" }, "sort by value"),
-          h("button", { type: "button", onClick: () => { if (filter) filterBy("", "all"); nextWorst(); }, title: "Show the next layer, from the most alarming one on; Tab goes to its row" }, "next worst"),
+          h("button", { type: "button", disabled: !worst.length, onClick: nextWorst, title: filter ? "Show the next of the found layers, from the most alarming one on; Tab goes to its row" : "Show the next layer, from the most alarming one on; Tab goes to its row" }, "next worst"),
           h("p", { role: "status", title: walkedText }, walkedText),
         ),
       note && h("p", { className: "hs-tree-note", role: "alert" }, note),

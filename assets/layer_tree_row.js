@@ -26,6 +26,7 @@
     if (props.dim) classes.push("hs-dim");
     if (isCall) classes.push("hs-call");
     if (node.operation) classes.push("hs-operation");
+    if (props.whole && !isCall) classes.push("hs-whole");
     if (props.holds && expanded === false) classes.push("hs-holds");
     const cells = {
       shape: isCall ? node.call_rows[call].shape : node.shape,
@@ -58,7 +59,7 @@
       h(
         "span",
         { className: "hs-label" },
-        h("span", { className: "hs-name" }, hitOn === "name" ? marked(label, hitStart - skip, hitEnd - skip) : label),
+        h("span", { className: "hs-name" }, h("bdi", null, hitOn === "name" ? marked(label, hitStart - skip, hitEnd - skip) : label)),
         !isCall &&
           h("span", { className: "hs-type" }, hitOn === "type" ? marked(node.type, hitStart, hitEnd) : node.note),
       ),

@@ -777,6 +777,11 @@ def test_the_worst_rows_are_walked_and_listed_by_their_value(page: Page) -> None
     search(page, "conv")
     expect(page.locator("[role=treeitem]")).to_have_count(2)
     assert page.locator("[role=treeitem] mark").all_inner_texts() == ["conv", "conv"]
+    walk.click()  # through what the search has found, which stays
+    expect(told).to_contain_text("1 of 2: layer1.0.conv2")
+    walk.click()
+    expect(told).to_contain_text("2 of 2: conv1")
+    expect(page.locator("[role=treeitem]")).to_have_count(2)
     row(page, "conv1").click()
     expect(page.locator("#seen")).to_have_text("1 replace ['conv1'] -> ['conv1']")
     listed.click()
