@@ -115,6 +115,8 @@ def test_every_call_is_kept_in_execution_order(resnet, small):
         seen["layer1.0.relu", 2]
     with pytest.raises(LayerNotFound, match="was not chosen"):
         seen["layer1"]
+    with pytest.raises(LayerNotFound, match=r"has no layer 'layer1.0.rellu'. Did you mean 'layer1.0.relu'"):
+        seen["layer1.0.rellu"]
 
 
 def test_the_output_is_bit_identical_with_hooks_on_every_layer(resnet, alexnet, small, image):

@@ -262,6 +262,11 @@ def test_an_unknown_model_names_what_is_near(text: str, sentence: str) -> None:
     assert sentence in str(caught.value)
 
 
+def test_a_name_that_nothing_resembles_is_answered_with_those_that_there_are(folder: Path) -> None:
+    with pytest.raises(ModelNotFound, match=r"has no 'zzz'\. There are net, nothing, with_settings, ready_made\.$"):
+        load(ModelOptions(spec(folder, "zzz")), "cpu")
+
+
 def test_a_factory_brings_its_own_settings(folder: Path) -> None:
     model = load(ModelOptions(spec(folder, "with_settings")), "cpu")
     info = model.info

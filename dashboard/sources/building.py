@@ -90,6 +90,9 @@ def overridden(own: Preprocessor, options: ModelOptions) -> Preprocessor:
     )
 
 
+NAMED = 12  # at most so many names in a sentence
+
+
 def near(name: str, candidates: Iterable[str], prefix: str) -> str:
     """A sentence that names what is spelled like this."""
     candidates = list(candidates)
@@ -98,11 +101,11 @@ def near(name: str, candidates: Iterable[str], prefix: str) -> str:
         or difflib.get_close_matches(name, candidates, n=3, cutoff=0.5)
         or [each for each in candidates if re.sub(r"\W|_", "", name) in each.replace("_", "")][:3]
     )
-    return (
-        f"Did you mean {' or '.join(prefix + each for each in close)}?"
-        if close
-        else f"There are {len(candidates)} others."
-    )
+    if close:
+        return f"Did you mean {' or '.join(prefix + each for each in close)}?"
+    if not 0 < len(candidates) <= NAMED:
+        return f"There are {len(candidates)} others."
+    return f"There {'are' if len(candidates) > 1 else 'is'} {', '.join(prefix + each for each in candidates)}."
 
 
 def _of_one_family(name: str, candidates: list[str]) -> list[str]:

@@ -93,9 +93,17 @@ def _import(place: str, attribute: str, folder: str) -> Any:
         ) from error
     for part in attribute.split("."):
         if not hasattr(target, part):
-            raise ModelNotFound(f"{place} has no {part!r}. {near(part, [n for n in dir(target) if n[0] != '_'], '')}")
+            raise ModelNotFound(f"{place} has no {part!r}. {near(part, _callables(target), '')}")
         target = getattr(target, part)
     return target
+
+
+def _callables(target: Any) -> list[str]:
+    """The names in a module or class that may be meant, first what it defines itself, without what it imports."""
+    found = [name for name in dir(target) if name[0] != "_" and callable(getattr(target, name, None))]
+    place = getattr(target, "__name__", "")
+    own = [name for name in found if getattr(getattr(target, name), "__module__", None) == place]
+    return [*own, *(name for name in found if name not in own)]
 
 
 def _call(spec: str, target: Any, arguments: dict[str, Any]) -> Any:

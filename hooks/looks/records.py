@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
 from hookscope.hooks.errors import LayerNotExecuted, LayerNotFound, NoGradient, called, titled
+from hookscope.hooks.layers.finder import Finder
 from hookscope.hooks.layers.names import aliases, first_name, named_layers
 from hookscope.hooks.layers.reasons import not_called
 from hookscope.hooks.numbers.moments import Scratch
@@ -171,6 +172,8 @@ class Captured:
         """
         model = self._model()
         name = layer if layer in self.layers or model is None else first_name(aliases(model), layer)
+        if name is None and model is not None:
+            Finder(model).find(layer)  # which says what is near
         if name not in self.layers:
             raise LayerNotFound(
                 f"{titled(layer)} of {self._title} was not chosen for this capture. Name it in capture(...)."
