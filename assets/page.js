@@ -7,13 +7,14 @@
   let view = null;
   let shown = null; // what the newest entry of the browser's history is about
 
-  /* Change the view; the one way in which anything on the page is chosen. */
-  hookscope.choose = function (changes) {
+  /* Change the view; the one way in which anything on the page is chosen. `walking`: by a key that is held down, so that
+     it makes no entry of the browser's history. */
+  hookscope.choose = function (changes, walking = false) {
     if (!view) return;
     const next = { ...view, ...changes };
     if (!same(next, view)) {
       view = next;
-      hookscope.askAgain().finally(tell);
+      hookscope.askAgain(walking).finally(tell);
     }
   };
 
@@ -59,10 +60,17 @@
   /* Add the cards that the page lacks, one order at a time: Dash drops the answer to one that a newer one overtakes. */
   let ordered = 1;
   let needed = 1;
-  function mount() {
+  let mounting = 0;
+  const MOUNT_MS = 20;
+  const MOST_LOOKS = 500; // ten seconds; then the order has come to nothing
+  function mount(looks = 0) {
+    clearTimeout(mounting);
     const there = document.querySelectorAll("#cards .card").length;
-    if (there < ordered) setTimeout(mount, 20);
-    else if (there < needed) {
+    if (there < ordered && looks < MOST_LOOKS) mounting = setTimeout(() => mount(looks + 1), MOUNT_MS);
+    else if (there < ordered) {
+      ordered = there;
+      hookscope.lost();
+    } else if (there < needed) {
       ordered = needed;
       hookscope.set("more-cards", { data: { first: there, last: needed } });
     }
@@ -72,8 +80,8 @@
   hookscope.spareCard = function () {
     if (!view || !view.layers.length) return;
     needed = Math.max(needed, Math.min(view.layers.length + 1, MOST_CARDS));
-    if (window.requestIdleCallback) window.requestIdleCallback(mount, { timeout: 2000 });
-    else setTimeout(mount, 200); // Safari
+    if (window.requestIdleCallback) window.requestIdleCallback(() => mount(), { timeout: 2000 });
+    else setTimeout(() => mount(), 200); // Safari
   };
 
   /* The style sheet shows what belongs to a tab, and the controls of what is there; the buttons say which tab it is. */
@@ -88,10 +96,10 @@
   }
 
   /* Ask the server for the view, with what the page shows already; what has been asked before no longer counts. */
-  hookscope.askAgain = async function () {
+  hookscope.askAgain = async function (walking = false) {
     if (!view) return;
     showTab(view); // before the room for the walls is measured, which hidden cards have not
-    const about = JSON.stringify([view.model, view.a, view.b, view.layers, view.tab]);
+    const about = JSON.stringify([view.model, view.a, view.b, view.layers, view.tab, view.target, view.patch]);
     const number = (hookscope.question += 1);
     needed = Math.max(needed, view.layers.length);
     hookscope.mark();
@@ -111,14 +119,14 @@
     if (number !== hookscope.question) return;
     document.title = title;
     hookscope.follow(stream);
-    keep(query ? "?" + query : "", about); // second, because Chromium takes 10 ms for it
+    keep(query ? "?" + query : "", about, walking); // second, because Chromium takes 10 ms for it
     if (unknown) hookscope.choose({ target: null });
   };
 
-  /* The address says what the page shows; another model, input or layer is another entry of the history. */
-  function keep(query, about) {
+  /* The address says what the page shows; another model, input, layer, class or place is another entry of the history. */
+  function keep(query, about, walking) {
     if (query !== window.location.search) {
-      const change = shown !== null && shown !== about ? "pushState" : "replaceState";
+      const change = shown !== null && shown !== about && !walking ? "pushState" : "replaceState";
       window.history[change](null, "", window.location.pathname + query);
     }
     shown = about;
@@ -242,7 +250,7 @@
     const at = chosen ? view.patch : Math.floor(rows / 2) * columns + Math.floor(columns / 2);
     const row = Math.floor(at / columns) + down;
     const column = (at % columns) + right;
-    if (row >= 0 && row < rows && column >= 0 && column < columns) hookscope.choose({ patch: row * columns + column });
+    if (row >= 0 && row < rows && column >= 0 && column < columns) hookscope.choose({ patch: row * columns + column }, true);
   }
 
   /* Withdraw everything that is still being computed, and keep what is there. */
@@ -299,7 +307,7 @@
   let resizing = 0;
   window.addEventListener("resize", () => {
     clearTimeout(resizing);
-    resizing = setTimeout(hookscope.askAgain, 250);
+    resizing = setTimeout(() => hookscope.askAgain(), 250);
   });
 
   /* Arrow keys walk the wall while a channel is enlarged; Escape puts it away. */

@@ -145,6 +145,9 @@
     navigator.sendBeacon(hookscope.url("leave/" + hookscope.page));
   });
 
+  /* A page that the browser kept while another was shown has missed what came meanwhile. */
+  window.addEventListener("pageshow", (event) => { if (event.persisted) hookscope.askAgain(); });
+
   /* Send something that changes the server; null if it does not answer, which the page then says by itself. */
   hookscope.post = (path, options) => fetch(hookscope.url(path), { method: "POST", ...options }).catch(() => null);
 

@@ -400,6 +400,9 @@ def test_a_class_is_found_by_typing(application: Application, page: Page) -> Non
     page.get_by_role("option", name="tabby", exact=True).click()
     until(lambda: "target=281" in page.evaluate("location.search"))
     until(lambda: "tabby" in page.locator(".cam-text").first.inner_text())
+    page.go_back()
+    until(lambda: "target=" not in page.evaluate("location.search"))
+    until(lambda: page.locator("#target").input_value() == "top class")
 
 
 def test_an_open_page_recovers_when_the_server_comes_back(tmp_path: Path, page: Page, watch: Watch) -> None:
