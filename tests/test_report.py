@@ -131,6 +131,17 @@ def test_it_holds_everything_that_the_page_shows(complete: Reader) -> None:
     assert not re.search("computing|Try again", complete.text)
 
 
+def test_it_holds_the_channels_numbers_and_the_bars_of_the_tree(desk: Desk) -> None:
+    scene = desk.scene(table=True, metric="zeros")
+    desk.remember(scene)
+    text = desk.exported(scene).text
+    unit = scene.unit("a", "activation", "conv")
+    mean = desk.app.service.value(unit).statistics.channels["mean"]
+    assert "mean |A − B|" in text
+    assert f"{float(f'{mean[3]:.6g}'):.4g}" in text
+    assert "share of zeros of A: " in text and "bars from 0 to 100 %" in text
+
+
 def test_it_asks_for_nothing_from_anywhere(complete: Reader) -> None:
     loading = {
         "src",

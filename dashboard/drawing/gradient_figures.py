@@ -18,6 +18,7 @@ HEIGHT_PX = 500
 BOX_LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)  # whisker, box, median, box, whisker
 BELOW = 1e-3  # of the smallest root mean square: smaller values, and zeros, lie on the ground
 MOST_TICKS = 44
+PLAIN = 1e-3, 1e5  # numbers between these are written without an exponent
 SIZE_TITLE = "size of the gradient's values: median, quartiles, 5 % to 95 %; zeros lie on the lower edge"
 NORM_TITLE = "its L2 norm; a hollow mark on the lower edge is 0"
 MARKED = "rgba(232,160,12,0.16)"  # behind layers that sentences warn of; on white and on the dark page
@@ -118,7 +119,7 @@ def gradient_figure(
         )
     step = max(1, math.ceil(count / MOST_TICKS))
     ticks = list(range(0, count, step))
-    log = {"type": "log", "showgrid": True, "gridcolor": _GRID, "zeroline": False, "tickformat": ".0e", "tick0": 0}
+    log = {"type": "log", "showgrid": True, "gridcolor": _GRID, "zeroline": False, "tick0": 0}
     log["tickfont"] = {"color": NEUTRAL, "size": 11}
     draft.update_layout(
         meta={"keys": list(keys)},
@@ -212,11 +213,15 @@ def _axis(low: float, high: float, most: int) -> dict[str, Any]:
     """A logarithmic axis's range, and ticks of which there are about `most` at most.
 
     Plotly's own are printed over each other where values span less than two decades. These stand at 1, 2 and 5 of each
-    decade where that is few enough, else at every decade or every so many.
+    decade where that is few enough, else at every decade or every so many; in plain digits where those are short.
     """
     first, last = _decades(low, high)
     span = last - first
-    return {"range": [first, last], "dtick": "D2" if 3 * span <= most else max(1, math.ceil(span / most))}
+    return {
+        "range": [first, last],
+        "dtick": "D2" if 3 * span <= most else max(1, math.ceil(span / most)),
+        "tickformat": "~g" if PLAIN[0] <= low and high <= PLAIN[1] else ".0e",
+    }
 
 
 def _hover(label: str, key: str, layer: LayerGradient) -> str:

@@ -41,7 +41,7 @@ def statistics_rows(statistics: Sequence[Statistics], labels: Sequence[str] = ("
 
 
 def channel_columns(labels: Sequence[str] = ("A",)) -> list[dict[str, Any]]:
-    """ag-grid column definitions for `channel_rows`, with a tooltip per statistic."""
+    """ag-grid column definitions for `channel_rows`, with a tooltip per statistic; "context" is its format (d3's)."""
     columns = [_column("channel", "channel", "channel", "d"), _column("rank", "rank", "rank", "d")]
     for label in labels:
         for key in _PER_CHANNEL:
@@ -60,8 +60,15 @@ def _column(field: str, name: str, key: str, number: str) -> dict[str, Any]:
         "headerName": name,
         "headerTooltip": HELP[key],
         "type": "rightAligned",
+        "context": number,
         "valueFormatter": {"function": f"params.value == null ? 'NaN' : d3.format('{number}')(params.value)"},
     }
+
+
+def cell_text(column: dict[str, Any], row: dict[str, float | int | None]) -> str:
+    """A cell of `channel_rows` as the page's table writes it."""
+    value = row.get(column["field"])
+    return "NaN" if value is None else format(value, column["context"].replace("~", ""))
 
 
 def channel_rows(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from html import escape
 from typing import Any
 
+import dash_ag_grid as dag
 import plotly.graph_objects as go
 from dash import dcc, html
 from dash.development.base_component import Component
@@ -22,7 +23,9 @@ from plotly.offline import get_plotlyjs
 from hookscope.dashboard.answers.parts import Part, Update
 from hookscope.dashboard.answers.service import Service, draw
 from hookscope.dashboard.asking.answers import Answer
+from hookscope.dashboard.components.layer_tree import LayerTree
 from hookscope.dashboard.components.markup import Markup
+from hookscope.dashboard.drawing.tables import cell_text
 from hookscope.dashboard.inputs.store import InputMissing
 from hookscope.dashboard.page.gallery import Gallery
 from hookscope.dashboard.page.scene import Gone
@@ -37,6 +40,11 @@ IN_A_FILE = (
     " .inputs:not(:has(> :nth-child(2))) { grid-template-columns: minmax(0, 1fr); }"
     " .detail { position: static; margin: 0; max-height: none; border: 1px solid var(--line); border-radius: 12px;"
     " box-shadow: none; }"
+    " .plain-grid, .plain-tree > div { max-height: 300px; overflow: auto; }"
+    " .plain-grid th { position: sticky; top: 0; background: var(--panel); }"
+    " .plain-tree .row { display: grid; grid-template-columns: minmax(0, 1fr) 120px minmax(0, 1fr); gap: 12px; }"
+    " .plain-tree .bar { align-self: center; height: 6px; background: var(--raised); border-radius: 3px; }"
+    " .plain-tree .bar span { display: block; height: 100%; background: var(--accent); border-radius: 3px; }"
     " .gradient-side { display: block; } .attribution-side:not(:has(.attributions)) { display: none; }"
     " .fold::before { content: none !important; } .fold, .top5 .row, .attention .cell button { cursor: default; }"
 )
@@ -121,11 +129,43 @@ def _render(node: Any, figures: list[Any], inside: Callable[[str], str]) -> str:
     if isinstance(node, Markup):
         inner = "".join(_element(each, inside) for each in node.tree)
         return f'<div class="{escape(getattr(node, "className", "") or "")}">{inner}</div>'
+    if isinstance(node, dag.AgGrid):
+        return _render(_plain_table(node), figures, inside)
+    if isinstance(node, LayerTree):
+        return _render(_plain_tree(node), figures, inside)
     if node._namespace != "dash_html_components":
         return ""
     properties = {name: value for name, value in node.to_plotly_json()["props"].items() if name != "children"}
     inner = _render(getattr(node, "children", None), figures, inside)
     return _tagged(node._type.lower(), properties, inner, inside)
+
+
+def _plain_table(grid: dag.AgGrid) -> html.Div:
+    """A table that sorts, as one that does not."""
+    columns = grid.columnDefs
+    head = html.Tr([html.Th(column["headerName"], title=column["headerTooltip"]) for column in columns])
+    body = [html.Tr([html.Td(cell_text(column, row)) for column in columns]) for row in grid.rowData]
+    return html.Div(html.Table([html.Thead(head), html.Tbody(body)]), className="statistics plain-grid")
+
+
+def _plain_tree(tree: LayerTree) -> html.Div | None:
+    """The layers with the bars that the tree shows, if it shows any: what runs, whole and in order."""
+    bars, said = getattr(tree, "metric", None), getattr(tree, "metric_texts", None)
+    if not bars or not said:
+        return None
+    rows = [
+        html.Div(
+            [
+                html.Span(node["name"] or node["label"], className="mono", title=node["type"]),
+                html.Span(html.Span(style={"width": f"{min(max(bar, 0), 1):.0%}"}), className="bar"),
+                html.Span(text, className="muted"),
+            ],
+            className="row",
+        )
+        for node, bar, text in zip(tree.nodes, bars, said, strict=True)
+        if bar is not None
+    ]
+    return html.Div(html.Div(rows), className="panel plain-tree")
 
 
 def _element(node: Any, inside: Callable[[str], str]) -> str:

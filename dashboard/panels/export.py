@@ -11,11 +11,13 @@ from dash import html
 from hookscope.dashboard.answers.parts import Part, Update
 from hookscope.dashboard.asking.answers import Answers
 from hookscope.dashboard.asking.questions import DEFAULT_MODEL, TITLES, box_of
+from hookscope.dashboard.components.layer_tree import LayerTree, tree_nodes
+from hookscope.dashboard.components.markup import Markup
 from hookscope.dashboard.drawing import numbers
 from hookscope.dashboard.exports.report import write
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.page.scene import SIDES, Scene
-from hookscope.dashboard.panels import attributions, detail, gradients, inputs
+from hookscope.dashboard.panels import attributions, detail, gradients, inputs, tree
 from hookscope.dashboard.panels.card import cards, frame
 from hookscope.dashboard.panels.toolbar import COLOURS, RANKS
 
@@ -57,6 +59,10 @@ def _page(scene: Scene, prefix: str) -> bytes:
         found = html.Div([frame.card(position) for position in range(count)], className="cards")
         body += [attributions.layout(), found, detail.layout()]
         parts += [*cards.parts(scene, count), *detail.parts(scene), attributions.part(scene)]
+    if view.metric != "none" and scene.inputs:
+        shown = LayerTree(id=ids.TREE, nodes=tree_nodes(info.layers, info.title))
+        body += [html.Div([html.H2("Layers", className="small-title"), Markup(ids.METRIC_TEXT)]), shown]
+        parts.append(tree.part(scene))
     names = " and ".join(given.name for given in scene.inputs.values())
     title = " · ".join(filter(None, [names, info.title, "Hookscope"]))
     return write(title, head, body, parts, scene.service, scene.gallery)

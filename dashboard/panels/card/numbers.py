@@ -54,7 +54,7 @@ def table_part(scene: Scene, position: int, key: str) -> Part:
         grid = dag.AgGrid(
             id=ids.card("grid", position),
             rowData=rows,
-            getRowId="params.data.channel",  # by which assets/page.js knows the channel of a row
+            getRowId="'' + params.data.channel",  # by which assets/page.js knows the channel of a row
             columnDefs=channel_columns(labels),
             defaultColDef={"sortable": True, "resizable": True, "minWidth": 80, "flex": 1},
             dashGridOptions={"rowHeight": 26, "headerHeight": 30, "animateRows": False},
