@@ -4,7 +4,7 @@ Placeholders are written "…": `f"There is no class {target}."` is found as "Th
 
 - the text of every exception that is raised, but for those in `INTERNAL`, which nobody reads;
 - what is passed on as a failure: `Failure(text)`, `_sentence(status, text)`, `refusal(status, text)`, `sentence=text`,
-  an answer `{"refused": text}`, a variable named `sentence`, and what is printed to stderr;
+  an answer `{"refused": text}`, a variable in `SENTENCES`, and what is printed to stderr;
 - constants of a module that are sentences;
 - sentences in the scripts of the page, and what the Makefile echoes to stderr.
 
@@ -27,6 +27,8 @@ INTERNAL = {"CodecError", "ProtocolError", "ShelfDamaged", "SystemExit", "TypeEr
 PYTHONS = {"ValueError", "RuntimeError", "KeyError"}
 # Which argument of a call is a sentence for a person.
 SAID_BY = {"Failure": 0, "_failed": 0, "_sentence": 1, "refusal": 1, "GivenInput": 2}
+# Variables and arguments that hold one.
+SENTENCES = {"sentence", "waiting_sentence"}
 # Functions that give a sentence to whoever calls them in another module.
 SAYERS = {"check_port", "describe_exit", "_refusal", "_not_had", "_no_room", "say", "sentence_for"}
 SHORTEST = 5  # letters; what is shorter is a part of a sentence
@@ -139,7 +141,7 @@ class Module:
                 yield node.args[SAID_BY[name]]
             if name == "print" and any(keyword.arg == "file" for keyword in node.keywords):
                 yield from node.args[:1]
-            yield from (keyword.value for keyword in node.keywords if keyword.arg == "sentence")
+            yield from (keyword.value for keyword in node.keywords if keyword.arg in SENTENCES)
         if isinstance(node, ast.Return) and isinstance(node.value, ast.Call):
             name = name_of(node.value.func)
             refusal = name.endswith(("Refused", "Error")) or name in OURS
@@ -147,7 +149,7 @@ class Module:
         if isinstance(node, ast.Dict):
             keys = [key.value if isinstance(key, ast.Constant) else None for key in node.keys]
             yield from (value for key, value in zip(keys, node.values, strict=True) if key == "refused")
-        if isinstance(node, ast.Assign) and any(name_of(target) == "sentence" for target in node.targets):
+        if isinstance(node, ast.Assign) and any(name_of(target) in SENTENCES for target in node.targets):
             yield node.value
         # A constant whose name starts with an underscore is a part of a sentence.
         named = name_of(node.targets[0]) if isinstance(node, ast.Assign) and node in self.tree.body else ""

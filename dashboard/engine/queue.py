@@ -202,13 +202,13 @@ class Queue:
         """The worker is done with the batch; a unit that it forgot fails rather than hang."""
         self._drop(task, "The worker ended this job without an answer. Choose the layer again.", "", now)
 
-    def crashed(self, task: int, sentence: str, behind: str, details: str, now: float) -> None:
+    def crashed(self, task: int, sentence: str, waiting_sentence: str, details: str, now: float) -> None:
         """The worker died in this batch: its units fail, and count towards being refused.
 
         So does what waits about the same picture, which may be the reason.
 
         Arguments:
-            sentence: what the batch's units are told. behind: what those are told that waited.
+            sentence: what the batch's units are told. waiting_sentence: what those are told that waited.
         """
         units = dict(self._tasks[task].units) if task in self._tasks else {}
         told = dict.fromkeys(slot for unit in units for slot in self._waiters(unit))
@@ -219,7 +219,7 @@ class Queue:
         about = {(unit.model, unit.input) for unit in units}
         for slot in told:
             for unit in [each for each in self._slots[slot].pending if (each.model, each.input) in about]:
-                self._settle(slot, Event("failed", unit, sentence=behind, details=details), now)
+                self._settle(slot, Event("failed", unit, sentence=waiting_sentence, details=details), now)
             self._end_if_done(slot, now)
 
     def fetch(self, task: int) -> Fetch | None:

@@ -267,9 +267,9 @@ class Supervisor:
                 what = f"The worker {how} while loading the model."
             elif self._batch is not None:
                 what = f"The worker {how} while computing {describe(self._batch)}."
-                asked = f"{what} Choose a smaller layer or image, or try once more."
-                behind = f"{what} This was to come after it: try once more."
-                self._shared.queue.crashed(self._batch.task, asked, behind, details, now)
+                sentence = f"{what} Choose a smaller layer or image, or try once more."
+                waiting_sentence = f"{what} This was to come after it: try once more."
+                self._shared.queue.crashed(self._batch.task, sentence, waiting_sentence, details, now)
             else:
                 what = f"The worker {how}."
             self._batch = None
