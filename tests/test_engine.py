@@ -19,6 +19,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 from checkout import SOURCE
 from inline_app import until
 from PIL import Image
@@ -32,6 +33,7 @@ from hookscope.dashboard.engine.options import ModelOptions
 from hookscope.dashboard.engine.process import describe_exit, environment
 from hookscope.dashboard.engine.supervisor import Supervisor
 from hookscope.dashboard.settings.models import is_factory, options_for
+from hookscope.dashboard.worker.in_thread import WorkerThread
 
 COLOURS = {
     "calm": (200, 100, 0),
@@ -110,6 +112,27 @@ def engine(folder: Path) -> Iterator[LocalEngine]:
     engine.close()
 
 
+@pytest.fixture(scope="module")
+def threaded(folder: Path) -> Iterator[LocalEngine]:
+    """The same with its worker in a thread of this process."""
+    models = [ModelOptions(spec) for spec in ("zoo:net", "zoo:broken")]
+    engine = LocalEngine(models, device="cpu", start_worker=WorkerThread)
+    path = list(sys.path)
+    engine.open("zoo:net")
+    yield engine
+    engine.close()
+    sys.path[:] = path
+    del sys.modules["zoo"]
+
+
+@pytest.fixture(params=["process", "thread"])
+def either(request: pytest.FixtureRequest) -> LocalEngine:
+    """What an engine promises holds wherever its workers run."""
+    engine: LocalEngine = request.getfixturevalue("engine" if request.param == "process" else "threaded")
+    wait_for(lambda: engine.state("zoo:net").phase == "ready", 60)
+    return engine
+
+
 @pytest.fixture
 def ready(engine: LocalEngine) -> LocalEngine:
     wait_for(lambda: engine.state("zoo:net").phase == "ready", 60)
@@ -147,57 +170,77 @@ class Ask:
         return [event.kind for event in self.until("end")]
 
 
-def test_a_factory_in_the_current_directory_opens_and_answers(ready: LocalEngine) -> None:
-    info = ready.state("zoo:net").info
+def test_a_factory_in_the_current_directory_opens_and_answers(either: LocalEngine) -> None:
+    info = either.state("zoo:net").info
     assert info and info.spec == "zoo:net" and info.classes == ("class 0", "class 1", "class 2", "class 3")
-    assert Ask(ready, unit("101", "calm")).kinds() == ["started", "done", "end"]
+    assert Ask(either, unit("101", "calm")).kinds() == ["started", "done", "end"]
 
 
-def test_what_two_slots_ask_is_computed_once(ready: LocalEngine) -> None:
-    busy = Ask(ready, unit("20", "slow"))
+def test_what_two_slots_ask_is_computed_once(either: LocalEngine) -> None:
+    busy = Ask(either, unit("20", "slow"))
     busy.until("started")
-    same = [Ask(ready, unit("10", "slow again")) for _ in range(4)]
+    same = [Ask(either, unit("10", "slow again")) for _ in range(4)]
     events = [ask.until("end") for ask in same]
     assert all([event.kind for event in each] == ["started", "done", "end"] for each in events)
     answers = {event.data for each in events for event in each if event.kind == "done"}
     assert len(answers) == 1  # the milliseconds in it would differ if it had been computed twice
 
 
-def test_cancel_stops_the_running_forward_and_starts_the_next(ready: LocalEngine) -> None:
-    long = Ask(ready, unit("101", "slow cancel"))  # 10 s
+def test_cancel_stops_the_running_forward_and_starts_the_next(either: LocalEngine) -> None:
+    long = Ask(either, unit("101", "slow cancel"))  # 10 s
     long.until("started")
-    waiting = Ask(ready, unit("100", "slow never started"))
-    ready.cancel(waiting.slot)
+    waiting = Ask(either, unit("100", "slow never started"))
+    either.cancel(waiting.slot)
     begun = time.monotonic()
-    ready.cancel(long.slot)
-    assert Ask(ready, unit("101", "calm cancel")).kinds() == ["started", "done", "end"]
+    either.cancel(long.slot)
+    assert Ask(either, unit("101", "calm cancel")).kinds() == ["started", "done", "end"]
     assert time.monotonic() - begun < limit(3)
     assert long.kinds() == ["started", "end"]
     assert waiting.kinds() == ["end"]
 
 
-def test_withdrawing_one_of_two_layers_stops_the_forward_at_the_other(ready: LocalEngine) -> None:
-    deep = Ask(ready, unit("5", "slow part"), unit("100", "slow part"))
+def test_withdrawing_one_of_two_layers_stops_the_forward_at_the_other(either: LocalEngine) -> None:
+    deep = Ask(either, unit("5", "slow part"), unit("100", "slow part"))
     deep.until("done")
-    early = Ask(ready, unit("100", "slow part"))
+    early = Ask(either, unit("100", "slow part"))
     assert early.until("started")
-    ready.cancel(deep.slot)
-    ready.cancel(early.slot)
-    assert Ask(ready, unit("1", "calm part")).kinds() == ["started", "done", "end"]
+    either.cancel(deep.slot)
+    either.cancel(early.slot)
+    assert Ask(either, unit("1", "calm part")).kinds() == ["started", "done", "end"]
 
 
 def test_an_exception_of_the_model_is_a_sentence_with_its_traceback(
-    ready: LocalEngine, capfd: pytest.CaptureFixture[str]
+    either: LocalEngine, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    ask = Ask(ready, unit("3", "raise"))
+    ask = Ask(either, unit("3", "raise"))
     assert ask.kinds() == ["started", "failed", "end"]
     failed = ask.events[1]
     assert failed.sentence.startswith("The model failed while computing the activation of '3': ")
     assert failed.sentence.endswith(": ValueError: red is not my colour. The terminal shows where in its code.")
     assert "zoo.py" in failed.details and "Traceback" in failed.details
     assert "zoo.py" in capfd.readouterr().err  # where the operator looks for it: on the server's own stderr
-    assert ready.state("zoo:net").hooks == ()
-    assert Ask(ready, unit("3", "calm")).kinds() == ["started", "done", "end"]
+    assert either.state("zoo:net").hooks == ()
+    assert Ask(either, unit("3", "calm")).kinds() == ["started", "done", "end"]
+
+
+def test_a_thread_says_why_a_model_does_not_load_and_leaves_torch_as_it_was(threaded: LocalEngine) -> None:
+    threads = torch.get_num_threads()
+    threaded.open("zoo:broken")
+    wait_for(lambda: threaded.state("zoo:broken").phase == "failed", 30)
+    assert threaded.state("zoo:broken").sentence.startswith("zoo:broken failed: RuntimeError: there is no such thing.")
+    assert threaded.pids("zoo:net") == [] and torch.get_num_threads() == threads
+
+
+def test_a_thread_ends_in_the_middle_of_a_forward_pass() -> None:
+    engine = LocalEngine([ModelOptions("zoo:net")], device="cpu", start_worker=WorkerThread)
+    before = threading.active_count()
+    long = Ask(engine, unit("101", "slow kill"))  # 10 s
+    long.until("started", 60)
+    begun = time.monotonic()
+    engine.close()
+    assert [event.kind for event in long.until("end")][-2:] == ["failed", "end"]
+    wait_for(lambda: threading.active_count() <= before, 5)
+    assert time.monotonic() - begun < limit(2)
 
 
 def test_close_while_a_worker_is_being_started_ends_it_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 import pytest
@@ -30,9 +30,9 @@ from served import SAMPLES, Application, until
 
 from bench.client import RETRY, Client
 from hookscope.dashboard.engine import supervisor as supervisor_module
+from hookscope.dashboard.engine.channel import WorkerEnded
 from hookscope.dashboard.engine.local import LocalEngine
 from hookscope.dashboard.engine.options import ModelOptions
-from hookscope.dashboard.engine.process import WorkerEnded
 
 TOLD_SECONDS = 2.0
 BACK_SECONDS = 10.0
@@ -499,7 +499,7 @@ def test_a_model_that_cannot_be_loaded_says_why_and_leaves_nothing(loader: Fault
 def test_restarts_wait_longer_each_time_and_never_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
 
-    def no_worker(*_: object) -> None:
+    def no_worker(*_: object) -> NoReturn:
         raise WorkerEnded("ended by itself with exit code 1")
 
     def pause(supervisor: supervisor_module.Supervisor, seconds: float) -> None:
@@ -508,9 +508,8 @@ def test_restarts_wait_longer_each_time_and_never_ten_seconds(monkeypatch: pytes
         if len(pauses) == 8:
             supervisor._shared.closing.set()
 
-    monkeypatch.setattr(supervisor_module, "WorkerProcess", no_worker)
     monkeypatch.setattr(supervisor_module.Supervisor, "_pause", pause)
-    engine = LocalEngine([ModelOptions("embedded")])
+    engine = LocalEngine([ModelOptions("embedded")], start_worker=no_worker)
     engine.open("embedded")
     until(lambda: len(pauses) == 8, 5)
     engine.close()
@@ -521,12 +520,11 @@ def test_restarts_wait_longer_each_time_and_never_ten_seconds(monkeypatch: pytes
 def test_a_load_that_hung_is_not_waited_for_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[float] = []
 
-    def hangs(*_: object) -> None:
+    def hangs(*_: object) -> NoReturn:
         started.append(time.monotonic())
         raise supervisor_module.Hung("said nothing for 300 s and was stopped")
 
-    monkeypatch.setattr(supervisor_module, "WorkerProcess", hangs)
-    engine = LocalEngine([ModelOptions("embedded")])
+    engine = LocalEngine([ModelOptions("embedded")], start_worker=hangs)
     engine.open("embedded")
     until(lambda: engine.state("embedded").phase == "failed", 5)
     assert len(started) == 1

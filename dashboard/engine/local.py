@@ -1,4 +1,4 @@
-"""Runs the models in worker processes on this machine."""
+"""Runs the models in workers on this machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 
 from hookscope.dashboard.asking.questions import Unit
 from hookscope.dashboard.engine.base import Event, ModelState, Phase
+from hookscope.dashboard.engine.channel import StartWorker
 from hookscope.dashboard.engine.options import ModelOptions
+from hookscope.dashboard.engine.process import WorkerProcess
 from hookscope.dashboard.engine.queue import Queue
 from hookscope.dashboard.engine.supervisor import Shared, Stopped, Supervisor
 
@@ -33,6 +35,7 @@ class LocalEngine:
         threads: per worker; 0 shares the cores out between the workers of a model.
         job_timeout_seconds: a worker that says nothing for so long while it computes is stopped.
         load_timeout_seconds: the same while it loads its model; a download says something all the time.
+        start_worker: starts a worker, in a process of its own unless another one is named.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class LocalEngine:
         threads: int = 0,
         job_timeout_seconds: float = 60.0,
         load_timeout_seconds: float = 300.0,
+        start_worker: StartWorker = WorkerProcess,
     ) -> None:
         self._models = {options.spec: options for options in models}
         self._workers = workers
@@ -54,7 +58,13 @@ class LocalEngine:
         self._supervisors: dict[str, list[Supervisor]] = {}
         self._closing = threading.Event()
         self._shared = Shared(
-            self._queue, self._condition, self._stop, self._closing, job_timeout_seconds, load_timeout_seconds
+            self._queue,
+            self._condition,
+            self._stop,
+            self._closing,
+            start_worker,
+            job_timeout_seconds,
+            load_timeout_seconds,
         )
 
     def open(self, model: str) -> None:

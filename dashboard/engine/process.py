@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from hookscope.dashboard.engine import protocol
+from hookscope.dashboard.engine.channel import Messages, WorkerEnded
 from hookscope.dashboard.engine.protocol import EXIT_DEVICE_LOST
 from hookscope.dashboard.engine.strays import MARK, end_strays, new_mark
 from hookscope.dashboard.places import IMPORTED_FROM
@@ -29,20 +30,11 @@ READS_AT_ONCE = 16  # of what the worker prints, before its messages have their 
 CLOSE_SECONDS = 0.3
 
 
-class WorkerEnded(Exception):
-    """The worker is gone, or said something that no worker says; the text is what happened, without a subject."""
-
-
-class WorkerProcess:
-    """A running worker. Used by one thread, `kill` excepted."""
+class WorkerProcess(Messages):
+    """A running worker; see `engine.channel.Channel`."""
 
     def __init__(self, threads: int, stall_seconds: float) -> None:
-        """Start the process.
-
-        Arguments:
-            threads: for torch's and OpenMP's pools.
-            stall_seconds: a message that cannot be passed on within this time means that the worker hangs.
-        """
+        """Start the process. Arguments: see `engine.channel.StartWorker`."""
         self._ooms = _ooms()
         self._mark = new_mark()
         ours, theirs = socket.socketpair()
@@ -73,7 +65,7 @@ class WorkerProcess:
             theirs.close()
             os.close(write_end)
             os.close(life)
-        self.connection = Connection(ours.detach())
+        super().__init__(Connection(ours.detach()))
         self.lines: deque[str] = deque(maxlen=LINES_KEPT)
         self._partial = b""
         self._stderr_open = True
@@ -83,42 +75,8 @@ class WorkerProcess:
         """The process id, which is also its group's."""
         return self.process.pid
 
-    def send(self, message: protocol.ToWorker) -> None:
-        """Send a message.
-
-        Raises:
-            WorkerEnded: the worker is gone or does not read.
-        """
-        try:
-            self.connection.send_bytes(protocol.encode(message))
-        except OSError as error:
-            raise WorkerEnded(self._why(error)) from error
-
-    def receive(self) -> protocol.Message:
-        """The next message; called when `wait_for_news` said that there is one.
-
-        Raises:
-            WorkerEnded: the worker is gone, stopped in the middle of a message, or sent something else.
-        """
-        try:
-            return protocol.decode(self.connection.recv_bytes(protocol.MAXIMUM_BYTES))
-        except (EOFError, OSError) as error:
-            raise WorkerEnded(self._why(error)) from error
-        except protocol.ProtocolError as error:
-            raise WorkerEnded(f"sent something that cannot be read ({error})") from error
-
     def wait_for_news(self, wake: int, timeout_seconds: float, *, listen: bool = True) -> bool:
-        """Wait for a message, a byte on `wake` or the timeout; passes on what the worker printed meanwhile.
-
-        Arguments:
-            listen: without it messages are left where they are: the worker waits as soon as the socket is full.
-
-        Returns:
-            Whether there is something to `receive`.
-
-        Raises:
-            WorkerEnded: the process has ended.
-        """
+        """See `engine.channel.Channel`; passes on what the worker printed meanwhile."""
         sources: list[int | Connection] = [self.connection, wake] if listen else [wake]
         if self._stderr_open:
             sources.append(self._stderr)
@@ -129,7 +87,7 @@ class WorkerProcess:
             return True
         # The end shows as end of file; not while a process that the model's code forked holds the socket open.
         if _poll_group(self.process) is not None:
-            raise WorkerEnded(self._why(None))
+            raise WorkerEnded(self.why(None))
         return False
 
     def pass_on_output(self) -> None:
@@ -184,7 +142,8 @@ class WorkerProcess:
             os.close(self._life)
             self._stderr, self._stderr_open = -1, False
 
-    def _why(self, error: BaseException | None) -> str:
+    def why(self, error: BaseException | None) -> str:
+        """See `engine.channel.Messages`."""
         if isinstance(error, BlockingIOError):
             return "stopped answering"
         deadline = time.monotonic() + 1.0  # the socket closes a moment before the process can be waited for

@@ -36,7 +36,7 @@ class ProtocolError(ValueError):
 
 @dataclass(frozen=True)
 class Load:
-    """Load this model; the first message, sent once."""
+    """Load this model, with so many threads (0 leaves them as they are); the first message, sent once."""
 
     options: ModelOptions
     device: str

@@ -1,4 +1,4 @@
-"""One thread per worker process: starts it, gives it batches, passes its answers on, and notices how it ends."""
+"""One thread per worker: starts it, gives it batches, passes its answers on, and notices how it ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from multiprocessing.connection import wait
 from hookscope.dashboard.asking.questions import ABOUT_INPUT, TITLES, Unit
 from hookscope.dashboard.engine import options, protocol
 from hookscope.dashboard.engine.base import ModelInfo, Phase
-from hookscope.dashboard.engine.process import WorkerEnded, WorkerProcess
+from hookscope.dashboard.engine.channel import Channel, StartWorker, WorkerEnded
 from hookscope.dashboard.engine.queue import Batch, Queue
 from hookscope.hooks.results.looks import LiveHook
 
@@ -48,6 +48,7 @@ class Shared:
         condition: its lock guards the queue and every supervisor's public attributes; notified at news.
         stop: passes units that nobody waits for any more to the supervisor that runs them.
         closing: set once, by the engine's `close`.
+        start_worker: see `engine.channel`.
         job_timeout_seconds, load_timeout_seconds: how long a worker may say nothing while it computes, and while it
             loads the model.
     """
@@ -56,6 +57,7 @@ class Shared:
     condition: threading.Condition
     stop: Callable[[Stopped], None]
     closing: threading.Event
+    start_worker: StartWorker
     job_timeout_seconds: float
     load_timeout_seconds: float
 
@@ -76,7 +78,7 @@ class Supervisor:
         self._retry = False
         self._restarted = ""  # why, once it happened, and for how long that is still said
         self._told_until = 0.0
-        self._worker: WorkerProcess | None = None
+        self._worker: Channel | None = None
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_reader, False)
         os.set_blocking(self._wake_writer, False)
@@ -135,7 +137,7 @@ class Supervisor:
             begun = time.monotonic()
             final = False
             try:
-                self._worker = WorkerProcess(self._load.threads, self._shared.job_timeout_seconds)
+                self._worker = self._shared.start_worker(self._load.threads, self._shared.job_timeout_seconds)
                 self._serve(self._worker)
             except (WorkerEnded, Hung) as end:
                 ready = self.phase in ("ready", "computing")
@@ -165,7 +167,7 @@ class Supervisor:
             else:
                 self._pause(BACK_OFF_SECONDS[min(deaths, len(BACK_OFF_SECONDS)) - 1])
 
-    def _serve(self, worker: WorkerProcess) -> None:
+    def _serve(self, worker: Channel) -> None:
         """Load, then answer batches until the worker ends (an exception) or the engine closes."""
         shared = self._shared
         worker.send(self._load)
@@ -209,7 +211,7 @@ class Supervisor:
         loading = self.phase in ("loading", "restarting")
         return self._shared.load_timeout_seconds if loading else self._shared.job_timeout_seconds
 
-    def _handle(self, worker: WorkerProcess, message: protocol.Message) -> None:
+    def _handle(self, worker: Channel, message: protocol.Message) -> None:
         queue, now = self._shared.queue, time.monotonic()
         if isinstance(message, protocol.NeedInput):  # outside the lock: the picture may come from a disk
             worker.send(self._input(message))

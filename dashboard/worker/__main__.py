@@ -17,6 +17,7 @@ from pathlib import Path
 from hookscope.dashboard.worker.mailbox import Mailbox
 
 F_SETSIG = 10  # of Linux's fcntl.h, which the module fcntl does not name
+NICENESS = 5
 OOM_SCORE = 500  # when the memory runs out, the server outlives the worker
 
 
@@ -33,7 +34,13 @@ def main() -> None:
 
     from hookscope.dashboard.worker.loop import work
 
-    work(mailbox)
+    work(mailbox, loaded=_stand_back)
+
+
+def _stand_back() -> None:
+    """Let the server go first when the model takes all cores; once it is loaded, because a start should be fast."""
+    with contextlib.suppress(OSError):
+        os.nice(NICENESS)
 
 
 def _end_with_the_server(life: int) -> None:

@@ -1,11 +1,10 @@
-"""The worker's main thread: load the model, then answer one batch of units after the other."""
+"""The worker's own thread: load the model, then answer one batch of units after the other."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
 from collections import OrderedDict
+from collections.abc import Callable
 
 import torch
 
@@ -16,11 +15,10 @@ from hookscope.dashboard.sources.checkpoints import without_advice
 from hookscope.dashboard.sources.load import LoadedModel, Prepared, load
 from hookscope.dashboard.sources.preprocessing import PreparationError, open_png
 from hookscope.dashboard.worker.handlers import HANDLERS
-from hookscope.dashboard.worker.mailbox import Mailbox, end
+from hookscope.dashboard.worker.mailbox import Mailbox
 from hookscope.dashboard.worker.task import SAID, Task, details_of
 from hookscope.hooks.errors import HooksError
 
-NICENESS = 5  # the server answers first when the model takes all cores
 INPUT_BYTES = 16 * 2**20  # prepared inputs kept, so that a picture's next layer needs no decoding: about a hundred
 
 
@@ -43,14 +41,17 @@ class Inputs:
             self._kept.popitem(last=False)
 
 
-def work(mailbox: Mailbox) -> None:
-    """Load what the first message names, and answer until the mailbox ends the process."""
+def work(mailbox: Mailbox, loaded: Callable[[], None] = lambda: None) -> None:
+    """Load what the first message names, and answer until the mailbox ends it.
+
+    Arguments:
+        loaded: called once the model is there.
+    """
     order = mailbox.order()
     if not isinstance(order, protocol.Load):
         raise RuntimeError("the first message has to be Load")
     model = _load(mailbox, order)
-    with contextlib.suppress(OSError):
-        os.nice(NICENESS)  # only now: a restart should not take longer than it must
+    loaded()
     mailbox.send(protocol.Ready(model.info))
     inputs = Inputs()
     while True:
@@ -60,7 +61,8 @@ def work(mailbox: Mailbox) -> None:
 
 
 def _load(mailbox: Mailbox, order: protocol.Load) -> LoadedModel:
-    torch.set_num_threads(order.threads)
+    if order.threads:
+        torch.set_num_threads(order.threads)
     try:
         return load(order.options, order.device, lambda sentence: mailbox.send(protocol.LoadProgress(sentence)))
     except BaseException as error:  # the model's code may raise what it likes
@@ -73,8 +75,7 @@ def _load(mailbox: Mailbox, order: protocol.Load) -> LoadedModel:
         if own or not isinstance(error, HooksError):  # where a model's author looks: the server passes it on
             print(details, file=sys.stderr, flush=True)
         mailbox.send(protocol.LoadFailed(shorten(sentence, SAID), details))
-        end(1)
-        raise  # not reached
+        mailbox.end(1)
 
 
 def _answer(mailbox: Mailbox, model: LoadedModel, inputs: Inputs, run: protocol.Run) -> None:
@@ -95,7 +96,7 @@ def _answer(mailbox: Mailbox, model: LoadedModel, inputs: Inputs, run: protocol.
     mailbox.forget(run.task)
     mailbox.send(protocol.TaskDone(run.task))
     if device_lost:  # after such an error every call to the GPU fails until the process is a new one
-        end(EXIT_DEVICE_LOST)
+        mailbox.end(EXIT_DEVICE_LOST)
 
 
 def _input(mailbox: Mailbox, model: LoadedModel, inputs: Inputs, run: protocol.Run) -> Prepared:

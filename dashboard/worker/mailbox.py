@@ -10,20 +10,41 @@ import queue
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from multiprocessing.connection import Connection
+from typing import NoReturn
 
 from hookscope.dashboard.asking.questions import Unit
 from hookscope.dashboard.engine import protocol
 from hookscope.dashboard.sources.unfinished import remove_unfinished
 
 
-class Mailbox:
-    """The worker's end of the connection. `send` from the main thread only."""
+def end_process(code: int) -> NoReturn:
+    """End this process now, whatever the model is doing, with the processes that its code started."""
+    remove_unfinished()
+    if os.getpgrp() == os.getpid() and code == 0:
+        os.killpg(0, signal.SIGKILL)
+    os._exit(code)
 
-    def __init__(self, connection: Connection) -> None:
+
+class Ended(BaseException):
+    """The worker's thread is to end; derived so that no model's code catches it by accident."""
+
+
+class Mailbox:
+    """The worker's end of the connection. `send` from the main thread only.
+
+    Arguments:
+        end: ends the worker, called with an exit code by whichever thread finds that it is over. It may raise
+            `Ended`: what waits for an order or an input then does too, and every unit counts as withdrawn.
+    """
+
+    def __init__(self, connection: Connection, end: Callable[[int], NoReturn] = end_process) -> None:
+        self.end = end
         self._connection = connection
-        self._orders: queue.SimpleQueue[protocol.Load | protocol.Run] = queue.SimpleQueue()
-        self._inputs: queue.SimpleQueue[protocol.GivenInput] = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[protocol.Load | protocol.Run | None] = queue.SimpleQueue()
+        self._inputs: queue.SimpleQueue[protocol.GivenInput | None] = queue.SimpleQueue()
+        self._runs: dict[int, protocol.Run] = {}
         self._withdrawn: dict[int, frozenset[Unit]] = {}
         threading.Thread(target=self._listen, name="mailbox", daemon=True).start()
 
@@ -32,15 +53,15 @@ class Mailbox:
         try:
             self._connection.send_bytes(protocol.encode(message))
         except OSError:
-            end(0)
+            self.end(0)
 
     def order(self) -> protocol.Load | protocol.Run:
         """The next thing to do; waits for it."""
-        return self._orders.get()
+        return self._orders.get() or self.end(0)
 
     def input(self, task: int) -> protocol.GivenInput:
         """The picture that was asked for with `NeedInput`; waits for it."""
-        while (message := self._inputs.get()).task != task:
+        while (message := self._inputs.get() or self.end(0)).task != task:
             pass
         return message
 
@@ -51,30 +72,34 @@ class Mailbox:
     def forget(self, task: int) -> None:
         """The task is over."""
         self._withdrawn = {number: units for number, units in self._withdrawn.items() if number > task}
+        self._runs = {number: run for number, run in self._runs.items() if number > task}
 
     def _listen(self) -> None:
+        try:
+            self._sort()
+        except Ended:
+            self._withdrawn |= {number: frozenset(run.units) for number, run in self._runs.items()}
+            self._orders.put(None)
+            self._inputs.put(None)
+
+    def _sort(self) -> None:
         while True:
             try:
                 message = protocol.decode(self._connection.recv_bytes(protocol.MAXIMUM_BYTES))
             except (EOFError, OSError):  # the server is gone, however it went
-                end(0)
+                self.end(0)
             except protocol.ProtocolError as error:
                 print(f"hookscope worker: {error}", file=sys.stderr, flush=True)
-                end(4)
+                self.end(4)
             match message:
-                case protocol.Load() | protocol.Run():
+                case protocol.Load():
+                    self._orders.put(message)
+                case protocol.Run():
+                    self._runs[message.task] = message
                     self._orders.put(message)
                 case protocol.GivenInput():
                     self._inputs.put(message)
                 case protocol.Withdraw(task, units):
                     self._withdrawn[task] = self.withdrawn(task) | frozenset(units)
                 case protocol.Close():
-                    end(0)
-
-
-def end(code: int) -> None:
-    """End this process now, whatever the model is doing, with the processes that its code started."""
-    remove_unfinished()
-    if os.getpgrp() == os.getpid() and code == 0:
-        os.killpg(0, signal.SIGKILL)
-    os._exit(code)
+                    self.end(0)
