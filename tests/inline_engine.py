@@ -18,10 +18,9 @@ from hookscope.dashboard.asking.questions import NO_TARGET, TOP, Unit
 from hookscope.dashboard.drawing.ranking import channel_numbers
 from hookscope.dashboard.engine.base import Event, ModelInfo, ModelState, Phase, Preprocessing
 from hookscope.dashboard.engine.queue import Batch, Queue
+from hookscope.hooks.methods import INPUTS, MAPS, METRICS
 from hookscope.hooks.results.codec import encode
 from hookscope.hooks.results.looks import (
-    INPUT_METHODS,
-    MAP_METHODS,
     QUANTILE_LEVELS,
     Activation,
     AttentionMaps,
@@ -149,11 +148,11 @@ def answer_to(unit: Unit) -> Any:
         pixels = rng.integers(0, 256, (*CROP, 3), np.uint8)
         return Prediction(logits, pixels, crop=(0.0, 1.0, 8.0, 9.0), milliseconds=3.0)
     target = unit.target if unit.target >= 0 else 1
-    if unit.question in MAP_METHODS:
+    if unit.question in MAPS:
         values = rng.normal(size=(3, 3)).astype(np.float32)
         note = "From the 64 strongest of 99 channels." if unit.question == "scorecam" else ""
         return GradCam(unit.layer, unit.call, target, 1.5, values, 9.0, unit.question, note)
-    if unit.question in INPUT_METHODS:
+    if unit.question in INPUTS:
         values = rng.normal(size=CROP).astype(np.float32)
         return InputAttribution(unit.question, target, 1.5, values, 0.5, "Made up.", 9.0)
     if unit.question == "gradients":
@@ -161,7 +160,10 @@ def answer_to(unit: Unit) -> Any:
         return Gradients(target, 1.5, tuple(gradient_of(*call, rng.normal(size=50)) for call in calls), 9.0)
     if unit.question == "survey":
         calls = [(each.name, n) for each in LAYERS for n in range(len(each.calls))]
-        numbers = tuple(SurveyedCall(name, n, *rng.uniform(0.01, 1, 5)) for name, n in calls)
+        numbers = tuple(
+            SurveyedCall(name, n, dict(zip(METRICS, rng.uniform(0.01, 1, 5).tolist(), strict=False)))
+            for name, n in calls
+        )
         return Survey(numbers, {TOP: 1, NO_TARGET: -1}.get(unit.target, unit.target))
     call = next(each for each in LAYERS if each.name == unit.layer).calls[unit.call]
     if unit.question == "attention":

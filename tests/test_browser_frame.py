@@ -13,6 +13,7 @@ from served import SAMPLES, Application, images, open_page, plot_of, row, until
 
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.panels import toolbar
+from hookscope.hooks.methods import MAPS
 
 pytestmark = pytest.mark.browser
 CARD = "?a=sample-coffee&layer=conv_head"
@@ -111,7 +112,7 @@ def test_no_choice_of_a_select_box_is_cut(application: Application, page: Page) 
             ids.SCALE: [text for _, text, _ in toolbar.SCALES],
             ids.COLOURS: [text for _, text in toolbar.COLOURS],
             ids.COUNT: [text for _, text in toolbar.COUNTS],
-            ids.MAPS: [text for _, text, _ in toolbar.MAPS],
+            ids.MAPS: [row.title for row in MAPS.values()],
             ids.TARGET: [toolbar.TOP1["label"]],
         }
         cut: dict[str, Any] = {id: page.evaluate(script, [id, texts]) for id, texts in options.items()}

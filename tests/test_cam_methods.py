@@ -22,8 +22,9 @@ from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.looks.cam import grad_cam, layer_map
 from hookscope.hooks.looks.score_cam import score_cam
 from hookscope.hooks.looks.targets import Mask
+from hookscope.hooks.methods import MAPS
 from hookscope.hooks.passes.registry import live_hooks
-from hookscope.hooks.results.looks import MAP_METHODS, GradCam
+from hookscope.hooks.results.looks import GradCam
 
 TARGET = 5
 TORCHCAM = {
@@ -366,7 +367,7 @@ def test_score_cam_of_a_segmenter_keeps_the_first_pictures_mask():
 # every method
 
 
-@pytest.mark.parametrize("method", MAP_METHODS)
+@pytest.mark.parametrize("method", MAPS)
 def test_nhwc_and_token_layers(method):
     torch.manual_seed(0)
     picture = torch.randn(1, 3, 32, 64)
@@ -385,7 +386,7 @@ def test_nhwc_and_token_layers(method):
         np.testing.assert_allclose(tokens.values, reference, rtol=1e-3, atol=1e-4 * np.abs(reference).max())
 
 
-@pytest.mark.parametrize("method", MAP_METHODS)
+@pytest.mark.parametrize("method", MAPS)
 @pytest.mark.parametrize("layer, part", [("4", "one number per feature"), ("2", "1 x 1")])
 def test_a_layer_without_positions_is_refused(method, layer, part):
     model, image = four_pixels()
@@ -393,7 +394,7 @@ def test_a_layer_without_positions_is_refused(method, layer, part):
         layer_map(model, image, layer, 0, method)
 
 
-@pytest.mark.parametrize("method", MAP_METHODS)
+@pytest.mark.parametrize("method", MAPS)
 def test_a_class_out_of_range(method):
     model, image = four_pixels()
     with pytest.raises(TargetNotFound, match="There is no class 2"):

@@ -88,8 +88,8 @@ RESULTS = {
     "layer that did not run": LayerInfo('é.\n"x"', "Identity", 0, 0, (), False, "It did not run: “why”?"),
     "call": CALL,
     "statistics": numbers(),
-    "survey": Survey((SurveyedCall("a.b", 1, 0.5, 0.25, math.nan, 5.5, 1e-9),), 3, "", 12.5),
-    "call of a survey": SurveyedCall("", 0, math.nan, 0.0, 1.0, 0.0, math.inf),
+    "survey": Survey((SurveyedCall("a.b", 1, {"zeros": 0.25, "dead": math.nan, "gradient": 1e-9}),), 3, "", 12.5),
+    "call of a survey": SurveyedCall("", 0, {"magnitude": math.nan, "gradient": math.inf}),
 }
 
 

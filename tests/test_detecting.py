@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from hookscope.dashboard.asking.questions import TOP, Question, Unit, box_target
+from hookscope.dashboard.asking.questions import TOP, Unit, box_target
 from hookscope.dashboard.engine import protocol
 from hookscope.dashboard.engine.options import ModelOptions
 from hookscope.dashboard.sources.load import LoadedModel, Prepared, load
 from hookscope.dashboard.sources.preprocessing import MAXIMUM_DETECTED_PIXELS
-from hookscope.dashboard.worker.handlers import HANDLERS
+from hookscope.dashboard.worker.handlers import handler_of
 from hookscope.dashboard.worker.task import Task
 from hookscope.hooks.errors import HooksError
 from hookscope.hooks.passes.registry import live_hooks
@@ -38,11 +38,11 @@ def prepared(detector: LoadedModel) -> Prepared:
     return detector.prepare(Image.open(SAMPLES / "chelsea.png").convert("RGB"))
 
 
-def answer(model: LoadedModel, prepared: Prepared, question: Question, layer: str = "", target: int = TOP) -> Result:
+def answer(model: LoadedModel, prepared: Prepared, question: str, layer: str = "", target: int = TOP) -> Result:
     """What the worker sends; a refusal is raised."""
     sent: list[protocol.FromWorker] = []
     task = Task(protocol.Run(1, (Unit(SPEC, "0", question, layer, 0, target),)), sent.append, frozenset)
-    HANDLERS[question](model, task, prepared)
+    handler_of(question)(model, task, prepared)
     task.finish()
     assert not live_hooks()
     for message in sent:
@@ -145,7 +145,7 @@ def test_the_gradients_of_a_box_are_torchs_own(detector: LoadedModel, prepared: 
     seen = answer(detector, prepared, "survey", target=box_target(2))
     assert isinstance(seen, Survey) and seen.target == int(expected["labels"][2])
     (call,) = [call for call in seen.calls if call.layer == LAYER]
-    assert call.gradient == pytest.approx(layer.norm, rel=1e-4)
+    assert call["gradient"] == pytest.approx(layer.norm, rel=1e-4)
 
 
 def test_the_saliency_of_a_box_is_torchs_own(detector: LoadedModel, prepared: Prepared) -> None:
@@ -168,7 +168,7 @@ def test_the_saliency_of_a_box_is_torchs_own(detector: LoadedModel, prepared: Pr
     ],
 )
 def test_what_a_detector_cannot_answer_is_a_sentence(
-    detector: LoadedModel, prepared: Prepared, question: Question, layer: str, target: int, sentence: str
+    detector: LoadedModel, prepared: Prepared, question: str, layer: str, target: int, sentence: str
 ) -> None:
     with pytest.raises(HooksError, match=sentence):
         answer(detector, prepared, question, layer, target)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hookscope.hooks.errors import Cancelled, HooksError, ModelNotSupported, NoGradient, TargetNotFound
 from hookscope.hooks.looks.inputs import attribute_input
-from hookscope.hooks.results.looks import INPUT_METHODS
+from hookscope.hooks.methods import INPUTS
 
 
 def linear() -> tuple[nn.Module, Tensor]:
@@ -95,13 +95,13 @@ def _into(told: list[tuple[int, int]]) -> Callable[[int, int], None]:
 
 def test_every_method_tells_how_far_it_is_and_ends_with_all():
     model, image = linear()
-    for method, total in zip(INPUT_METHODS, (1, 7, 5), strict=True):
+    for method, total in zip(INPUTS, (1, 7, 5), strict=True):
         told: list[tuple[int, int]] = []
         attribute_input(model, image, method, 0, steps=7, window=1, stride=1, batch=2, progress=_into(told))
         assert told[-1] == (total, total) and [done for done, _ in told] == sorted(done for done, _ in told)
 
 
-@pytest.mark.parametrize("method", INPUT_METHODS)
+@pytest.mark.parametrize("method", INPUTS)
 def test_cancelling_leaves_nothing(method):
     model, image = four_pixels()
     for number in (1, 3, 9):
@@ -110,7 +110,7 @@ def test_cancelling_leaves_nothing(method):
             attribute_input(model, image, method, 0, window=1, stride=1, batch=1, cancelled=cancelled)
 
 
-@pytest.mark.parametrize("method", INPUT_METHODS)
+@pytest.mark.parametrize("method", INPUTS)
 def test_training_models_in_place_inputs_and_frozen_weights(method):
     class Scales(nn.Module):
         def __init__(self):
@@ -130,7 +130,7 @@ def test_training_models_in_place_inputs_and_frozen_weights(method):
     np.testing.assert_allclose(found.values, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("method", INPUT_METHODS)
+@pytest.mark.parametrize("method", INPUTS)
 def test_the_models_own_class_is_the_default_and_others_must_exist(method):
     model, image = four_pixels()
     assert attribute_input(model, image, method).target == 0
@@ -138,7 +138,7 @@ def test_the_models_own_class_is_the_default_and_others_must_exist(method):
         attribute_input(model, image, method, 2)
 
 
-@pytest.mark.parametrize("method", INPUT_METHODS)
+@pytest.mark.parametrize("method", INPUTS)
 def test_only_saliency_explains_a_number_of_this_output_alone(method):
     model, image = four_pixels()
     if method == "saliency":

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from hookscope.dashboard.drawing.metrics import METRICS, SHORTEST, bars, scale_text, texts, worst_first
+from hookscope.dashboard.drawing.metrics import SHORTEST, bars, scale_text, texts, worst_first
+from hookscope.hooks.methods import METRICS
 from hookscope.hooks.results.summaries import Survey, SurveyedCall
 
 
@@ -12,7 +13,7 @@ def survey(*values: float, calls: int = 1) -> Survey:
     """Layers "a", "b" and so on, with every number the same; each is called so many times, ten times larger each."""
     return Survey(
         tuple(
-            SurveyedCall(name, call, *[value * 10**call] * 5)
+            SurveyedCall(name, call, dict.fromkeys(METRICS, value * 10**call))
             for name, value in zip("abcdefgh", values, strict=False)
             for call in range(calls)
         ),

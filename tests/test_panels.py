@@ -907,7 +907,7 @@ def test_the_trees_bars_texts_and_scale(desk: Desk) -> None:
     assert unit.input == scene.inputs["a"].digest and unit.target == -2
     waiting = {name_of(id): properties for id, properties in json.loads(drawn(shown, {}))}
     assert waiting[ids.TREE]["metric"] is None and "computing" in str(waiting[ids.METRIC_TEXT])
-    survey = Survey((SurveyedCall("conv", 0, 2.0, 0.25, 0.5, 3.0, 0.1), SurveyedCall("relu", 0, 1, 0.5, 0, 2, 1)), -1)
+    survey = Survey((SurveyedCall("conv", 0, {"zeros": 0.25}), SurveyedCall("relu", 0, {"zeros": 0.5})), -1)
     page = all_drawn(desk, scene, {unit: survey})
     names = [node["name"] for node in tree_nodes(INFO.layers)]
     bars = dict(zip(names, page[ids.TREE]["metric"], strict=True))

@@ -14,24 +14,33 @@ from hookscope.hooks.errors import Cancelled
 from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.looks.capture import capture
 from hookscope.hooks.looks.survey import survey
+from hookscope.hooks.methods import METRICS
 from hookscope.hooks.results import codec
 
 
 def test_four_pixels_by_hand():
     model, image = four_pixels()
     with assert_untouched(model):
-        found = survey(model, image, describe(model, image), gradient=True, target=0)
+        found = survey(model, image, describe(model, image), metrics=METRICS, target=0)
     calls = {call.layer: call for call in found.calls}
     assert list(calls) == list("01234") and found.target == 0 and not found.reason_no_gradient
     # [[2, 4], [6, 8]] and [[-1, -2], [-3, -4]], before the ReLU writes zeros over the second
-    assert (calls["0"].magnitude ** 2, calls["0"].zeros, calls["0"].dead) == pytest.approx((150 / 8, 0, 0))
-    assert (calls["1"].magnitude ** 2, calls["1"].zeros, calls["1"].dead) == pytest.approx((120 / 8, 0.5, 0.5))
-    assert calls["0"].entropy == 3  # eight values in bins of their own
-    assert calls["1"].entropy == pytest.approx(0.5 * 1 + 4 * 0.125 * 3)
+    assert (
+        calls["0"]["magnitude"] ** 2,
+        calls["0"]["zeros"],
+        calls["0"]["dead"],
+    ) == pytest.approx((150 / 8, 0, 0))
+    assert (
+        calls["1"]["magnitude"] ** 2,
+        calls["1"]["zeros"],
+        calls["1"]["dead"],
+    ) == pytest.approx((120 / 8, 0.5, 0.5))
+    assert calls["0"]["entropy"] == 3  # eight values in bins of their own
+    assert calls["1"]["entropy"] == pytest.approx(0.5 * 1 + 4 * 0.125 * 3)
     # the first logit is 3 times the mean of channel 0 and 1 times that of channel 1
-    assert calls["1"].gradient == pytest.approx(math.sqrt(4 * (3 / 4) ** 2 + 4 * (1 / 4) ** 2))
-    assert calls["0"].gradient == pytest.approx(math.sqrt(4 * (3 / 4) ** 2))
-    assert calls["4"].gradient == 1
+    assert calls["1"]["gradient"] == pytest.approx(math.sqrt(4 * (3 / 4) ** 2 + 4 * (1 / 4) ** 2))
+    assert calls["0"]["gradient"] == pytest.approx(math.sqrt(4 * (3 / 4) ** 2))
+    assert calls["4"]["gradient"] == 1
 
 
 @pytest.mark.parametrize("make, size", [(alexnet, 96), (resnet18, 64), (swin_t, 64)])
@@ -40,7 +49,7 @@ def test_every_leaf_agrees_with_a_full_capture(make, size):
     model = make(weights=None).eval()
     image = torch.randn(1, 3, size, size)
     layers = describe(model, image)
-    found = {(call.layer, call.call): call for call in survey(model, image, layers, gradient=True, target=3).calls}
+    found = {(call.layer, call.call): call for call in survey(model, image, layers, metrics=METRICS, target=3).calls}
     leaves = [name for name, module in model.named_modules() if not any(True for _ in module.children())]
     with torch.enable_grad(), capture(model, leaves, gradients=True) as seen:
         output = model(image.clone().requires_grad_(True))
@@ -51,17 +60,17 @@ def test_every_leaf_agrees_with_a_full_capture(make, size):
         if record.path not in ("", "0"):
             continue
         number, values = found[record.layer, record.call], record.value.double().numpy()
-        assert number.magnitude == pytest.approx(np.sqrt(np.mean(values**2)), rel=1e-6)
-        assert number.zeros == (values == 0).mean()
-        assert number.gradient == pytest.approx(float(record.gradient.double().norm()), rel=1e-5, abs=1e-12)
+        assert number["magnitude"] == pytest.approx(np.sqrt(np.mean(values**2)), rel=1e-6)
+        assert number["zeros"] == (values == 0).mean()
+        assert number["gradient"] == pytest.approx(float(record.gradient.double().norm()), rel=1e-5, abs=1e-12)
         counts = np.histogram(values, 64)[0]
         shares = counts[counts > 0] / counts.sum()
-        assert number.entropy == pytest.approx(-(shares * np.log2(shares)).sum(), abs=0.05)
+        assert number["entropy"] == pytest.approx(-(shares * np.log2(shares)).sum(), abs=0.05)
         where = axes[record.layer, record.call]
         channel = next((where.index(name) for name in ("channel", "feature") if name in where), None)
         if channel is not None:
             rows = np.moveaxis(values, channel, 0).reshape(values.shape[channel], -1)
-            assert number.dead == (rows == 0).all(1).mean()
+            assert number["dead"] == (rows == 0).all(1).mean()
             compared += 1
     assert compared > 10 and len(found) == len({(record.layer, record.call) for record in seen})
 
@@ -70,10 +79,10 @@ def test_non_finite_values_are_left_out_and_nan_is_not_dead():
     model = nn.Sequential(nn.Identity(), nn.Identity()).eval()
     image = torch.tensor([[[[math.nan, 0.0]], [[math.inf, 2.0]], [[0.0, 0.0]]]])
     (first, _) = survey(model, image, describe(model, image)).calls
-    assert (first.magnitude, first.zeros) == (1, 3 / 4)
-    assert first.dead == pytest.approx(1 / 3)
+    assert (first["magnitude"], first["zeros"]) == (1, 3 / 4)
+    assert first["dead"] == pytest.approx(1 / 3)
     (nothing, _) = survey(model, image * math.nan, describe(model, image)).calls
-    assert math.isnan(nothing.magnitude) and math.isnan(nothing.entropy) and nothing.dead == 0
+    assert math.isnan(nothing["magnitude"]) and math.isnan(nothing["entropy"]) and nothing["dead"] == 0
 
 
 @pytest.mark.parametrize("scale", [1e-35, 1e-3, 1e37])
@@ -81,9 +90,9 @@ def test_entropy_does_not_depend_on_the_scale(scale):
     model = nn.Sequential(nn.Identity(), nn.Identity()).eval()
     image = torch.tensor([[[[0.0, 1.0], [2.0, 3.0]]]])
     call = survey(model, image * scale, describe(model, image)).calls[0]
-    assert call.entropy == 2
+    assert call["entropy"] == 2
     constant = survey(model, image * 0 + scale, describe(model, image)).calls[0]
-    assert constant.entropy == 0
+    assert constant["entropy"] == 0
 
 
 def test_half_and_integers_are_read_as_they_are():
@@ -91,25 +100,27 @@ def test_half_and_integers_are_read_as_they_are():
     for dtype in (torch.float16, torch.bfloat16, torch.int64, torch.bool):
         image = torch.tensor([[[[0, 1], [1, 1]]]]).to(dtype)
         call = survey(model, image, describe(model, image)).calls[0]
-        assert (call.magnitude**2, call.zeros) == (pytest.approx(0.75), 0.25)
+        assert (call["magnitude"] ** 2, call["zeros"]) == (pytest.approx(0.75), 0.25)
 
 
-def test_without_gradient_or_entropy_their_numbers_are_not_there():
+def test_numbers_that_were_not_asked_for_are_not_there():
     model, image = four_pixels()
-    found = survey(model, image, describe(model, image), entropy=False)
-    assert found.target == -1 and all(math.isnan(call.gradient) and math.isnan(call.entropy) for call in found.calls)
+    found = survey(model, image, describe(model, image), metrics=["magnitude"])
+    assert found.target == -1 and all(set(call.numbers) == {"magnitude"} for call in found.calls)
+    with pytest.raises(ValueError, match="there is no method 'size'; choose one of magnitude, zeros"):
+        survey(model, image, describe(model, image), metrics=["size"])
 
 
 def test_a_target_that_is_not_there_is_said_and_the_rest_is_given():
     model, image = four_pixels()
-    found = survey(model, image, describe(model, image), gradient=True, target=7)
+    found = survey(model, image, describe(model, image), metrics=METRICS, target=7)
     assert "no class 7" in found.reason_no_gradient and found.target == -1
-    assert found.calls[0].magnitude == pytest.approx(math.sqrt(150 / 8))
+    assert found.calls[0]["magnitude"] == pytest.approx(math.sqrt(150 / 8))
     torch.manual_seed(0)
     segmenter = fcn_resnet50(weights=None, weights_backbone=None).eval()
     picture = torch.randn(1, 3, 64, 64)
-    seen = survey(segmenter, picture, describe(segmenter, picture), gradient=True)
-    assert seen.target >= 0 and seen.calls[0].gradient > 0
+    seen = survey(segmenter, picture, describe(segmenter, picture), metrics=METRICS)
+    assert seen.target >= 0 and seen.calls[0]["gradient"] > 0
 
 
 def test_reused_modules_have_every_call_and_the_result_travels_as_bytes():
@@ -119,8 +130,8 @@ def test_reused_modules_have_every_call_and_the_result_travels_as_bytes():
     found = survey(model, image, describe(model, image))
     assert [(call.layer, call.call) for call in found.calls] == [("0", 0), ("1", 0), ("2", 0), ("1", 1)]
     back = codec.decode(codec.encode(found))
-    assert [(call.layer, call.magnitude) for call in back.calls] == [(c.layer, c.magnitude) for c in found.calls]
-    assert math.isnan(back.calls[0].gradient)
+    assert [(call.layer, call["magnitude"]) for call in back.calls] == [(c.layer, c["magnitude"]) for c in found.calls]
+    assert "gradient" not in back.calls[0].numbers
 
 
 def test_it_can_be_cancelled_and_leaves_nothing_behind():
@@ -137,7 +148,7 @@ def test_containers_have_their_own_outputs_and_share_what_their_last_child_retur
     layers = describe(model, image)
     found = {
         (call.layer, call.call): call
-        for call in survey(model, image, layers, containers=True, gradient=True, target=3).calls
+        for call in survey(model, image, layers, containers=True, metrics=METRICS, target=3).calls
     }
     assert {(info.name, n) for info in layers if not info.operation for n in range(len(info.calls))} == found.keys()
     with torch.enable_grad(), capture(model, ["layer1.0", "layer1", ""], gradients=True) as seen:
@@ -145,9 +156,9 @@ def test_containers_have_their_own_outputs_and_share_what_their_last_child_retur
     seen.differentiate(output[0, 3])
     for record in seen:
         number = found[record.layer, 0]
-        assert number.magnitude == pytest.approx(float(record.value.double().square().mean().sqrt()), rel=1e-6)
-        assert number.gradient == pytest.approx(float(record.gradient.double().norm()), rel=1e-5)
-    assert found["layer1.0", 0].gradient == found["layer1.0.relu", 1].gradient
+        assert number["magnitude"] == pytest.approx(float(record.value.double().square().mean().sqrt()), rel=1e-6)
+        assert number["gradient"] == pytest.approx(float(record.gradient.double().norm()), rel=1e-5)
+    assert found["layer1.0", 0]["gradient"] == found["layer1.0.relu", 1]["gradient"]
 
 
 def test_a_container_that_writes_into_its_childs_output_is_looked_at_again():
@@ -157,7 +168,9 @@ def test_a_container_that_writes_into_its_childs_output_is_looked_at_again():
 
     model = nn.Sequential(Doubled(nn.Identity(), nn.ReLU())).eval()
     image = torch.ones(1, 1, 2, 2)
-    found = {call.layer: call.magnitude for call in survey(model, image, describe(model, image), containers=True).calls}
+    found = {
+        call.layer: call["magnitude"] for call in survey(model, image, describe(model, image), containers=True).calls
+    }
     assert found == {"0.0": 1, "0.1": 1, "0": 2, "": 2}
 
 
@@ -168,7 +181,7 @@ def test_operations_have_the_numbers_of_what_they_computed():
     image = torch.randn(1, 3, 64, 64)
     layers = describe(model, image)
     with assert_untouched(model):
-        calls = survey(model, image, layers, containers=True, operations=True, gradient=True, target=3).calls
+        calls = survey(model, image, layers, containers=True, operations=True, metrics=METRICS, target=3).calls
     found = {(call.layer, call.call): call for call in calls}
     assert {(info.name, n) for info in layers for n in range(len(info.calls))} == found.keys()
     parts = []
@@ -184,20 +197,20 @@ def test_operations_have_the_numbers_of_what_they_computed():
         handle.remove()
     (slope,) = torch.autograd.grad(logit, zero)
     total, call = (parts[0] + parts[1]).detach().double(), found["layer1.0/add", 0]
-    assert call.magnitude == pytest.approx(float(total.square().mean().sqrt()), rel=1e-6)
-    assert call.zeros == float((total == 0).double().mean())
-    assert call.gradient == pytest.approx(float(slope.norm()), rel=1e-4) and call.gradient > 0
+    assert call["magnitude"] == pytest.approx(float(total.square().mean().sqrt()), rel=1e-6)
+    assert call["zeros"] == float((total == 0).double().mean())
+    assert call["gradient"] == pytest.approx(float(slope.norm()), rel=1e-4) and call["gradient"] > 0
     names = [info.name for info in layers if info.operation]
     with torch.enable_grad(), capture(model, names, gradients=True) as seen:
         output = model(image.clone().requires_grad_(True))
     seen.differentiate(output[0, 3])
     for record in seen:
         number, values = found[record.layer, record.call], record.value.detach().double()
-        assert number.magnitude == pytest.approx(float(values.square().mean().sqrt()), rel=1e-6)
-        assert number.dead == float(
+        assert number["magnitude"] == pytest.approx(float(values.square().mean().sqrt()), rel=1e-6)
+        assert number["dead"] == float(
             (values.flatten(1) if values.ndim == 2 else values.flatten(2).abs().amax(2)).eq(0).double().mean()
         )
-        assert number.gradient == pytest.approx(float(record.gradient.double().norm()), rel=1e-5)
+        assert number["gradient"] == pytest.approx(float(record.gradient.double().norm()), rel=1e-5)
     assert len(names) == len(seen) == 9  # eight sums and the flattening before the classifier
 
 
@@ -215,4 +228,4 @@ def test_operations_of_attention_and_of_windows_agree_with_a_capture():
     assert torch.equal(before, after) and len(seen) > 20
     for record in seen:
         magnitude = float(record.value.double().square().mean().sqrt())
-        assert found[record.layer, record.call].magnitude == pytest.approx(magnitude, rel=1e-5, nan_ok=True)
+        assert found[record.layer, record.call]["magnitude"] == pytest.approx(magnitude, rel=1e-5, nan_ok=True)

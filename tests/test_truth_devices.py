@@ -19,8 +19,8 @@ from hookscope.hooks.looks.cam import layer_map
 from hookscope.hooks.looks.gradients import gradients
 from hookscope.hooks.looks.inputs import attribute_input
 from hookscope.hooks.looks.survey import survey
+from hookscope.hooks.methods import INPUTS, MAPS, METRICS
 from hookscope.hooks.numbers.reductions import real, statistics
-from hookscope.hooks.results.looks import INPUT_METHODS, MAP_METHODS
 
 
 class Attends(nn.Module):
@@ -42,8 +42,8 @@ def diagnosed(model: nn.Module, picture: Tensor) -> list[float]:
 
 
 def surveyed(model: nn.Module, picture: Tensor) -> list[float]:
-    calls = survey(model, picture, describe(model, picture), gradient=True, target=0).calls
-    return [number for call in calls for number in (call.magnitude, call.entropy, call.gradient)]
+    calls = survey(model, picture, describe(model, picture), metrics=METRICS, target=0).calls
+    return [number for call in calls for number in (call[name] for name in ("magnitude", "entropy", "gradient"))]
 
 
 LOOKS: dict[str, Callable[[nn.Module, Tensor], object]] = {
@@ -57,11 +57,11 @@ LOOKS: dict[str, Callable[[nn.Module, Tensor], object]] = {
     "attention": lambda model, picture: attention_maps(model, picture)[0].entropy,
     **{
         method: lambda model, picture, method=method: layer_map(model, picture, "conv", 0, method).values
-        for method in MAP_METHODS
+        for method in MAPS
     },
     **{
         method: lambda model, picture, method=method: attribute_input(model, picture, method, 0).values
-        for method in INPUT_METHODS
+        for method in INPUTS
     },
 }
 

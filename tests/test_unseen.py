@@ -18,7 +18,7 @@ from hookscope.dashboard.engine import protocol
 from hookscope.dashboard.engine.base import ModelInfo, Preprocessing
 from hookscope.dashboard.sources.load import LoadedModel
 from hookscope.dashboard.sources.preprocessing import Prepared, plain
-from hookscope.dashboard.worker.handlers import HANDLERS
+from hookscope.dashboard.worker.handlers import handler_of
 from hookscope.dashboard.worker.task import Task
 from hookscope.hooks.errors import HooksError, LayerNotExecuted
 from hookscope.hooks.layers.describe import describe
@@ -162,7 +162,7 @@ def test_each_card_says_its_own_reason() -> None:
     units = tuple(Unit("zoo:net", "0" * 64, "activation", name) for name in names)
     task = Task(protocol.Run(1, units), sent.append, frozenset)
     prepared = Prepared(np.zeros((8, 8, 3), np.uint8), (0, 0, 8, 8), (0.5,) * 3, (0.5,) * 3)
-    HANDLERS["activation"](loaded(Net()), task, prepared)
+    handler_of("activation")(loaded(Net()), task, prepared)
     task.finish()
     failed = {message.unit.layer: message.sentence for message in sent if isinstance(message, protocol.Failed)}
     assert {name: failed[name] for name in names[:2]} == {

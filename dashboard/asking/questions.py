@@ -8,28 +8,29 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from typing import Literal, get_args
 
-MapQuestion = Literal["gradcam", "gradcam++", "layercam", "scorecam"]  # the names of results.looks.MAP_METHODS
-InputQuestion = Literal["saliency", "integrated gradients", "occlusion"]  # the names of results.looks.INPUT_METHODS
-Question = Literal["prediction", "activation", "attention", "gradients", "survey", MapQuestion, InputQuestion]
+from hookscope.hooks.methods import INPUTS, MAPS
 
-TITLES: dict[Question, str] = {
+# What is asked of an input or a layer besides the methods of `hooks.methods`, each a question under its own name.
+OTHERS = {
     "prediction": "the prediction",
     "activation": "the activation",
     "attention": "the attention",
     "gradients": "gradients by layer",
     "survey": "numbers of every layer",
-    "gradcam": "Grad-CAM",
-    "gradcam++": "Grad-CAM++",
-    "layercam": "LayerCAM",
-    "scorecam": "Score-CAM",
-    "saliency": "saliency",
-    "integrated gradients": "integrated gradients",
-    "occlusion": "occlusion",
 }
 WITHOUT_TARGET = ("prediction", "activation", "attention")
-ABOUT_INPUT = ("prediction", "gradients", "survey", *get_args(InputQuestion))  # the others are about a layer
+
+
+def title_of(question: str) -> str:
+    """A question in words."""
+    return OTHERS[question] if question in OTHERS else (MAPS if question in MAPS else INPUTS)[question].title
+
+
+def is_about_input(question: str) -> bool:
+    """Whether a question is about a whole input; the others are about a layer."""
+    return question in ("prediction", "gradients", "survey") or question in INPUTS
+
 
 DEFAULT_MODEL = "embedded"  # the spec of the model that comes with the installation
 TOP = -1  # the target "whatever class the model itself ranks first"
@@ -44,8 +45,8 @@ class Unit:
     Attributes:
         model: the model's spec, as the operator wrote it.
         input: SHA-256 of the input's pixels, hexadecimal.
-        question: what is asked; those `ABOUT_INPUT` have no layer, those `WITHOUT_TARGET` no target, and a survey has
-            one for gradients only.
+        question: what is asked: one of `OTHERS`, `methods.MAPS`, `methods.INPUTS`. What `is_about_input` has no layer,
+            what is `WITHOUT_TARGET` no target, and a survey has one for gradients only.
         layer: dotted name; "" is the model itself.
         call: which call of the layer, from 0.
         target: class index whose logit is explained; `TOP` for the model's own first class, `box_target(n)` for a
@@ -54,7 +55,7 @@ class Unit:
 
     model: str
     input: str
-    question: Question
+    question: str
     layer: str = ""
     call: int = 0
     target: int = TOP

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 
-from hookscope.dashboard.asking.questions import ABOUT_INPUT, TITLES, Unit
+from hookscope.dashboard.asking.questions import Unit, is_about_input, title_of
 from hookscope.dashboard.engine import options, protocol
 from hookscope.dashboard.engine.base import ModelInfo, Phase
 from hookscope.dashboard.engine.channel import Channel, StartWorker, WorkerEnded
@@ -317,7 +317,7 @@ class Supervisor:
 def describe(batch: Batch) -> str:
     """What a batch computes, for a sentence: "Grad-CAM of blocks.6", "3 layers"."""
     unit = batch.units[0]
-    if unit.question in ABOUT_INPUT:
-        return TITLES[unit.question]
-    what = "" if unit.question == "activation" else f"{TITLES[unit.question]} of "
+    if is_about_input(unit.question):
+        return title_of(unit.question)
+    what = "" if unit.question == "activation" else f"{title_of(unit.question)} of "
     return what + (f"{len(batch.units)} layers" if len(batch.units) > 1 else unit.layer or "the whole model")

@@ -11,17 +11,22 @@ from typing import TypeVar
 from hookscope.dashboard.answers.service import Service
 from hookscope.dashboard.asking.answers import Failure
 from hookscope.dashboard.asking.layer_keys import parse_key
-from hookscope.dashboard.asking.questions import NO_TARGET, TOP, WITHOUT_TARGET, Question, Unit
+from hookscope.dashboard.asking.questions import NO_TARGET, TOP, WITHOUT_TARGET, Unit
 from hookscope.dashboard.drawing.pictures import picture_png
 from hookscope.dashboard.engine.base import ModelInfo
 from hookscope.dashboard.inputs.store import Input, InputStore
 from hookscope.dashboard.page.gallery import Gallery
 from hookscope.dashboard.page.reading import Readings
 from hookscope.dashboard.page.view import View
+from hookscope.hooks.methods import METRICS
 from hookscope.hooks.results.looks import Call, LayerInfo, Prediction
 
 SIDES = ("a", "b")
 ResultT = TypeVar("ResultT")
+
+
+def _differentiates(metric: str) -> bool:
+    return metric in METRICS and METRICS[metric].of == "gradient"
 
 
 class Gone(Exception):
@@ -71,15 +76,15 @@ class Scene:
         layer = self.layers.get(name)
         return (layer, layer.calls[call]) if layer and call < len(layer.calls) else None
 
-    def unit(self, side: str, question: Question, key: str = "") -> Unit:
+    def unit(self, side: str, question: str, key: str = "") -> Unit:
         """The unit that asks a question about one side's input."""
         name, call = parse_key(key)
-        explained = question not in WITHOUT_TARGET and (question != "survey" or self.view.metric == "gradient")
+        explained = question not in WITHOUT_TARGET and (question != "survey" or _differentiates(self.view.metric))
         target = self.view.target if explained and self.view.target is not None else TOP
         target = NO_TARGET if question == "survey" and not explained else target
         return Unit(self.view.model, self.inputs[side].digest, question, name, call, target)
 
-    def units(self, question: Question, key: str = "") -> dict[str, Unit]:
+    def units(self, question: str, key: str = "") -> dict[str, Unit]:
         """The same for every side that has an input."""
         return {side: self.unit(side, question, key) for side in self.inputs}
 

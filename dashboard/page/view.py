@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 from urllib.parse import parse_qs, urlencode
 
 from hookscope.dashboard.asking.layer_keys import MAX_KEY_LENGTH, canonical
-from hookscope.dashboard.asking.metrics import Metric
-from hookscope.dashboard.asking.questions import MapQuestion, box_of
+from hookscope.dashboard.asking.questions import box_of
+from hookscope.hooks.methods import MAPS, METRICS
 
 Rank = Literal["index", "strongest", "mean", "variance", "zeros", "difference"]
 ScaleBy = Literal["layer", "channel"]
@@ -19,6 +20,7 @@ Tab = Literal["layers", "gradients"]
 
 MAX_LAYERS = 24
 MAX_BOXES = 10_000
+NO_METRIC = "none"
 MEAN = -1  # the "channel" that is the mean over all channels, and the "patch" that is none
 _KEY = re.compile(r"[A-Za-z0-9_-]{0,64}")
 
@@ -38,9 +40,10 @@ class View:
         table: whether cards list every channel's numbers.
         patch: the position from which attention is shown, counted row by row over the grid; `MEAN` for the class token,
             or the middle where there is none.
-        metric: the number that every row of the tree shows as a bar.
+        metric: the number that every row of the tree shows as a bar, of `methods.METRICS`, or `NO_METRIC`.
         detail: the layer key of the enlarged channel, "" if none is open. channel: its index, or `MEAN`.
-        maps: the method by which the cards' maps explain the class. attributions: whether those of the input are shown.
+        maps: the method, of `methods.MAPS`, by which the cards' maps explain the class. attributions: whether those of
+            the input are shown.
         tab: what stands under the inputs: the cards, or the gradient at every layer.
     """
 
@@ -57,10 +60,10 @@ class View:
     seen: bool = False
     table: bool = False
     patch: int = MEAN
-    metric: Metric = "none"
+    metric: str = NO_METRIC
     detail: str = ""
     channel: int = MEAN
-    maps: MapQuestion = "gradcam"
+    maps: str = "gradcam"
     attributions: bool = False
     tab: Tab = "layers"
 
@@ -84,10 +87,10 @@ class View:
             seen=bool(values.get("seen")),
             table=bool(values.get("table")),
             patch=_channel(values.get("patch")),
-            metric=_choice(values.get("metric"), Metric, default.metric),
+            metric=_name(values.get("metric"), METRICS, default.metric),
             detail=_layer(values.get("detail")),
             channel=_channel(values.get("channel")),
-            maps=_choice(values.get("maps"), MapQuestion, default.maps),
+            maps=_name(values.get("maps"), MAPS, default.maps),
             attributions=bool(values.get("attributions")),
             tab=_choice(values.get("tab"), Tab, default.tab),
         )
@@ -165,3 +168,7 @@ def _channel(value: Any) -> int:
 
 def _choice(value: Any, kind: Any, default: Any) -> Any:
     return value if value in get_args(kind) else default
+
+
+def _name(value: Any, rows: Container[str], default: str) -> str:
+    return value if isinstance(value, str) and value in rows else default

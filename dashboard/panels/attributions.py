@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any, get_args
+from typing import Any
 
 from dash import html
 
 from hookscope.dashboard.answers.parts import Part, Update, result_of
 from hookscope.dashboard.asking.answers import Answers, Failure
-from hookscope.dashboard.asking.questions import TITLES, InputQuestion, Unit
+from hookscope.dashboard.asking.questions import Unit
 from hookscope.dashboard.components.markup import Markup
 from hookscope.dashboard.drawing.attribution_pictures import attribution_overlay
 from hookscope.dashboard.drawing.numbers import format_number
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.panels.regions import refuse, show_text
+from hookscope.hooks.methods import INPUTS
 from hookscope.hooks.results.looks import InputAttribution, Prediction
 
-METHODS: tuple[InputQuestion, ...] = get_args(InputQuestion)
-HELP: dict[InputQuestion, str] = {
-    "saliency": "The largest absolute gradient of the class's logit over the colours of a pixel (Simonyan et al., "
-    "2014).",
-    "integrated gradients": "The gradient, integrated from a picture of the mean colour to this one, times the way "
-    "(Sundararajan et al., 2017). Red speaks for the class, blue against it; all together they give the difference of "
-    "the two logits.",
-    "occlusion": "How much the class's logit falls when a window around the pixel has the mean colour (Zeiler and "
-    "Fergus, 2014). Red speaks for the class, blue against it.",
-}
 NAME = "attributions"
 
 
@@ -40,7 +31,7 @@ def layout() -> html.Section:
                 "Attributions of the input",
                 id=ids.ATTRIBUTIONS_FOLD,
                 className="fold",
-                title="How much each pixel matters for the class: saliency, integrated gradients, occlusion",
+                title=f"How much each pixel matters for the class: {', '.join(row.title for row in INPUTS.values())}",
                 **{"data-do": "attributions", "aria-expanded": "false", "aria-controls": ids.ATTRIBUTIONS},
             ),
             Markup(ids.ATTRIBUTIONS, className="attributions", hidden=True),
@@ -55,7 +46,7 @@ def part(scene: Scene) -> Part:
     if not scene.view.attributions or not scene.inputs:
         return close(scene.view.attributions)
     predictions = scene.units("prediction")
-    units = [scene.unit(side, method) for method in METHODS for side in scene.inputs]
+    units = [scene.unit(side, method) for method in INPUTS for side in scene.inputs]
     shows = (scene.view.target, scene.named, scene.info.fingerprint)
     draw = partial(_draw, scene, predictions)
     return Part(NAME, (*predictions.values(), *units), shows, draw, error=ids.ATTRIBUTIONS)
@@ -83,16 +74,16 @@ def _draw(scene: Scene, predictions: dict[str, Unit], answers: Answers) -> list[
     columns = [
         html.Div(
             [
-                html.H3(TITLES[method].capitalize(), className="small-title", title=HELP[method]),
+                html.H3(row.title.capitalize(), className="small-title", title=row.text),
                 html.Div([_map(scene, side, method, predictions[side], answers) for side in scene.inputs]),
             ]
         )
-        for method in METHODS
+        for method, row in INPUTS.items()
     ]
     return [*_fold(True), show_text(ids.ATTRIBUTIONS, columns, hidden=False)]
 
 
-def _map(scene: Scene, side: str, method: InputQuestion, prediction: Unit, answers: Answers) -> html.Div:
+def _map(scene: Scene, side: str, method: str, prediction: Unit, answers: Answers) -> html.Div:
     unit = scene.unit(side, method)
     letter = html.Span(side.upper(), className=f"letter small {side}")
     problem = next((each for one in (prediction, unit) if isinstance(each := _answer(answers, one), Failure)), None)
@@ -105,14 +96,14 @@ def _map(scene: Scene, side: str, method: InputQuestion, prediction: Unit, answe
     name = scene.class_name(found.target)
     overlay = attribution_overlay(found.values)
     heat = scene.picture(("attribution", unit), partial(_heat, scene, unit))
-    facts = [HELP[method], found.note, f"{scene.explained.capitalize()} {format_number(found.logit)}."]
+    facts = [INPUTS[method].text, found.note, f"{scene.explained.capitalize()} {format_number(found.logit)}."]
     if not math.isnan(found.baseline_logit):
         facts.append(f"Logit of the mean colour {format_number(found.baseline_logit)}.")
     stack = html.Div(
         [
             # a detector resizes by itself: its attributions lie on the picture that it was given
             html.Img(src=scene.whole(side) if scene.info.kind == "detector" else scene.seen(side), alt=""),
-            html.Img(src=heat, alt=f"{TITLES[method]} of {name}", className="heat"),
+            html.Img(src=heat, alt=f"{INPUTS[method].title} of {name}", className="heat"),
         ],
         className="stack",
         style={"aspectRatio": f"{found.values.shape[1]} / {found.values.shape[0]}"},  # before they are loaded too

@@ -10,16 +10,18 @@ from dash import html
 
 from hookscope.dashboard.answers.parts import Part, Update
 from hookscope.dashboard.asking.answers import Answers
-from hookscope.dashboard.asking.questions import DEFAULT_MODEL, TITLES, box_of
+from hookscope.dashboard.asking.questions import DEFAULT_MODEL, box_of
 from hookscope.dashboard.components.layer_tree import LayerTree, tree_nodes
 from hookscope.dashboard.components.markup import Markup
 from hookscope.dashboard.drawing import numbers
 from hookscope.dashboard.exports.report import write
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.page.scene import SIDES, Scene
+from hookscope.dashboard.page.view import NO_METRIC
 from hookscope.dashboard.panels import attributions, detail, gradients, inputs, tree
 from hookscope.dashboard.panels.card import cards, frame
 from hookscope.dashboard.panels.toolbar import COLOURS, RANKS
+from hookscope.hooks.methods import MAPS
 
 
 def part(scene: Scene, prefix: str) -> Part:
@@ -59,7 +61,7 @@ def _page(scene: Scene, prefix: str) -> bytes:
         found = html.Div([frame.card(position) for position in range(count)], className="cards")
         body += [attributions.layout(), found, detail.layout()]
         parts += [*cards.parts(scene, count), *detail.parts(scene), attributions.part(scene)]
-    if view.metric != "none" and scene.inputs:
+    if view.metric != NO_METRIC and scene.inputs:
         shown = LayerTree(id=ids.TREE, nodes=tree_nodes(info.layers, info.title))
         body += [html.Div([html.H2("Layers", className="small-title"), Markup(ids.METRIC_TEXT)]), shown]
         parts.append(tree.part(scene))
@@ -77,7 +79,7 @@ def _settings(scene: Scene) -> list[str]:
     found = [f"model {scene.info.spec or DEFAULT_MODEL}", f"explained: {explained}"]
     if view.tab == "layers" and any(view.layers):
         ranks, colours = ({name: text for name, text, *_ in rows} for rows in (RANKS, COLOURS))
-        found += [f"map: {TITLES[view.maps]}", f"rank: {ranks[view.rank]}", f"scale: per {view.scale}"]
+        found += [f"map: {MAPS[view.maps].title}", f"rank: {ranks[view.rank]}", f"scale: per {view.scale}"]
         found.append(f"colours: {colours[view.colours]}")
         found += ["overlay on"] if view.overlay else []
     return found

@@ -13,6 +13,7 @@ from hookscope.dashboard.engine.base import ModelInfo
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.page.view import View
 from hookscope.dashboard.panels.detections import LISTED, NO_CLASSES
+from hookscope.hooks.methods import MAPS, MapMethod
 
 RANKS = [
     ("index", "index", "Channels in the order in which the layer has them"),
@@ -28,16 +29,6 @@ SCALES = [
 ]
 COLOURS = [("auto", "auto"), ("viridis", "viridis"), ("magma", "magma"), ("grey", "grey")]
 COUNTS = [("auto", "auto"), ("64", "64"), ("256", "256"), ("all", "all")]
-MAPS = [
-    ("gradcam", "Grad-CAM", "Channels weighted by the mean gradient of the class's logit (Selvaraju et al., 2017)"),
-    ("gradcam++", "Grad-CAM++", "Channels weighted by their positive gradients (Chattopadhay et al., 2018)"),
-    ("layercam", "LayerCAM", "Every position weighted by its own positive gradient (Jiang et al., 2021)"),
-    (
-        "scorecam",
-        "Score-CAM",
-        "Channels weighted by the logits of the picture seen through them (Wang et al., 2020); slow",
-    ),
-]
 BOXES = 300  # as many as torchvision's detectors give at most
 LETTER_EM, WIDE_EM = 0.57, 0.78  # how wide letters are, and capitals and signs, in the widest of the page's fonts
 BOX_PX = 28  # a box's borders, padding and arrow, see dashboard.css
@@ -88,8 +79,9 @@ def _of_maps() -> list[Any]:
     help_text = (
         "The class whose logit is explained. Type to search.\ntop class: of each picture the one that comes first."
     )
+    maps = [(row.name, row.title, _of_map(row)) for row in MAPS.values()]
     return [
-        _select("", ids.MAPS, [(v, t) for v, t, _ in MAPS], _help(MAPS)),
+        _select("", ids.MAPS, [(v, t) for v, t, _ in maps], _help(maps)),
         _select("explain", ids.TARGET, [], help_text, search=True),
         html.Div(
             [html.Span("opacity", className="muted"), slider],
@@ -97,6 +89,11 @@ def _of_maps() -> list[Any]:
             title="Opacity of the map over the picture",
         ),
     ]
+
+
+def _of_map(row: MapMethod) -> str:
+    source = f" ({row.source})" if row.source else ""
+    return f"{row.help[:1].upper()}{row.help[1:]}{source}{'' if row.rule else '; slow'}"
 
 
 def _help(rows: list[tuple[str, str, str]]) -> str:

@@ -13,10 +13,12 @@ from hookscope.dashboard.asking.answers import Answers, Failure
 from hookscope.dashboard.asking.questions import Unit
 from hookscope.dashboard.components.layer_tree import LayerTree, tree_nodes
 from hookscope.dashboard.components.markup import Markup
-from hookscope.dashboard.drawing.metrics import METRICS, bars, scale_text, texts, worst_first
+from hookscope.dashboard.drawing.metrics import bars, say, scale_text, texts, worst_first
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.page.scene import Scene
+from hookscope.dashboard.page.view import NO_METRIC
 from hookscope.dashboard.panels.regions import refuse, show_text
+from hookscope.hooks.methods import METRICS
 from hookscope.hooks.results.summaries import Survey
 
 NAME = "tree metric"
@@ -28,7 +30,7 @@ NO_BARS: Update = (
 
 def layout() -> html.Nav:
     """Draw the tree, empty until a model is loaded, under the choice of a number for its rows."""
-    options = [{"value": "none", "label": "none"}]
+    options = [{"value": NO_METRIC, "label": "none"}]
     options += [{"value": name, "label": metric.title} for name, metric in METRICS.items()]
     help_text = "A bar on every row of the tree.\n" + "\n".join(
         f"{metric.title}: {metric.help}" for metric in METRICS.values()
@@ -41,7 +43,7 @@ def layout() -> html.Nav:
                     dmc.Select(
                         id=ids.METRIC,
                         data=options,
-                        value="none",
+                        value=NO_METRIC,
                         allowDeselect=False,
                         size="xs",
                         comboboxProps={"width": "max-content"},
@@ -65,7 +67,7 @@ def show_plain() -> Part:
 def part(scene: Scene) -> Part:
     """The part that draws the chosen number of every layer, for input A, or B where that is the only one."""
     view = scene.view
-    if view.metric == "none":
+    if view.metric == NO_METRIC:
         return show_plain()
     if not scene.inputs:
         return Part(NAME, (), ("no input",), lambda _: [NO_BARS, show_text(ids.METRIC_TEXT, "Choose a picture first.")])
@@ -86,7 +88,7 @@ def _draw(scene: Scene, side: str, unit: Unit, answers: Answers) -> list[Update]
     nodes = tree_nodes(scene.info.layers)
     names = [node["name"] for node in nodes]
     of = side.upper()
-    if scene.view.metric == "gradient":
+    if metric.of == "gradient":
         if found.reason_no_gradient:
             return [NO_BARS, show_text(ids.METRIC_TEXT, scene.worded(Failure(found.reason_no_gradient)).sentence)]
         of = f"“{scene.class_name(found.target)}” in {of}"
@@ -96,7 +98,7 @@ def _draw(scene: Scene, side: str, unit: Unit, answers: Answers) -> list[Update]
         "metric_texts": texts(found, metric, names, of),
         "worst": worst,
         "alarms": alarms,
-        "alarm_text": f"{metric.title} {metric.say(metric.worst).replace('.0 %', ' %')}",
+        "alarm_text": f"{metric.title} {say(metric, metric.worst).replace('.0 %', ' %')}",
     }
     return [
         (ids.TREE, tree),

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import get_args
 
-from hookscope.dashboard.asking.questions import NO_TARGET, TOP, InputQuestion, MapQuestion, Question, Unit, box_of
+from hookscope.dashboard.asking.questions import NO_TARGET, TOP, Unit, box_of
 from hookscope.dashboard.sources.load import LoadedModel, Prepared
 from hookscope.dashboard.worker.detecting import detect
 from hookscope.dashboard.worker.task import Task
@@ -18,15 +17,15 @@ from hookscope.hooks.looks.cam import grad_cam
 from hookscope.hooks.looks.capture import stream
 from hookscope.hooks.looks.gradients import gradients
 from hookscope.hooks.looks.inputs import attribute_input
-from hookscope.hooks.looks.score_cam import score_cam
 from hookscope.hooks.looks.survey import survey
 from hookscope.hooks.looks.targets import Box
+from hookscope.hooks.methods import MAPS, METRICS, run_by
 from hookscope.hooks.results.looks import Activation, Prediction
 from hookscope.hooks.results.scores import class_scores
 
 OWNER = "page"
 PURPOSE = "analysis"
-SCORE_CAM_CHANNELS = 64  # of a layer, so that a card with a thousand of them is there in seconds
+MOST_CHANNELS = 64  # of a layer, of methods that run the model for each: else a card takes minutes
 
 
 def predict(model: LoadedModel, task: Task, prepared: Prepared) -> None:
@@ -52,11 +51,12 @@ def layer_maps(model: LoadedModel, task: Task, prepared: Prepared) -> None:
     """Answer with each layer's map of the batch's method, for the batch's target."""
     wanted = _reachable(model, task)
     unit = task.units[0]
+    row = MAPS[unit.question]
     compute: Callable[..., None]
-    if unit.question == "scorecam":
-        compute = partial(score_cam, max_channels=SCORE_CAM_CHANNELS, progress=task.progress)
+    if row.rule is None:
+        compute = partial(run_by(row.runs), max_channels=MOST_CHANNELS, progress=task.progress)
     else:
-        compute = partial(grad_cam, method=unit.question)
+        compute = partial(grad_cam, method=row.name)
     task.start()
     with contextlib.suppress(Cancelled):
         compute(
@@ -144,7 +144,7 @@ def surveys(model: LoadedModel, task: Task, prepared: Prepared) -> None:
             model.info.layers,
             containers=True,
             operations=True,
-            gradient=task.units[0].target != NO_TARGET,
+            metrics=None if task.units[0].target == NO_TARGET else METRICS,
             target=_target(task.units[0]),
             cancelled=task.cancelled,
             owner=OWNER,
@@ -192,12 +192,18 @@ def _stream(
         pass
 
 
-HANDLERS: Mapping[Question, Callable[[LoadedModel, Task, Prepared], None]] = {
+Handler = Callable[[LoadedModel, Task, Prepared], None]
+HANDLERS: Mapping[str, Handler] = {
     "prediction": predict,
     "activation": activations,
     "attention": attentions,
     "survey": surveys,
     "gradients": layer_gradients,
-    **dict.fromkeys(get_args(MapQuestion), layer_maps),
-    **dict.fromkeys(get_args(InputQuestion), input_attributions),
 }
+
+
+def handler_of(question: str) -> Handler:
+    """What answers a question."""
+    if question in HANDLERS:
+        return HANDLERS[question]
+    return layer_maps if question in MAPS else input_attributions

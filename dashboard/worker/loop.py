@@ -14,7 +14,7 @@ from hookscope.dashboard.engine.protocol import EXIT_DEVICE_LOST
 from hookscope.dashboard.sources.checkpoints import without_advice
 from hookscope.dashboard.sources.load import LoadedModel, Prepared, load
 from hookscope.dashboard.sources.preprocessing import PreparationError, open_png
-from hookscope.dashboard.worker.handlers import HANDLERS
+from hookscope.dashboard.worker.handlers import handler_of
 from hookscope.dashboard.worker.mailbox import Mailbox
 from hookscope.dashboard.worker.task import SAID, Task, details_of
 from hookscope.hooks.errors import HooksError
@@ -83,7 +83,7 @@ def _answer(mailbox: Mailbox, model: LoadedModel, inputs: Inputs, run: protocol.
     device_lost = False
     try:
         prepared = _input(mailbox, model, inputs, run)
-        HANDLERS[run.units[0].question](model, task, prepared)
+        handler_of(run.units[0].question)(model, task, prepared)
     except BaseException as error:  # the model's code may raise what it likes; nobody can press Ctrl-C here
         if not isinstance(error, HooksError):
             # The page has the sentence; whoever wrote the model needs the line, and finds it once the page says so.

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import torch
 
-from hookscope.dashboard.asking.questions import TITLES, Unit
+from hookscope.dashboard.asking.questions import Unit, title_of
 from hookscope.dashboard.asking.texts import say, shorten, text_of
 from hookscope.dashboard.engine import protocol
 from hookscope.dashboard.worker.fitting import AnswerTooLarge, fit
@@ -134,7 +134,7 @@ def details_of(error: BaseException) -> str:
 def sentence_for(error: BaseException, unit: Unit) -> str:
     """What went wrong in the model's own code, for the person who asked."""
     where = f" of {unit.layer!r}" if unit.layer else ""
-    doing = f"computing {TITLES[unit.question]}"
+    doing = f"computing {title_of(unit.question)}"
     text = text_of(error)
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
         return (

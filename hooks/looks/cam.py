@@ -1,20 +1,8 @@
 """Grad-CAM and its kin: how much each position of a layer's feature maps moved one class's logit.
 
-All of them weigh the layer's channels by the gradient of the class's logit, and add them up. With A the channel's map
-and g its gradient:
-
-    "gradcam"     weight of a channel: the mean of g over the positions.
-                  Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization",
-                  ICCV 2017.
-    "gradcam++"   weight of a channel: the sum of alpha relu(g), alpha = g² / (2 g² + g³ sum(A)), which is the paper's
-                  for the class score exp(logit); its factor exp(logit), the same for all channels, is left out.
-                  Chattopadhay et al., "Grad-CAM++: Generalized Gradient-Based Visual Explanations for Deep
-                  Convolutional Networks", WACV 2018, equations 11 and 19.
-    "layercam"    weight of a position in a channel: relu(g).
-                  Jiang et al., "LayerCAM: Exploring Hierarchical Class Activation Maps for Localization", TIP 2021.
-
-Maps stay signed and as small as the layer is; ReLU, scaling and resizing belong to the drawing. `looks.score_cam` has
-the one of the family that needs no gradient.
+All of them weigh the layer's maps by the gradient of the class's logit, and add them up; `methods.MAPS` has their
+rules and sources. Maps stay signed and as small as the layer is; ReLU, scaling and resizing belong to the drawing.
+`looks.score_cam` has the one of the family that needs no gradient.
 """
 
 from __future__ import annotations
@@ -22,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,8 +19,8 @@ from torch import Tensor, nn
 from hookscope.hooks.errors import Cancelled, HooksError, NoGradient, called, titled
 from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.looks.map_taps import MapTap, array, filling, find_taps
-from hookscope.hooks.looks.score_cam import score_cam
 from hookscope.hooks.looks.targets import Target, score_of
+from hookscope.hooks.methods import MAPS, run_by
 from hookscope.hooks.passes import arguments, nested
 from hookscope.hooks.passes.cancelling import cancelling
 from hookscope.hooks.passes.graph import NOT_RECORDED, differentiate, overwritten_view, reason_no_gradient
@@ -46,18 +35,16 @@ def layer_map(
 
     Arguments:
         inputs: the model's argument, of one image. target: see `looks.targets`.
-        method: one of `results.looks.MAP_METHODS`.
+        method: one of `methods.MAPS`.
 
     Raises:
         HooksError: there is no such map; the text says why.
     """
     found: list[GradCam] = []
+    row = MAPS.find(method)
     layers = describe(model, *arguments.arguments(inputs))
-    wanted = [(layer, call)]
-    if method == "scorecam":
-        score_cam(model, inputs, wanted, target, layers, found.append)
-    else:
-        grad_cam(model, inputs, wanted, target, layers, found.append, method=method)
+    compute = run_by(row.runs) if row.rule is None else partial(grad_cam, method=method)
+    compute(model, inputs, [(layer, call)], target, layers, found.append)
     return found[0]
 
 
@@ -85,7 +72,7 @@ def grad_cam(
         deliver: gets each map.
         deliver_error: gets (layer, call, why) of each layer that has no map; without it the first one is raised at
             the end.
-        method: "gradcam", "gradcam++" or "layercam".
+        method: one of `methods.MAPS` that has a rule.
         cancelled: asked before every module of the model, and before the gradient.
 
     Raises:
@@ -94,8 +81,9 @@ def grad_cam(
         TargetNotFound: there is no such class in the output.
         ValueError: there is no such method.
     """
-    if method not in RULES:
-        raise ValueError(f"there is no method {method!r}; choose one of {', '.join(RULES)}")
+    rule = MAPS.find(method).rule
+    if rule is None:
+        raise ValueError(f"{method!r} is not made from one gradient; see its row in methods.MAPS")
     began = time.perf_counter()
     problems: list[HooksError] = []
 
@@ -120,7 +108,7 @@ def grad_cam(
             gradients = _gradients(score.tensor, taps)
         for each, gradient in zip(taps, gradients, strict=True):
             try:
-                values = RULES[method](each.channels().astype(np.float64), _slopes(each, gradient, score.index))
+                values = rule(each.channels().astype(np.float64), _slopes(each, gradient, score.index))
             except HooksError as problem:
                 refuse(each.asked, each.call, problem)
             else:
@@ -138,29 +126,6 @@ def grad_cam(
                 )
     if problems and deliver_error is None:
         raise problems[0]
-
-
-def _grad_cam(channels: np.ndarray, slopes: np.ndarray) -> np.ndarray:
-    return np.tensordot(slopes.mean((1, 2)), channels, 1)
-
-
-def _grad_cam_plus_plus(channels: np.ndarray, slopes: np.ndarray) -> np.ndarray:
-    squares = slopes**2
-    below = 2 * squares + slopes**3 * channels.sum((1, 2), keepdims=True)
-    alpha = np.divide(squares, below, out=np.zeros_like(below), where=below != 0)
-    return np.tensordot((alpha * slopes.clip(0)).sum((1, 2)), channels, 1)
-
-
-def _layer_cam(channels: np.ndarray, slopes: np.ndarray) -> np.ndarray:
-    return (slopes.clip(0) * channels).sum(0)
-
-
-# (channels, slopes), both float64 (channel, height, width) -> (height, width)
-RULES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "gradcam": _grad_cam,
-    "gradcam++": _grad_cam_plus_plus,
-    "layercam": _layer_cam,
-}
 
 
 def _slopes(tap: MapTap, gradient: Tensor | None, target: int) -> np.ndarray:

@@ -1,9 +1,6 @@
 """How much each pixel of what the network saw matters for one class: saliency, integrated gradients, occlusion.
 
-All three are captum's; this module is the only one that imports it. Sources: Simonyan et al., "Deep Inside
-Convolutional Networks: Visualising Image Classification Models and Saliency Maps", ICLR workshop 2014; Sundararajan et
-al., "Axiomatic Attribution for Deep Networks", ICML 2017; Zeiler and Fergus, "Visualizing and Understanding
-Convolutional Networks", ECCV 2014.
+All three are captum's; this module is the only one that imports it. `methods.INPUTS` offers them.
 """
 
 from __future__ import annotations
@@ -11,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,10 +17,11 @@ from torch import Tensor, nn
 
 from hookscope.hooks.errors import HooksError
 from hookscope.hooks.looks.targets import Score, Target, per_image, score_of
+from hookscope.hooks.methods import INPUTS, run_by
 from hookscope.hooks.passes import arguments, nested
 from hookscope.hooks.passes.cancelling import cancelling
 from hookscope.hooks.passes.modes import inspecting
-from hookscope.hooks.results.looks import INPUT_METHODS, InputAttribution
+from hookscope.hooks.results.looks import InputAttribution
 
 STEPS = 50
 WINDOW = 8  # windows side by side across the shorter side
@@ -64,48 +63,52 @@ def attribute_input(
         TargetNotFound: there is no such class in the output. NoGradient: the model builds no graph.
         ValueError: there is no such method.
     """
-    if method not in INPUT_METHODS:
-        raise ValueError(f"there is no method {method!r}; choose one of {', '.join(INPUT_METHODS)}")
+    row = INPUTS.find(method)
     began = time.perf_counter()
     picture = arguments.picture(inputs)
     window = window or max(min(picture.shape[2:]) // WINDOW, 1)
     stride = stride or max(window // 2, 1)
-    with inspecting(model, gradients=method != "occlusion") as inner, cancelling(cancelled):
-        given = nested.private((picture,), requires_grad=True)
-        score = score_of(inner(*given), target, differentiable=method != "occlusion")
+    with inspecting(model, gradients=row.differentiates) as inner, cancelling(cancelled):
+        (given,) = nested.private((picture,), requires_grad=True)
+        score = score_of(inner(given), target, differentiable=row.differentiates)
         baseline = math.nan
-        if method != "saliency":
-            score = per_image(score, method.capitalize())
+        if row.baseline:
+            score = per_image(score, row.title.capitalize())
             with torch.no_grad():
                 baseline = float(_of_each(inner, score, torch.zeros_like(picture))[0])
-        counter = _Counter(inner, score, _pictures(method, picture, steps, window, stride), progress)
-        if method == "saliency" and score.of_each is None:  # a box: captum would ask for it a second time
-            (gradient,) = torch.autograd.grad(score.tensor, given, materialize_grads=True)
-            values, note = _numpy(gradient[0].abs().amax(0)), ""
-        elif method == "saliency":
-            values, note = _saliency(counter, picture), ""
-        elif method == "integrated gradients":
-            values = _integrated_gradients(counter, picture, steps, batch)
-            gap = float(values.sum()) - (score.value - baseline)
-            note = f"{steps} steps; the sum misses the difference of the logits by {gap:.2g}."
-        else:
-            values = _occlusion(counter, picture, window, stride, batch)
-            note = f"Windows of {window} × {window} pixels, {stride} apart."
+        asked = Asked(inner, score, picture, given, baseline, steps, window, stride, batch, progress)
+        values, note = run_by(row.runs)(asked)
     milliseconds = (time.perf_counter() - began) * 1000
     return InputAttribution(method, score.index, score.value, values.astype(np.float32), baseline, note, milliseconds)
 
 
-class _Counter:
-    """The model as captum calls it: pictures in, one number per picture out; counts them."""
+@dataclass
+class Asked:
+    """What a method of `methods.INPUTS` is given.
 
-    def __init__(self, model: nn.Module, score: Score, total: int, progress: Callable[[int, int], None] | None) -> None:
-        self.model = model
-        self.score = score
-        self.total = total
-        self.progress = progress
-        self.done = 0
+    Attributes:
+        model: under hooks, in evaluation mode. score: what is explained.
+        picture: float32 (1, channel, height, width). given: the copy that the model ran on for `score`.
+        baseline: the score of a picture of zeros, NaN where the method has none.
+        steps, window, stride, batch: see `attribute_input`.
+        total: how many pictures the model will be given, for `progress`; done: how many it was.
+    """
+
+    model: nn.Module
+    score: Score
+    picture: Tensor
+    given: Tensor
+    baseline: float
+    steps: int
+    window: int
+    stride: int
+    batch: int
+    progress: Callable[[int, int], None] | None
+    total: int = 1
+    done: int = 0
 
     def __call__(self, pictures: Tensor) -> Tensor:
+        """As captum calls a model: pictures in, one number per picture out."""
         numbers = _of_each(self.model, self.score, pictures)
         self.done += len(pictures)
         if self.progress is not None:
@@ -119,41 +122,50 @@ def _of_each(model: nn.Module, score: Score, pictures: Tensor) -> Tensor:
     return score.of_each(model(pictures.clone()))
 
 
-def _pictures(method: str, picture: Tensor, steps: int, window: int, stride: int) -> int:
-    """How many pictures the model will be given."""
-    if method == "saliency":
-        return 1
-    if method == "integrated gradients":
-        return steps
-    places = [math.ceil((length - min(window, length)) / stride) + 1 for length in picture.shape[2:]]
-    return 1 + places[0] * places[1]  # the picture itself, and one per window
+def saliency(asked: Asked) -> tuple[np.ndarray, str]:
+    """Simonyan et al., "Deep Inside Convolutional Networks: Visualising Image Classification Models and Saliency Maps",
+    ICLR workshop 2014."""
+    if asked.score.of_each is None:  # a box: captum would ask for it a second time
+        (gradient,) = torch.autograd.grad(asked.score.tensor, asked.given, materialize_grads=True)
+        return _numpy(gradient[0].abs().amax(0)), ""
+    found = _captum().Saliency(asked).attribute(asked.picture.clone().requires_grad_(), abs=True)
+    return _numpy(found[0].amax(0)), ""
 
 
-def _saliency(forward: _Counter, picture: Tensor) -> np.ndarray:
-    captum = _captum()
-    found = captum.Saliency(forward).attribute(picture.clone().requires_grad_(), abs=True)
-    return _numpy(found[0].amax(0))
-
-
-def _integrated_gradients(forward: _Counter, picture: Tensor, steps: int, batch: int) -> np.ndarray:
-    captum = _captum()
-    found = captum.IntegratedGradients(forward).attribute(
-        picture.clone().requires_grad_(), baselines=0, n_steps=steps, internal_batch_size=batch
+def integrated_gradients(asked: Asked) -> tuple[np.ndarray, str]:
+    """Sundararajan et al., "Axiomatic Attribution for Deep Networks", ICML 2017."""
+    asked.total = asked.steps
+    found = (
+        _captum()
+        .IntegratedGradients(asked)
+        .attribute(
+            asked.picture.clone().requires_grad_(), baselines=0, n_steps=asked.steps, internal_batch_size=asked.batch
+        )
     )
-    return _numpy(found[0].sum(0))
+    values = _numpy(found[0].sum(0))
+    gap = float(values.sum()) - (asked.score.value - asked.baseline)
+    return values, f"{asked.steps} steps; the sum misses the difference of the logits by {gap:.2g}."
 
 
-def _occlusion(forward: _Counter, picture: Tensor, window: int, stride: int, batch: int) -> np.ndarray:
-    captum = _captum()
-    channels, height, width = picture.shape[1:]
-    found = captum.Occlusion(forward).attribute(
-        picture.clone(),
-        sliding_window_shapes=(channels, min(window, height), min(window, width)),
-        strides=(channels, stride, stride),
-        baselines=0,
-        perturbations_per_eval=batch,
+def occlusion(asked: Asked) -> tuple[np.ndarray, str]:
+    """Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014."""
+    window, stride = asked.window, asked.stride
+    channels, height, width = asked.picture.shape[1:]
+    places = [math.ceil((length - min(window, length)) / stride) + 1 for length in (height, width)]
+    asked.total = 1 + places[0] * places[1]  # the picture itself, and one per window
+    found = (
+        _captum()
+        .Occlusion(asked)
+        .attribute(
+            asked.picture.clone(),
+            sliding_window_shapes=(channels, min(window, height), min(window, width)),
+            strides=(channels, stride, stride),
+            baselines=0,
+            perturbations_per_eval=asked.batch,
+        )
     )
-    return _numpy(found[0].mean(0))  # the window spans all channels, so they are the same
+    # the window spans all channels, so they are the same
+    return _numpy(found[0].mean(0)), f"Windows of {window} × {window} pixels, {stride} apart."
 
 
 def _captum() -> Any:

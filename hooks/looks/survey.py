@@ -1,7 +1,7 @@
 """Every layer of a model at once, from one pass that keeps numbers only: what colours a whole tree.
 
-It asks each layer for five numbers and nothing more, because that is what can be had for little: a full set of exact
-statistics costs as much as the forward pass itself (see the benchmarks in the README).
+It asks each layer for the numbers of `methods.METRICS`, which can be had for little: a full set of exact statistics
+costs as much as the forward pass itself (see the benchmarks in the README).
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from hookscope.hooks.errors import Cancelled, NoGradient, TargetNotFound
 from hookscope.hooks.layers.axes import Axes, hookable, leaves
 from hookscope.hooks.layers.names import first_names, named_layers
 from hookscope.hooks.looks.targets import Target, score_of
+from hookscope.hooks.methods import METRICS, Metric
 from hookscope.hooks.numbers.reductions import real
 from hookscope.hooks.numbers.sketch import entropy as bits
 from hookscope.hooks.passes import arguments, nested
@@ -41,36 +43,38 @@ def survey(
     inputs: Any,
     layers: Sequence[LayerInfo],
     *,
+    metrics: Iterable[str] | None = None,
     containers: bool = False,
     operations: bool = False,
-    entropy: bool = True,
-    gradient: bool = False,
     target: Target = None,
     cancelled: Callable[[], bool] | None = None,
     owner: str = "hookscope",
     purpose: str = "monitoring",
 ) -> Survey:
-    """Five numbers of every call of every layer.
+    """A few numbers of every call of every layer.
 
     Arguments:
         inputs: the model's argument, or a tuple of positional arguments; they are copied.
         layers: what `layers.describe.describe` said of this model; gives the axes.
+        metrics: names of `methods.METRICS`; those of the output if none are given. For one of the gradient a class's
+            logit is differentiated; the inputs then hold one image. Where there is no such logit, the survey says why
+            and has the other numbers.
         containers: also of the modules that have children; an output that is the last child's own is not looked at
             again.
         operations: also of the functional operations that `layers` lists; see `passes.operations`.
-        entropy: whether to count a histogram of each layer.
-        gradient: whether to differentiate a class's logit; the inputs then hold one image. Where there is no such
-            logit, the survey says why and has the other numbers.
         target: see `looks.targets`; None or -1 for the model's own first class.
         cancelled: asked before every module of the model, and before the gradient.
 
     Raises:
         Cancelled: `cancelled` said so.
+        ValueError: there is no metric of such a name.
     """
     began = time.perf_counter()
-    run = _Run(Axes(layers), entropy)
+    rows = _of("output", METRICS.values()) if metrics is None else [METRICS.find(name) for name in metrics]
+    of_gradient = _of("gradient", rows)
+    run = _Run(Axes(layers), _of("output", rows))
     with contextlib.ExitStack() as stack:
-        model = stack.enter_context(inspecting(model, gradients=gradient))
+        model = stack.enter_context(inspecting(model, gradients=bool(of_gradient)))
         hooked = stack.enter_context(contextlib.ExitStack())
         modules = named_layers(model)
         chosen = hookable(modules) if containers else leaves(modules)
@@ -78,22 +82,28 @@ def survey(
             chosen |= _operations(layers, modules)
         hooked.enter_context(tapping(chosen, first_names(model), run.look, owner=owner, purpose=purpose))
         hooked.enter_context(cancelling(cancelled))
-        output = model(*nested.private(arguments.arguments(inputs), requires_grad=gradient))
+        output = model(*nested.private(arguments.arguments(inputs), requires_grad=bool(of_gradient)))
         hooked.close()  # before the gradient: checkpointed layers run again there, and that is no call of theirs
-        index, norms, reason = -1, {}, ""
-        if gradient:
+        index, reason = -1, ""
+        slopes: dict[Place, dict[str, float]] = {}
+        if of_gradient:
             if cancelled is not None and cancelled():
                 raise Cancelled
             try:
                 score = score_of(output, target)
-                index, norms = score.index, _norms(score.tensor, run.edges)
+                index, slopes = score.index, _slopes(score.tensor, run, of_gradient)
             except (NoGradient, TargetNotFound) as problem:
                 reason = str(problem)
+    none = {metric.name: math.nan for metric in of_gradient}
     calls = tuple(
-        SurveyedCall(layer, call, *numbers, gradient=norms.get(run.same.get((layer, call), (layer, call)), math.nan))
+        SurveyedCall(layer, call, numbers | slopes.get(run.same.get((layer, call), (layer, call)), none))
         for (layer, call), numbers in run.numbers.items()
     )
     return Survey(calls, index, reason, (time.perf_counter() - began) * 1000)
+
+
+def _of(what: str, metrics: Iterable[Metric]) -> list[Metric]:
+    return [metric for metric in metrics if metric.of == what]
 
 
 def _operations(layers: Sequence[LayerInfo], modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
@@ -102,19 +112,21 @@ def _operations(layers: Sequence[LayerInfo], modules: Mapping[str, nn.Module]) -
     return {name: modules[parts[0]] for name, parts in found.items() if parts is not None and parts[0] in modules}
 
 
+Place = tuple[str, int]  # a layer and its call
 _Edge = tuple[GradientEdge, tuple[Tensor, int] | None]
 
 
 class _Run:
     """What the hooks of one pass have seen."""
 
-    def __init__(self, axes: Axes, entropy: bool) -> None:
+    def __init__(self, axes: Axes, metrics: Sequence[Metric]) -> None:
         self.axes = axes
-        self.entropy = entropy
-        self.numbers: dict[tuple[str, int], tuple[float, float, float, float]] = {}
-        self.edges: dict[tuple[str, int], _Edge] = {}
-        self.same: dict[tuple[str, int], tuple[str, int]] = {}  # a container's call: the one whose output it returned
-        self._last: tuple[Tensor, int, tuple[str, int]] | None = None  # output, its version, whose it was
+        self.metrics = metrics
+        self.numbers: dict[Place, dict[str, float]] = {}
+        self.channels: dict[Place, int | None] = {}  # the axis of each output's
+        self.edges: dict[Place, _Edge] = {}
+        self.same: dict[Place, Place] = {}  # a container's call: the one whose output it returned
+        self._last: tuple[Tensor, int, Place] | None = None  # output, its version, whose it was
 
     def look(self, layer: str) -> Callable[[nn.Module, Any, Any], None]:
         calls = iter(range(1 << 62))
@@ -132,7 +144,8 @@ class _Run:
                 self.same[key] = self._last[2]
                 self.numbers[key] = self.numbers[self._last[2]]
             else:
-                self.numbers[key] = _numbers(found[1], self.axes.channel(*key, found[1], module), self.entropy)
+                axis = self.channels[key] = self.axes.channel(*key, found[1], module)
+                self.numbers[key] = _numbers(found[1], axis, self.metrics)
                 edge, watch = tap(found[1])
                 if edge is not None:
                     self.edges[key] = (edge, watch)
@@ -147,26 +160,65 @@ def _version(tensor: Tensor) -> int:
 
 
 @torch.no_grad()
-def _numbers(tensor: Tensor, channel_axis: int | None, entropy: bool) -> tuple[float, float, float, float]:
-    """Magnitude, share of zeros, share of dead channels and entropy of the finite values."""
-    values = real(tensor)
-    if not values.numel():
-        return (math.nan,) * 4
-    # Each reduction runs over memory in its own order: a strided one costs ten times as much.
-    dense = values.permute(sorted(range(values.ndim), key=lambda axis: -values.stride()[axis]))
-    flat = dense.contiguous().reshape(-1)
-    squares, zeros = _squares_and_zeros(flat)
-    if not math.isfinite(squares):
-        flat = flat[flat.isfinite()]
-        squares = float(torch.linalg.vector_norm(flat, dtype=torch.float64)) ** 2
-    if not flat.numel():
-        return math.nan, math.nan, math.nan if channel_axis is None else 0.0, math.nan
-    dead = math.nan if channel_axis is None else 0.0
-    # most layers have too few zeros for a silent channel, and need not be looked at again
-    if channel_axis is not None and zeros >= values.numel() // max(values.shape[channel_axis], 1):
-        dead = _dead(values, channel_axis)
-    magnitude, share = math.sqrt(squares / flat.numel()), zeros / flat.numel()
-    return magnitude, share, dead, _entropy(flat) if entropy else math.nan
+def _numbers(tensor: Tensor, channel_axis: int | None, metrics: Sequence[Metric]) -> dict[str, float]:
+    measured = TensorMeasured(real(tensor), channel_axis)
+    return {metric.name: metric.rule(measured) if measured.values.numel() else math.nan for metric in metrics}
+
+
+class TensorMeasured:
+    """See `methods.Measured`.
+
+    Arguments:
+        values: real. channel_axis: its channels', None if it has none.
+    """
+
+    def __init__(self, values: Tensor, channel_axis: int | None) -> None:
+        self.values = values
+        self.channel_axis = channel_axis
+
+    @cached_property
+    def _flat(self) -> Tensor:
+        # Each reduction runs over memory in its own order: a strided one costs ten times as much.
+        strides = self.values.stride()
+        dense = self.values.permute(sorted(range(self.values.ndim), key=lambda axis: -strides[axis]))
+        return dense.contiguous().reshape(-1)
+
+    @cached_property
+    def _counted(self) -> tuple[float, int]:
+        """The sum of the squares of all values, and how many are 0."""
+        return _squares_and_zeros(self._flat)
+
+    @cached_property
+    def finite(self) -> Tensor:
+        return self._flat if math.isfinite(self._counted[0]) else self._flat[self._flat.isfinite()]
+
+    @property
+    def count(self) -> int:
+        return self.finite.numel()
+
+    @cached_property
+    def squares(self) -> float:
+        return self._counted[0] if math.isfinite(self._counted[0]) else _wide_squares(self.finite)
+
+    @property
+    def norm(self) -> float:
+        return math.sqrt(self._counted[0])
+
+    @property
+    def zeros(self) -> int:
+        return self._counted[1]
+
+    @cached_property
+    def silent(self) -> float:
+        if self.channel_axis is None:
+            return math.nan
+        # most layers have too few zeros for a silent channel, and need not be looked at again
+        enough = self.zeros >= self.values.numel() // max(self.values.shape[self.channel_axis], 1)
+        return _silent(self.values, self.channel_axis) if enough else 0.0
+
+    @cached_property
+    def entropy(self) -> float:
+        return _entropy(self.finite) if self.count else math.nan
 
 
 def _squares_and_zeros(flat: Tensor) -> tuple[float, int]:
@@ -190,15 +242,11 @@ def _squares_and_zeros(flat: Tensor) -> tuple[float, int]:
     return total if fits else _wide_squares(flat), len(array) - others
 
 
-def _squares(flat: Tensor) -> float:
-    return _squares_and_zeros(flat)[0]
-
-
 def _wide_squares(flat: Tensor) -> float:
     return float(torch.linalg.vector_norm(flat, dtype=torch.float64)) ** 2
 
 
-def _dead(values: Tensor, channel_axis: int) -> float:
+def _silent(values: Tensor, channel_axis: int) -> float:
     others = [axis for axis in range(values.ndim) if axis != channel_axis]
     if not others:
         return float((values == 0).double().mean())
@@ -223,12 +271,12 @@ def _entropy(flat: Tensor) -> float:
     return bits(torch.bincount(index, minlength=HISTOGRAM_BINS).cpu().numpy())
 
 
-def _norms(score: Tensor, edges: dict[tuple[str, int], _Edge]) -> dict[tuple[str, int], float]:
-    if not edges:
+def _slopes(score: Tensor, run: _Run, metrics: Sequence[Metric]) -> dict[Place, dict[str, float]]:
+    if not run.edges:
         return {}
-    gradients = differentiate(score, [edge for edge, _ in edges.values()])
+    gradients = differentiate(score, [edge for edge, _ in run.edges.values()])
     return {
-        key: math.sqrt(_squares(real(gradient).reshape(-1)))
-        for (key, (_, watch)), gradient in zip(edges.items(), gradients, strict=True)
+        key: _numbers(gradient, run.channels[key], metrics)
+        for (key, (_, watch)), gradient in zip(run.edges.items(), gradients, strict=True)
         if gradient is not None and not overwritten_view(watch)
     }

@@ -13,8 +13,6 @@ import numpy as np
 
 QUANTILE_LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 HISTOGRAM_BINS = 64
-MAP_METHODS = ("gradcam", "gradcam++", "layercam", "scorecam")
-INPUT_METHODS = ("saliency", "integrated gradients", "occlusion")
 HookKind = Literal["forward", "forward_pre", "every_forward_pre"]
 
 
@@ -171,7 +169,7 @@ class GradCam:
         target: the class index that is explained, -1 if the target is no class. logit: its value.
         values: float32 (height, width), signed; of Grad-CAM in units of the logit per position.
         milliseconds: everything together.
-        method: one of `MAP_METHODS`; `looks.cam` and `looks.score_cam` name their sources.
+        method: one of `methods.MAPS`.
         note: what was left out, as a sentence; "" if nothing was.
     """
 
@@ -190,7 +188,7 @@ class InputAttribution:
     """How much each pixel of what the network saw matters for one class.
 
     Attributes:
-        method: one of `INPUT_METHODS`; `looks.inputs` names their sources.
+        method: one of `methods.INPUTS`.
         target: the class index that is explained. logit: its value.
         values: float32 (height, width): saliency at least 0, the others signed, in units of the logit.
         baseline_logit: the logit of the baseline (zeros, which is the mean colour after normalisation); NaN for

@@ -5,6 +5,7 @@ Like `results.looks`, nothing here imports torch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,25 +105,21 @@ class LayerShift:
 
 @dataclass(frozen=True)
 class SurveyedCall:
-    """One call of a layer in a `Survey`. A number that does not exist for it is NaN.
+    """One call of a layer in a `Survey`.
 
     Attributes:
         layer, call: where.
-        magnitude: root mean square of the output's values, in the layer's own unit.
-        zeros: share of the output's finite values that are exactly 0, 0..1.
-        dead: share of the channels whose values are all exactly 0 for this input, 0..1.
-        entropy: of the histogram of the output's values in `HISTOGRAM_BINS` equal bins between its extremes, in bits;
-            of up to 32,768 values, evenly spread.
-        gradient: L2 norm of the target's gradient with respect to the output, in logits per unit of the layer.
+        numbers: by the name of the metric, see `methods.METRICS`; the call can be asked itself, `call["zeros"]`. NaN
+            where a metric has none for this call. The entropy is of up to 32,768 values, evenly spread; the gradient's
+            norm in logits per unit of the layer.
     """
 
     layer: str
     call: int
-    magnitude: float
-    zeros: float
-    dead: float
-    entropy: float
-    gradient: float
+    numbers: Mapping[str, float]
+
+    def __getitem__(self, metric: str) -> float:
+        return self.numbers[metric]
 
 
 @dataclass(frozen=True)

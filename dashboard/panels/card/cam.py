@@ -10,7 +10,7 @@ from dash import html
 
 from hookscope.dashboard.answers.parts import Part, Update, failures, result_of
 from hookscope.dashboard.asking.answers import Answers
-from hookscope.dashboard.asking.questions import TITLES, Unit
+from hookscope.dashboard.asking.questions import Unit
 from hookscope.dashboard.drawing.numbers import format_number
 from hookscope.dashboard.drawing.palettes import PALETTES
 from hookscope.dashboard.drawing.pictures import cam_overlay
@@ -18,17 +18,11 @@ from hookscope.dashboard.drawing.plain_figures import Draft
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.panels.regions import MIN_HEIGHT_PX, keep_room, refuse, show_figure, show_text
+from hookscope.hooks.methods import MAPS
 from hookscope.hooks.results.looks import GradCam, Prediction
 
 GAP = 0.04  # between A and B, as a share of the figure's width
 WIDTH_PX = 264
-HELP = {
-    "gradcam": "Grad-CAM (Selvaraju et al., 2017): the layer's maps, weighted by the mean gradient of the logit",
-    "gradcam++": "Grad-CAM++ (Chattopadhay et al., 2018): the layer's maps, weighted by their positive gradients",
-    "layercam": "LayerCAM (Jiang et al., 2021): the layer's maps, every position weighted by its own positive gradient",
-    "scorecam": "Score-CAM (Wang et al., 2020): the layer's maps, weighted by what the model says of the picture seen "
-    "through each",
-}
 
 
 def part(scene: Scene, position: int, key: str) -> Part:
@@ -71,7 +65,7 @@ def _draw(
 
 def _title(scene: Scene, has_map: bool) -> list[object]:
     enlarge = html.Button("enlarge", className="link", **{"data-do": "enlarge"})
-    return [html.Span(TITLES[scene.view.maps]), *([enlarge] if has_map else [])]
+    return [html.Span(MAPS[scene.view.maps].title), *([enlarge] if has_map else [])]
 
 
 def _waiting(side: str) -> html.Div:
@@ -83,9 +77,11 @@ def _waiting(side: str) -> html.Div:
 def _caption(scene: Scene, side: str, cam: GradCam, prediction: Prediction) -> html.Div:
     overlay = cam_overlay(cam.values, prediction.pixels.shape[:2])
     words = {"classifier": "logits", "segmenter": "logits", "detector": "of the score"}[scene.info.kind]
-    unit = f" {words} per position" if cam.method == "gradcam" else ""
+    row = MAPS[cam.method]
+    unit = f" {words} {row.unit}" if row.unit else ""
+    source = f" ({row.source})" if row.source else ""
     help_text = (
-        f"{HELP[cam.method]}, and summed; only what speaks for the class is drawn. "
+        f"{row.title}{source}: {row.help}, and summed; only what speaks for the class is drawn. "
         f"Strongest: {format_number(overlay.peak)}{unit}. {cam.note}"
     ).rstrip()
     line = [

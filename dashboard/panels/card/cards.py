@@ -13,13 +13,13 @@ from dash import ALL, ClientsideFunction, Input, Output, html, no_update
 from hookscope.dashboard.answers.parts import Part, Update, failures, result_of
 from hookscope.dashboard.asking.answers import Answers, Failure
 from hookscope.dashboard.asking.layer_keys import parse_key
-from hookscope.dashboard.asking.questions import TITLES, Unit
+from hookscope.dashboard.asking.questions import Unit
 from hookscope.dashboard.components.markup import Markup
 from hookscope.dashboard.drawing.charts import HISTOGRAM_PX, histogram_figure
 from hookscope.dashboard.exports import wall_files
 from hookscope.dashboard.page import ids, wall_source
 from hookscope.dashboard.page.scene import Scene
-from hookscope.dashboard.page.view import MAX_LAYERS, View
+from hookscope.dashboard.page.view import MAX_LAYERS, NO_METRIC, View
 from hookscope.dashboard.panels import regions, welcome
 from hookscope.dashboard.panels.callbacks import NotAsked
 from hookscope.dashboard.panels.card import attention, cam, wall
@@ -27,6 +27,7 @@ from hookscope.dashboard.panels.card.frame import card
 from hookscope.dashboard.panels.card.head import card_head, shapes_text, status_text, wall_labels
 from hookscope.dashboard.panels.card.numbers import statistics_tables, table_part
 from hookscope.dashboard.panels.regions import MIN_HEIGHT_PX, keep_room, refuse, show_figure, show_text
+from hookscope.hooks.methods import MAPS
 from hookscope.hooks.results.looks import Activation, Call
 from hookscope.hooks.results.maps import why_no_maps
 
@@ -101,7 +102,7 @@ def _why_no_maps(scene: Scene, key: str) -> str:
 
 
 def _guide(scene: Scene, any_card: bool) -> Part:
-    has_input, has_bars = bool(scene.inputs), scene.view.metric != "none" and not any_card
+    has_input, has_bars = bool(scene.inputs), scene.view.metric != NO_METRIC and not any_card
     first = welcome.is_first_visit(scene.view)
 
     def draw(_: Answers) -> list[Update]:
@@ -255,7 +256,7 @@ def _waiting(scene: Scene, position: int, call: Call, error: list[Any]) -> list[
 
 
 def _no_cam(scene: Scene, position: int, reason: str) -> Part:
-    title = TITLES[scene.view.maps]
+    title = MAPS[scene.view.maps].title
 
     def draw(_: Answers) -> list[Update]:
         text = html.Span(f"No map to lay over the picture: {reason[0].lower()}{reason[1:]}", className="muted")

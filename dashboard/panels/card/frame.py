@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dash import html
 
-from hookscope.dashboard.asking.questions import TITLES
 from hookscope.dashboard.components.markup import Markup
 from hookscope.dashboard.drawing.charts import HISTOGRAM_PX
 from hookscope.dashboard.page import ids
+from hookscope.dashboard.page.view import View
 from hookscope.dashboard.panels.regions import graph
+from hookscope.hooks.methods import MAPS
 
 WALL_HELP = "Channels as maps. Click one to enlarge it; or press Enter, and walk with the arrow keys."
 
@@ -57,7 +58,9 @@ def card(position: int) -> html.Section:
                     html.Div(
                         [
                             Markup(
-                                ids.card("cam-title", position), TITLES["gradcam"], className="small-title cam-head"
+                                ids.card("cam-title", position),
+                                MAPS[View().maps].title,
+                                className="small-title cam-head",
                             ),
                             graph(ids.card("cam", position), 120, "cam"),
                             Markup(ids.card("cam-text", position), className="cam-text"),
