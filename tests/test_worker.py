@@ -209,8 +209,8 @@ def test_a_survey_has_every_layer_that_ran_and_a_gradient_where_one_is_asked_for
     assert by_name[""]["gradient"] == by_name["classifier"]["gradient"] == 1  # a logit's own
     assert by_name["blocks.3"]["gradient"] > 0
     statistics = answers(ask(engine, unit("bn1"))[0])["bn1"].statistics
-    assert by_name["bn1"].magnitude == pytest.approx(math.hypot(statistics.mean, statistics.std), rel=1e-5)
-    assert by_name["bn1"].zeros == statistics.zeros
+    assert by_name["bn1"]["magnitude"] == pytest.approx(math.hypot(statistics.mean, statistics.std), rel=1e-5)
+    assert by_name["bn1"]["zeros"] == statistics.zeros
 
 
 @pytest.mark.parametrize("method", ["gradcam++", "layercam"])
