@@ -32,7 +32,8 @@ from hookscope.dashboard.engine.local import LocalEngine
 from hookscope.dashboard.engine.options import ModelOptions
 from hookscope.dashboard.engine.process import describe_exit, environment
 from hookscope.dashboard.engine.supervisor import Supervisor
-from hookscope.dashboard.settings.models import is_factory, options_for
+from hookscope.dashboard.settings.models import options_for
+from hookscope.dashboard.sources.spec import is_own
 from hookscope.dashboard.worker.in_thread import WorkerThread
 
 COLOURS = {
@@ -464,6 +465,6 @@ def test_the_command_line_describes_the_operators_own_model() -> None:
     assert models[1].weights == "w.pt" and models[1].seed == 3
     assert models[1].arguments == '{"classes": 10, "name": "x", "deep": true}'
     assert options_for(["torchvision:resnet18"], weights="w.pt")[0].weights == "w.pt"
-    assert is_factory("a.b:c") and not is_factory("timm:resnet18") and not is_factory("embedded")
+    assert is_own("a.b:c") and not is_own("timm:resnet18") and not is_own("embedded")
     with pytest.raises(ValueError, match="can describe one model"):
         options_for(["a:b", "c:d"], labels="names.txt")

@@ -25,12 +25,10 @@ from torch import nn
 from torchvision import models as tv
 from torchvision.transforms import InterpolationMode
 
-from hookscope.dashboard.asking.questions import DEFAULT_MODEL
 from hookscope.dashboard.engine.options import ModelOptions
-from hookscope.dashboard.panels.header import spec_title
 from hookscope.dashboard.settings.parse import Settings
 from hookscope.dashboard.settings.table import TABLE
-from hookscope.dashboard.settings.values import BadValue, is_own_model, model_spec
+from hookscope.dashboard.settings.values import BadValue, model_spec
 from hookscope.dashboard.sources import build, checkpoints, preprocessing, weights
 from hookscope.dashboard.sources.building import FactoryError, ModelNotFound
 from hookscope.dashboard.sources.checkpoints import WeightsError
@@ -38,6 +36,7 @@ from hookscope.dashboard.sources.classes import LabelsError, class_names, imagen
 from hookscope.dashboard.sources.given import checked
 from hookscope.dashboard.sources.load import DeviceError, choose_device, load
 from hookscope.dashboard.sources.preprocessing import PreparationError
+from hookscope.dashboard.sources.spec import DEFAULT_MODEL, is_own, title_of
 from hookscope.hooks.errors import HooksError, ModelNotSupported
 
 PICTURES = {name: Image.fromarray(getattr(data, name)()).convert("RGB") for name in ("coffee", "chelsea", "camera")}
@@ -126,7 +125,7 @@ def test_timm_models_get_exactly_their_own_tensor(name: str, mode: str, picture:
 
 
 def test_the_default_model_is_prepared_as_it_was_trained() -> None:
-    info = build.embedded().preprocessor.info
+    info = build.embedded("", ModelOptions(), lambda sentence: None).preprocessor.info
     assert (info.resize, info.crop, info.interpolation) == (256, (224, 224), "bicubic")
     assert info.mean == info.std == (0.5, 0.5, 0.5)
 
@@ -168,14 +167,14 @@ def test_a_needle_of_a_picture_is_refused_before_it_fills_the_memory() -> None:
 
 def test_the_default_model_has_one_name(tmp_path: Path) -> None:
     assert ModelOptions().spec == DEFAULT_MODEL and Settings(tmp_path).models == (DEFAULT_MODEL,)
-    assert model_spec(DEFAULT_MODEL) == DEFAULT_MODEL and not is_own_model(DEFAULT_MODEL)
-    assert build.build(ModelOptions(DEFAULT_MODEL), lambda sentence: None).title == spec_title(DEFAULT_MODEL)
+    assert model_spec(DEFAULT_MODEL) == DEFAULT_MODEL and not is_own(DEFAULT_MODEL)
+    assert build.build(ModelOptions(DEFAULT_MODEL), lambda sentence: None).title == title_of(DEFAULT_MODEL)
     for name in ("", "default"):
         with pytest.raises(ModelNotFound, match=f"'{name}' names no model"):
             build.build(ModelOptions(name), lambda sentence: None)
         with pytest.raises(BadValue):
             model_spec(name)
-        assert spec_title(name) == name
+        assert title_of(name) == name
 
 
 def test_torchvision_without_a_network_says_that_the_weights_are_random() -> None:

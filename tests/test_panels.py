@@ -31,9 +31,10 @@ from hookscope.dashboard.page.reading import Readings
 from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.page.view import MEAN, View
 from hookscope.dashboard.panels import inputs
-from hookscope.dashboard.panels.header import facts, spec_title
+from hookscope.dashboard.panels.header import facts
 from hookscope.dashboard.panels.order import parts
 from hookscope.dashboard.panels.toolbar import property_of, targets, values
+from hookscope.dashboard.sources.spec import title_of
 from hookscope.hooks.results.looks import GradCam, Gradients, Prediction
 from hookscope.hooks.results.scores import softmax
 from hookscope.hooks.results.summaries import Survey, SurveyedCall
@@ -834,8 +835,8 @@ def test_counts_have_three_digits(number: int, shown: str) -> None:
 
 
 def test_a_spec_as_people_read_it() -> None:
-    assert spec_title("embedded") == "EfficientNet-Lite0"
-    assert spec_title("torchvision:resnet50@V2") == "resnet50@V2" and spec_title("zoo:net") == "zoo:net"
+    assert title_of("embedded") == "EfficientNet-Lite0"
+    assert title_of("torchvision:resnet50@V2") == "resnet50@V2" and title_of("zoo:net") == "zoo:net"
 
 
 def test_classes_of_the_same_name_are_told_apart() -> None:

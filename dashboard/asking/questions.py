@@ -32,7 +32,6 @@ def is_about_input(question: str) -> bool:
     return question in ("prediction", "gradients", "survey") or question in INPUTS
 
 
-DEFAULT_MODEL = "embedded"  # the spec of the model that comes with the installation
 TOP = -1  # the target "whatever class the model itself ranks first"
 NO_TARGET = -2  # of a survey that needs no gradient
 FIRST_BOX = -3  # a detector's box 0; box 1 is -4, and so on

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hookscope.dashboard.asking.questions import DEFAULT_MODEL
+from hookscope.dashboard.sources.spec import DEFAULT_MODEL
 
 
 @dataclass(frozen=True)
@@ -12,7 +12,7 @@ class ModelOptions:
     """A model as the operator asked for it; everything else about it the worker finds out.
 
     Attributes:
-        spec: "embedded", "torchvision:NAME[@WEIGHTS]", "timm:NAME" or "package.module:factory".
+        spec: see `sources.spec`.
         weights: a file with the weights, "" for the spec's own. labels: a file with class names, "" for the spec's own.
         arguments: what the factory (or torchvision's or timm's builder) is called with, as JSON: `{"num_classes": 10}`.
         seed: of random weights and of the noise picture with which the layers are described.

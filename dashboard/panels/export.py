@@ -10,7 +10,7 @@ from dash import html
 
 from hookscope.dashboard.answers.parts import Part, Update
 from hookscope.dashboard.asking.answers import Answers
-from hookscope.dashboard.asking.questions import DEFAULT_MODEL, box_of
+from hookscope.dashboard.asking.questions import box_of
 from hookscope.dashboard.components.layer_tree import LayerTree, tree_nodes
 from hookscope.dashboard.components.markup import Markup
 from hookscope.dashboard.drawing import numbers
@@ -76,7 +76,7 @@ def _settings(scene: Scene) -> list[str]:
     box = box_of(view.target)
     explained = "the first of each picture" if view.target is None else ""
     explained = explained or (f"box {box}" if box is not None else scene.class_name(view.target or 0))
-    found = [f"model {scene.info.spec or DEFAULT_MODEL}", f"explained: {explained}"]
+    found = [f"model {scene.info.spec}", f"explained: {explained}"]
     if view.tab == "layers" and any(view.layers):
         ranks, colours = ({name: text for name, text, *_ in rows} for rows in (RANKS, COLOURS))
         found += [f"map: {MAPS[view.maps].title}", f"rank: {ranks[view.rank]}", f"scale: per {view.scale}"]

@@ -8,11 +8,11 @@ import dash
 import dash_mantine_components as dmc
 from dash import ClientsideFunction, Input, html
 
-from hookscope.dashboard.asking.questions import DEFAULT_MODEL
 from hookscope.dashboard.drawing.numbers import format_count, short_count
 from hookscope.dashboard.engine.base import ModelInfo
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.panels.regions import random_weights
+from hookscope.dashboard.sources.spec import title_of
 
 TABS = (
     ("layers", "Layers", "What the chosen layers computed"),
@@ -42,7 +42,7 @@ def layout(models: tuple[str, ...], *, tensorboard: bool = False) -> html.Header
                 children=[
                     dmc.Select(
                         id=ids.MODEL_SELECT,
-                        data=[{"value": spec, "label": spec_title(spec)} for spec in models],
+                        data=[{"value": spec, "label": title_of(spec)} for spec in models],
                         value=models[0],
                         allowDeselect=False,
                         variant="unstyled",
@@ -100,11 +100,6 @@ def facts(info: ModelInfo) -> list[Any]:
         licence = f" Licence: {info.licence}." if info.licence else ""
         parts[0].title = f"{format_count(info.parameters)} parameters. {info.weights}{licence}"
     return [*parts, *random_weights(info, narrow=True)]
-
-
-def spec_title(spec: str) -> str:
-    """A spec as the model switch shows it before the model is loaded."""
-    return "EfficientNet-Lite0" if spec == DEFAULT_MODEL else spec.removeprefix("torchvision:").removeprefix("timm:")
 
 
 def register(app: dash.Dash) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hookscope.dashboard.engine.options import ModelOptions
+from hookscope.dashboard.sources.spec import is_own
 
 
 def options_for(
@@ -31,7 +32,7 @@ def options_for(
     Raises:
         ValueError: they could describe several of the models; a sentence.
     """
-    own = [spec for spec in models if is_factory(spec)] or list(models)
+    own = [spec for spec in models if is_own(spec)] or list(models)
     described: Mapping[str, Any] = {
         "weights": str(weights or ""),
         "labels": str(labels or ""),
@@ -51,11 +52,6 @@ def options_for(
         ModelOptions(spec=spec, seed=seed, **described) if given and spec in own else ModelOptions(spec=spec, seed=seed)
         for spec in models
     )
-
-
-def is_factory(spec: str) -> bool:
-    """Whether a spec names the operator's own code."""
-    return ":" in spec and spec.partition(":")[0] not in ("torchvision", "timm")
 
 
 def _literal(text: str) -> Any:

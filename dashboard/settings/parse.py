@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from hookscope.dashboard.asking.questions import DEFAULT_MODEL
 from hookscope.dashboard.settings import values
 from hookscope.dashboard.settings.table import TABLE, Setting
 from hookscope.dashboard.settings.values import BadValue
+from hookscope.dashboard.sources.spec import DEFAULT_MODEL, is_own
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Settings:
     @property
     def customised_model(self) -> str:
         """The spec that --weights, --labels, --factory-arg and the preprocessing options are meant for, "" if none."""
-        own = [spec for spec in self.models if values.is_own_model(spec)] or list(self.models)
+        own = [spec for spec in self.models if is_own(spec)] or list(self.models)
         return own[0] if self._customised() and len(own) == 1 else ""
 
     def _customised(self) -> list[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hookscope.dashboard.asking.questions import DEFAULT_MODEL
 from hookscope.dashboard.settings import values
+from hookscope.dashboard.sources.spec import DEFAULT_MODEL, how_written
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ TABLE: tuple[Setting, ...] = (
         "--model",
         values.model_spec,
         (DEFAULT_MODEL,),
-        "a model to offer: embedded, torchvision:NAME, torchvision:NAME@WEIGHTS, timm:NAME or package.module:factory",
+        f"a model to offer: {how_written()}",
         metavar="SPEC",
         repeatable=True,
     ),

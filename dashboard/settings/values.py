@@ -8,10 +8,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from hookscope.dashboard.asking.questions import DEFAULT_MODEL
+from hookscope.dashboard.sources.spec import OWN, is_spec, near
 
-OWN_MODEL = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-HUB_MODEL = re.compile(r"torchvision:\w+(@\w+)?|timm:[\w.\-/]+(@random)?")
 HOST_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?")
 
 
@@ -54,21 +52,13 @@ def switch(text: str) -> bool:
     raise BadValue("yes or no is needed.")
 
 
-def is_own_model(spec: str) -> bool:
-    """Whether a spec names the operator's own code."""
-    return spec != DEFAULT_MODEL and not spec.startswith(("torchvision:", "timm:"))
-
-
 def model_spec(text: str) -> str:
     """A model's spec; whether the model exists is for the worker to find out."""
     if len(text) > LONGEST_SPEC:
         raise BadValue(f"a model's name has at most {LONGEST_SPEC} characters.")
-    if text == DEFAULT_MODEL or HUB_MODEL.fullmatch(text):
-        return text
-    if OWN_MODEL.fullmatch(text) and is_own_model(text):
-        return text
-    near = f"torchvision:{text} or timm:{text}" if re.fullmatch(r"\w+", text) else "torchvision:resnet50"
-    raise BadValue(f"a model is named like {near}, or package.module:factory for one of your own.")
+    if not is_spec(text):
+        raise BadValue(f"a model is named like {near(text)}, or {OWN.written} for one of your own.")
+    return text
 
 
 def existing_file(text: str) -> Path:

