@@ -39,7 +39,7 @@ def shown(app: InlineApp, **view: Any) -> View:
         buffer = io.BytesIO()
         Image.new("RGB", (30, 20), colour).save(buffer, "PNG")
         keys.append(app.inputs.receive(io.BytesIO(buffer.getvalue()), None, "picture.png").key)
-    return View(**{"model": MODEL, "a": keys[0], "b": keys[1], "layers": ("conv", "relu:1", "vector"), **view})
+    return View().but(**{"model": MODEL, "a": keys[0], "b": keys[1], "layers": ("conv", "relu:1", "vector"), **view})
 
 
 def compute(app: InlineApp, view: View) -> dict[tuple[str, str], Any]:

@@ -70,7 +70,7 @@ class Desk:
 
     def scene(self, info: ModelInfo = INFO, width: int = 800, **view: Any) -> Scene:
         """A scene of input A, unless the view says otherwise."""
-        chosen = View(**{"model": MODEL, "a": self.one, **view})
+        chosen = View().but(**{"model": MODEL, "a": self.one, **view})
         return Scene.build(chosen, info, self.app.service, self.gallery, self.readings, width)
 
     def answered(self, scene: Scene, shown: Sequence[Part], results: dict[Unit, Any] | None = None) -> Answers:
@@ -846,7 +846,7 @@ def test_classes_of_the_same_name_are_told_apart() -> None:
 
 
 def test_the_controls_show_the_view() -> None:
-    view = View(
+    view = View().but(
         rank="zeros", scale="channel", colours="grey", count="64", overlay=True, table=True, target=0, maps="layercam"
     )
     assert values(view) == {

@@ -13,18 +13,18 @@ import pytest
 from inline_engine import activation_of
 
 from hookscope.dashboard.drawing.scales import Scale
-from hookscope.dashboard.page.reading import KEPT, Reading, Readings, kind_of
-from hookscope.dashboard.page.view import MEAN, View
+from hookscope.dashboard.page.reading import KEPT, Reading, Readings, Walls, kind_of
+from hookscope.dashboard.page.view import MEAN
 from hookscope.hooks.results.looks import Activation
 
 # two channels of 1 x 2 values
 A = activation_of("conv", np.array([[[1, 3]], [[0, 8]]]))
 B = activation_of("conv", np.array([[[2, 2]], [[6, 0]]]))
-VIEW = View()
+WALLS = Walls()
 
 
-def reading(view: View = VIEW, **activations: Activation) -> Reading:
-    return Reading(view, activations)
+def reading(walls: Walls = WALLS, **activations: Activation) -> Reading:
+    return Reading(walls, activations)
 
 
 def test_one_input_has_maps_an_order_and_a_scale_but_no_difference() -> None:
@@ -53,11 +53,11 @@ def test_two_inputs_share_one_scale_and_have_a_difference_of_their_own() -> None
     [("index", [0, 1]), ("strongest", [1, 0]), ("mean", [1, 0]), ("zeros", [1, 0]), ("difference", [1, 0])],
 )
 def test_the_order_is_the_views(rank: Any, wanted: list[int]) -> None:
-    assert reading(replace(VIEW, rank=rank), a=A, b=B).order.tolist() == wanted
+    assert reading(replace(WALLS, rank=rank), a=A, b=B).order.tolist() == wanted
 
 
 def test_a_scale_per_channel_has_one_more_for_the_mean_map() -> None:
-    each = reading(replace(VIEW, scale="channel"), a=A, b=B)
+    each = reading(replace(WALLS, scale="channel"), a=A, b=B)
     assert [scale.high for scale in each.scale] == [3.0, 8.0, 5.5]  # type: ignore[union-attr]
     assert [scale.high for scale in each.difference_scale] == [1.0, 8.0, 4.5]  # type: ignore[union-attr]
     assert kind_of(each.scale) == "sequential" and kind_of(each.difference_scale) == "diverging"
@@ -67,7 +67,7 @@ def test_a_scale_per_channel_has_one_more_for_the_mean_map() -> None:
 def test_signed_values_get_diverging_colours_and_a_choice_is_kept() -> None:
     signed = activation_of("conv", A.values - 2)
     assert kind_of(reading(a=signed).scale) == "diverging"
-    automatic, grey = reading(a=signed).palette, reading(replace(VIEW, colours="grey"), a=signed).palette
+    automatic, grey = reading(a=signed).palette, reading(replace(WALLS, colours="grey"), a=signed).palette
     assert automatic != grey
 
 
@@ -88,7 +88,7 @@ def test_a_layer_without_maps_has_its_values_in_a_row() -> None:
 
 def test_with_another_number_of_channels_b_is_left_out() -> None:
     other = activation_of("conv", np.ones((3, 1, 2)))
-    one = reading(replace(VIEW, rank="difference"), a=A, b=other)
+    one = reading(replace(WALLS, rank="difference"), a=A, b=other)
     assert one.maps.keys() == {"a"} and one.order.tolist() == [0, 1]
     assert not one.comparable and one.numbers.keys() == {"a"}
 
@@ -96,7 +96,7 @@ def test_with_another_number_of_channels_b_is_left_out() -> None:
 def test_maps_of_another_size_stand_side_by_side_without_a_difference() -> None:
     other = activation_of("conv", np.ones((2, 4, 4)))
     for rank in ("index", "strongest", "mean", "variance", "zeros", "difference"):
-        one = reading(replace(VIEW, rank=rank), a=A, b=other)  # type: ignore[arg-type]
+        one = reading(replace(WALLS, rank=rank), a=A, b=other)  # type: ignore[arg-type]
         assert one.maps.keys() == {"a", "b"} and not one.comparable
         assert sorted(one.order.tolist()) == [0, 1]
         assert one.scale == Scale(0.0, 8.0, "sequential")
@@ -120,8 +120,8 @@ def test_per_channel_numbers_are_those_of_the_statistics_where_there_are_some() 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 0.0, 3e38])
 def test_a_layer_of_one_odd_value_has_an_order_and_a_scale(value: float) -> None:
     odd = activation_of("conv", np.full((2, 1, 2), value, np.float32))
-    for view in (VIEW, View(rank="strongest", scale="channel"), View(rank="difference")):
-        one = reading(view, a=odd, b=A)
+    for walls in (WALLS, Walls(rank="strongest", scale="channel"), Walls(rank="difference")):
+        one = reading(walls, a=odd, b=A)
         assert sorted(one.order.tolist()) == [0, 1]
         assert one.palette and one.scale and one.difference_scale
 
@@ -131,23 +131,23 @@ def test_a_layer_of_one_odd_value_has_an_order_and_a_scale(value: float) -> None
 
 def test_the_same_question_is_the_same_reading() -> None:
     readings = Readings()
-    first = readings.get(VIEW, {"a": A, "b": B})
-    assert readings.get(replace(VIEW, overlay=True, layers=("x",), target=3), {"a": A, "b": B}) is first
-    for view in (View(rank="mean"), View(scale="channel"), View(colours="grey")):
-        assert readings.get(view, {"a": A, "b": B}) is not first
-    assert readings.get(VIEW, {"a": A}) is not first
-    assert readings.get(VIEW, {"a": B, "b": A}) is not first
-    assert readings.get(VIEW, {"a": replace(A), "b": B}) is not first  # equal, but another answer
+    first = readings.get(WALLS, {"a": A, "b": B})
+    assert readings.get(replace(WALLS, overlay=True, count="64", table=True), {"a": A, "b": B}) is first
+    for walls in (Walls(rank="mean"), Walls(scale="channel"), Walls(colours="grey")):
+        assert readings.get(walls, {"a": A, "b": B}) is not first
+    assert readings.get(WALLS, {"a": A}) is not first
+    assert readings.get(WALLS, {"a": B, "b": A}) is not first
+    assert readings.get(WALLS, {"a": replace(A), "b": B}) is not first  # equal, but another answer
 
 
 def test_only_the_newest_readings_are_kept() -> None:
     readings = Readings()
     activations = [activation_of("conv", np.full((2, 1, 2), n)) for n in range(KEPT + 3)]
-    first = readings.get(VIEW, {"a": activations[0]})
-    gone = weakref.ref(readings.get(VIEW, {"a": activations[1]}))
+    first = readings.get(WALLS, {"a": activations[0]})
+    gone = weakref.ref(readings.get(WALLS, {"a": activations[1]}))
     for each in activations[2:]:
-        readings.get(VIEW, {"a": each})
-        assert readings.get(VIEW, {"a": activations[0]}) is first  # used all the time
+        readings.get(WALLS, {"a": each})
+        assert readings.get(WALLS, {"a": activations[0]}) is first  # used all the time
     gc.collect()
     assert gone() is None
     assert len(readings._kept) == KEPT
@@ -158,7 +158,7 @@ def test_a_reading_never_answers_for_values_that_took_the_place_of_others_in_mem
     readings = Readings()
     for n in range(200):
         values = activation_of("conv", np.full((2, 1, 2), n))
-        assert readings.get(VIEW, {"a": values}).maps["a"][0, 0, 0] == n
+        assert readings.get(WALLS, {"a": values}).maps["a"][0, 0, 0] == n
         del values
 
 
@@ -170,7 +170,7 @@ def test_many_threads_get_the_readings_that_they_asked_for() -> None:
     def ask(offset: int) -> None:
         for n in range(300):
             number = (n * 3 + offset) % 20
-            if readings.get(VIEW, {"a": activations[number]}).maps["a"][0, 0, 0] != number:
+            if readings.get(WALLS, {"a": activations[number]}).maps["a"][0, 0, 0] != number:
                 wrong.append(number)
 
     threads = [threading.Thread(target=ask, args=(n,)) for n in range(6)]

@@ -26,7 +26,7 @@ from hookscope.dashboard.page.reading import Readings
 from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.page.view import View
 from hookscope.dashboard.panels import export
-from hookscope.dashboard.panels.order import parts
+from hookscope.dashboard.panels.order import PANELS, parts, saved
 
 NASTY = "</script><!--<script><img src=x onerror=alert(1)>"
 LAYOUT = ("conv", "vector", "never")
@@ -74,7 +74,7 @@ class Desk:
         return self.app.inputs.receive(io.BytesIO(buffer.getvalue()), None, name).key
 
     def scene(self, info: ModelInfo = INFO, **view: Any) -> Scene:
-        chosen = View(**{"model": MODEL, "a": self.one, "b": "sample-coffee", "layers": LAYOUT, **view})
+        chosen = View().but(**{"model": MODEL, "a": self.one, "b": "sample-coffee", "layers": LAYOUT, **view})
         return Scene.build(chosen, info, self.app.service, Gallery("/picture/"), Readings(), 800)
 
     def remember(self, scene: Scene) -> None:
@@ -84,7 +84,7 @@ class Desk:
 
     def exported(self, scene: Scene) -> Reader:
         """The file behind the header's "Export page"."""
-        ((_, shown),) = export.part(scene, "/").draw({})
+        ((_, shown),) = export.part(scene, saved).draw({})
         item = scene.gallery.get(shown["href"].rsplit("/", 1)[1])
         assert item is not None and item.media_type == "text/html" and item.file_name.endswith(".html")
         return Reader(item.data)
@@ -237,12 +237,12 @@ def test_a_fault_in_drawing_one_region_leaves_the_others(desk: Desk, monkeypatch
     def draw(*_: Any) -> Any:
         raise ZeroDivisionError("a fault of ours")
 
-    made = export.cards.parts
+    made = PANELS["cards"]
 
     def broken(*arguments: Any) -> list[Part]:
-        return [replace(part, draw=draw) if part.name == "card 1" else part for part in made(*arguments)]
+        return [replace(part, draw=draw) if part.name == "card 1" else part for part in made.parts(*arguments)]
 
-    monkeypatch.setattr(export.cards, "parts", broken)
+    monkeypatch.setitem(PANELS._rows, "cards", replace(made, parts=broken))
     page = desk.exported(scene)
     assert "conv" in page.text and whole is Part.complete
 
@@ -307,9 +307,9 @@ def test_odd_values_can_be_exported(desk: Desk) -> None:
 
 def test_the_file_is_named_after_its_inputs(desk: Desk) -> None:
     scene = desk.scene()
-    ((_, shown),) = export.part(scene, "/").draw({})
+    ((_, shown),) = export.part(scene, saved).draw({})
     assert scene.gallery._entries[shown["href"].rsplit("/", 1)[1]].file_name == "hookscope-one-coffee.html"
-    assert export.part(scene, "/").units == ()  # it waits for nothing
+    assert export.part(scene, saved).units == ()  # it waits for nothing
 
 
 def test_random_weights_are_said_at_the_top(desk: Desk) -> None:

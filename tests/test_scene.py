@@ -29,7 +29,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InlineApp]:
 
 
 def scene(app: InlineApp, **view: object) -> Scene:
-    shown = View(model=MODEL, **view)  # type: ignore[arg-type]
+    shown = View().but(model=MODEL, **view)
     return Scene.build(shown, INFO, app.service, Gallery("/picture/"), Readings(), 800)
 
 

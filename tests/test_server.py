@@ -164,7 +164,7 @@ def test_two_applications_do_not_share_a_thing(app: InlineApp, tmp_path: Path) -
 
 
 def test_an_address_is_read_into_the_view_and_the_controls(app: InlineApp) -> None:
-    view = View(model=MODEL, a="sample-coffee", layers=("conv",), rank="mean", overlay=True, target=2)
+    view = View().but(model=MODEL, a="sample-coffee", layers=("conv",), rank="mean", overlay=True, target=2)
     found = arrive(app, "?" + view.to_query())
     assert View.from_dict(found[ids.VIEW]["data"]) == view
     assert found[ids.MODEL_SELECT]["value"] == MODEL

@@ -13,7 +13,7 @@ from hookscope.dashboard.page.view import View
 from hookscope.dashboard.web import shares as shares_module
 from hookscope.dashboard.web.shares import Shares
 
-VIEW = View(model="toy", a="a" * 22, layers=("conv", "", "fc"), target=3, overlay=True, detail="conv", channel=2)
+VIEW = View().but(model="toy", a="a" * 22, layers=("conv", "", "fc"), target=3, overlay=True, detail="conv", channel=2)
 
 
 @pytest.fixture

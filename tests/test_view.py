@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import math
 import random
-from dataclasses import fields, replace
-from typing import Any, get_args
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, get_args, get_type_hints
 from urllib.parse import parse_qs, quote
 
 import pytest
 
 from hookscope.dashboard.asking.layer_keys import MAX_KEY_LENGTH, MAX_NAME_LENGTH
-from hookscope.dashboard.page.view import MAX_LAYERS, MEAN, Colours, Count, Rank, ScaleBy, View
+from hookscope.dashboard.page import view as view_module
+from hookscope.dashboard.page.reading import Walls
+from hookscope.dashboard.page.view import MAX_LAYERS, MEAN, STATES, View, state
+from hookscope.dashboard.panels.order import PANELS
 
-CHOSEN = View(
+CHOSEN = View().but(
     model="torchvision:resnet50@IMAGENET1K_V2",
     a="sample-coffee",
     b="Ab_-" * 5,
@@ -54,14 +57,18 @@ def through_the_url(view: View) -> View:
     return View.from_query("?" + view.to_query())
 
 
+FIELDS = tuple(View().to_dict())
+
+
 def test_every_field_differs_from_its_default_in_the_example() -> None:
-    default = View()
-    assert [field.name for field in fields(View) if getattr(CHOSEN, field.name) == getattr(default, field.name)] == []
+    default, chosen = View().to_dict(), CHOSEN.to_dict()
+    assert [name for name in FIELDS if chosen[name] == default[name]] == []
+    assert len(FIELDS) == 19 and len(CHOSEN.states) == len(STATES)
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(View)])
+@pytest.mark.parametrize("name", FIELDS)
 def test_every_field_survives_the_url(name: str) -> None:
-    view = replace(View(detail="conv"), **{name: getattr(CHOSEN, name)})
+    view = View(detail="conv").but(**{name: CHOSEN.to_dict()[name]})
     assert through_the_url(view) == view
     assert View.from_query(view.to_query()) == view  # with or without the question mark
 
@@ -73,14 +80,10 @@ def test_the_whole_view_survives_the_url_and_the_store() -> None:
 
 @pytest.mark.parametrize(
     ("name", "choice"),
-    [
-        (name, choice)
-        for name, kind in (("rank", Rank), ("scale", ScaleBy), ("colours", Colours), ("count", Count))
-        for choice in get_args(kind)
-    ],
+    [(name, choice) for name, kind in get_type_hints(Walls).items() for choice in get_args(kind)],
 )
 def test_every_choice_survives_the_url(name: str, choice: str) -> None:
-    assert getattr(through_the_url(replace(View(), **{name: choice})), name) == choice
+    assert through_the_url(View().but(**{name: choice})).to_dict()[name] == choice
 
 
 @pytest.mark.parametrize("key", ODD_KEYS)
@@ -93,7 +96,7 @@ def test_the_url_holds_only_what_differs_and_reads_well() -> None:
     assert View().to_query() == ""
     assert View(channel=5).to_query() == ""  # without an enlarged layer there is no enlarged channel
     assert View(layers=("layer1.0", "(model)", "relu:1")).to_query() == "layer=layer1.0&layer=(model)&layer=relu:1"
-    assert View(overlay=True, target=0).to_query() == "target=0&overlay=1"
+    assert View().but(overlay=True, target=0).to_query() == "target=0&overlay=1"
 
 
 def test_a_closed_card_leaves_a_gap_that_the_url_forgets() -> None:
@@ -115,7 +118,7 @@ def test_there_are_no_more_cards_than_fit() -> None:
 @pytest.mark.parametrize("name", ["rank", "scale", "colours", "count"])
 @pytest.mark.parametrize("value", ["", "nonsense", "INDEX", None, 7, ["index"], {"index": 1}, float("nan"), True])
 def test_an_unknown_choice_falls_back(name: str, value: Any) -> None:
-    assert getattr(View.from_dict({name: value}), name) == getattr(View(), name)
+    assert View.from_dict({name: value}) == View()
 
 
 @pytest.mark.parametrize(
@@ -167,11 +170,11 @@ def test_two_ways_to_write_a_call_are_one_card() -> None:
     assert view.layers == ("conv", "", "conv:1", "conv:01") and view.detail == "conv"
 
 
-@pytest.mark.parametrize("name", ["overlay", "seen", "table"])
+@pytest.mark.parametrize("name", ["overlay", "seen", "table", "attributions"])
 def test_a_switch_in_the_url_is_on_only_as_we_write_it(name: str) -> None:
-    assert getattr(View.from_query(f"{name}=1"), name) is True
-    assert not any(getattr(View.from_query(f"{name}={text}"), name) for text in ("0", "", "false", "yes", "2"))
-    assert getattr(View.from_query(f"{name}=0&{name}=1"), name) is True  # the last one counts, as for every field
+    assert View.from_query(f"{name}=1").to_dict()[name] is True
+    assert not any(View.from_query(f"{name}={text}").to_dict()[name] for text in ("0", "", "false", "yes", "2"))
+    assert View.from_query(f"{name}=0&{name}=1").to_dict()[name] is True  # the last one counts, as for every field
 
 
 @pytest.mark.parametrize("values", [None, [], "view", 5, float("nan"), b"view", {"layers": "conv"}, {"layers": 7}, {}])
@@ -225,7 +228,7 @@ def test_a_thousand_random_views_are_read_without_an_error_and_are_stable() -> N
             return {"layers": value(depth + 1)}
         return rng.choice([None, True, -1, 10**40, 0.5, math.nan, math.inf, "", "conv", "fc", "é\ud800", "9", "<b>"])
 
-    names = [field.name for field in fields(View)]
+    names = FIELDS
     for _ in range(1000):
         view = View.from_dict({name: value() for name in names if rng.random() < 0.8} | {"more": value()})
         assert View.from_dict(view.to_dict()) == view
@@ -234,3 +237,34 @@ def test_a_thousand_random_views_are_read_without_an_error_and_are_stable() -> N
         if not view.detail:
             gone = replace(gone, channel=MEAN)
         assert through_the_url(view) == gone
+
+
+# --- a panel's own state
+
+MAKERS = {"one"}
+
+
+def test_a_state_is_read_by_its_fields_types(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(PANELS) > 5  # whose states are there by now
+    monkeypatch.setattr(view_module, "STATES", list(STATES))
+
+    @state
+    @dataclass(frozen=True)
+    class Bulb:
+        lit: bool = False
+        watts: int = 40
+        maker: Annotated[str, MAKERS] = "one"
+
+    view = View.from_query("lit=1&watts=7&maker=two&rank=mean")
+    assert view.of(Bulb) == Bulb(True, 7, "one") and view.of(Walls).rank == "mean"
+    MAKERS.add("two")  # asked each time
+    assert View.from_query("maker=two").of(Bulb).maker == "two"
+    assert View().but(watts=9, overlay=True).to_query() == "overlay=1&watts=9"
+    assert View.from_query("lit=yes&watts=-3&maker=").of(Bulb) == Bulb() and View().of(Bulb) == Bulb()
+    with pytest.raises(ValueError, match="Twice: a view has lit, tab already"):
+
+        @state
+        @dataclass(frozen=True)
+        class Twice:
+            lit: bool = True
+            tab: bool = False

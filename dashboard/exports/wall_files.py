@@ -25,9 +25,15 @@ def files(source: WallSource, layer: LayerInfo, number: int, has_maps: bool) -> 
     scene = source.scene
     name = f"{file_name(scene.info.title)}-{file_name(source.key)}"
     units = tuple(source.units.values())
-    view = scene.view
     names = scene.named
-    drawn_as = (view.rank, view.scale, view.colours, view.overlay, view.count, scene.width)
+    drawn_as = (
+        scene.walls.rank,
+        scene.walls.scale,
+        scene.walls.colours,
+        scene.walls.overlay,
+        scene.walls.count,
+        scene.width,
+    )
     shows = ("file", source.key, units, names, drawn_as)
     picture = ("Picture, PNG", scene.file(shows, partial(_png, source, layer), "image/png", f"{name}.png"))
     numbers = (
@@ -50,7 +56,10 @@ def files(source: WallSource, layer: LayerInfo, number: int, has_maps: bool) -> 
 def _png(source: WallSource, layer: LayerInfo) -> bytes:
     reading, scene = source.reading(), source.scene
     inputs = [f"{side.upper()}: {given.name}" for side, given in scene.inputs.items()]
-    lines = [f"{scene.info.title} · {', '.join(inputs)}", f"rank: {scene.view.rank} · scale: per {scene.view.scale}"]
+    lines = [
+        f"{scene.info.title} · {', '.join(inputs)}",
+        f"rank: {scene.walls.rank} · scale: per {scene.walls.scale}",
+    ]
     if scene.info.random:
         lines.append(RANDOM_WEIGHTS)
     lines += [f"{text}: {help_text}" for text, help_text, _ in reduced(list(reading.activations.values()))]

@@ -10,12 +10,14 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
 from hookscope.dashboard.drawing import ranking, scales
 from hookscope.dashboard.drawing.palettes import Palette, palette_for
-from hookscope.dashboard.page.view import MEAN, View
+from hookscope.dashboard.drawing.ranking import Rank
+from hookscope.dashboard.page.view import MEAN, state
 from hookscope.hooks.results.looks import Activation
 from hookscope.hooks.results.maps import maps
 
@@ -23,16 +25,35 @@ KEPT = 8
 KEPT_BYTES = 256 << 20  # of their activations; their arithmetic takes about as much again
 
 
+@state
+@dataclass(frozen=True)
+class Walls:
+    """How every wall is drawn.
+
+    Attributes:
+        rank: the order of the channels. scale: one for the layer, or one for each channel. colours: a palette.
+        count: how many channels are shown, best ranked first; "auto" for as many as fit.
+        overlay: whether maps lie over what the network saw. table: whether every channel's numbers are listed.
+    """
+
+    rank: Rank = "index"
+    scale: Literal["layer", "channel"] = "layer"
+    colours: Literal["auto", "viridis", "magma", "grey"] = "auto"
+    count: Literal["auto", "64", "256", "all"] = "auto"
+    overlay: bool = False
+    table: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class Reading:
     """One layer's activations, ready to be drawn.
 
     Attributes:
-        view: only its rank, scale and colours are read.
+        walls: only its rank, scale and colours are read.
         activations: by side, "a" before "b".
     """
 
-    view: View
+    walls: Walls
     activations: Mapping[str, Activation]
 
     @cached_property
@@ -79,29 +100,29 @@ class Reading:
         arrays = list(self.maps.values())
         numbers = list(self.numbers.values())
         if len(arrays) == 1:
-            return ranking.order(arrays[0], None, self.view.rank, numbers[0])
-        if arrays[0].shape != arrays[1].shape and self.view.rank == "difference":
+            return ranking.order(arrays[0], None, self.walls.rank, numbers[0])
+        if arrays[0].shape != arrays[1].shape and self.walls.rank == "difference":
             return ranking.order(arrays[0], None, "index")
-        return ranking.order(arrays[0], arrays[1], self.view.rank, numbers[0], numbers[1])
+        return ranking.order(arrays[0], arrays[1], self.walls.rank, numbers[0], numbers[1])
 
     @cached_property
     def scale(self) -> scales.Scales:
         """The scale that A and B share: one for the layer, or one per channel."""
         arrays = list(self.maps.values())
-        if self.view.scale == "layer":
+        if self.walls.scale == "layer":
             return scales.layer_scale(*arrays)
         return scales.channel_scales(*arrays)
 
     @cached_property
     def palette(self) -> Palette:
         """The colours of A and B."""
-        return palette_for(kind_of(self.scale), self.view.colours)
+        return palette_for(kind_of(self.scale), self.walls.colours)
 
     @cached_property
     def difference_scale(self) -> scales.Scales:
         """The scale of B - A; only for a comparable reading."""
         assert self.difference is not None
-        if self.view.scale == "layer":
+        if self.walls.scale == "layer":
             return scales.difference_scale(self.difference)
         return scales.difference_scales(self.difference)
 
@@ -127,15 +148,15 @@ class Readings:
         self._kept: OrderedDict[object, Reading] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, view: View, activations: Mapping[str, Activation]) -> Reading:
-        """The reading of these activations in this view."""
+    def get(self, walls: Walls, activations: Mapping[str, Activation]) -> Reading:
+        """The reading of these activations drawn so."""
         values = tuple((side, id(activation)) for side, activation in activations.items())
-        key = (values, view.rank, view.scale, view.colours)
+        key = (values, walls.rank, walls.scale, walls.colours)
         with self._lock:
             reading = self._kept.get(key)
             if reading is None:
                 # it holds the activations, so their ids stay theirs as long as it is kept
-                reading = self._kept[key] = Reading(view, dict(activations))
+                reading = self._kept[key] = Reading(walls, dict(activations))
             self._kept.move_to_end(key)
             while len(self._kept) > KEPT or (len(self._kept) > 1 and self._bytes() > KEPT_BYTES):
                 self._kept.popitem(last=False)

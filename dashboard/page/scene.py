@@ -16,17 +16,12 @@ from hookscope.dashboard.drawing.pictures import picture_png
 from hookscope.dashboard.engine.base import ModelInfo
 from hookscope.dashboard.inputs.store import Input, InputStore
 from hookscope.dashboard.page.gallery import Gallery
-from hookscope.dashboard.page.reading import Readings
+from hookscope.dashboard.page.reading import Readings, Walls
 from hookscope.dashboard.page.view import View
-from hookscope.hooks.methods import METRICS
 from hookscope.hooks.results.looks import Call, LayerInfo, Prediction
 
 SIDES = ("a", "b")
 ResultT = TypeVar("ResultT")
-
-
-def _differentiates(metric: str) -> bool:
-    return metric in METRICS and METRICS[metric].of == "gradient"
 
 
 class Gone(Exception):
@@ -41,6 +36,7 @@ class Scene:
         inputs: by side, "a" before "b"; a side without an input is missing.
         gallery: gives addresses to pictures and files. readings: the newest layers' arithmetic.
         width: of a card's wall, A, B and B - A together, in CSS pixels.
+        mounted: how many cards the page has. prefix: the path that it is served under.
     """
 
     view: View
@@ -50,6 +46,8 @@ class Scene:
     gallery: Gallery
     readings: Readings
     width: int = 800
+    mounted: int = 0
+    prefix: str = "/"
 
     @classmethod
     def build(
@@ -59,6 +57,11 @@ class Scene:
         found = {side: find(service.inputs, getattr(view, side)) for side in SIDES}
         inputs = {side: item for side, item in found.items() if item}
         return cls(view, info, inputs, service, gallery, readings, width)
+
+    @property
+    def walls(self) -> Walls:
+        """How every wall is drawn."""
+        return self.view.of(Walls)
 
     @property
     def named(self) -> tuple[tuple[str, str], ...]:
@@ -76,12 +79,16 @@ class Scene:
         layer = self.layers.get(name)
         return (layer, layer.calls[call]) if layer and call < len(layer.calls) else None
 
-    def unit(self, side: str, question: str, key: str = "") -> Unit:
-        """The unit that asks a question about one side's input."""
+    def unit(self, side: str, question: str, key: str = "", *, explained: bool = True) -> Unit:
+        """The unit that asks a question about one side's input.
+
+        Arguments:
+            explained: of a survey, whether it is about the target too.
+        """
         name, call = parse_key(key)
-        explained = question not in WITHOUT_TARGET and (question != "survey" or _differentiates(self.view.metric))
-        target = self.view.target if explained and self.view.target is not None else TOP
-        target = NO_TARGET if question == "survey" and not explained else target
+        about_target = explained and question not in WITHOUT_TARGET and self.view.target is not None
+        target = self.view.target if about_target and self.view.target is not None else TOP
+        target = target if explained else NO_TARGET
         return Unit(self.view.model, self.inputs[side].digest, question, name, call, target)
 
     def units(self, question: str, key: str = "") -> dict[str, Unit]:

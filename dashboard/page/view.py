@@ -1,28 +1,56 @@
-"""Everything a person has chosen on one page: what the URL holds, a share link restores, and every panel draws from."""
+"""Everything a person has chosen on one page: what the URL holds, a share link restores, and every panel draws from.
+
+What is looked at is the view's own; how a panel shows it is in a small state of the panel's, a dataclass under
+`@state`. Reading and writing them derives from their fields' types:
+
+    @state
+    @dataclass(frozen=True)
+    class Walls:
+        rank: Literal["index", "strongest"] = "index"
+        overlay: bool = False
+
+    view.of(Walls).rank, view.but(rank="strongest").to_query()
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Container
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+import typing
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 from urllib.parse import parse_qs, urlencode
 
 from hookscope.dashboard.asking.layer_keys import MAX_KEY_LENGTH, canonical
 from hookscope.dashboard.asking.questions import box_of
-from hookscope.hooks.methods import MAPS, METRICS
 
-Rank = Literal["index", "strongest", "mean", "variance", "zeros", "difference"]
-ScaleBy = Literal["layer", "channel"]
-Colours = Literal["auto", "viridis", "magma", "grey"]
-Count = Literal["auto", "64", "256", "all"]
 Tab = Literal["layers", "gradients"]
+StateT = TypeVar("StateT")
 
 MAX_LAYERS = 24
 MAX_BOXES = 10_000
-NO_METRIC = "none"
-MEAN = -1  # the "channel" that is the mean over all channels, and the "patch" that is none
+MEAN = -1  # the "channel" that is the mean over all channels
 _KEY = re.compile(r"[A-Za-z0-9_-]{0,64}")
+
+_HINTS: dict[type[Any], dict[str, Any]] = {}
+STATES: list[type[Any]] = []  # in the order in which their fields stand in an address
+
+
+def state(kind: type[StateT]) -> type[StateT]:
+    """Have every view carry a panel's state.
+
+    Its fields have defaults, names that no other has, and types of these: bool; int, from 0 on, or its default; a
+    `Literal` of texts; `Annotated[str, NAMES]`, where NAMES is a collection, asked each time.
+
+    Raises:
+        ValueError: another state, or the view, has a field of that name.
+    """
+    others: list[type[Any]] = [View, *STATES]
+    taken = {name for each in others for name in _hints(each)}
+    if twice := taken & _hints(kind).keys():
+        raise ValueError(f"{kind.__name__}: a view has {', '.join(sorted(twice))} already")
+    STATES.append(kind)
+    return kind
 
 
 @dataclass(frozen=True)
@@ -33,18 +61,11 @@ class View:
         model: spec of the model.
         a, b: keys of the inputs; "" if there is none.
         layers: the cards' layer keys by position; "" is a card that was closed and waits for the next layer.
-        target: the class that is explained, or `jobs.box_target` of a detector's box; None for the class or box that
-            each input's prediction ranks first.
-        rank, scale, colours, count: how the walls are ordered, scaled, coloured, and how many channels they show.
-        overlay: whether maps are drawn over the picture. seen: whether the inputs show what the network received.
-        table: whether cards list every channel's numbers.
-        patch: the position from which attention is shown, counted row by row over the grid; `MEAN` for the class token,
-            or the middle where there is none.
-        metric: the number that every row of the tree shows as a bar, of `methods.METRICS`, or `NO_METRIC`.
+        target: the class that is explained, or `questions.box_target` of a detector's box; None for the class or box
+            that each input's prediction ranks first.
         detail: the layer key of the enlarged channel, "" if none is open. channel: its index, or `MEAN`.
-        maps: the method, of `methods.MAPS`, by which the cards' maps explain the class. attributions: whether those of
-            the input are shown.
         tab: what stands under the inputs: the cards, or the gradient at every layer.
+        states: of the panels, those that are not at their defaults.
     """
 
     model: str = ""
@@ -52,77 +73,94 @@ class View:
     b: str = ""
     layers: tuple[str, ...] = ()
     target: int | None = None
-    rank: Rank = "index"
-    scale: ScaleBy = "layer"
-    colours: Colours = "auto"
-    count: Count = "auto"
-    overlay: bool = False
-    seen: bool = False
-    table: bool = False
-    patch: int = MEAN
-    metric: str = NO_METRIC
     detail: str = ""
     channel: int = MEAN
-    maps: str = "gradcam"
-    attributions: bool = False
     tab: Tab = "layers"
+    states: tuple[Any, ...] = ()
+
+    def of(self, kind: type[StateT]) -> StateT:
+        """A panel's state."""
+        return next((each for each in self.states if isinstance(each, kind)), None) or kind()
+
+    def but(self, **values: Any) -> View:
+        """This view with other values of some fields, its own or the panels'."""
+        return View.from_dict(self.to_dict() | values)
 
     @classmethod
     def from_dict(cls, values: Any) -> View:
         """Read a view that a browser sent; what is missing or makes no sense is left at its default."""
         if not isinstance(values, dict):
             return cls()
-        default = cls()
         return cls(
             model=_text(values.get("model")),
             a=_input_key(values.get("a")),
             b=_input_key(values.get("b")),
             layers=_layers(values.get("layers")),
             target=_explained(values.get("target")),
-            rank=_choice(values.get("rank"), Rank, default.rank),
-            scale=_choice(values.get("scale"), ScaleBy, default.scale),
-            colours=_choice(values.get("colours"), Colours, default.colours),
-            count=_choice(str(values.get("count")), Count, default.count),
-            overlay=bool(values.get("overlay")),
-            seen=bool(values.get("seen")),
-            table=bool(values.get("table")),
-            patch=_channel(values.get("patch")),
-            metric=_name(values.get("metric"), METRICS, default.metric),
             detail=_layer(values.get("detail")),
-            channel=_channel(values.get("channel")),
-            maps=_name(values.get("maps"), MAPS, default.maps),
-            attributions=bool(values.get("attributions")),
-            tab=_choice(values.get("tab"), Tab, default.tab),
+            channel=_whole(values.get("channel"), MEAN),
+            tab=_read(Tab, values.get("tab"), "layers"),
+            states=tuple(each for kind in STATES if (each := _state(kind, values)) != kind()),
         )
 
     @classmethod
     def from_query(cls, query: str) -> View:
         """Read a view from a URL's query string."""
         try:
-            fields = parse_qs(query.removeprefix("?"), max_num_fields=200)
+            found = parse_qs(query.removeprefix("?"), max_num_fields=200)
         except ValueError:  # more fields than any view has
             return cls()
-        values: dict[str, Any] = {name: items[-1] for name, items in fields.items() if name != "layer"}
-        for name in ("overlay", "seen", "table", "attributions"):
-            values[name] = values.get(name) == "1"
-        values["layers"] = [key for key in fields.get("layer", []) if key]
+        values: dict[str, Any] = {name: items[-1] for name, items in found.items() if name != "layer"}
+        switches = [name for kind in STATES for name, hint in _hints(kind).items() if hint is bool]
+        values |= {name: values[name] == "1" for name in switches if name in values}
+        values["layers"] = [key for key in found.get("layer", []) if key]
         return cls.from_dict(values)
 
     def to_dict(self) -> dict[str, Any]:
-        """The view as the page's store holds it."""
-        return {**asdict(self), "layers": list(self.layers)}
+        """The view as the page's store holds it: its own fields and the panels', side by side."""
+        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "states"}
+        found = own | {"layers": list(self.layers)}
+        for kind in STATES:
+            found |= asdict(self.of(kind))
+        return found
 
     def to_query(self) -> str:
         """The query string that restores this view: only what differs from the defaults."""
+        default = View().to_dict()
         pairs: list[tuple[str, str]] = []
         for name, value in self.to_dict().items():
             if name == "layers":
                 pairs += [("layer", key) for key in value if key]
             elif name == "channel" and not self.detail:
                 continue
-            elif value != getattr(View(), name):
+            elif value != default[name]:
                 pairs.append((name, "1" if value is True else str(value)))
         return urlencode(pairs, safe=":()")
+
+
+def _state(kind: type[StateT], values: Mapping[str, Any]) -> StateT:
+    default = kind()
+    found = {
+        name: _read(hint, values[name], getattr(default, name)) for name, hint in _hints(kind).items() if name in values
+    }
+    return kind(**found)
+
+
+def _hints(kind: type[Any]) -> dict[str, Any]:
+    if kind not in _HINTS:
+        _HINTS[kind] = typing.get_type_hints(kind, include_extras=True)
+    return _HINTS[kind]
+
+
+def _read(hint: Any, value: Any, default: Any) -> Any:
+    """A value of a field's type, or its default."""
+    if hint is bool:
+        return bool(value)
+    if hint is int:
+        return _whole(value, default)
+    names: Collection[str] = hint.__metadata__[0] if get_origin(hint) is Annotated else get_args(hint)
+    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
+    return text if text in names else default
 
 
 def _text(value: Any, length: int = 400) -> str:
@@ -140,12 +178,14 @@ def _input_key(value: Any) -> str:
 
 
 def _layers(value: Any) -> tuple[str, ...]:
-    keys = [_layer(key) for key in value[:MAX_LAYERS]] if isinstance(value, list | tuple) else []
-    seen: set[str] = set()
-    return tuple("" if key in seen or seen.add(key) else key for key in keys)  # type: ignore[func-returns-value]
+    found: list[str] = []
+    for key in value[:MAX_LAYERS] if isinstance(value, list | tuple) else []:
+        name = _layer(key)
+        found.append("" if name in found else name)
+    return tuple(found)
 
 
-def _whole(value: Any, default: int | None) -> int | None:
+def _whole(value: Any, default: Any) -> Any:
     try:
         number = int(value)
     except (TypeError, ValueError, OverflowError):
@@ -158,17 +198,5 @@ def _explained(value: Any) -> int | None:
         box = box_of(int(value))
     except (TypeError, ValueError, OverflowError):
         return None
-    return _whole(value, None) if box is None else int(value) if box < MAX_BOXES else None
-
-
-def _channel(value: Any) -> int:
-    number = _whole(value, MEAN)
-    return MEAN if number is None else number
-
-
-def _choice(value: Any, kind: Any, default: Any) -> Any:
-    return value if value in get_args(kind) else default
-
-
-def _name(value: Any, rows: Container[str], default: str) -> str:
-    return value if isinstance(value, str) and value in rows else default
+    found: int | None = _whole(value, None) if box is None else int(value) if box < MAX_BOXES else None
+    return found

@@ -42,7 +42,7 @@ class WallSource:
             Gone: some of them are no longer kept.
         """
         found = {side: self.scene.kept(unit, Activation) for side, unit in self.units.items()}
-        return self.scene.readings.get(self.scene.view, found)
+        return self.scene.readings.get(self.scene.walls, found)
 
     def sprite(self, which: str, geometry: WallGeometry, sides: tuple[str, ...], cell_px: float) -> bytes:
         """The picture of one panel: side "a" or "b", or "difference".
@@ -62,7 +62,7 @@ def draw_panel(source: WallSource, reading: Reading, which: str, geometry: WallG
         return pictures.sprite(
             reading.difference, order, geometry.columns, reading.difference_scale, DIFFERENCE, cell_px
         )
-    if source.scene.view.overlay:
+    if source.scene.walls.overlay:
         pixels = source.scene.kept(source.scene.unit(which, "prediction"), Prediction).pixels
         return pictures.overlay_sprite(
             reading.maps[which], order, geometry.columns, reading.scale, reading.palette, pixels, cell_px
@@ -74,7 +74,7 @@ def geometry_for(scene: Scene, shape: tuple[int, int, int]) -> WallGeometry:
     """How a layer of (channel, height, width) is laid out in this page's cards."""
     panels = 3 if len(scene.inputs) == 2 else 1
     panel_px = int(scene.width * (1 - PANEL_GAP * (panels - 1)) / panels)
-    fitting = wall_geometry(*shape, panel_px, MAX_HEIGHT_PX, scene.view.count)
+    fitting = wall_geometry(*shape, panel_px, MAX_HEIGHT_PX, scene.walls.count)
     if fitting.shown == fitting.total and fitting.cell_px >= ROOMY_CELL_PX:
-        return wall_geometry(*shape, panel_px, ROOMY_HEIGHT_PX, scene.view.count)
+        return wall_geometry(*shape, panel_px, ROOMY_HEIGHT_PX, scene.walls.count)
     return fitting

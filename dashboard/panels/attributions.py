@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,11 +17,21 @@ from hookscope.dashboard.drawing.attribution_pictures import attribution_overlay
 from hookscope.dashboard.drawing.numbers import format_number
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.page.scene import Scene
+from hookscope.dashboard.page.view import state
+from hookscope.dashboard.panels.panel import Panel
 from hookscope.dashboard.panels.regions import refuse, show_text
 from hookscope.hooks.methods import INPUTS
 from hookscope.hooks.results.looks import InputAttribution, Prediction
 
 NAME = "attributions"
+
+
+@state
+@dataclass(frozen=True)
+class Opened:
+    """Whether the attributions of the input are shown."""
+
+    attributions: bool = False
 
 
 def layout() -> html.Section:
@@ -43,8 +54,8 @@ def layout() -> html.Section:
 
 def part(scene: Scene) -> Part:
     """The part that draws all methods for every input; nothing is asked while they are closed."""
-    if not scene.view.attributions or not scene.inputs:
-        return close(scene.view.attributions)
+    if not scene.view.of(Opened).attributions or not scene.inputs:
+        return close(scene.view.of(Opened).attributions)
     predictions = scene.units("prediction")
     units = [scene.unit(side, method) for method in INPUTS for side in scene.inputs]
     shows = (scene.view.target, scene.named, scene.info.fingerprint)
@@ -121,3 +132,15 @@ def _heat(scene: Scene, unit: Unit) -> bytes:
 def _answer(answers: Answers, unit: Unit) -> Any:
     answer = answers.get(unit)
     return answer.result if answer else None
+
+
+PANEL = Panel(
+    "attributions",
+    "main",
+    urgency=5,  # they take seconds
+    layout=lambda setup: layout(),
+    parts=lambda scene: [part(scene)],
+    waiting=lambda wait: [close()],
+    saved=lambda scene: layout(),
+    tabs=("layers",),
+)

@@ -26,6 +26,7 @@ from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.page.view import MEAN
 from hookscope.dashboard.panels import regions
 from hookscope.dashboard.panels.card import wall
+from hookscope.dashboard.panels.panel import Panel
 from hookscope.dashboard.panels.regions import graph, keep_room, refuse, show_figure, show_text
 from hookscope.hooks.results.looks import Activation
 from hookscope.hooks.results.maps import reason_no_maps
@@ -76,11 +77,19 @@ def parts(scene: Scene) -> list[Part]:
     if not key or scene.call_of(key) is None or not scene.inputs:
         return [close()]
     units = scene.units("activation", key)
-    overlay = list(scene.units("prediction").values()) if scene.view.overlay else []
+    overlay = list(scene.units("prediction").values()) if scene.walls.overlay else []
     view = scene.view
     names = scene.named
-    shows = (key, view.channel, view.scale, view.colours, view.overlay, scene.info.fingerprint, names)
-    walked = (key, view.rank, view.count, scene.width, scene.info.fingerprint)
+    shows = (
+        key,
+        view.channel,
+        scene.walls.scale,
+        scene.walls.colours,
+        scene.walls.overlay,
+        scene.info.fingerprint,
+        names,
+    )
+    walked = (key, scene.walls.rank, scene.walls.count, scene.width, scene.info.fingerprint)
     return [
         Part("detail", (*overlay, *units.values()), shows, partial(_draw, scene, units), error=ids.detail("numbers")),
         Part("walk", tuple(units.values()), walked, partial(_walk, scene, units), eager=False),
@@ -95,7 +104,7 @@ def close() -> Part:
 def _reading(scene: Scene, units: dict[str, Unit], answers: Answers) -> Reading | None:
     results = {side: result_of(answers, unit, Activation) for side, unit in units.items()}
     there = {side: result for side, result in results.items() if result is not None}
-    return scene.readings.get(scene.view, there) if there else None
+    return scene.readings.get(scene.walls, there) if there else None
 
 
 def _walk(scene: Scene, units: dict[str, Unit], answers: Answers) -> list[Update]:
@@ -139,11 +148,11 @@ def _draw(scene: Scene, units: dict[str, Unit], answers: Answers) -> list[Update
         ]
     gap = ranking.difference(maps["a"], maps["b"]) if len(maps) == 2 and reading.comparable else None
     scale = _scale(reading, index)
-    pictures = [scene.seen(side) for side in maps] if scene.view.overlay else []
+    pictures = [scene.seen(side) for side in maps] if scene.walls.overlay else []
     figure = channel_figure(
         [(side.upper(), array) for side, array in maps.items()],
         scale,
-        palette_for(scale.kind, scene.view.colours),
+        palette_for(scale.kind, scene.walls.colours),
         difference=gap,
         difference_scale=scales.difference_scale(gap) if gap is not None else None,
         picture=pictures,
@@ -223,3 +232,16 @@ def _strongest(values: np.ndarray | None) -> tuple[int, int] | None:
 def register(app: Dash) -> None:
     """The arrow keys learn how the wall is laid out; runs in the browser."""
     app.clientside_callback(ClientsideFunction("hookscope", "walk"), Input(ids.WALK, "data"), prevent_initial_call=True)
+
+
+PANEL = Panel(
+    "detail",
+    "main",
+    urgency=3,
+    layout=lambda setup: layout(),
+    parts=parts,
+    waiting=lambda wait: [close()],
+    saved=lambda scene: layout(),
+    register=register,
+    tabs=("layers",),
+)

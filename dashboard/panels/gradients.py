@@ -18,6 +18,7 @@ from hookscope.dashboard.drawing.gradient_words import Finding, find_words, odd_
 from hookscope.dashboard.drawing.numbers import format_number
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.page.scene import Scene
+from hookscope.dashboard.panels.panel import Panel
 from hookscope.dashboard.panels.regions import graph, keep_room, random_weights, refuse, show_figure, show_text
 from hookscope.hooks.results.looks import Gradients
 
@@ -107,3 +108,16 @@ def register(app: dash.Dash) -> None:
         State(ids.GRADIENTS, "figure"),
         prevent_initial_call=True,
     )
+
+
+PANEL = Panel(
+    "gradients",
+    "main",
+    urgency=3,
+    layout=lambda setup: layout(),
+    parts=lambda scene: [part(scene)],
+    waiting=lambda wait: [while_loading(wait.sentence)],
+    saved=lambda scene: layout(),
+    register=register,
+    tabs=("gradients",),
+)

@@ -11,6 +11,7 @@ from dash import ClientsideFunction, Input, html
 from hookscope.dashboard.drawing.numbers import format_count, short_count
 from hookscope.dashboard.engine.base import ModelInfo
 from hookscope.dashboard.page import ids
+from hookscope.dashboard.panels.panel import Panel
 from hookscope.dashboard.panels.regions import random_weights
 from hookscope.dashboard.sources.spec import title_of
 
@@ -110,3 +111,11 @@ def register(app: dash.Dash) -> None:
     app.clientside_callback(
         ClientsideFunction("hookscope", "theme"), Input(ids.THEME, "n_clicks"), prevent_initial_call=True
     )
+
+
+PANEL = Panel(
+    "header",
+    "top",
+    layout=lambda setup: layout(setup.models, tensorboard=setup.tensorboard),
+    register=register,
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,14 +18,23 @@ from hookscope.dashboard.inputs.store import Input, InputStore
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.page.gallery import Gallery
 from hookscope.dashboard.page.scene import SIDES, Scene, find, preview
-from hookscope.dashboard.page.view import View
+from hookscope.dashboard.page.view import View, state
 from hookscope.dashboard.panels import detections
+from hookscope.dashboard.panels.panel import Panel
 from hookscope.dashboard.panels.regions import random_weights, refuse, show_text
 from hookscope.hooks.results.looks import Prediction
 from hookscope.hooks.results.scores import top_classes
 
 TOP_CLASSES = 5
 NO_SHARE = 1e-8  # of the positions
+
+
+@state
+@dataclass(frozen=True)
+class Seen:
+    """Whether the inputs show what the network received."""
+
+    seen: bool = False
 
 
 def layout(inputs: InputStore, prefix: str) -> html.Section:
@@ -168,14 +178,14 @@ def _given(scene: Scene, side: str) -> Part:
     unit = scene.unit(side, "prediction")
     given = scene.inputs[side]
     view = scene.view
-    shows = (given.key, given.name, view.seen, view.target, scene.info.fingerprint)
+    shows = (given.key, given.name, view.of(Seen).seen, view.target, scene.info.fingerprint)
     return Part(f"input {side}", (unit,), shows, partial(_draw, scene, side, unit), error=ids.side("top", side))
 
 
 def _draw(scene: Scene, side: str, unit: Unit, answers: Answers) -> list[Update]:
     given = scene.inputs[side]
     prediction = result_of(answers, unit, Prediction)
-    seen = scene.view.seen and prediction is not None
+    seen = scene.view.of(Seen).seen and prediction is not None
     source = scene.seen(side) if seen else scene.whole(side)
     crop: dict[str, str] = {"display": "none"}
     if prediction is not None and not seen:
@@ -231,3 +241,21 @@ def _class_row(scene: Scene, index: int, logit: float, share: float) -> html.But
         title=f"Class {index}, {name}: {numbers}. Click to explain this class.",
         **{"data-do": "target", "data-value": str(index)},
     )
+
+
+def _saved(scene: Scene) -> Any:
+    """The boxes that have a picture."""
+    given = layout(scene.service.inputs, scene.prefix)
+    given.children = [box for box, side in zip(given.children, SIDES, strict=True) if side in scene.inputs]
+    return given if scene.inputs else html.P("No picture was chosen.", className="sentence")
+
+
+PANEL = Panel(
+    "inputs",
+    "main",
+    urgency=1,
+    layout=lambda setup: layout(setup.store, setup.prefix),
+    parts=parts,
+    waiting=lambda wait: parts_while_loading(wait.view, wait.store, wait.gallery, comes=wait.comes),
+    saved=_saved,
+)

@@ -1,17 +1,68 @@
-"""The order of all panels: everything that the page shows, most urgent first."""
+"""All panels, in the order in which they stand on the page; what they show, most urgent first."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from operator import attrgetter
+from typing import Any
+
 from hookscope.dashboard.answers.parts import Part
 from hookscope.dashboard.page.scene import Scene
-from hookscope.dashboard.panels import attributions, detail, export, gradients, inputs, tree
+from hookscope.dashboard.panels import attributions, detail, export, gradients, header, inputs, toolbar, tree
 from hookscope.dashboard.panels.card import cards
+from hookscope.dashboard.panels.panel import Panel, Place, Setup, Waiting
+from hookscope.hooks.methods import Rows
+
+PANELS = Rows(
+    header.PANEL,
+    tree.PANEL,
+    inputs.PANEL,
+    attributions.PANEL,
+    toolbar.PANEL,
+    gradients.PANEL,
+    cards.PANEL,
+    detail.PANEL,
+    Panel("export", urgency=9, parts=lambda scene: [export.part(scene, saved)]),
+)
+
+
+def layouts(place: Place, setup: Setup) -> list[Any]:
+    """The elements of one place of the page."""
+    found: list[Any] = []
+    for panel in PANELS.values():
+        if panel.place == place:
+            made = panel.layout(setup)
+            found += made if isinstance(made, list) else [made]
+    return found
 
 
 def parts(scene: Scene, mounted: int, prefix: str) -> list[Part]:
-    """Everything the page shows, most urgent first; what stands behind another tab waits until that is chosen."""
-    if scene.view.tab == "gradients":
-        below = [gradients.part(scene), tree.part(scene)]
-    else:  # attributions of the input take seconds, so they come last
-        below = [*cards.parts(scene, mounted), *detail.parts(scene), tree.part(scene), attributions.part(scene)]
-    return [*inputs.parts(scene), *below, export.part(scene, prefix)]
+    """Everything the page shows, most urgent first; what stands behind another tab waits until that is chosen.
+
+    Arguments:
+        mounted: how many cards the page has. prefix: the path that it is served under.
+    """
+    scene = replace(scene, mounted=mounted, prefix=prefix)
+    return [part for panel in _urgent() if scene.view.tab in panel.tabs for part in panel.parts(scene)]
+
+
+def waiting(wait: Waiting) -> list[Part]:
+    """The same while there is no model."""
+    return [part for panel in _urgent() for part in panel.waiting(wait)]
+
+
+def saved(scene: Scene) -> tuple[list[Any], list[Part]]:
+    """What an exported page shows: the elements, and the parts that are drawn in them."""
+    scene = replace(scene, mounted=len(scene.view.layers))
+    elements: list[Any] = []
+    found: list[Part] = []
+    for panel in sorted(PANELS.values(), key=lambda panel: panel.place == "side"):  # what stands beside comes below
+        if panel.saved is not None and scene.view.tab in panel.tabs:
+            made = panel.saved(scene)
+            elements += made if isinstance(made, list) else [made]
+            found += panel.parts(scene)
+    return elements, found
+
+
+def _urgent() -> list[Panel]:
+    return sorted(PANELS.values(), key=attrgetter("urgency"))

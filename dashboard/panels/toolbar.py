@@ -13,6 +13,7 @@ from hookscope.dashboard.engine.base import ModelInfo
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.page.view import View
 from hookscope.dashboard.panels.detections import LISTED, NO_CLASSES
+from hookscope.dashboard.panels.panel import Panel
 from hookscope.hooks.methods import MAPS, MapMethod
 
 RANKS = [
@@ -154,16 +155,9 @@ def targets(info: ModelInfo) -> list[dict[str, str]]:
 
 def values(view: View) -> dict[str, Any]:
     """What each control shows for a view, by control id."""
-    return {
-        ids.RANK: view.rank,
-        ids.SCALE: view.scale,
-        ids.COLOURS: view.colours,
-        ids.COUNT: view.count,
-        ids.OVERLAY: view.overlay,
-        ids.TABLE: view.table,
-        ids.TARGET: TOP1["value"] if view.target is None else str(view.target),
-        ids.MAPS: view.maps,
-    }
+    found = view.to_dict()
+    found[ids.TARGET] = TOP1["value"] if view.target is None else str(view.target)
+    return {name: found[name] for name in ids.CONTROLS}
 
 
 def property_of(control: str) -> str:
@@ -179,3 +173,6 @@ def register(app: dash.Dash) -> None:
         prevent_initial_call=True,
     )
     app.clientside_callback(ClientsideFunction("hookscope", "opacity"), Input(ids.OPACITY, "value"))
+
+
+PANEL = Panel("toolbar", "main", layout=lambda setup: layout(), register=register)

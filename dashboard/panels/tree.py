@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
+from typing import Annotated, Any
 
 import dash
 import dash_mantine_components as dmc
@@ -16,16 +18,26 @@ from hookscope.dashboard.components.markup import Markup
 from hookscope.dashboard.drawing.metrics import bars, say, scale_text, texts, worst_first
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.page.scene import Scene
-from hookscope.dashboard.page.view import NO_METRIC
+from hookscope.dashboard.page.view import state
+from hookscope.dashboard.panels.panel import Panel
 from hookscope.dashboard.panels.regions import refuse, show_text
 from hookscope.hooks.methods import METRICS
 from hookscope.hooks.results.summaries import Survey
 
 NAME = "tree metric"
+NO_METRIC = "none"
 NO_BARS: Update = (
     ids.TREE,
     {"metric": None, "metric_texts": None, "worst": None, "alarms": None, "alarm_text": None},
 )
+
+
+@state
+@dataclass(frozen=True)
+class Bars:
+    """The number of `methods.METRICS` that every row shows as a bar, or `NO_METRIC`."""
+
+    metric: Annotated[str, METRICS] = NO_METRIC
 
 
 def layout() -> html.Nav:
@@ -66,19 +78,19 @@ def show_plain() -> Part:
 
 def part(scene: Scene) -> Part:
     """The part that draws the chosen number of every layer, for input A, or B where that is the only one."""
-    view = scene.view
-    if view.metric == NO_METRIC:
+    metric = METRICS.get(scene.view.of(Bars).metric)
+    if metric is None:
         return show_plain()
     if not scene.inputs:
         return Part(NAME, (), ("no input",), lambda _: [NO_BARS, show_text(ids.METRIC_TEXT, "Choose a picture first.")])
     side = next(iter(scene.inputs))
-    unit = scene.unit(side, "survey")
-    shows = (view.metric, side, scene.named, scene.info.fingerprint)
+    unit = scene.unit(side, "survey", explained=metric.of == "gradient")
+    shows = (metric.name, side, scene.named, scene.info.fingerprint)
     return Part(NAME, (unit,), shows, partial(_draw, scene, side, unit), error=ids.METRIC_TEXT)
 
 
 def _draw(scene: Scene, side: str, unit: Unit, answers: Answers) -> list[Update]:
-    metric = METRICS[scene.view.metric]
+    metric = METRICS[scene.view.of(Bars).metric]
     if unit not in answers:
         return [NO_BARS, show_text(ids.METRIC_TEXT, f"{metric.title} of {side.upper()}: computing …")]
     found = answers[unit].result
@@ -111,3 +123,22 @@ def register(app: dash.Dash) -> None:
     app.clientside_callback(
         ClientsideFunction("hookscope", "metric"), Input(ids.METRIC, "value"), prevent_initial_call=True
     )
+
+
+def _saved(scene: Scene) -> list[Any]:
+    if scene.view.of(Bars).metric not in METRICS or not scene.inputs:
+        return []
+    title = html.Div([html.H2("Layers", className="small-title"), Markup(ids.METRIC_TEXT)])
+    return [title, LayerTree(id=ids.TREE, nodes=tree_nodes(scene.info.layers, scene.info.title))]
+
+
+PANEL = Panel(
+    "tree",
+    "side",
+    urgency=4,
+    layout=lambda setup: layout(),
+    parts=lambda scene: [part(scene)],
+    waiting=lambda wait: [show_plain()],
+    saved=_saved,
+    register=register,
+)

@@ -21,9 +21,8 @@ from hookscope.dashboard.page.gallery import Gallery
 from hookscope.dashboard.page.reading import Readings
 from hookscope.dashboard.page.scene import SIDES, Scene, find
 from hookscope.dashboard.page.view import MAX_LAYERS, View
-from hookscope.dashboard.panels import attributions, detail, gradients, inputs, tree
-from hookscope.dashboard.panels.card import cards
-from hookscope.dashboard.panels.order import parts
+from hookscope.dashboard.panels import order
+from hookscope.dashboard.panels.panel import Waiting
 from hookscope.dashboard.sources.spec import title_of
 
 WIDTH_PX = (240, 4000)
@@ -83,18 +82,14 @@ def register(server: flask.Flask, prefix: str, service: Service, gallery: Galler
         unknown_target = False
         if info is None:
             comes = state.phase != "failed"
-            wanted = inputs.parts_while_loading(view, service.inputs, gallery, comes=comes)
-            wanted += [
-                *cards.parts_while_loading(view, question.mounted, no_model(state.phase)),
-                detail.close(),
-                tree.show_plain(),
-            ]
-            wanted += [attributions.close(), gradients.while_loading(no_model(state.phase))]
+            sentence = no_model(state.phase)
+            wait = Waiting(view, service.inputs, gallery, sentence, comes, question.mounted)
+            wanted = order.waiting(wait)
         else:
             unknown_target = not explainable(info, view.target)
             view = replace(view, target=None) if unknown_target else view
             scene = Scene.build(view, info, service, gallery, readings, question.width)
-            wanted = parts(scene, max(question.mounted, len(view.layers)), prefix)
+            wanted = order.parts(scene, max(question.mounted, len(view.layers)), prefix)
         name = service.ask(question.page, wanted, question.drawn, question.number)
         answer = {
             "stream": f"{prefix}stream/{name}" if name else "",

@@ -7,40 +7,27 @@ from typing import Any
 import dash_mantine_components as dmc
 from dash import dcc, html
 
-from hookscope.dashboard.inputs.store import InputStore
 from hookscope.dashboard.page import ids
-from hookscope.dashboard.panels import attributions, detail, gradients, header, inputs, toolbar, tree
-from hookscope.dashboard.panels.card import cards
+from hookscope.dashboard.panels.order import layouts
+from hookscope.dashboard.panels.panel import Setup
 
 
-def page(models: tuple[str, ...], store: InputStore, prefix: str, *, tensorboard: bool = False) -> Any:
-    """Draw the page with nothing chosen.
-
-    Arguments:
-        models: specs that the operator offers. store: has the samples. prefix: the path that the page is served under.
-        tensorboard: whether what is shown may be written for TensorBoard.
-    """
+def page(setup: Setup) -> Any:
+    """Draw the page with nothing chosen."""
     return dmc.MantineProvider(
         theme={"fontFamily": "inherit", "primaryColor": "blue", "defaultRadius": "md", "cursorType": "pointer"},
         children=[
             dcc.Location(id=ids.LOCATION, refresh=False),
             *(dcc.Store(id=name) for name in (ids.VIEW, ids.MODEL, ids.MORE_CARDS)),
             html.A("Skip to the layers' cards", href="#main", className="skip", **{"data-do": "skip"}),
-            header.layout(models, tensorboard=tensorboard),
+            *layouts("top", setup),
             html.P(id=ids.BANNER, className="banner", role="alert", hidden=True),
             html.P(id=ids.NOTICE, className="banner", role="alert", hidden=True),
             html.Div(
                 [
-                    tree.layout(),
+                    *layouts("side", setup),
                     html.Main(
-                        [
-                            inputs.layout(store, prefix),
-                            attributions.layout(),
-                            toolbar.layout(),
-                            gradients.layout(),
-                            *cards.layout(),
-                            detail.layout(),
-                        ],
+                        layouts("main", setup),
                         id="main",
                         tabIndex="-1",
                     ),

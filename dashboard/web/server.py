@@ -16,9 +16,10 @@ from hookscope.dashboard.exports import tensorboard
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.page.gallery import Gallery
 from hookscope.dashboard.page.view import View
-from hookscope.dashboard.panels import detail, gradients, header, toolbar, tree
+from hookscope.dashboard.panels import header, toolbar
 from hookscope.dashboard.panels.callbacks import NotAsked
-from hookscope.dashboard.panels.card import cards
+from hookscope.dashboard.panels.order import PANELS
+from hookscope.dashboard.panels.panel import Setup
 from hookscope.dashboard.places import ASSETS
 from hookscope.dashboard.settings.parse import Settings
 from hookscope.dashboard.web import ask, dash_routes, guard, layout, routes, stream
@@ -33,8 +34,9 @@ def create_app(settings: Settings, service: Service, shares: Shares) -> dash.Das
         app = _dash(prefix)
     gallery = Gallery(f"{prefix}picture/")
     may_write = settings.tensorboard_dir is not None
-    app.layout = lambda: layout.page(settings.models, service.inputs, prefix, tensorboard=may_write)
-    for panel in (header, tree, toolbar, cards, detail, gradients):
+    setup = Setup(settings.models, service.inputs, prefix, tensorboard=may_write)
+    app.layout = lambda: layout.page(setup)
+    for panel in PANELS.values():
         panel.register(app)
     _register_view(app, settings, service, shares)
     ask.register(app.server, prefix, service, gallery)

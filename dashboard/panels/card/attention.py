@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,16 +15,27 @@ from hookscope.dashboard.drawing.attention_pictures import SIDE_PX, attention_pi
 from hookscope.dashboard.drawing.numbers import format_share
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.page.scene import Scene
+from hookscope.dashboard.page.view import state
 from hookscope.dashboard.panels.regions import refuse, show_text
 from hookscope.hooks.results.attending import MEAN, ROLLOUT, Query, is_windowed, query_of, shares_of
 from hookscope.hooks.results.looks import AttentionMaps, Call, Prediction
 
+NO_PATCH = -1
 LARGE_PX = 900  # the longer side of one that is enlarged
 HELP = {
     MEAN: "The mean over the heads",
     ROLLOUT: "Rollout (Abnar & Zuidema, 2020): what reaches this position from the picture through this layer and all "
     "before it, half by attention and half unchanged",
 }
+
+
+@state
+@dataclass(frozen=True)
+class Patch:
+    """The position from which attention is shown, counted row by row over the grid; `NO_PATCH` for the class token, or
+    the middle where there is none."""
+
+    patch: int = NO_PATCH
 
 
 def heads(scene: Scene, key: str) -> int:
@@ -44,7 +56,7 @@ def room(call: Call, sides: int) -> list[html.Div]:
 def part(scene: Scene, position: int, key: str) -> Part:
     """The part that draws one card's attention of every input."""
     predictions, units = scene.units("prediction"), scene.units("attention", key)
-    shows = (key, scene.view.patch, scene.named, scene.info.fingerprint)
+    shows = (key, scene.view.of(Patch).patch, scene.named, scene.info.fingerprint)
     draw = partial(_draw, scene, position, predictions, units)
     return Part(
         f"card {position} attention",
@@ -73,7 +85,7 @@ def _draw(
 
 
 def _side(scene: Scene, side: str, unit: Unit, prediction: Unit, maps: AttentionMaps) -> list[Any]:
-    query = query_of(maps, scene.view.patch)
+    query = query_of(maps, scene.view.of(Patch).patch)
     limit = f"ln {maps.weights.shape[-1]} = {maps.entropy_limit:.2f}"
     entropy_help = (
         "The entropy of each head's attention, in nats, averaged over all positions that look: "

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
 
 import numpy as np
 import plotly.graph_objects as go
@@ -17,6 +19,7 @@ from hookscope.dashboard.drawing.pictures import cam_overlay
 from hookscope.dashboard.drawing.plain_figures import Draft
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.page.scene import Scene
+from hookscope.dashboard.page.view import state
 from hookscope.dashboard.panels.regions import MIN_HEIGHT_PX, keep_room, refuse, show_figure, show_text
 from hookscope.hooks.methods import MAPS
 from hookscope.hooks.results.looks import GradCam, Prediction
@@ -25,9 +28,17 @@ GAP = 0.04  # between A and B, as a share of the figure's width
 WIDTH_PX = 264
 
 
+@state
+@dataclass(frozen=True)
+class Maps:
+    """The method, of `methods.MAPS`, by which the cards' maps explain the class."""
+
+    maps: Annotated[str, MAPS] = next(iter(MAPS))
+
+
 def part(scene: Scene, position: int, key: str) -> Part:
     """The part that draws one card's map of every input, by the method that the view names."""
-    predictions, maps = scene.units("prediction"), scene.units(scene.view.maps, key)
+    predictions, maps = scene.units("prediction"), scene.units(scene.view.of(Maps).maps, key)
     units = (*predictions.values(), *maps.values())
     shows = (key, scene.view.target, scene.named, scene.info.fingerprint)
     draw = partial(_draw, scene, position, predictions, maps)
@@ -65,7 +76,7 @@ def _draw(
 
 def _title(scene: Scene, has_map: bool) -> list[object]:
     enlarge = html.Button("enlarge", className="link", **{"data-do": "enlarge"})
-    return [html.Span(MAPS[scene.view.maps].title), *([enlarge] if has_map else [])]
+    return [html.Span(MAPS[scene.view.of(Maps).maps].title), *([enlarge] if has_map else [])]
 
 
 def _waiting(side: str) -> html.Div:

@@ -19,15 +19,17 @@ from hookscope.dashboard.drawing.charts import HISTOGRAM_PX, histogram_figure
 from hookscope.dashboard.exports import wall_files
 from hookscope.dashboard.page import ids, wall_source
 from hookscope.dashboard.page.scene import Scene
-from hookscope.dashboard.page.view import MAX_LAYERS, NO_METRIC, View
+from hookscope.dashboard.page.view import MAX_LAYERS, View
 from hookscope.dashboard.panels import regions, welcome
 from hookscope.dashboard.panels.callbacks import NotAsked
 from hookscope.dashboard.panels.card import attention, cam, wall
 from hookscope.dashboard.panels.card.frame import card
 from hookscope.dashboard.panels.card.head import card_head, shapes_text, status_text, wall_labels
 from hookscope.dashboard.panels.card.numbers import statistics_tables, table_part
+from hookscope.dashboard.panels.panel import Panel
 from hookscope.dashboard.panels.regions import MIN_HEIGHT_PX, keep_room, refuse, show_figure, show_text
-from hookscope.hooks.methods import MAPS
+from hookscope.dashboard.panels.tree import Bars
+from hookscope.hooks.methods import MAPS, METRICS
 from hookscope.hooks.results.looks import Activation, Call
 from hookscope.hooks.results.maps import why_no_maps
 
@@ -75,7 +77,7 @@ def in_order(scene: Scene) -> list[tuple[int, str]]:
     return sorted(found, key=depth)
 
 
-def parts(scene: Scene, mounted: int) -> list[Part]:
+def parts(scene: Scene) -> list[Part]:
     """Three parts per card, walls before maps, and one for each card that is put away."""
     cards = in_order(scene)
     found: list[Part] = [_guide(scene, bool(cards))]
@@ -92,7 +94,7 @@ def parts(scene: Scene, mounted: int) -> list[Part]:
     found += [attention.part(scene, position, key) for position, key in ready if attention.heads(scene, key)]
     found += [table_part(scene, position, key) for position, key in ready]
     open_positions = {position for position, _ in cards}
-    found += [_hidden(position) for position in range(mounted) if position not in open_positions]
+    found += [_hidden(position) for position in range(scene.mounted) if position not in open_positions]
     return found
 
 
@@ -102,7 +104,7 @@ def _why_no_maps(scene: Scene, key: str) -> str:
 
 
 def _guide(scene: Scene, any_card: bool) -> Part:
-    has_input, has_bars = bool(scene.inputs), scene.view.metric != NO_METRIC and not any_card
+    has_input, has_bars = bool(scene.inputs), scene.view.of(Bars).metric in METRICS and not any_card
     first = welcome.is_first_visit(scene.view)
 
     def draw(_: Answers) -> list[Update]:
@@ -161,9 +163,17 @@ def _missing(scene: Scene, position: int, place: int, key: str) -> Part:
 
 def _main(scene: Scene, position: int, place: int, key: str) -> Part:
     units = scene.units("activation", key)
-    needed: list[Unit] = list(scene.units("prediction").values()) if scene.view.overlay else []
-    view = scene.view
-    shows = (key, place, view.rank, view.scale, view.colours, view.count, view.overlay, scene.width)
+    needed: list[Unit] = list(scene.units("prediction").values()) if scene.walls.overlay else []
+    shows = (
+        key,
+        place,
+        scene.walls.rank,
+        scene.walls.scale,
+        scene.walls.colours,
+        scene.walls.count,
+        scene.walls.overlay,
+        scene.width,
+    )
     names = scene.named
     return Part(
         f"card {position}",
@@ -201,7 +211,7 @@ def _draw_main(
     if not there:
         return updates + _waiting(scene, position, call, error)
     source = wall_source.WallSource(scene, key, {side: units[side] for side in there})
-    reading = scene.readings.get(scene.view, there)
+    reading = scene.readings.get(scene.walls, there)
     labels = [side.upper() for side in there]
     activations = list(there.values())
     if reading.maps:
@@ -209,7 +219,7 @@ def _draw_main(
         geometry = wall_source.geometry_for(scene, shape)
         figure: go.Figure | None = wall.figure(source, reading, geometry)
         bars: list[Any] = wall.colour_bars(reading)
-        alone = scene.view.rank == "difference" and len(scene.inputs) == 1
+        alone = scene.walls.rank == "difference" and len(scene.inputs) == 1
         order = "; |A − B| needs a second picture" if alone else ""
         heads = wall_labels(scene, f"{geometry.text}, mean framed{order}", there)
     else:
@@ -256,7 +266,7 @@ def _waiting(scene: Scene, position: int, call: Call, error: list[Any]) -> list[
 
 
 def _no_cam(scene: Scene, position: int, reason: str) -> Part:
-    title = MAPS[scene.view.maps].title
+    title = MAPS[scene.view.of(cam.Maps).maps].title
 
     def draw(_: Answers) -> list[Update]:
         text = html.Span(f"No map to lay over the picture: {reason[0].lower()}{reason[1:]}", className="muted")
@@ -295,3 +305,16 @@ def register(app: dash.Dash) -> None:
         Input(ids.card("wall", ALL), "hoverData"),
         prevent_initial_call=True,
     )
+
+
+PANEL = Panel(
+    "cards",
+    "main",
+    urgency=2,
+    layout=lambda setup: layout(),
+    parts=parts,
+    waiting=lambda wait: parts_while_loading(wait.view, wait.mounted, wait.sentence),
+    saved=lambda scene: html.Div([card(position) for position in range(scene.mounted)], className="cards"),
+    register=register,
+    tabs=("layers",),
+)

@@ -7,7 +7,7 @@ from dash import html
 from hookscope.dashboard.components.markup import Markup
 from hookscope.dashboard.drawing.charts import HISTOGRAM_PX
 from hookscope.dashboard.page import ids
-from hookscope.dashboard.page.view import View
+from hookscope.dashboard.panels.card.cam import Maps
 from hookscope.dashboard.panels.regions import graph
 from hookscope.hooks.methods import MAPS
 
@@ -59,7 +59,7 @@ def card(position: int) -> html.Section:
                         [
                             Markup(
                                 ids.card("cam-title", position),
-                                MAPS[View().maps].title,
+                                MAPS[Maps().maps].title,
                                 className="small-title cam-head",
                             ),
                             graph(ids.card("cam", position), 120, "cam"),

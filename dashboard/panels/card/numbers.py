@@ -36,7 +36,7 @@ def _table_of(rows: list[dict[str, str]], labels: list[str]) -> html.Table:
 
 def table_part(scene: Scene, position: int, key: str) -> Part:
     """Every channel's numbers in a sortable table, when the person asked for it."""
-    if not scene.view.table:
+    if not scene.walls.table:
         return Part(
             f"card {position} table", (), (False,), lambda _: [(ids.card("table", position), {"children": None})]
         )
@@ -45,7 +45,7 @@ def table_part(scene: Scene, position: int, key: str) -> Part:
     def draw(answers: Answers) -> list[Update]:
         results = {side: result_of(answers, unit, Activation) for side, unit in units.items()}
         there = {side: result for side, result in results.items() if result is not None}
-        reading = scene.readings.get(scene.view, there)
+        reading = scene.readings.get(scene.walls, there)
         if not there or not reading.maps:
             return [(ids.card("table", position), {"children": None})]
         labels = [side.upper() for side in reading.numbers]
@@ -63,7 +63,7 @@ def table_part(scene: Scene, position: int, key: str) -> Part:
         )
         return [(ids.card("table", position), {"children": grid})]
 
-    shows = (True, key, scene.view.rank, scene.named, scene.info.fingerprint)
+    shows = (True, key, scene.walls.rank, scene.named, scene.info.fingerprint)
     return Part(
         f"card {position} table", tuple(units.values()), shows, draw, error=ids.card("table", position), eager=False
     )

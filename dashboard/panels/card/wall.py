@@ -36,17 +36,16 @@ def figure(source: WallSource, reading: Reading, geometry: WallGeometry) -> go.F
     for which in (*reading.maps, *(("difference",) if reading.comparable else ())):
         values = reading.difference if which == "difference" else reading.maps[which]
         assert values is not None
-        view = scene.view
         shows = (
             which,
             tuple(source.units[s] for s in sides),
-            view.rank,
-            view.scale,
-            view.colours,
-            view.overlay,
+            scene.walls.rank,
+            scene.walls.scale,
+            scene.walls.colours,
+            scene.walls.overlay,
             geometry,
         )
-        overlaid = view.overlay and which != "difference"
+        overlaid = scene.walls.overlay and which != "difference"
         address = scene.picture(
             shows,
             partial(source.sprite, which, geometry, sides, geometry.cell_px * (2 if overlaid else 1)),
