@@ -32,8 +32,9 @@ help:
 run: $(PAGE)
 	@exec $(PY) app.py $(ARGS)
 
+# On two processes, each with whole files, because the fixtures of a file are shared. What needs more, names it in ARGS.
 test: lint
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(DEV)
 	$(PY) tests/find_chromium.py

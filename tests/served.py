@@ -26,7 +26,8 @@ class Application:
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         port = [] if "--port" in arguments else ["--port", "0"]
-        command = [sys.executable, "app.py", *port, "--cache-dir", str(folder), *arguments]
+        one = [] if "--threads" in arguments else ["--threads", "1"]  # as the process that its numbers are compared in
+        command = [sys.executable, "app.py", *port, "--cache-dir", str(folder), *one, *arguments]
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
