@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -101,7 +102,7 @@ def desk(furnished: Desk) -> Desk:
 def drawn(part: Part, answers: Answers) -> str:
     """What a part sends to the browser, as text."""
     known = {unit: answers[unit] for unit in part.units if unit in answers}
-    return to_json_plotly(part.draw(known))
+    return to_json_plotly(part.drawn(known))
 
 
 def all_drawn(desk: Desk, scene: Scene, results: dict[Unit, Any] | None = None) -> dict[str, Any]:
@@ -899,6 +900,18 @@ def test_a_number_of_every_layer_on_the_tree_leaves_the_cards_alone(desk: Desk) 
     assert {name for name in plain if plain[name] != coloured[name]} == {"tree metric"}
     assert signatures(metric="zeros", target=2)["tree metric"] == coloured["tree metric"]
     assert signatures(metric="gradient", target=2)["tree metric"] != signatures(metric="gradient")["tree metric"]
+
+
+def test_a_region_draws_from_what_its_signature_holds_and_from_nothing_else(desk: Desk) -> None:
+    """A function of a module sees what it is given: no value that a forgotten signature would leave on the page."""
+    for chosen in (
+        {"layers": CARDS, "b": desk.two, "detail": "conv", "metric": "zeros", "table": True, "attributions": True},
+        {"layers": CARDS, "tab": "gradients"},
+        {"a": ""},
+    ):
+        for part in parts(desk.scene(**chosen), 4, "/"):
+            assert isinstance(part.draw, FunctionType) and part.draw.__closure__ is None, part.name
+            assert " at 0x" not in repr(part.shows) or part.name == "export", part.name
 
 
 def test_the_trees_bars_texts_and_scale(desk: Desk) -> None:

@@ -84,7 +84,7 @@ class Desk:
 
     def exported(self, scene: Scene) -> Reader:
         """The file behind the header's "Export page"."""
-        ((_, shown),) = export.part(scene, saved).draw({})
+        ((_, shown),) = export.part(scene, saved).drawn({})
         item = scene.gallery.get(shown["href"].rsplit("/", 1)[1])
         assert item is not None and item.media_type == "text/html" and item.file_name.endswith(".html")
         return Reader(item.data)
@@ -307,7 +307,7 @@ def test_odd_values_can_be_exported(desk: Desk) -> None:
 
 def test_the_file_is_named_after_its_inputs(desk: Desk) -> None:
     scene = desk.scene()
-    ((_, shown),) = export.part(scene, saved).draw({})
+    ((_, shown),) = export.part(scene, saved).drawn({})
     assert scene.gallery._entries[shown["href"].rsplit("/", 1)[1]].file_name == "hookscope-one-coffee.html"
     assert export.part(scene, saved).units == ()  # it waits for nothing
 

@@ -255,7 +255,7 @@ def loudest(monkeypatch: pytest.MonkeyPatch) -> None:
         asked = scene.view.of(Loudest).loudest
         units = scene.units("activation", "0") if asked else {}
 
-        def draw(answers: Answers) -> list[Update]:
+        def draw(asked: bool, answers: Answers) -> list[Update]:
             found = [float(answer.result.values.max()) for answer in answers.values()]
             return [("loudest", {"tree": to_markup(f"loudest: {found}")})]
 
@@ -320,7 +320,7 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> None:
         number = scene.view.of(Counted).count
         units = [scene.ask(side, CountTo(number)) for side in scene.inputs] if number else []
 
-        def draw(answers: Answers) -> list[Update]:
+        def draw(number: int, answers: Answers) -> list[Update]:
             reached = [answer.result.reached for answer in answers.values()]
             return [("counter", {"tree": to_markup(f"counted {reached} of {number}")})]
 

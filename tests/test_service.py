@@ -64,7 +64,8 @@ def make(engine: InlineEngine, cache: Cache) -> Service:
 def part(name: str, *units: Unit, shows: tuple[Any, ...] = (), eager: bool = True) -> Part:
     """A region that shows what each of its units gave: a result's type, a failure's sentence, or "waiting"."""
 
-    def draw(answers: Answers) -> list[Update]:
+    def draw(*shown_and_answers: Any) -> list[Update]:
+        answers = shown_and_answers[-1]
         return [(name, {unit.layer or unit.question: word(answers.get(unit)) for unit in units})]
 
     return Part(name, units, shows, draw, error=f"{name} error", eager=eager)
@@ -830,7 +831,7 @@ def test_many_people_at_once_each_get_the_answer_to_their_last_question(cache: C
                 CONV, input=f"digest {(number * 7 + click) % 40}", layer=("conv", "wide", "vector")[click % 3]
             )
             seen: list[Answers] = []
-            region = Part("p", (unit,), (click,), lambda answers, seen=seen: seen.append(dict(answers)) or [])
+            region = Part("p", (unit,), (click,), lambda _, answers, seen=seen: seen.append(dict(answers)) or [])
             name = service.ask(page, [region], {}, click + 1)
             if click == 9:
                 for _ in service.updates(name, lambda: False):

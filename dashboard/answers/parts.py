@@ -26,8 +26,9 @@ class Part:
         name: unique on the page, e.g. "card 0 wall".
         units: what it is drawn from, most urgent first.
         shows: everything else that the drawing depends on; values with a stable `repr`.
-        draw: given the answers so far, the properties to set; called at once if all are there, else at every answer to
-            one of its units, and when none has come for a moment: the region then says that it waits.
+        draw: given `shows`, one by one, and the answers so far, the properties to set. A function of a module, so that
+            nothing else can get in; called at once if all answers are there, else at every answer to one of its units,
+            and when none has come for a moment: the region then says that it waits.
         error: the `Markup` that gets a sentence if drawing itself fails; None leaves the region as it is.
         eager: whether it wants to be drawn before its last answer is there.
     """
@@ -35,9 +36,18 @@ class Part:
     name: str
     units: Sequence[Unit]
     shows: tuple[Any, ...]
-    draw: Callable[[Answers], list[Update]]
+    draw: Callable[..., list[Update]]
     error: ComponentId | None = None
     eager: bool = True
+
+    @classmethod
+    def still(cls, name: str, updates: list[Update]) -> Part:
+        """One that waits for nothing and looks like this."""
+        return cls(name, (), (updates,), _as_it_is)
+
+    def drawn(self, answers: Answers) -> list[Update]:
+        """The properties to set."""
+        return self.draw(*self.shows, answers)
 
     def signature(self) -> str:
         """Changes whenever the region would be drawn differently."""
@@ -46,6 +56,10 @@ class Part:
     def complete(self, answers: Answers) -> bool:
         """Whether every unit has been answered."""
         return all(unit in answers for unit in self.units)
+
+
+def _as_it_is(updates: list[Update], answers: Answers) -> list[Update]:
+    return updates
 
 
 def result_of(answers: Answers, unit: Unit | None, kind: type) -> Any:

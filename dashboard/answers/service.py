@@ -390,7 +390,7 @@ def draw(part: Part, answers: Mapping[Unit, Answer]) -> Shown:
     known = {unit: answers[unit] for unit in part.units if unit in answers}
     signature = part.signature() if part.complete(known) else None
     try:
-        return part, part.draw(known), signature
+        return part, part.drawn(known), signature
     except Exception:  # a fault of ours in one region: say so there, and let the rest of the page go on
         log.exception("drawing %s failed", part.name)
         return part, [(part.error, {"tree": [UNDRAWN]})] if part.error is not None else [], signature

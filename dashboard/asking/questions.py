@@ -59,6 +59,10 @@ class Unit:
     call: int = 0
     target: int = TOP
 
+    def __post_init__(self) -> None:
+        if self.question not in OTHERS and self.question not in MAPS and self.question not in INPUTS:
+            raise ValueError(f"there is no question {self.question!r}")
+
     def key(self, fingerprint: str) -> str:
         """The cache key: SHA-256 over this unit and what may change its answer.
 

@@ -37,7 +37,7 @@ class Preprocessing:
     std: tuple[float, float, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ModelInfo:
     """What the page shows of a loaded model.
 
@@ -63,6 +63,10 @@ class ModelInfo:
     preprocessing: Preprocessing
     layers: tuple[LayerInfo, ...]
     kind: ModelKind = "classifier"
+
+    def __repr__(self) -> str:
+        """Short, and different for whatever could answer differently."""
+        return f"ModelInfo({self.spec!r}, {self.fingerprint!r})"
 
     @cached_property
     def by_name(self) -> dict[str, LayerInfo]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
@@ -42,9 +42,9 @@ class Scene:
     view: View
     info: ModelInfo
     inputs: dict[str, Input]
-    service: Service
-    gallery: Gallery
-    readings: Readings
+    service: Service = field(repr=False)
+    gallery: Gallery = field(repr=False)
+    readings: Readings = field(repr=False)
     width: int = 800
     mounted: int = 0
     prefix: str = "/"
@@ -57,6 +57,17 @@ class Scene:
         found = {side: find(service.inputs, getattr(view, side)) for side in SIDES}
         inputs = {side: item for side, item in found.items() if item}
         return cls(view, info, inputs, service, gallery, readings, width)
+
+    def only(self, *names: str, sides: Sequence[str] = SIDES, width: bool = False) -> Scene:
+        """This scene with nothing chosen but what is named: what a part shows, so that it cannot draw from more.
+
+        Arguments:
+            names: fields of the view, its own or of the panels' states. sides: whose inputs are kept.
+            width: whether a wall's width is, too.
+        """
+        view = self.view.only("model", *names)
+        inputs = {side: given for side, given in self.inputs.items() if side in sides}
+        return replace(self, view=view, inputs=inputs, width=self.width if width else 0, mounted=0, prefix="")
 
     @property
     def walls(self) -> Walls:

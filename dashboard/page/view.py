@@ -86,6 +86,15 @@ class View:
         """This view with other values of some fields, its own or the panels'."""
         return View.from_dict(self.to_dict() | values)
 
+    def only(self, *names: str) -> View:
+        """These fields of the view, its own or the panels', and the others at their defaults."""
+        own = {name: getattr(self, name) for name in names if name in _hints(View)}
+        states: list[Any] = []
+        for each in self.states:
+            kept = type(each)(**{name: getattr(each, name) for name in _hints(type(each)) if name in names})
+            states += [kept] if kept != type(each)() else []
+        return View(**own, states=tuple(states))
+
     @classmethod
     def from_dict(cls, values: Any) -> View:
         """Read a view that a browser sent; what is missing or makes no sense is left at its default."""

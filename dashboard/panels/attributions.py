@@ -58,9 +58,8 @@ def part(scene: Scene) -> Part:
         return close(scene.view.of(Opened).attributions)
     predictions = scene.units("prediction")
     units = [scene.unit(side, method) for method in INPUTS for side in scene.inputs]
-    shows = (scene.view.target, scene.named, scene.info.fingerprint)
-    draw = partial(_draw, scene, predictions)
-    return Part(NAME, (*predictions.values(), *units), shows, draw, error=ids.ATTRIBUTIONS)
+    shows = (scene.only("target"), predictions)
+    return Part(NAME, (*predictions.values(), *units), shows, _draw, error=ids.ATTRIBUTIONS)
 
 
 def close(opened: bool = False) -> Part:
@@ -71,10 +70,7 @@ def close(opened: bool = False) -> Part:
     """
     said_instead = html.P("Choose a picture above.", className="sentence") if opened else None
 
-    def draw(_: Answers) -> list[Update]:
-        return [*_fold(opened), show_text(ids.ATTRIBUTIONS, said_instead, hidden=not opened)]
-
-    return Part(NAME, (), ("closed", opened), draw)
+    return Part.still(NAME, [*_fold(opened), show_text(ids.ATTRIBUTIONS, said_instead, hidden=not opened)])
 
 
 def _fold(opened: bool) -> list[Update]:

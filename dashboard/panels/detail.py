@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -78,27 +77,17 @@ def parts(scene: Scene) -> list[Part]:
         return [close()]
     units = scene.units("activation", key)
     overlay = list(scene.units("prediction").values()) if scene.walls.overlay else []
-    view = scene.view
-    names = scene.named
-    shows = (
-        key,
-        view.channel,
-        scene.walls.scale,
-        scene.walls.colours,
-        scene.walls.overlay,
-        scene.info.fingerprint,
-        names,
-    )
-    walked = (key, scene.walls.rank, scene.walls.count, scene.width, scene.info.fingerprint)
+    shown = scene.only("detail", "channel", "scale", "colours", "overlay")
+    walked = scene.only("detail", "rank", "scale", "colours", "count", width=True)
     return [
-        Part("detail", (*overlay, *units.values()), shows, partial(_draw, scene, units), error=ids.detail("numbers")),
-        Part("walk", tuple(units.values()), walked, partial(_walk, scene, units), eager=False),
+        Part("detail", (*overlay, *units.values()), (shown, units), _draw, error=ids.detail("numbers")),
+        Part("walk", tuple(units.values()), (walked, units), _walk, eager=False),
     ]
 
 
 def close() -> Part:
     """The part of a page without an enlarged channel."""
-    return Part("detail", (), ("closed",), lambda _: [(ids.DETAIL, {"hidden": True})])
+    return Part.still("detail", [(ids.DETAIL, {"hidden": True})])
 
 
 def _reading(scene: Scene, units: dict[str, Unit], answers: Answers) -> Reading | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
+from functools import partial
 from pathlib import PurePath
 from typing import Any
 
@@ -29,16 +30,14 @@ def part(scene: Scene, saved: Saved) -> Part:
     Arguments:
         saved: gives the elements of a scene, and the parts that are drawn in them.
     """
-    view = scene.view
+    return Part("export", (), (scene, saved), _link)
 
-    def draw(_: Answers) -> list[Update]:
-        names = [PurePath(given.name).stem for given in scene.inputs.values()]
-        name = f"hookscope-{'-'.join(names) or 'view'}.html"
-        address = scene.file(("page", view, scene.width), lambda: _page(scene, saved), "text/html", name)
-        return [(ids.EXPORT_VIEW, {"href": address})]
 
-    names = tuple(given.key for given in scene.inputs.values())
-    return Part("export", (), (view, names, scene.width, scene.info.fingerprint), draw)
+def _link(scene: Scene, saved: Saved, answers: Answers) -> list[Update]:
+    names = [PurePath(given.name).stem for given in scene.inputs.values()]
+    name = f"hookscope-{'-'.join(names) or 'view'}.html"
+    address = scene.file(("page", scene.view, scene.width), partial(_page, scene, saved), "text/html", name)
+    return [(ids.EXPORT_VIEW, {"href": address})]
 
 
 def _page(scene: Scene, saved: Saved) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import dash
@@ -42,13 +41,12 @@ def layout() -> html.Section:
 def part(scene: Scene) -> Part:
     """The part that draws every input's gradients."""
     units = scene.units("gradients")
-    shows = (scene.view.target, scene.named, scene.info.fingerprint)
-    return Part(NAME, tuple(units.values()), shows, partial(_draw, scene, units), error=ids.GRADIENTS_TEXT)
+    return Part(NAME, tuple(units.values()), (scene.only("target"), units), _draw, error=ids.GRADIENTS_TEXT)
 
 
 def while_loading(sentence: str) -> Part:
     """The same while the model is not there; `sentence` says how far it is."""
-    return Part(NAME, (), ("no model", sentence), lambda _: _instead(sentence))
+    return Part.still(NAME, _instead(sentence))
 
 
 def _instead(sentence: str) -> list[Update]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from dash import html
@@ -129,17 +128,15 @@ def parts_while_loading(view: View, store: InputStore, gallery: Gallery, *, come
 
 
 def _early(side: str, given: Input, store: InputStore, gallery: Gallery, comes: bool) -> Part:
-    def draw(_: Answers) -> list[Update]:
-        return [
-            *_shown(side, True),
-            (ids.side("picture", side), {"src": preview(store, gallery, given), "className": ""}),
-            (ids.side("crop", side), {"style": {"display": "none"}}),
-            show_text(ids.side("boxes", side), None),
-            show_text(ids.side("caption", side), _caption(side, given, f"{given.width}×{given.height}")),
-            show_text(ids.side("top", side), _top_waiting() if comes else None),
-        ]
-
-    return Part(f"input {side}", (), ("early", given.key, comes), draw)
+    updates = [
+        *_shown(side, True),
+        (ids.side("picture", side), {"src": preview(store, gallery, given), "className": ""}),
+        (ids.side("crop", side), {"style": {"display": "none"}}),
+        show_text(ids.side("boxes", side), None),
+        show_text(ids.side("caption", side), _caption(side, given, f"{given.width}×{given.height}")),
+        show_text(ids.side("top", side), _top_waiting() if comes else None),
+    ]
+    return Part.still(f"input {side}", updates)
 
 
 def _shown(side: str, full: bool) -> list[Update]:
@@ -165,21 +162,14 @@ def _empty(view: View, side: str) -> Part:
     lost = bool(getattr(view, side))
     sentence = "This picture is no longer kept here: choose it again." if lost else ""
 
-    def draw(_: Answers) -> list[Update]:
-        return [
-            *_shown(side, False),
-            show_text(ids.side("refused", side), sentence, hidden=not sentence),
-        ]
-
-    return Part(f"input {side}", (), ("empty", lost), draw)
+    refused = show_text(ids.side("refused", side), sentence, hidden=not sentence)
+    return Part.still(f"input {side}", [*_shown(side, False), refused])
 
 
 def _given(scene: Scene, side: str) -> Part:
     unit = scene.unit(side, "prediction")
-    given = scene.inputs[side]
-    view = scene.view
-    shows = (given.key, given.name, view.of(Seen).seen, view.target, scene.info.fingerprint)
-    return Part(f"input {side}", (unit,), shows, partial(_draw, scene, side, unit), error=ids.side("top", side))
+    shows = (scene.only("seen", "target", sides=side), side, unit)
+    return Part(f"input {side}", (unit,), shows, _draw, error=ids.side("top", side))
 
 
 def _draw(scene: Scene, side: str, unit: Unit, answers: Answers) -> list[Update]:

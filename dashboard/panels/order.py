@@ -22,7 +22,7 @@ PANELS = Rows(
     gradients.PANEL,
     cards.PANEL,
     detail.PANEL,
-    Panel("export", urgency=9, parts=lambda scene: [export.part(scene, saved)]),
+    Panel("export", urgency=9, parts=lambda scene: [export.part(replace(scene, mounted=0), saved)]),
 )
 
 

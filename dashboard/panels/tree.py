@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated, Any
 
 import dash
@@ -73,7 +72,7 @@ def layout() -> html.Nav:
 
 def show_plain() -> Part:
     """No bars while a model is loaded: what they showed is not that model's."""
-    return Part(NAME, (), ("none",), lambda _: [NO_BARS, show_text(ids.METRIC_TEXT, None)])
+    return Part.still(NAME, [NO_BARS, show_text(ids.METRIC_TEXT, None)])
 
 
 def part(scene: Scene) -> Part:
@@ -82,11 +81,11 @@ def part(scene: Scene) -> Part:
     if metric is None:
         return show_plain()
     if not scene.inputs:
-        return Part(NAME, (), ("no input",), lambda _: [NO_BARS, show_text(ids.METRIC_TEXT, "Choose a picture first.")])
+        return Part.still(NAME, [NO_BARS, show_text(ids.METRIC_TEXT, "Choose a picture first.")])
     side = next(iter(scene.inputs))
     unit = scene.unit(side, "survey", explained=metric.of == "gradient")
-    shows = (metric.name, side, scene.named, scene.info.fingerprint)
-    return Part(NAME, (unit,), shows, partial(_draw, scene, side, unit), error=ids.METRIC_TEXT)
+    shows = (scene.only("metric", sides=side), side, unit)
+    return Part(NAME, (unit,), shows, _draw, error=ids.METRIC_TEXT)
 
 
 def _draw(scene: Scene, side: str, unit: Unit, answers: Answers) -> list[Update]:

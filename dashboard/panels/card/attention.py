@@ -56,13 +56,12 @@ def room(call: Call, sides: int) -> list[html.Div]:
 def part(scene: Scene, position: int, key: str) -> Part:
     """The part that draws one card's attention of every input."""
     predictions, units = scene.units("prediction"), scene.units("attention", key)
-    shows = (key, scene.view.of(Patch).patch, scene.named, scene.info.fingerprint)
-    draw = partial(_draw, scene, position, predictions, units)
+    shows = (scene.only("patch"), position, predictions, units)
     return Part(
         f"card {position} attention",
         (*predictions.values(), *units.values()),
         shows,
-        draw,
+        _draw,
         error=ids.card("attention", position),
     )
 

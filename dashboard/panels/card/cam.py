@@ -40,9 +40,8 @@ def part(scene: Scene, position: int, key: str) -> Part:
     """The part that draws one card's map of every input, by the method that the view names."""
     predictions, maps = scene.units("prediction"), scene.units(scene.view.of(Maps).maps, key)
     units = (*predictions.values(), *maps.values())
-    shows = (key, scene.view.target, scene.named, scene.info.fingerprint)
-    draw = partial(_draw, scene, position, predictions, maps)
-    return Part(f"card {position} cam", units, shows, draw, error=ids.card("cam-text", position))
+    shows = (scene.only("target", "maps"), position, predictions, maps)
+    return Part(f"card {position} cam", units, shows, _draw, error=ids.card("cam-text", position))
 
 
 def _draw(

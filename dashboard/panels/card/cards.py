@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from math import prod
 from typing import Any
 
@@ -107,28 +106,22 @@ def _guide(scene: Scene, any_card: bool) -> Part:
     has_input, has_bars = bool(scene.inputs), scene.view.of(Bars).metric in METRICS and not any_card
     first = welcome.is_first_visit(scene.view)
 
-    def draw(_: Answers) -> list[Update]:
-        is_detector = scene.info.kind == "detector"
-        text = welcome.welcome(scene.info.layers, detector=is_detector) if first else guide(has_input, has_bars)
-        return [show_text(ids.GUIDE, text, hidden=any_card and has_input)]
-
-    return Part("guide", (), (has_input, has_bars, any_card, first, scene.info.fingerprint), draw)
+    is_detector = scene.info.kind == "detector"
+    text = welcome.welcome(scene.info.layers, detector=is_detector) if first else guide(has_input, has_bars)
+    return Part.still("guide", [show_text(ids.GUIDE, text, hidden=any_card and has_input)])
 
 
 def parts_while_loading(view: View, mounted: int, sentence: str) -> list[Part]:
     """No card while there is no model: what the page showed is not that model's. `sentence` says how far it is."""
     first = welcome.is_first_visit(view)
 
-    def draw(_: Answers) -> list[Update]:
-        return [show_text(ids.GUIDE, welcome.welcome(wait=sentence) if first else html.P(sentence), hidden=False)]
-
-    return [Part("guide", (), ("no model", sentence, first), draw), *(_hidden(position) for position in range(mounted))]
+    text = welcome.welcome(wait=sentence) if first else html.P(sentence)
+    said = Part.still("guide", [show_text(ids.GUIDE, text, hidden=False)])
+    return [said, *(_hidden(position) for position in range(mounted))]
 
 
 def _hidden(position: int) -> Part:
-    return Part(
-        f"card {position}", (), ("hidden",), lambda _: [(ids.card("card", position), {"hidden": True, "style": {}})]
-    )
+    return Part.still(f"card {position}", [(ids.card("card", position), {"hidden": True, "style": {}})])
 
 
 def _missing(scene: Scene, position: int, place: int, key: str) -> Part:
@@ -148,38 +141,24 @@ def _missing(scene: Scene, position: int, place: int, key: str) -> Part:
     else:
         sentence = "Choose a picture above to see what this layer computes."
 
-    def draw(_: Answers) -> list[Update]:
-        return [
-            (
-                ids.card("card", position),
-                {"hidden": False, "className": "panel card missing", "style": {"order": place}},
-            ),
-            show_text(ids.card("head", position), card_head(key, layer.type if layer else "", "", "", [])),
-            show_text(ids.card("labels", position), html.Div(sentence, className="sentence")),
-        ]
-
-    return Part(f"card {position}", (), ("missing", key, place, sentence, scene.info.fingerprint), draw)
+    shown = {"hidden": False, "className": "panel card missing", "style": {"order": place}}
+    updates: list[Update] = [
+        (ids.card("card", position), shown),
+        show_text(ids.card("head", position), card_head(key, layer.type if layer else "", "", "", [])),
+        show_text(ids.card("labels", position), html.Div(sentence, className="sentence")),
+    ]
+    return Part.still(f"card {position}", updates)
 
 
 def _main(scene: Scene, position: int, place: int, key: str) -> Part:
     units = scene.units("activation", key)
     needed: list[Unit] = list(scene.units("prediction").values()) if scene.walls.overlay else []
-    shows = (
-        key,
-        place,
-        scene.walls.rank,
-        scene.walls.scale,
-        scene.walls.colours,
-        scene.walls.count,
-        scene.walls.overlay,
-        scene.width,
-    )
-    names = scene.named
+    shown = scene.only("rank", "scale", "colours", "count", "overlay", width=True)
     return Part(
         f"card {position}",
         (*needed, *units.values()),
-        (*shows, names, scene.info.fingerprint),
-        partial(_draw_main, scene, position, place, key, units, needed),
+        (shown, position, place, key, units, needed),
+        _draw_main,
         error=ids.card("labels", position),
     )
 
@@ -268,15 +247,13 @@ def _waiting(scene: Scene, position: int, call: Call, error: list[Any]) -> list[
 def _no_cam(scene: Scene, position: int, reason: str) -> Part:
     title = MAPS[scene.view.of(cam.Maps).maps].title
 
-    def draw(_: Answers) -> list[Update]:
-        text = html.Span(f"No map to lay over the picture: {reason[0].lower()}{reason[1:]}", className="muted")
-        return [
-            keep_room(ids.card("cam", position), MIN_HEIGHT_PX),
-            show_text(ids.card("cam-title", position), title),
-            show_text(ids.card("cam-text", position), text),
-        ]
-
-    return Part(f"card {position} cam", (), ("none", reason, title), draw)
+    text = html.Span(f"No map to lay over the picture: {reason[0].lower()}{reason[1:]}", className="muted")
+    updates = [
+        keep_room(ids.card("cam", position), MIN_HEIGHT_PX),
+        show_text(ids.card("cam-title", position), title),
+        show_text(ids.card("cam-text", position), text),
+    ]
+    return Part.still(f"card {position} cam", updates)
 
 
 def register(app: dash.Dash) -> None:
