@@ -236,6 +236,10 @@ class InlineEngine:
             waiting = self._queue.waiting(model)
         return ModelState(self.phase, "Ready.", self.infos.get(model), waiting=waiting)
 
+    def info(self, model: str) -> ModelInfo | None:
+        """As the state's."""
+        return self.infos.get(model)
+
     def submit(self, slot: str, units: Sequence[Unit], fetch: Callable[[str], bytes]) -> None:
         """Queue the units."""
         with self._condition:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
+from tempo import limit
 
 from hookscope.dashboard.asking.questions import Unit
 from hookscope.dashboard.engine import queue as module
@@ -415,3 +417,44 @@ def test_any_history_answers_every_waiting_unit_once_and_leaves_nothing() -> Non
         assert not queue._slots and not queue._tasks and not queue._running
         queue.take(MODEL)
         assert not queue._turns
+
+
+def test_a_second_page_that_asks_the_same_three_thousand_units_takes_a_moment() -> None:
+    """The engine's lock is held meanwhile; each unit was once sought in all events of all slots: 1.1 s."""
+    units = [unit(f"layer {n}") for n in range(3000)]
+    queue = Queue()
+    queue.submit("one", units, fetch, 0.0)
+    batch = queue.take(MODEL)
+    assert batch and len(batch.units) == 3000 and queue.waiting(MODEL) == 0
+    for each in units[:2000]:
+        queue.done(batch.task, each, b"an answer", 0.0)
+    for name, ready in (("two", 2000), ("three", 2000)):
+        begun = time.perf_counter()
+        queue.submit(name, units, fetch, 1.0)
+        queue.sweep(1.0)
+        took = time.perf_counter() - begun
+        assert took < limit(0.02), took
+        assert [event.kind for event in queue.events(name, 0, 1.0)].count("done") == ready
+    begun = time.perf_counter()
+    queue.cancel("two")
+    assert time.perf_counter() - begun < limit(0.02)
+    for each in units[2000:]:
+        queue.done(batch.task, each, b"an answer", 0.0)
+    assert [event.kind for event in queue.events("three", 0, 2.0)][-1] == "end"
+    for name in ("one", "three"):
+        queue.cancel(name)
+    assert not (queue._wanted or queue._ready or +queue._pending)  # nothing is left of them
+
+
+def test_what_waits_is_counted_once_and_only_until_a_worker_has_it() -> None:
+    queue = Queue()
+    queue.submit("one", [unit("a"), unit("b")], fetch, 0.0)
+    queue.submit("two", [unit("b"), unit("c", image="b")], fetch, 0.0)
+    assert queue.waiting(MODEL) == 3
+    queue.cancel("one")
+    assert queue.waiting(MODEL) == 2
+    batch = queue.take(MODEL)
+    assert batch and queue.waiting(MODEL) == 1
+    queue.fail_model(MODEL, "It is gone.", "", 1.0)
+    assert queue.waiting(MODEL) == 0
+    assert [event.kind for event in queue.events("two", 0, 1.0)] == ["failed"]

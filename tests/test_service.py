@@ -854,3 +854,22 @@ def test_many_people_at_once_each_get_the_answer_to_their_last_question(cache: C
     assert decode(encode(answer_to(CONV))).layer == "conv"
     until(lambda: engine.waiting_slots() == 0)
     assert service._streams == {}
+
+
+# --- a region whose answers come one by one
+
+
+def test_a_thousand_answers_of_one_region_are_drawn_ten_times_a_second_and_the_last_at_once(
+    service: Service, engine: InlineEngine
+) -> None:
+    units = [replace(CONV, input=f"digest {n}") for n in range(1000)]
+    reader = ask(service, "page", part("p", *units))
+    begun = time.monotonic()
+    while time.monotonic() - begun < 1.0:
+        engine.work(10)
+        time.sleep(0.01)
+    engine.work()
+    reader.end()
+    took = time.monotonic() - begun
+    assert 3 <= len(reader.items) <= 10 * took + 3  # and when it began to wait, the first and the last
+    assert reader.items[-1][2] is not None and reader.done  # whole

@@ -35,6 +35,7 @@ PING_SECONDS = 5.0
 # How long a region goes on showing what it showed before it says that it waits. Most answers are there by then, and it
 # takes the browser 40 ms to put "computing ..." on the page, for which the answer would have to wait.
 PATIENCE_SECONDS = 0.15
+DRAW_SECONDS = 0.1  # between two drawings of a part whose answers come one by one; the first and the last come at once
 STOPPED = "Stopped before it was computed. Choose the layer again to compute it."
 UNDRAWN = "The values are there, but drawing them failed. The server's log has the details; another view may work."
 
@@ -237,6 +238,8 @@ class Service:
         ended = False
         told = began = time.monotonic()
         silent = []  # parts that wait, and do not say so yet
+        drawn_at: dict[str, float] = {}
+        behind: set[str] = set()  # parts that were drawn a moment ago, and know more by now
         for part in stream.parts:
             if over():
                 return
@@ -247,21 +250,33 @@ class Service:
             else:
                 silent.append(part)
         while stream.slot and not (ended or over()):
-            patience = max(began + PATIENCE_SECONDS - time.monotonic(), 0.0) if silent else POLL_SECONDS
-            events, cursor = self.engine.events(stream.slot, cursor, timeout_seconds=min(patience, POLL_SECONDS))
+            now = time.monotonic()
+            due = [began + PATIENCE_SECONDS] if silent else []
+            due += [drawn_at[name] + DRAW_SECONDS for name in behind]
+            patience = min([POLL_SECONDS, *(max(each - now, 0.0) for each in due)])
+            events, cursor = self.engine.events(stream.slot, cursor, timeout_seconds=patience)
+            answered: set[Unit] = set()
             for event in events:
                 ended = event.kind == "end"
                 if ended and not stream.stopped and _unanswered(stream):
                     return
-                answered = self._take(stream, event)
-                for part in stream.left:
-                    if answered.intersection(part.units) and (part.eager or part.complete(stream.answers)):
-                        if over() or not self._load(stream, part):
-                            return
-                        yield self._show(stream, part)
-                        told = time.monotonic()
-                        if part in silent:
-                            silent.remove(part)
+                answered |= self._take(stream, event)
+            for part in list(stream.left):
+                if part.name not in behind and answered.isdisjoint(part.units):
+                    continue
+                complete = part.complete(stream.answers)
+                if not (complete or part.eager):
+                    continue
+                if not complete and time.monotonic() - drawn_at.get(part.name, 0.0) < DRAW_SECONDS:
+                    behind.add(part.name)
+                    continue
+                if over() or not self._load(stream, part):
+                    return
+                yield self._show(stream, part)
+                told = drawn_at[part.name] = time.monotonic()
+                behind.discard(part.name)
+                if part in silent:
+                    silent.remove(part)
             self._save(stream)
             if silent and time.monotonic() >= began + PATIENCE_SECONDS:
                 for part in silent:
@@ -341,7 +356,7 @@ class Service:
         return result, len(data)
 
     def _key(self, unit: Unit) -> str | None:
-        info = self.engine.state(unit.model).info
+        info = self.engine.info(unit.model)
         return unit.key(info.fingerprint) if info else None
 
     def _received(self, stream: Stream, unit: Unit, data: bytes) -> Any:

@@ -1,7 +1,7 @@
 """The seam between the page and whoever runs the model.
 
 `LocalEngine` (local.py) keeps worker processes on this machine; actors on other machines can stand behind the same
-six methods. Nothing here imports torch.
+few methods. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -137,6 +137,9 @@ class Engine(Protocol):
 
     def state(self, model: str) -> ModelState:
         """What the model is doing now."""
+
+    def info(self, model: str) -> ModelInfo | None:
+        """The loaded model; None before the first load succeeded. Asked for every unit, so it has to be cheap."""
 
     def submit(self, slot: str, units: Sequence[Unit], fetch: Callable[[str], bytes]) -> None:
         """Ask for units, most urgent first; a unit that someone else already waits for is computed once.

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from hookscope.dashboard.asking.questions import Unit
-from hookscope.dashboard.engine.base import Event, ModelState, Phase
+from hookscope.dashboard.engine.base import Event, ModelInfo, ModelState, Phase
 from hookscope.dashboard.engine.channel import StartWorker
 from hookscope.dashboard.engine.options import ModelOptions
 from hookscope.dashboard.engine.process import WorkerProcess
@@ -101,6 +101,11 @@ class LocalEngine:
                 waiting=self._queue.waiting(model),
                 work=self._queue.work(model),
             )
+
+    def info(self, model: str) -> ModelInfo | None:
+        """The loaded model; None before the first load succeeded."""
+        supervisors = self._supervisors.get(model, ())
+        return next((info for each in supervisors if (info := each.info)), None)
 
     def submit(self, slot: str, units: Sequence[Unit], fetch: Callable[[str], bytes]) -> None:
         """Ask for units, most urgent first; opens their models where that has not happened.

@@ -60,6 +60,12 @@ class _Slot:
 
 
 @dataclass
+class _Ready:
+    event: Event
+    slots: int  # how many hold it
+
+
+@dataclass
 class _Running:
     units: dict[Unit, bool]  # unit -> whether its forward has begun; a unit leaves when it is answered or withdrawn
     fetch: Fetch
@@ -70,6 +76,9 @@ class Queue:
 
     def __init__(self) -> None:
         self._slots: dict[str, _Slot] = {}
+        self._wanted: dict[Unit, dict[str, None]] = {}  # unit -> the slots that wait for it, in order
+        self._ready: dict[Unit, _Ready] = {}  # unit -> its answer, as long as a slot holds it
+        self._pending: Counter[str] = Counter()  # model -> units that no worker has taken, each once
         self._turns: deque[str] = deque()  # slots with something pending, whose turn it is first
         self._tasks: dict[int, _Running] = {}
         self._running: dict[Unit, int] = {}  # unit -> task
@@ -88,19 +97,24 @@ class Queue:
         """
         if slot in self._slots:
             raise ValueError(f"slot {slot!r} is in use: every submission needs a new name")
-        record = _Slot(fetch=fetch, pending={}, waiting=set(units), looked_at=now)
-        self._slots[slot] = record
-        for unit in dict.fromkeys(units):
-            refusal = self._refusal(unit, now)
-            if refusal:
-                self._settle(slot, Event("failed", unit, sentence=refusal), now)
-            elif unit in self._running:
-                if self._tasks[self._running[unit]].units[unit]:
-                    record.events.append(Event("started", unit))
-            elif answer := self._answer(unit):
-                self._settle(slot, answer, now)
+        record = self._slots[slot] = _Slot(fetch=fetch, pending={}, waiting=set(), looked_at=now)
+        for unit in dict.fromkeys(units):  # as few looks into a table as there can be: a page may ask for thousands
+            ready = self._ready.get(unit)
+            if self._crashes and (refusal := self._refusal(unit, now)):
+                record.events.append(Event("failed", unit, sentence=refusal))
+            elif ready is not None:  # whoever reads it in another slot may not have cached it yet
+                ready.slots += 1
+                record.events.append(ready.event)
             else:
-                record.pending[unit] = None
+                self._wanted.setdefault(unit, {})[slot] = None
+                record.waiting.add(unit)
+                task = self._running.get(unit)
+                if task is None:
+                    if not self._is_pending(unit):
+                        self._pending[unit.model] += 1
+                    record.pending[unit] = None
+                elif self._tasks[task].units[unit]:
+                    record.events.append(Event("started", unit))
         if record.pending:
             self._turns.append(slot)
         self._end_if_done(slot, now)
@@ -119,18 +133,18 @@ class Queue:
 
     def cancel(self, slot: str) -> dict[int, tuple[Unit, ...]]:
         """Withdraw what the slot still waits for and forget it; returns the running units to stop, by task."""
-        record = self._slots.pop(slot, None)  # whoever still reads it is told "end", like of any unknown slot
+        record = self._slots.get(slot)
         if record is None:
             return {}
-        unwanted = [unit for unit in record.waiting if not self._waiters(unit)]
+        self._forget(slot)  # whoever still reads it is told "end", like of any unknown slot
+        unwanted = [unit for unit in record.waiting if unit not in self._wanted]
         for unit in unwanted:
             self._count(unit, "stopped" if unit in self._running else "dropped")
         return self._withdraw(unwanted)
 
     def fail_model(self, model: str, sentence: str, details: str, now: float) -> None:
         """Fail everything that is pending for a model that cannot be loaded."""
-        units = {unit for record in self._slots.values() for unit in record.pending if unit.model == model}
-        for unit in units:
+        for unit in [unit for unit in self._wanted if unit.model == model and self._is_pending(unit)]:
             self._publish(Event("failed", unit, sentence=sentence, details=details), now)
 
     def fail_all(self, sentence: str, now: float) -> None:
@@ -142,7 +156,7 @@ class Queue:
 
     def waiting(self, model: str) -> int:
         """How many units of this model have not been given to a worker."""
-        return len({unit for record in self._slots.values() for unit in record.pending if unit.model == model})
+        return self._pending[model]
 
     def full(self) -> bool:
         """Whether so much waited to be read at the last `sweep` that no answer should be taken from a worker."""
@@ -173,8 +187,8 @@ class Queue:
             for unit in units:
                 self._running[unit] = task
                 self._count(unit, "taken")
-                for other in self._slots.values():
-                    other.pending.pop(unit, None)
+                for each in self._waiters(unit):
+                    self._no_longer_pending(each, unit)
             return Batch(task, units, record.fetch)
         return None
 
@@ -233,7 +247,7 @@ class Queue:
             read = record.end_read_at is not None and now - record.end_read_at > READ_SECONDS
             old = record.ended_at is not None and now - record.ended_at > END_SECONDS
             if read or old:
-                del self._slots[slot]
+                self._forget(slot)
         self._full = self._kept() > KEPT_BYTES
         if self._full:
             self._let_read_go()
@@ -265,14 +279,49 @@ class Queue:
         """Keep no answer that somebody has read; whoever reads the slot again is told so."""
         for slot, record in list(self._slots.items()):
             if record.end_read_at is not None and record.read == len(record.events):
-                del self._slots[slot]
+                self._forget(slot)
                 continue
             for number, event in enumerate(record.events[: record.read]):
                 if event.data:
                     record.events[number] = Event("failed", event.unit, sentence=READ_BEFORE)
+                    self._let_go(event)
 
     def _waiters(self, unit: Unit) -> list[str]:
-        return [slot for slot, record in self._slots.items() if unit in record.waiting]
+        return list(self._wanted.get(unit, ()))
+
+    def _is_pending(self, unit: Unit) -> bool:
+        return any(unit in self._slots[slot].pending for slot in self._wanted.get(unit, ()))
+
+    def _no_longer_pending(self, slot: str, unit: Unit) -> None:
+        pending = self._slots[slot].pending
+        if unit in pending:
+            del pending[unit]
+            if not self._is_pending(unit):
+                self._pending[unit.model] -= 1
+
+    def _no_longer_waiting(self, slot: str, unit: Unit) -> None:
+        self._no_longer_pending(slot, unit)
+        slots = self._wanted.get(unit, {})
+        slots.pop(slot, None)
+        if not slots:
+            self._wanted.pop(unit, None)
+
+    def _forget(self, slot: str) -> None:
+        """Take a slot out, and with it what only it holds."""
+        record = self._slots[slot]
+        for unit in record.waiting:
+            self._no_longer_waiting(slot, unit)
+        for event in record.events:
+            self._let_go(event)
+        del self._slots[slot]
+
+    def _let_go(self, event: Event) -> None:
+        """A slot holds this event no longer."""
+        ready = self._ready.get(event.unit) if event.kind == "done" and event.unit is not None else None
+        if ready is not None and ready.event is event and event.unit is not None:
+            ready.slots -= 1
+            if not ready.slots:
+                del self._ready[event.unit]
 
     def _publish(self, event: Event, now: float) -> None:
         assert event.unit is not None
@@ -280,16 +329,16 @@ class Queue:
             self._settle(slot, event, now)
             self._end_if_done(slot, now)
 
-    def _answer(self, unit: Unit) -> Event | None:
-        """The answer that lies ready for another slot: whoever reads that one may not have cached it yet."""
-        events = (event for record in self._slots.values() for event in record.events)
-        return next((event for event in events if event.kind == "done" and event.unit == unit), None)
-
     def _settle(self, slot: str, event: Event, now: float) -> None:
         record = self._slots[slot]
         if event.unit is not None:
+            self._no_longer_waiting(slot, event.unit)
             record.waiting.discard(event.unit)
-            record.pending.pop(event.unit, None)
+            if event.kind == "done":
+                ready = self._ready.get(event.unit)
+                if ready is None or ready.event is not event:
+                    ready = self._ready[event.unit] = _Ready(event, 0)
+                ready.slots += 1
         record.events.append(event)
 
     def _end_if_done(self, slot: str, now: float) -> None:
