@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hookscope.dashboard.asking.questions import OTHERS, Unit, title_of
+from hookscope.dashboard.asking.questions import QUESTIONS as OTHERS
+from hookscope.dashboard.asking.questions import Unit, question_of
 from hookscope.dashboard.engine.queue import Batch
 from hookscope.dashboard.engine.supervisor import describe
 from hookscope.dashboard.worker.handlers import HANDLERS, handler_of, input_attributions, layer_maps
@@ -14,7 +15,7 @@ QUESTIONS = (*OTHERS, *MAPS, *INPUTS)
 
 
 def test_every_question_has_a_title_and_something_that_answers_it() -> None:
-    assert len(QUESTIONS) == len({title_of(question) for question in QUESTIONS})
+    assert len(QUESTIONS) == len({question_of(question).title for question in QUESTIONS})
     assert set(HANDLERS) == set(OTHERS) and not set(OTHERS) & {*MAPS, *INPUTS} and not {*MAPS} & {*INPUTS}
     assert {handler_of(question) for question in MAPS} == {layer_maps}
     assert {handler_of(question) for question in INPUTS} == {input_attributions}

@@ -55,7 +55,8 @@ MESSAGES: list[protocol.Message] = [
     protocol.Failed(7, UNIT, "It failed.", "details"),
     protocol.HooksLive((LiveHook("layer4", "forward", "page", "analysis"),)),
     protocol.HooksLive(()),
-    protocol.Progress(32, 226),
+    protocol.Progress(7, 32, 226),
+    protocol.Partial(7, UNIT, b"so far"),
     protocol.TaskDone(7),
 ]
 

@@ -57,6 +57,7 @@ class Stream:
         number: the page's own count of its questions.
         parts: what it draws, left: those of them that have not been shown whole, answers: from what; all are let go as
             soon as it was read, and an answer as soon as nothing that is left is drawn from it.
+        partial: what is known of answers that take minutes.
         unsaved: computed answers, by key, that are written into the cache once they were drawn.
         slot: where the engine's events for it are; "" if it waits for none.
         replaced: set once a newer question has taken its place. stopped: the person withdrew what had not come.
@@ -69,6 +70,7 @@ class Stream:
     asked_at: float = field(default_factory=time.monotonic)
     slot: str = ""
     answers: dict[Unit, Answer] = field(default_factory=dict)
+    partial: dict[Unit, Answer] = field(default_factory=dict)
     unsaved: dict[str, bytes] = field(default_factory=dict)
     replaced: threading.Event = field(default_factory=threading.Event)
     stopped: bool = False
@@ -85,7 +87,7 @@ class Stream:
 
     def let_go(self) -> None:
         """Keep nothing but the name; a page may stay open for days after its answer."""
-        self.parts, self.left, self.answers = (), [], {}
+        self.parts, self.left, self.answers, self.partial = (), [], {}, {}
 
     def shown(self, part: Part) -> None:
         """Let go of what only this part, which was shown whole, is drawn from."""
@@ -302,7 +304,7 @@ class Service:
 
     def _show(self, stream: Stream, part: Part) -> Shown:
         """Draw a part, and let go of what nothing else is drawn from."""
-        shown = draw(part, stream.answers)
+        shown = draw(part, stream.answers, stream.partial)
         if part.complete(stream.answers):
             stream.shown(part)
         return shown
@@ -315,6 +317,13 @@ class Service:
             return left
         if event.unit is None or event.kind == "started":
             return set()
+        if event.kind == "partial":
+            try:
+                stream.partial[event.unit] = Answer(decode(event.data))
+            except CodecError:
+                return set()  # the answer itself will come
+            return {event.unit}
+        stream.partial.pop(event.unit, None)
         result: Any
         if event.kind == "failed":
             result = Failure(event.sentence, event.details, event.final)
@@ -400,10 +409,16 @@ def _unanswered(stream: Stream) -> set[Unit]:
     return {unit for part in stream.parts for unit in part.units if unit not in stream.answers}
 
 
-def draw(part: Part, answers: Mapping[Unit, Answer]) -> Shown:
-    """What a part shows; a fault in drawing is a sentence in its place."""
+def draw(part: Part, answers: Mapping[Unit, Answer], partial: Mapping[Unit, Answer] | None = None) -> Shown:
+    """What a part shows; a fault in drawing is a sentence in its place.
+
+    Arguments:
+        partial: what is known of answers that are not there yet.
+    """
     known = {unit: answers[unit] for unit in part.units if unit in answers}
     signature = part.signature() if part.complete(known) else None
+    if partial:
+        known = {unit: partial[unit] for unit in part.units if unit in partial} | known
     try:
         return part, part.drawn(known), signature
     except Exception:  # a fault of ours in one region: say so there, and let the rest of the page go on

@@ -1,6 +1,6 @@
 """What can be asked of a model: units, the questions they ask, and the keys under which answers are kept.
 
-A unit is the smallest thing that is computed once and cached: (model, input, layer, call, question, target).
+A unit is the smallest thing that is computed once and cached: (model, input, question, layer, call, target, settings).
 """
 
 from __future__ import annotations
@@ -8,28 +8,64 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from typing import Any
 
-from hookscope.hooks.methods import INPUTS, MAPS
-
-# What is asked of an input or a layer besides the methods of `hooks.methods`, each a question under its own name.
-OTHERS = {
-    "prediction": "the prediction",
-    "activation": "the activation",
-    "attention": "the attention",
-    "gradients": "gradients by layer",
-    "survey": "numbers of every layer",
-}
-WITHOUT_TARGET = ("prediction", "activation", "attention")
+from hookscope.hooks.methods import INPUTS, MAPS, Rows
+from hookscope.hooks.results.codec import register
 
 
-def title_of(question: str) -> str:
-    """A question in words."""
-    return OTHERS[question] if question in OTHERS else (MAPS if question in MAPS else INPUTS)[question].title
+@dataclass(frozen=True)
+class Question:
+    """Something that can be asked; the methods of `hooks.methods` are questions under their own names, too.
+
+    Attributes:
+        name: in units, and so in the keys of kept answers. title: for people, "the prediction".
+        results: the types of its answers, and of what stands in them, that `results.codec` does not know already.
+        about_input: whether it is about a whole input; the others are about a layer.
+        explained: whether it has a target.
+        takes_minutes: its handler yields what it knows so far; quick questions are answered in between.
+    """
+
+    name: str
+    title: str
+    results: tuple[type[Any], ...] = ()
+    about_input: bool = False
+    explained: bool = True
+    takes_minutes: bool = False
 
 
-def is_about_input(question: str) -> bool:
-    """Whether a question is about a whole input; the others are about a layer."""
-    return question in ("prediction", "gradients", "survey") or question in INPUTS
+class Questions(Rows[Question]):
+    """Rows whose answers can be read."""
+
+    def add(self, row: Question) -> None:
+        """Offer one more; see `hooks.methods.Rows`."""
+        super().add(row)
+        for kind in row.results:
+            register(kind)
+
+
+QUESTIONS = Questions(
+    Question("prediction", "the prediction", about_input=True, explained=False),
+    Question("activation", "the activation", explained=False),
+    Question("attention", "the attention", explained=False),
+    Question("gradients", "gradients by layer", about_input=True),
+    Question("survey", "numbers of every layer", about_input=True),
+)
+
+
+def question_of(name: str) -> Question:
+    """The question of a name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name in QUESTIONS:
+        return QUESTIONS[name]
+    if name in MAPS:
+        return Question(name, MAPS[name].title)
+    if name in INPUTS:
+        return Question(name, INPUTS[name].title, about_input=True)
+    raise ValueError(f"there is no question {name!r}")
 
 
 TOP = -1  # the target "whatever class the model itself ranks first"
@@ -44,12 +80,12 @@ class Unit:
     Attributes:
         model: the model's spec, as the operator wrote it.
         input: SHA-256 of the input's pixels, hexadecimal.
-        question: what is asked: one of `OTHERS`, `methods.MAPS`, `methods.INPUTS`. What `is_about_input` has no layer,
-            what is `WITHOUT_TARGET` no target, and a survey has one for gradients only.
+        question: what is asked, see `question_of`; a survey has a target for gradients only.
         layer: dotted name; "" is the model itself.
         call: which call of the layer, from 0.
         target: class index whose logit is explained; `TOP` for the model's own first class, `box_target(n)` for a
             detector's box n.
+        settings: what else the question names, as a text that its handler reads.
     """
 
     model: str
@@ -58,10 +94,10 @@ class Unit:
     layer: str = ""
     call: int = 0
     target: int = TOP
+    settings: str = ""
 
     def __post_init__(self) -> None:
-        if self.question not in OTHERS and self.question not in MAPS and self.question not in INPUTS:
-            raise ValueError(f"there is no question {self.question!r}")
+        question_of(self.question)
 
     def key(self, fingerprint: str) -> str:
         """The cache key: SHA-256 over this unit and what may change its answer.

@@ -113,15 +113,16 @@ class Event:
     """One thing that happened to a slot.
 
     Attributes:
-        kind: "started" (the unit's forward began), "done" (`data` holds the answer), "failed" (`sentence` says why),
-            "end" (nothing more will come for this slot; `unit` is None).
-        data: for "done": the answer, as `results.codec.encode` made it.
+        kind: "started" (the unit's forward began), "partial" (`data` holds what is known of the answer), "done" (`data`
+            holds the answer), "failed" (`sentence` says why), "end" (nothing more will come for this slot; `unit` is
+            None).
+        data: for "partial" and "done": the answer, as `results.codec.encode` made it.
         sentence: for "failed": what is wrong and what to do.
         final: for "failed": asking again would give the same; it is a fact about the model, not a fault.
         details: for "failed": type, message and traceback as text, for a log or a "details" fold.
     """
 
-    kind: Literal["started", "done", "failed", "end"]
+    kind: Literal["started", "partial", "done", "failed", "end"]
     unit: Unit | None = None
     data: bytes = field(default=b"", repr=False)
     sentence: str = ""

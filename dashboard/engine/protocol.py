@@ -115,6 +115,15 @@ class Started:
 
 
 @dataclass(frozen=True)
+class Partial:
+    """What is known of a unit's result so far, in the same form."""
+
+    task: int
+    unit: Unit
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Answered:
     """A unit's result, as `results.codec.encode` made it."""
 
@@ -138,6 +147,7 @@ class Failed:
 class Progress:
     """How many of the pictures that the task has to run have been run; also a sign of life of a long one."""
 
+    task: int
     done: int
     total: int
 
@@ -158,7 +168,17 @@ class TaskDone:
 
 ToWorker = Load | Run | GivenInput | Withdraw | Close
 FromWorker = (
-    LoadProgress | Ready | LoadFailed | NeedInput | Started | Answered | Failed | Progress | HooksLive | TaskDone
+    LoadProgress
+    | Ready
+    | LoadFailed
+    | NeedInput
+    | Started
+    | Partial
+    | Answered
+    | Failed
+    | Progress
+    | HooksLive
+    | TaskDone
 )
 Message = ToWorker | FromWorker
 TYPES: dict[str, type] = {kind.__name__: kind for kind in typing.get_args(Message)}

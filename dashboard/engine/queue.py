@@ -6,8 +6,8 @@ tested by itself. `LocalEngine` holds its lock around every call.
 The rules:
 
 * A unit that several slots want is computed once, and each of them gets the answer.
-* A batch is what one slot wants with the same model, input, question and target, in the slot's order; after a batch
-  the slots take turns, so that nobody waits for the hundred layers of somebody else.
+* A batch is what one slot wants with the same model, input, question, target and settings, in the slot's order; after
+  a batch the slots take turns, so that nobody waits for the hundred layers of somebody else.
 * A unit that nobody waits for any more is dropped, or, if it runs, withdrawn from its worker.
 * A unit that was running when its worker died twice is refused for ten minutes. None is retried by itself.
 * An answer that nobody has read is never dropped to make room: workers wait until somebody reads (`full`). Only who
@@ -22,7 +22,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 
-from hookscope.dashboard.asking.questions import Unit
+from hookscope.dashboard.asking.questions import Unit, question_of
 from hookscope.dashboard.engine.base import Event, Work
 
 READ_SECONDS = 5.0  # how long a slot is kept after its "end" was read, for a second reader
@@ -54,6 +54,8 @@ class _Slot:
     waiting: set[Unit]  # everything that has not been answered yet
     looked_at: float  # when somebody last asked for the events
     read: int = 0  # how many events, from the first, somebody has read for certain
+    given: int = 0  # how many were handed out
+    partial: dict[Unit, int] = field(default_factory=dict)  # the place of a unit's newest partial answer
     events: list[Event] = field(default_factory=list)
     ended_at: float | None = None
     end_read_at: float | None = None
@@ -69,6 +71,7 @@ class _Ready:
 class _Running:
     units: dict[Unit, bool]  # unit -> whether its forward has begun; a unit leaves when it is answered or withdrawn
     fetch: Fetch
+    partial: dict[Unit, Event] = field(default_factory=dict)  # what is known of those that take minutes
 
 
 class Queue:
@@ -115,6 +118,8 @@ class Queue:
                     record.pending[unit] = None
                 elif self._tasks[task].units[unit]:
                     record.events.append(Event("started", unit))
+                    if (known := self._tasks[task].partial.get(unit)) is not None:
+                        self._tell(record, known)
         if record.pending:
             self._turns.append(slot)
         self._end_if_done(slot, now)
@@ -127,6 +132,7 @@ class Queue:
         record.looked_at = now
         record.read = max(record.read, min(since, len(record.events)))
         news = record.events[max(since, 0) :]
+        record.given = len(record.events)
         if record.ended_at is not None and record.end_read_at is None:
             record.end_read_at = now
         return news or ([Event("end")] if record.ended_at is not None else [])
@@ -168,20 +174,24 @@ class Queue:
 
     # --- workers
 
-    def take(self, model: str) -> Batch | None:
-        """The next batch for a free worker of this model; None if nothing waits."""
+    def take(self, model: str, *, quick: bool = False) -> Batch | None:
+        """The next batch for a free worker of this model; None if nothing waits.
+
+        Arguments:
+            quick: the worker is in the middle of a question that takes minutes, and answers no other such one.
+        """
         for slot in list(self._turns):
             record = self._slots.get(slot)
             if record is None or not record.pending:
                 self._turns.remove(slot)
                 continue
-            first = next((unit for unit in record.pending if unit.model == model), None)
+            fits = (u for u in record.pending if u.model == model and not (quick and takes_minutes(u)))
+            first = next(fits, None)
             if first is None:
                 continue
             self._turns.remove(slot)
             self._turns.append(slot)
-            kind = (first.model, first.input, first.question, first.target)
-            units = tuple(u for u in record.pending if (u.model, u.input, u.question, u.target) == kind)
+            units = tuple(unit for unit in record.pending if _alike(unit) == _alike(first))
             task, self._next_task = self._next_task, self._next_task + 1
             self._tasks[task] = _Running(dict.fromkeys(units, False), record.fetch)
             for unit in units:
@@ -199,6 +209,14 @@ class Queue:
             running.units[unit] = True
             for slot in self._waiters(unit):
                 self._slots[slot].events.append(Event("started", unit))
+
+    def partial(self, task: int, unit: Unit, data: bytes) -> None:
+        """What is known of the unit's answer by now; whoever has not read what was known before gets this alone."""
+        running = self._tasks.get(task)
+        if running is not None and unit in running.units:
+            event = running.partial[unit] = Event("partial", unit, data)
+            for slot in self._waiters(unit):
+                self._tell(self._slots[slot], event)
 
     def done(self, task: int, unit: Unit, data: bytes, now: float) -> None:
         """The unit is answered. An answer that was withdrawn meanwhile still serves whoever asked again."""
@@ -235,6 +253,10 @@ class Queue:
             for unit in [each for each in self._slots[slot].pending if (each.model, each.input) in about]:
                 self._settle(slot, Event("failed", unit, sentence=waiting_sentence, details=details), now)
             self._end_if_done(slot, now)
+
+    def interrupted(self, task: int, sentence: str, details: str, now: float) -> None:
+        """The worker died in another batch that was answered in between."""
+        self._drop(task, sentence, details, now)
 
     def fetch(self, task: int) -> Fetch | None:
         """Where the batch's input comes from; None if the task is over."""
@@ -285,6 +307,16 @@ class Queue:
                 if event.data:
                     record.events[number] = Event("failed", event.unit, sentence=READ_BEFORE)
                     self._let_go(event)
+
+    def _tell(self, record: _Slot, event: Event) -> None:
+        """Add a partial answer to a slot, in the place of one that nobody has been given yet."""
+        assert event.unit is not None
+        place = record.partial.get(event.unit)
+        if place is not None and place >= record.given:
+            record.events[place] = event
+        else:
+            record.partial[event.unit] = len(record.events)
+            record.events.append(event)
 
     def _waiters(self, unit: Unit) -> list[str]:
         return list(self._wanted.get(unit, ()))
@@ -353,6 +385,7 @@ class Queue:
         if running is None or unit not in running.units:
             return False
         del running.units[unit]
+        running.partial.pop(unit, None)
         del self._running[unit]
         return True
 
@@ -378,3 +411,13 @@ class Queue:
             f"This question stopped the worker {len(times)} times in the last ten minutes, so it is refused for "
             f"another {minutes} min. Choose another layer or another image."
         )
+
+
+def takes_minutes(unit: Unit) -> bool:
+    """Whether a worker answers quick questions between the passes of this one."""
+    return question_of(unit.question).takes_minutes
+
+
+def _alike(unit: Unit) -> tuple[object, ...]:
+    """What the units of a batch have in common."""
+    return unit.model, unit.input, unit.question, unit.target, unit.settings

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 
-from hookscope.dashboard.asking.questions import Unit, is_about_input, title_of
+from hookscope.dashboard.asking.questions import Unit, question_of
 from hookscope.dashboard.engine import options, protocol
 from hookscope.dashboard.engine.base import ModelInfo, Phase
 from hookscope.dashboard.engine.channel import Channel, StartWorker, WorkerEnded
-from hookscope.dashboard.engine.queue import Batch, Queue
+from hookscope.dashboard.engine.queue import Batch, Queue, takes_minutes
 from hookscope.hooks.results.looks import LiveHook
 
 BACK_OFF_SECONDS = (0.0, 0.5, 1.0, 2.0)  # before restart 1, 2, ...; with the start itself it stays below ten seconds
@@ -73,7 +73,7 @@ class Supervisor:
         self.hooks: tuple[LiveHook, ...] = ()
         self._load = protocol.Load(options, device, threads)
         self._shared = shared
-        self._batch: Batch | None = None
+        self._batches: dict[int, Batch] = {}  # what the worker has, by task; a second one while the first takes minutes
         self._withdrawn: list[Stopped] = []
         self._retry = False
         self._restarted = ""  # why, once it happened, and for how long that is still said
@@ -103,7 +103,7 @@ class Supervisor:
 
     def withdraw(self, units: Stopped) -> None:
         """Stop these units if they run here. Holds the lock."""
-        if self._batch is not None and self._batch.task in units:
+        if not self._batches.keys().isdisjoint(units):
             self._withdrawn.append(units)
             self.wake()
 
@@ -178,16 +178,17 @@ class Supervisor:
                 withdrawn, self._withdrawn = self._withdrawn, []
                 batch = None
                 full = shared.queue.full()
-                if self._batch is None and self.phase == "ready" and not full:
-                    batch = self._batch = shared.queue.take(self._load.options.spec)
+                if self.phase in ("ready", "computing") and not full and self._has_a_hand_free():
+                    batch = shared.queue.take(self._load.options.spec, quick=bool(self._batches))
                     if batch:
+                        self._batches[batch.task] = batch
                         self._set("computing", f"Computing {describe(batch)}.")
             if batch:
                 heard = time.monotonic()
                 worker.send(protocol.Run(batch.task, batch.units))
             for stopped in withdrawn:
-                if self._batch and self._batch.task in stopped:
-                    worker.send(protocol.Withdraw(self._batch.task, stopped[self._batch.task]))
+                for task in self._batches.keys() & stopped:
+                    worker.send(protocol.Withdraw(task, stopped[task]))
             limit = self._limit()
             if full:  # the worker waits with its next answer until somebody has read one
                 worker.wait_for_news(self._wake_reader, FULL_SECONDS, listen=False)
@@ -206,6 +207,11 @@ class Supervisor:
         if self._restarted and self.phase == "ready" and time.monotonic() > self._told_until:
             self._restarted = ""
             self._set("ready", "Ready.")
+
+    def _has_a_hand_free(self) -> bool:
+        return not self._batches or (
+            len(self._batches) == 1 and all(takes_minutes(batch.units[0]) for batch in self._batches.values())
+        )
 
     def _limit(self) -> float:
         loading = self.phase in ("loading", "restarting")
@@ -231,15 +237,21 @@ class Supervisor:
                     queue.done(task, unit, data, now)
                 case protocol.Failed(task, unit, sentence, details, final):
                     queue.failed(task, unit, sentence, details, now, final)
-                case protocol.Progress(done, total):
-                    if self._batch is not None:
-                        self._set("computing", f"Computing {describe(self._batch)}: {done:,} of {total:,} pictures.")
+                case protocol.Partial(task, unit, data):
+                    queue.partial(task, unit, data)
+                case protocol.Progress(task, done, total):
+                    if task in self._batches:
+                        what = describe(self._batches[task])
+                        self._set("computing", f"Computing {what}: {done:,} of {total:,} pictures.")
                 case protocol.HooksLive(hooks):
                     self.hooks = hooks
                 case protocol.TaskDone(task):
                     queue.finished(task, now)
-                    self._batch = None
-                    self._set("ready", f"Ready. {self._restarted}".strip())
+                    self._batches.pop(task, None)
+                    left = [f"Computing {describe(batch)}." for batch in self._batches.values()]
+                    self._set(
+                        "computing" if left else "ready", left[0] if left else f"Ready. {self._restarted}".strip()
+                    )
                 case _:
                     raise WorkerEnded(f"sent a message that is not a worker's ({type(message).__name__})")
             self._shared.condition.notify_all()
@@ -267,14 +279,17 @@ class Supervisor:
             now = time.monotonic()
             if not ready:
                 what = f"The worker {how} while loading the model."
-            elif self._batch is not None:
-                what = f"The worker {how} while computing {describe(self._batch)}."
+            elif self._batches:
+                *around, last = self._batches.values()  # the last runs, in the middle of the one before
+                what = f"The worker {how} while computing {describe(last)}."
                 sentence = f"{what} Choose a smaller layer or image, or try once more."
                 waiting_sentence = f"{what} This was to come after it: try once more."
-                self._shared.queue.crashed(self._batch.task, sentence, waiting_sentence, details, now)
+                for batch in around:
+                    self._shared.queue.interrupted(batch.task, f"{what} Try once more.", details, now)
+                self._shared.queue.crashed(last.task, sentence, waiting_sentence, details, now)
             else:
                 what = f"The worker {how}."
-            self._batch = None
+            self._batches.clear()
             self._withdrawn.clear()
             self._told_until = time.monotonic() + TOLD_SECONDS
             self._restarted = f"Restarted at {time.strftime('%H:%M')}: {what[0].lower()}{what[1:]}"
@@ -317,7 +332,8 @@ class Supervisor:
 def describe(batch: Batch) -> str:
     """What a batch computes, for a sentence: "Grad-CAM of blocks.6", "3 layers"."""
     unit = batch.units[0]
-    if is_about_input(unit.question):
-        return title_of(unit.question)
-    what = "" if unit.question == "activation" else f"{title_of(unit.question)} of "
+    question = question_of(unit.question)
+    if question.about_input:
+        return question.title
+    what = "" if unit.question == "activation" else f"{question.title} of "
     return what + (f"{len(batch.units)} layers" if len(batch.units) > 1 else unit.layer or "the whole model")

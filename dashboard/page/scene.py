@@ -11,7 +11,7 @@ from typing import TypeVar
 from hookscope.dashboard.answers.service import Service
 from hookscope.dashboard.asking.answers import Failure
 from hookscope.dashboard.asking.layer_keys import parse_key
-from hookscope.dashboard.asking.questions import NO_TARGET, TOP, WITHOUT_TARGET, Unit
+from hookscope.dashboard.asking.questions import NO_TARGET, TOP, Unit, question_of
 from hookscope.dashboard.drawing.pictures import picture_png
 from hookscope.dashboard.engine.base import ModelInfo
 from hookscope.dashboard.inputs.store import Input, InputStore
@@ -90,17 +90,17 @@ class Scene:
         layer = self.layers.get(name)
         return (layer, layer.calls[call]) if layer and call < len(layer.calls) else None
 
-    def unit(self, side: str, question: str, key: str = "", *, explained: bool = True) -> Unit:
+    def unit(self, side: str, question: str, key: str = "", *, explained: bool = True, settings: str = "") -> Unit:
         """The unit that asks a question about one side's input.
 
         Arguments:
-            explained: of a survey, whether it is about the target too.
+            explained: of a survey, whether it is about the target too. settings: what else the question names.
         """
         name, call = parse_key(key)
-        about_target = explained and question not in WITHOUT_TARGET and self.view.target is not None
+        about_target = explained and question_of(question).explained and self.view.target is not None
         target = self.view.target if about_target and self.view.target is not None else TOP
         target = target if explained else NO_TARGET
-        return Unit(self.view.model, self.inputs[side].digest, question, name, call, target)
+        return Unit(self.view.model, self.inputs[side].digest, question, name, call, target, settings)
 
     def units(self, question: str, key: str = "") -> dict[str, Unit]:
         """The same for every side that has an input."""

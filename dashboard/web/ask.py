@@ -82,8 +82,7 @@ def register(server: flask.Flask, prefix: str, service: Service, gallery: Galler
         unknown_target = False
         if info is None:
             comes = state.phase != "failed"
-            sentence = no_model(state.phase)
-            wait = Waiting(view, service.inputs, gallery, sentence, comes, question.mounted)
+            wait = Waiting(view, service.inputs, gallery, no_model(state.phase), comes, question.mounted)
             wanted = order.waiting(wait)
         else:
             unknown_target = not explainable(info, view.target)

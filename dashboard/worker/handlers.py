@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from hookscope.dashboard.asking.questions import NO_TARGET, TOP, Unit, box_of
 from hookscope.dashboard.sources.load import LoadedModel, Prepared
@@ -19,7 +21,7 @@ from hookscope.hooks.looks.gradients import gradients
 from hookscope.hooks.looks.inputs import attribute_input
 from hookscope.hooks.looks.survey import survey
 from hookscope.hooks.looks.targets import Box
-from hookscope.hooks.methods import MAPS, METRICS, run_by
+from hookscope.hooks.methods import MAPS, METRICS, Rows, run_by
 from hookscope.hooks.results.looks import Activation, Prediction
 from hookscope.hooks.results.scores import class_scores
 
@@ -192,18 +194,30 @@ def _stream(
         pass
 
 
-Handler = Callable[[LoadedModel, Task, Prepared], None]
-HANDLERS: Mapping[str, Handler] = {
-    "prediction": predict,
-    "activation": activations,
-    "attention": attentions,
-    "survey": surveys,
-    "gradients": layer_gradients,
-}
+@dataclass(frozen=True)
+class Handler:
+    """What answers a question.
+
+    Attributes:
+        name: of the question. answer: runs the model under hooks and answers the task's units as it learns of them; or,
+            of a question that takes minutes, yields what is known after each step, the last being the answer.
+    """
+
+    name: str
+    answer: Callable[[LoadedModel, Task, Prepared], Iterator[Any] | None]
 
 
-def handler_of(question: str) -> Handler:
+HANDLERS = Rows(
+    Handler("prediction", predict),
+    Handler("activation", activations),
+    Handler("attention", attentions),
+    Handler("survey", surveys),
+    Handler("gradients", layer_gradients),
+)
+
+
+def handler_of(question: str) -> Callable[[LoadedModel, Task, Prepared], Iterator[Any] | None]:
     """What answers a question."""
     if question in HANDLERS:
-        return HANDLERS[question]
+        return HANDLERS[question].answer
     return layer_maps if question in MAPS else input_attributions

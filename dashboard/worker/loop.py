@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 
@@ -83,7 +85,9 @@ def _answer(mailbox: Mailbox, model: LoadedModel, inputs: Inputs, run: protocol.
     device_lost = False
     try:
         prepared = _input(mailbox, model, inputs, run)
-        handler_of(run.units[0].question)(model, task, prepared)
+        steps = handler_of(run.units[0].question)(model, task, prepared)
+        if steps is not None:
+            _walk(mailbox, model, inputs, task, steps)
     except BaseException as error:  # the model's code may raise what it likes; nobody can press Ctrl-C here
         if not isinstance(error, HooksError):
             # The page has the sentence; whoever wrote the model needs the line, and finds it once the page says so.
@@ -97,6 +101,20 @@ def _answer(mailbox: Mailbox, model: LoadedModel, inputs: Inputs, run: protocol.
     mailbox.send(protocol.TaskDone(run.task))
     if device_lost:  # after such an error every call to the GPU fails until the process is a new one
         mailbox.end(EXIT_DEVICE_LOST)
+
+
+def _walk(mailbox: Mailbox, model: LoadedModel, inputs: Inputs, task: Task, steps: Iterator[Any]) -> None:
+    """Send what a long question knows after each of its steps, the last as its answer; answer quick ones in between."""
+    known = None
+    with contextlib.closing(steps) as walk:  # type: ignore[type-var]
+        for known in walk:
+            task.partial(known)
+            while (order := mailbox.next_order()) is not None:
+                _answer(mailbox, model, inputs, order)
+            if task.cancelled():
+                return
+    if known is not None:
+        task.answer("", 0, known)
 
 
 def _input(mailbox: Mailbox, model: LoadedModel, inputs: Inputs, run: protocol.Run) -> Prepared:

@@ -59,6 +59,14 @@ class Mailbox:
         """The next thing to do; waits for it."""
         return self._orders.get() or self.end(0)
 
+    def next_order(self) -> protocol.Run | None:
+        """A batch that has come meanwhile."""
+        try:
+            order = self._orders.get_nowait() or self.end(0)
+        except queue.Empty:
+            return None
+        return order if isinstance(order, protocol.Run) else None
+
     def input(self, task: int) -> protocol.GivenInput:
         """The picture that was asked for with `NeedInput`; waits for it."""
         while (message := self._inputs.get() or self.end(0)).task != task:
@@ -71,8 +79,8 @@ class Mailbox:
 
     def forget(self, task: int) -> None:
         """The task is over."""
-        self._withdrawn = {number: units for number, units in self._withdrawn.items() if number > task}
-        self._runs = {number: run for number, run in self._runs.items() if number > task}
+        self._runs.pop(task, None)
+        self._withdrawn.pop(task, None)
 
     def _listen(self) -> None:
         try:
@@ -99,7 +107,7 @@ class Mailbox:
                     self._orders.put(message)
                 case protocol.GivenInput():
                     self._inputs.put(message)
-                case protocol.Withdraw(task, units):
+                case protocol.Withdraw(task, units) if task in self._runs:
                     self._withdrawn[task] = self.withdrawn(task) | frozenset(units)
                 case protocol.Close():
                     self.end(0)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
-from hookscope.dashboard.asking.questions import Unit, title_of
+from hookscope.dashboard.asking.questions import Unit, question_of
 from hookscope.dashboard.asking.texts import say, shorten, text_of
 from hookscope.dashboard.engine import protocol
 from hookscope.dashboard.worker.fitting import AnswerTooLarge, fit
@@ -19,6 +20,7 @@ from hookscope.hooks.results.looks import LiveHook
 
 SAID = 20_000  # characters of a sentence, which may name several layers
 DETAILS = 20_000  # characters of a traceback; a message in it may be of any length
+PARTIAL_SECONDS = 0.1  # between two of what is known so far
 PROGRESS_SECONDS = 0.2  # between two messages about how far a long task is
 
 
@@ -44,6 +46,7 @@ class Task:
         self._asked = 0
         self._held: protocol.Answered | None = None
         self._told = time.monotonic()
+        self._shown = 0.0
 
     def open_units(self) -> list[Unit]:
         """The units that somebody still waits for."""
@@ -66,7 +69,7 @@ class Task:
         """Whether somebody waits for this call of this layer."""
         return bool(self._about(layer, call))
 
-    def answer(self, layer: str, call: int, result: Result) -> None:
+    def answer(self, layer: str, call: int, result: Result | Any) -> None:
         """Send the result to whoever asked about this call of this layer.
 
         The last answer is held back until `finish`: when it arrives, the hooks are gone.
@@ -84,11 +87,19 @@ class Task:
             else:
                 self._held = message
 
+    def partial(self, result: Any) -> None:
+        """Send what is known of all that is waited for; one that follows another too soon is left out."""
+        if time.monotonic() - self._shown > PARTIAL_SECONDS:
+            self._shown = time.monotonic()
+            data = encode(result)
+            for unit in self.open_units():
+                self._send(protocol.Partial(self._number, unit, data))
+
     def progress(self, done: int, total: int) -> None:
         """Tell how many pictures the task has run, now and then."""
         if time.monotonic() - self._told > PROGRESS_SECONDS:
             self._told = time.monotonic()
-            self._send(protocol.Progress(done, total))
+            self._send(protocol.Progress(self._number, done, total))
 
     def fail(self, unit: Unit, error: BaseException) -> None:
         """Send why there is no answer."""
@@ -134,7 +145,7 @@ def details_of(error: BaseException) -> str:
 def sentence_for(error: BaseException, unit: Unit) -> str:
     """What went wrong in the model's own code, for the person who asked."""
     where = f" of {unit.layer!r}" if unit.layer else ""
-    doing = f"computing {title_of(unit.question)}"
+    doing = f"computing {question_of(unit.question).title}"
     text = text_of(error)
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
         return (

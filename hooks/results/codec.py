@@ -4,8 +4,8 @@
 
 The header of a result is `{"$type": "Activation", "fields": {...}}`; an array stands in it as
 `{"$array": index, "dtype": "<f4", "shape": [...]}`, a non-finite number as `{"$float": "nan"}`. Only the result types
-of `looks.py` and `summaries.py` and plain numeric arrays are ever made from bytes, so what a worker sends cannot run
-code in the reader.
+of `looks.py` and `summaries.py`, those that were registered, and plain numeric arrays are ever made from bytes, so what
+a worker sends cannot run code in the reader.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from hookscope.hooks.results import looks, summaries
 
 MAGIC = b"HSR1"
-TYPES = {
+TYPES: dict[str, type[Any]] = {
     kind.__name__: kind
     for kind in (
         looks.Activation,
@@ -55,11 +55,21 @@ Result = (
 )
 
 
+def register(kind: type[Any]) -> None:
+    """Have one more result type, a frozen dataclass, made from bytes.
+
+    Raises:
+        ValueError: another type has its name.
+    """
+    if TYPES.setdefault(kind.__name__, kind) is not kind:
+        raise ValueError(f"there is a result type called {kind.__name__} already")
+
+
 class CodecError(ValueError):
     """The bytes are not an encoded result."""
 
 
-def encode(result: Result) -> bytes:
+def encode(result: Any) -> bytes:
     """Turn a result into bytes."""
     arrays: list[np.ndarray] = []
     header = json.dumps(_plain(result, arrays), allow_nan=False, separators=(",", ":")).encode()
