@@ -13,6 +13,7 @@ from inline_engine import INFO, InlineEngine
 from test_panels import Desk, all_drawn
 
 from hookscope.dashboard.asking.questions import box_of, box_target
+from hookscope.dashboard.page import ids
 from hookscope.dashboard.page.view import View
 from hookscope.dashboard.panels.detections import DRAWN, LISTED, NOTHING, draw_boxes
 from hookscope.dashboard.panels.toolbar import targets
@@ -122,6 +123,14 @@ def test_an_answer_without_boxes_draws_none(desk: Desk) -> None:
     assert draw_boxes(scene, replace(prediction(FOUND), detections=None), (0, 0, 30, 20)) == []
 
 
+def test_only_boxes_that_were_found_can_be_explained(desk: Desk) -> None:
+    def offered(**view: object) -> list[str]:
+        return [each["label"] for each in shown(desk, FOUND, **view)[ids.TARGET]["data"]]
+
+    assert offered() == ["best box", "box 0", "box 1", "box 2", "cat (0)", "dog", "<b>cup</b>", "cat (3)"]
+    assert "box 7" in offered(target=box_target(7)) and "box 8" not in offered(target=box_target(7))
+
+
 def test_boxes_as_targets() -> None:
     assert [box_of(box_target(n)) for n in (0, 7)] == [0, 7] and {box_of(n) for n in (None, -2, -1, 0, 5)} == {None}
     view = View(target=box_target(2))
@@ -134,5 +143,5 @@ def test_boxes_as_targets() -> None:
 def test_the_boxes_can_be_chosen_above_the_cards() -> None:
     coco = replace(DETECTOR, classes=("__background__", "cat", "N/A"))
     labels = {each["value"]: each["label"] for each in targets(coco)}
-    assert labels["top"] == "top class" and labels[str(box_target(0))] == "box 0" and labels["1"] == "cat"
+    assert labels["top"] == "best box" and labels[str(box_target(0))] == "box 0" and labels["1"] == "cat"
     assert not {"0", "2"} & labels.keys() and "box 0" not in {each["label"] for each in targets(INFO)}

@@ -8,13 +8,17 @@ import dash
 import dash_mantine_components as dmc
 from dash import ClientsideFunction, Input, html
 
-from hookscope.dashboard.asking.questions import box_target
+from hookscope.dashboard.answers.parts import Part, Update, result_of
+from hookscope.dashboard.asking.answers import Answers
+from hookscope.dashboard.asking.questions import Unit, box_of, box_target
 from hookscope.dashboard.engine.base import ModelInfo
 from hookscope.dashboard.page import ids
+from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.page.view import View
 from hookscope.dashboard.panels.detections import LISTED, NO_CLASSES
 from hookscope.dashboard.panels.panel import Panel
 from hookscope.hooks.methods import MAPS, MapMethod
+from hookscope.hooks.results.looks import Prediction
 
 RANKS = [
     ("index", "index", "Channels in the order in which the layer has them"),
@@ -34,6 +38,7 @@ BOXES = 300  # as many as torchvision's detectors give at most
 LETTER_EM, WIDE_EM = 0.57, 0.78  # how wide letters are, and capitals and signs, in the widest of the page's fonts
 BOX_PX = 28  # a box's borders, padding and arrow, see dashboard.css
 TOP1 = {"value": "top", "label": "top class"}
+BEST_BOX = {"value": "top", "label": "best box"}
 
 
 def layout() -> html.Div:
@@ -134,10 +139,11 @@ def _switch(id: str, label: str, help_text: str) -> html.Span:
     return html.Span(dmc.Switch(id=id, label=label, size="xs", checked=False), className="control", title=help_text)
 
 
-def targets(info: ModelInfo) -> list[dict[str, str]]:
+def targets(info: ModelInfo, boxes: int = BOXES) -> list[dict[str, str]]:
     """What can be explained, the model's own first choice on top; equal names are told apart by number.
 
-    Of a detector also its boxes, as many as it may find.
+    Arguments:
+        boxes: how many of a detector's; as many as it may find while that is not known.
     """
     seen: dict[str, int] = {}
     for name in info.classes:
@@ -147,10 +153,25 @@ def targets(info: ModelInfo) -> list[dict[str, str]]:
         for index, name in enumerate(info.classes)
         if info.kind != "detector" or name not in NO_CLASSES
     ]
-    boxes = (
-        [{"value": str(box_target(n)), "label": f"box {n}"} for n in range(BOXES)] if info.kind == "detector" else []
-    )
-    return [TOP1, *boxes[:LISTED], *named, *boxes[LISTED:]]
+    if info.kind != "detector":
+        return [TOP1, *named]
+    numbered = [{"value": str(box_target(n)), "label": f"box {n}"} for n in range(boxes)]
+    return [BEST_BOX, *numbered[:LISTED], *named, *numbered[LISTED:]]
+
+
+def parts(scene: Scene) -> list[Part]:
+    """The boxes that a detector has found, in place of as many as it may find."""
+    if scene.info.kind != "detector" or not scene.inputs:
+        return []
+    units = scene.units("prediction")
+    return [Part("targets", tuple(units.values()), (scene.only("target"), units), _found, eager=False)]
+
+
+def _found(scene: Scene, units: dict[str, Unit], answers: Answers) -> list[Update]:
+    predictions = [result_of(answers, unit, Prediction) for unit in units.values()]
+    counts = [len(each.detections.scores) for each in predictions if each is not None and each.detections is not None]
+    chosen = box_of(scene.view.target)  # stays in the list: it says that this picture has no such box
+    return [(ids.TARGET, {"data": targets(scene.info, max([*counts, 0 if chosen is None else chosen + 1]))})]
 
 
 def values(view: View) -> dict[str, Any]:
@@ -175,4 +196,4 @@ def register(app: dash.Dash) -> None:
     app.clientside_callback(ClientsideFunction("hookscope", "opacity"), Input(ids.OPACITY, "value"))
 
 
-PANEL = Panel("toolbar", "main", layout=lambda setup: layout(), register=register)
+PANEL = Panel("toolbar", "main", urgency=1.5, layout=lambda setup: layout(), parts=parts, register=register)
