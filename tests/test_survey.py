@@ -1,5 +1,6 @@
 """The five numbers of every layer, by hand and against a full capture."""
 
+import copy
 import math
 
 import numpy as np
@@ -229,3 +230,12 @@ def test_operations_of_attention_and_of_windows_agree_with_a_capture():
     for record in seen:
         magnitude = float(record.value.double().square().mean().sqrt())
         assert found[record.layer, record.call]["magnitude"] == pytest.approx(magnitude, rel=1e-5, nan_ok=True)
+
+
+def test_a_call_is_asked_by_the_name_of_a_metric():
+    model, image = four_pixels()
+    call = survey(model, image, describe(model, image), metrics=["zeros", "dead"]).calls[0]
+    assert call.zeros == call["zeros"] == call.numbers["zeros"]
+    assert copy.copy(call) == call
+    with pytest.raises(AttributeError, match="no 'gradient' of a call, but zeros, dead"):
+        print(call.gradient)

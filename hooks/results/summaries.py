@@ -109,9 +109,9 @@ class SurveyedCall:
 
     Attributes:
         layer, call: where.
-        numbers: by the name of the metric, see `methods.METRICS`; the call can be asked itself, `call["zeros"]`. NaN
-            where a metric has none for this call. The entropy is of up to 32,768 values, evenly spread; the gradient's
-            norm in logits per unit of the layer.
+        numbers: by the name of the metric, see `methods.METRICS`; the call can be asked itself, `call["zeros"]` or
+            `call.zeros`. NaN where a metric has none for this call. The entropy is of up to 32,768 values, evenly
+            spread; the gradient's norm in logits per unit of the layer.
     """
 
     layer: str
@@ -120,6 +120,12 @@ class SurveyedCall:
 
     def __getitem__(self, metric: str) -> float:
         return self.numbers[metric]
+
+    def __getattr__(self, metric: str) -> float:
+        numbers: Mapping[str, float] = self.__dict__.get("numbers", {})  # none while a copy is being made
+        if metric not in numbers:
+            raise AttributeError(f"this survey has no {metric!r} of a call, but {', '.join(numbers) or 'nothing'}")
+        return numbers[metric]
 
 
 @dataclass(frozen=True)
