@@ -171,11 +171,9 @@ def test_hooks_are_on_the_layers_asked_for_and_gone_at_the_end(engine: LocalEngi
             seen |= {(hook.layer, hook.kind, hook.purpose) for hook in engine.state("embedded").hooks}
             end = bool(news) and news[-1].kind == "end"
     assert engine.state("embedded").hooks == ()
-    assert ("conv_stem", "forward", "analysis") in seen
-    assert {layer for layer, _, purpose in seen if purpose == "analysis"} <= {
-        "conv_stem",
-        *(f"blocks.{number}" for number in range(5)),
-    }
+    asked = {"conv_stem", *(f"blocks.{number}" for number in range(5))}
+    analysed = {(layer, kind) for layer, kind, purpose in seen if purpose == "analysis"}
+    assert analysed and analysed <= {(layer, "forward") for layer in asked}  # a moment of each is a matter of luck
 
 
 @pytest.mark.parametrize("target", [-1, 285])
