@@ -195,6 +195,7 @@
   document.addEventListener("layerschosen", ({ detail: { keys, mode, selected } }) => {
     if (!view) return;
     told.tree = { selected };
+    closeMenus(null); // they are about the layer that was there
     hookscope.choose({ layers: place(view.layers, keys, mode), tab: "layers" });
   });
 

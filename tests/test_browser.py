@@ -384,6 +384,14 @@ def test_pictures_come_by_file_and_by_paste(application: Application, page: Page
 def test_back_undoes_the_last_choice(application: Application, page: Page) -> None:
     open_page(page, f"{application.url}?a=sample-coffee&layer=conv_stem")
     until(lambda: images(page, "wall") == 1)
+    page.locator(".card details.save summary").first.click()
+    row(page, "conv_stem").focus()
+    page.keyboard.press("End")  # by keys alone: no click outside closes the menu
+    page.keyboard.press("Enter")
+    until(lambda: "layer=classifier" in page.evaluate("location.search"))
+    assert page.locator("details.save[open]").count() == 0
+    page.go_back()
+    until(lambda: page.locator(".card:not([hidden]) h2").first.inner_text() == "conv_stem")
     row(page, "conv_head").click()
     until(lambda: "layer=conv_head" in page.evaluate("location.search"))
     page.go_back()
