@@ -77,7 +77,7 @@ class Rows(Mapping[str, RowT], Generic[RowT]):
         return self._rows[name]
 
 
-def run_by(place: str) -> Callable[..., Any]:
+def function_at(place: str) -> Callable[..., Any]:
     """The function at "package.module:function", imported now."""
     module, _, name = place.partition(":")
     found: Callable[..., Any] = getattr(importlib.import_module(module), name)

@@ -40,10 +40,15 @@ from hookscope.dashboard.panels import order
 from hookscope.dashboard.panels.panel import Panel
 from hookscope.dashboard.settings.models import options_for
 from hookscope.dashboard.settings.parse import Settings
+from hookscope.dashboard.settings.values import BadValue, model_spec
+from hookscope.dashboard.sources import preprocessing
+from hookscope.dashboard.sources.building import Source
+from hookscope.dashboard.sources.spec import SOURCES, ModelSource, how_written
 from hookscope.dashboard.web.server import create_app
 from hookscope.dashboard.web.shares import Shares
 from hookscope.dashboard.worker import handlers
 from hookscope.dashboard.worker.in_thread import WorkerThread
+from hookscope.hooks.methods import MAPS, METRICS, MapMethod, Metric, Rows
 from hookscope.hooks.results import codec
 
 NET = """
@@ -177,14 +182,18 @@ def array(trace: Any) -> np.ndarray:
     return np.array(trace, float)
 
 
+def lend(monkeypatch: pytest.MonkeyPatch, *tables: Rows[Any]) -> None:
+    """Take back what a test adds to them when it is over."""
+    for rows in tables:
+        monkeypatch.setattr(rows, "_rows", dict(rows._rows))
+
+
 # --- a method of maps
 
 
 @pytest.fixture
 def mean_cam(monkeypatch: pytest.MonkeyPatch) -> None:
-    from hookscope.hooks.methods import MAPS, MapMethod
-
-    monkeypatch.setattr(MAPS, "_rows", dict(MAPS._rows))
+    lend(monkeypatch, MAPS)
     MAPS.add(
         MapMethod(
             "mean-cam",
@@ -213,9 +222,7 @@ def test_a_map(mean_cam: None, page: Page) -> None:
 
 @pytest.fixture
 def peak(monkeypatch: pytest.MonkeyPatch) -> None:
-    from hookscope.hooks.methods import METRICS, Metric
-
-    monkeypatch.setattr(METRICS, "_rows", dict(METRICS._rows))
+    lend(monkeypatch, METRICS)
     METRICS.add(
         Metric(
             "peak",
@@ -247,8 +254,8 @@ def test_a_metric(peak: None, page: Page) -> None:
 @pytest.fixture
 def loudest(monkeypatch: pytest.MonkeyPatch) -> None:
     """A panel that says which of a layer's values is the largest."""
+    lend(monkeypatch, order.PANELS)
     monkeypatch.setattr(view, "STATES", list(view.STATES))
-    monkeypatch.setattr(order.PANELS, "_rows", dict(order.PANELS._rows))
 
     @view.state
     @dataclass(frozen=True)
@@ -296,8 +303,7 @@ class Count:
 
 @pytest.fixture
 def counting(monkeypatch: pytest.MonkeyPatch) -> None:
-    for rows in (questions.QUESTIONS, handlers.HANDLERS, order.PANELS):
-        monkeypatch.setattr(rows, "_rows", dict(rows._rows))
+    lend(monkeypatch, questions.QUESTIONS, handlers.HANDLERS, order.PANELS)
     monkeypatch.setattr(view, "STATES", list(view.STATES))
     monkeypatch.setattr(codec, "TYPES", dict(codec.TYPES))
 
@@ -368,9 +374,7 @@ def test_a_click_during_a_long_question_is_answered_and_the_long_one_is_cancelle
 
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> None:
-    from hookscope.dashboard.sources.spec import SOURCES, ModelSource
-
-    monkeypatch.setattr(SOURCES, "_rows", dict(SOURCES._rows))
+    lend(monkeypatch, SOURCES)
     SOURCES.add(
         ModelSource(
             "toy:",
@@ -383,9 +387,6 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def build_toy(name: str, options: Any, progress: Any) -> Any:
-    from hookscope.dashboard.sources import preprocessing
-    from hookscope.dashboard.sources.building import Source
-
     torch.manual_seed(int(name))
     net = nn.Sequential(nn.Conv2d(3, int(name), 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     prepare = preprocessing.plain((12, 12), 12, "bilinear", (0.5,) * 3, (0.5,) * 3)
@@ -394,9 +395,6 @@ def build_toy(name: str, options: Any, progress: Any) -> Any:
 
 @pytest.mark.parametrize("page", [("toy:5",)], indirect=True)
 def test_a_source(toy: None, page: Page) -> None:
-    from hookscope.dashboard.settings.values import BadValue, model_spec
-    from hookscope.dashboard.sources.spec import how_written
-
     shown = page.shows(layers=["0"])
     assert "Toy of 5" in page.layout() and page.engine.state("toy:5").info.layers[1].parameters == 5 * 28
     assert "5 of 5 channels" in texts(shown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Protocol
@@ -76,7 +77,7 @@ Raises:
 """
 
 
-class Messages:
+class Messages(ABC):
     """Messages over a connection, for those channels that have one."""
 
     def __init__(self, connection: Connection) -> None:
@@ -98,6 +99,6 @@ class Messages:
         except protocol.ProtocolError as error:
             raise WorkerEnded(f"sent something that cannot be read ({error})") from error
 
+    @abstractmethod
     def why(self, error: BaseException | None) -> str:
         """How the worker ended, as the rest of a sentence."""
-        raise NotImplementedError

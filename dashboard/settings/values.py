@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from hookscope.dashboard.sources.spec import OWN, is_spec, near
+from hookscope.dashboard.sources.spec import OWN, is_spec, meant_by
 
 HOST_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?")
 
@@ -57,7 +57,7 @@ def model_spec(text: str) -> str:
     if len(text) > LONGEST_SPEC:
         raise BadValue(f"a model's name has at most {LONGEST_SPEC} characters.")
     if not is_spec(text):
-        raise BadValue(f"a model is named like {near(text)}, or {OWN.written} for one of your own.")
+        raise BadValue(f"a model is named like {meant_by(text)}, or {OWN.written} for one of your own.")
     return text
 
 

@@ -27,7 +27,7 @@ from hookscope.dashboard.sources.classes import imagenet, timm_names
 from hookscope.dashboard.sources.preprocessing import Preprocessor
 from hookscope.dashboard.sources.spec import OWN, is_spec, source_of
 from hookscope.hooks.errors import HooksError
-from hookscope.hooks.methods import run_by
+from hookscope.hooks.methods import function_at
 
 RANDOM = "random"  # "torchvision:resnet18@random": do not even look for weights
 
@@ -44,7 +44,7 @@ def build(options: ModelOptions, progress: weights.Progress) -> Source:
         raise ModelNotFound(
             f"{options.spec!r} names no model. Write torchvision:resnet50, timm:resnet18.a1_in1k or {OWN.written}."
         )
-    built: Source = run_by(source.build)(options.spec.removeprefix(source.name), options, progress)
+    built: Source = function_at(source.build)(options.spec.removeprefix(source.name), options, progress)
     return built
 
 

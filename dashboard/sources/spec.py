@@ -99,7 +99,7 @@ def how_written() -> str:
     return f"{', '.join(others)} or {last}"
 
 
-def near(text: str) -> str:
+def meant_by(text: str) -> str:
     """What somebody may have meant who wrote this."""
     guesses = [source.guess.format(text) for source in SOURCES.values() if source.guess]
     return " or ".join(guesses[:2]) if re.fullmatch(r"\w+", text) else "torchvision:resnet50"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ from hookscope.hooks.looks.gradients import gradients
 from hookscope.hooks.looks.inputs import attribute_input
 from hookscope.hooks.looks.survey import survey
 from hookscope.hooks.looks.targets import Box
-from hookscope.hooks.methods import MAPS, METRICS, Rows, run_by
+from hookscope.hooks.methods import MAPS, METRICS, Rows, function_at
 from hookscope.hooks.results.looks import Activation, Prediction
 from hookscope.hooks.results.scores import class_scores
 
@@ -56,7 +56,7 @@ def layer_maps(model: LoadedModel, task: Task, prepared: Prepared) -> None:
     row = MAPS[unit.question]
     compute: Callable[..., None]
     if row.rule is None:
-        compute = partial(run_by(row.runs), max_channels=MOST_CHANNELS, progress=task.progress)
+        compute = partial(function_at(row.runs), max_channels=MOST_CHANNELS, progress=task.progress)
     else:
         compute = partial(grad_cam, method=row.name)
     task.start()
@@ -204,7 +204,7 @@ class Handler:
     """
 
     name: str
-    answer: Callable[[LoadedModel, Task, Prepared], Iterator[Any] | None]
+    answer: Callable[[LoadedModel, Task, Prepared], Generator[Any] | None]
 
 
 HANDLERS = Rows(
@@ -216,7 +216,7 @@ HANDLERS = Rows(
 )
 
 
-def handler_of(question: str) -> Callable[[LoadedModel, Task, Prepared], Iterator[Any] | None]:
+def handler_of(question: str) -> Callable[[LoadedModel, Task, Prepared], Generator[Any] | None]:
     """What answers a question."""
     if question in HANDLERS:
         return HANDLERS[question].answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import torch
@@ -103,10 +103,10 @@ def _answer(mailbox: Mailbox, model: LoadedModel, inputs: Inputs, run: protocol.
         mailbox.end(EXIT_DEVICE_LOST)
 
 
-def _walk(mailbox: Mailbox, model: LoadedModel, inputs: Inputs, task: Task, steps: Iterator[Any]) -> None:
+def _walk(mailbox: Mailbox, model: LoadedModel, inputs: Inputs, task: Task, steps: Generator[Any]) -> None:
     """Send what a long question knows after each of its steps, the last as its answer; answer quick ones in between."""
     known = None
-    with contextlib.closing(steps) as walk:  # type: ignore[type-var]
+    with contextlib.closing(steps) as walk:
         for known in walk:
             task.partial(known)
             while (order := mailbox.next_order()) is not None:

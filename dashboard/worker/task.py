@@ -15,7 +15,7 @@ from hookscope.dashboard.engine import protocol
 from hookscope.dashboard.worker.fitting import AnswerTooLarge, fit
 from hookscope.hooks.errors import HooksError
 from hookscope.hooks.passes.registry import live_hooks
-from hookscope.hooks.results.codec import Result, encode
+from hookscope.hooks.results.codec import encode
 from hookscope.hooks.results.looks import LiveHook
 
 SAID = 20_000  # characters of a sentence, which may name several layers
@@ -69,7 +69,7 @@ class Task:
         """Whether somebody waits for this call of this layer."""
         return bool(self._about(layer, call))
 
-    def answer(self, layer: str, call: int, result: Result | Any) -> None:
+    def answer(self, layer: str, call: int, result: Any) -> None:
         """Send the result to whoever asked about this call of this layer.
 
         The last answer is held back until `finish`: when it arrives, the hooks are gone.

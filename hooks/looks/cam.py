@@ -20,7 +20,7 @@ from hookscope.hooks.errors import Cancelled, HooksError, NoGradient, called, ti
 from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.looks.map_taps import MapTap, array, filling, find_taps
 from hookscope.hooks.looks.targets import Target, score_of
-from hookscope.hooks.methods import MAPS, run_by
+from hookscope.hooks.methods import MAPS, function_at
 from hookscope.hooks.passes import arguments, nested
 from hookscope.hooks.passes.cancelling import cancelling
 from hookscope.hooks.passes.graph import NOT_RECORDED, differentiate, overwritten_view, reason_no_gradient
@@ -43,7 +43,7 @@ def layer_map(
     found: list[GradCam] = []
     row = MAPS.find(method)
     layers = describe(model, *arguments.arguments(inputs))
-    compute = run_by(row.runs) if row.rule is None else partial(grad_cam, method=method)
+    compute = function_at(row.runs) if row.rule is None else partial(grad_cam, method=method)
     compute(model, inputs, [(layer, call)], target, layers, found.append)
     return found[0]
 

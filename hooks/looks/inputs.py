@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from hookscope.hooks.errors import HooksError
 from hookscope.hooks.looks.targets import Score, Target, per_image, score_of
-from hookscope.hooks.methods import INPUTS, run_by
+from hookscope.hooks.methods import INPUTS, function_at
 from hookscope.hooks.passes import arguments, nested
 from hookscope.hooks.passes.cancelling import cancelling
 from hookscope.hooks.passes.modes import inspecting
@@ -77,7 +77,7 @@ def attribute_input(
             with torch.no_grad():
                 baseline = float(_of_each(inner, score, torch.zeros_like(picture))[0])
         asked = Asked(inner, score, picture, given, baseline, steps, window, stride, batch, progress)
-        values, note = run_by(row.runs)(asked)
+        values, note = function_at(row.runs)(asked)
     milliseconds = (time.perf_counter() - began) * 1000
     return InputAttribution(method, score.index, score.value, values.astype(np.float32), baseline, note, milliseconds)
 
