@@ -1,5 +1,6 @@
 """What is collected over batches, against the same thing worked out by hand or from the whole at once."""
 
+import copy
 import gc
 import weakref
 
@@ -314,3 +315,97 @@ def test_functional_activations_have_dead_channels_too():
     assert (found.type, found.activation, found.inputs, found.statistics.mean) == ("relu", True, 4, 0.5)
     assert diagnostics.summary("one").statistics.min == -9
     assert [(dead.layer, dead.channel) for dead in diagnostics.dead_channels()] == [("/relu", 1), ("/relu@2", 1)]
+
+
+class Auxiliary(nn.Module):
+    """Branches that only training takes, of tokens, of channels last and of maps; a layer is called there first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 4, 4)
+        self.norm = nn.BatchNorm2d(6)
+        self.shared = nn.ReLU()
+        self.tokens = nn.Linear(6, 5)
+        self.last = nn.LayerNorm(6)
+        self.act = nn.ReLU()
+        self.maps = nn.Conv2d(6, 2, 1)
+        self.drop = nn.Dropout(0.5)
+        self.fc = nn.Linear(6, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        features = self.norm(self.conv(x))
+        answer = 0
+        if self.training:
+            answer = answer + self.shared(self.tokens(features.flatten(2).mT)).mean((1, 2))[:, None]
+            answer = answer + self.act(self.last(features.permute(0, 2, 3, 1))).mean((1, 2, 3))[:, None]
+            answer = answer + self.maps(features).mean((1, 2, 3))[:, None]
+        return self.fc(self.drop(self.shared(features).mean((2, 3)))) + answer
+
+
+def test_layers_that_only_training_runs_have_the_axes_that_they_had_there():
+    torch.manual_seed(0)
+    model = Auxiliary().train()
+    plain = copy.deepcopy(model)
+    named = ("tokens", "shared", "last", "act", "maps")
+    kept = {name: [] for name in named}
+    for name in named:
+        plain.get_submodule(name).register_forward_hook(lambda *each, name=name: kept[name].append(each[2].detach()))
+    diagnostics = Diagnostics(model, features=8)
+    torch.manual_seed(1)
+    with diagnostics.watch(training=True):
+        watched = [model(batch) for batch in images(8).split([5, 3])]
+    torch.manual_seed(1)
+    right = [plain(batch) for batch in images(8).split([5, 3])]
+    assert all(map(torch.equal, watched, right))  # the step itself is as without anybody watching
+    assert torch.equal(model.norm.running_mean, plain.norm.running_mean)
+    assert model.norm.num_batches_tracked == plain.norm.num_batches_tracked == 2
+    cases = {  # which axes are neither image nor channel
+        ("tokens", 0): (torch.cat(kept["tokens"]), (1,)),
+        ("shared", 0): (torch.cat(kept["shared"][::2]), (1,)),
+        ("shared", 1): (torch.cat(kept["shared"][1::2]), (2, 3)),
+        ("last", 0): (torch.cat(kept["last"]), (1, 2)),
+        ("act", 0): (torch.cat(kept["act"]), (1, 2)),
+        ("maps", 0): (torch.cat(kept["maps"]), (2, 3)),
+    }
+    for (layer, call), (values, rest) in cases.items():
+        summary = diagnostics.summary(layer, call)
+        assert summary.inputs == 8
+        np.testing.assert_allclose(summary.statistics.channels["mean"], values.mean((0, *rest)), atol=1e-6)
+        np.testing.assert_array_equal(summary.fired, (values.abs().amax(rest) > 0).sum(0))
+        torch.testing.assert_close(diagnostics.features(layer, call), values, rtol=0, atol=0)
+    np.testing.assert_array_equal(diagnostics.maps("last"), kept["last"][0][0].permute(2, 0, 1))
+    assert not live_hooks()
+
+
+def test_axes_of_training_are_learnt_when_it_comes_and_not_taken_for_those_of_evaluation():
+    torch.manual_seed(0)
+    model = Auxiliary().eval()
+    diagnostics = Diagnostics(model, ("shared", "tokens"))
+    with diagnostics.watch():
+        model(images(2))
+    assert diagnostics.summary("shared").statistics.channels["mean"].shape == (6,)
+    model.train()
+    diagnostics.reset()
+    with diagnostics.watch(training=True):
+        model(images(2))
+    assert diagnostics.summary("shared").statistics.channels["mean"].shape == (5,)  # of the tokens, which come first
+    assert diagnostics.summary("shared", 1).statistics.channels["mean"].shape == (6,)
+    diagnostics.reset()
+    diagnostics.run(images(2))
+    assert diagnostics.summary("shared").statistics.channels["mean"].shape == (6,)
+
+
+def test_a_training_pass_that_cannot_be_tried_with_one_image_is_watched_all_the_same():
+    class Pairs(Auxiliary):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if self.training and len(x) < 2:
+                raise ValueError("pairs are wanted")
+            return super().forward(x)
+
+    model = Pairs().train()
+    diagnostics = Diagnostics(model, ("conv", "tokens"))
+    with diagnostics.watch(training=True):
+        model(images(4))
+    assert diagnostics.summary("conv").inputs == 4
+    assert diagnostics.summary("tokens").statistics.count == 4 * 16 * 5
+    assert diagnostics.summary("tokens").fired.size == 0  # not known, and not guessed

@@ -20,6 +20,7 @@ from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.layers.names import Pattern, select
 from hookscope.hooks.looks.cam import grad_cam
 from hookscope.hooks.looks.capture import capture
+from hookscope.hooks.numbers.compiled import kernels
 from hookscope.hooks.passes import nested
 from hookscope.hooks.passes.modes import eager, evaluate, preserve, unwrap
 from hookscope.hooks.passes.registry import hook
@@ -27,6 +28,7 @@ from hookscope.hooks.results.looks import Call, GradCam, LayerInfo
 
 BARE, GRADIENT = "the bare forward pass", "a forward pass and the gradient to its input"
 GRADIENTS, GRAD_CAM = "gradients at all layers, with statistics", "Grad-CAM"
+WITHOUT_NUMBA = "Without numba, which makes statistics faster: pip install 'hookscope[fast]'."
 TARGET = 0  # a class; which one makes no difference to the time
 
 
@@ -56,6 +58,7 @@ def bench(
         f"Medians of {repeats} rounds after a warm-up, each round in another order. Ratios by the clock and, in",
         f"brackets, by the processor time of the calling thread. Input {_size(picture)}, {torch.get_num_threads()}",
         f"threads, torch {torch.__version__}.",
+        *([] if kernels() else [WITHOUT_NUMBA]),
         f"Gradients are compared with {GRADIENT}" + (f", and so is Grad-CAM of {late!r}." if late else "."),
     ]
     return f"{table(['', head, 'ratio'], rows(taken))}\n\n{' '.join(notes)}"
@@ -108,7 +111,7 @@ def costs(
         torch.autograd.grad(_score(model(given)), given)
 
     def gradients() -> None:
-        with capture(model, names, gradients=True, statistics_only=True, distribution=False) as seen:
+        with capture(model, names, gradients=True, numbers="plain") as seen:
             output = model(_leaf(picture))
         seen.differentiate(_score(output))
 
@@ -116,11 +119,9 @@ def costs(
         BARE: bare,
         "hooks that do nothing": idle,
         "capture": captured(),
-        "statistics only: moments, extremes, zeros, NaN, Inf": captured(statistics_only=True, distribution=False),
-        "statistics only: with histogram, quantiles from it": captured(
-            statistics_only=True, distribution="approximate"
-        ),
-        "statistics only: with exact quantiles and histogram": captured(statistics_only=True),
+        "statistics only: moments, extremes, zeros, NaN, Inf": captured(numbers="plain"),
+        "statistics only: with histogram, quantiles from it": captured(numbers="approximate"),
+        "statistics only: with exact quantiles and histogram": captured(numbers="exact"),
     }
     if not _frozen_output(model, picture):
         works |= {GRADIENT: gradient, GRADIENTS: gradients}
@@ -131,9 +132,10 @@ def costs(
 
 def our_map(model: nn.Module, picture: Tensor, late: str, layers: tuple[LayerInfo, ...], target: int) -> GradCam:
     """Grad-CAM of one layer."""
-    found: list[GradCam] = []
-    grad_cam(model, picture, [(late, 0)], target, layers, found.append)
-    return found[0]
+    ((_, _, found),) = grad_cam(model, picture, [(late, 0)], target, layers)
+    if isinstance(found, HooksError):
+        raise found
+    return found
 
 
 def late_layer(model: nn.Module, picture: Tensor, layers: tuple[LayerInfo, ...]) -> str | None:

@@ -14,6 +14,7 @@ its block, and the model is held by a weak reference only.
 from __future__ import annotations
 
 import contextlib
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
@@ -29,13 +30,15 @@ from hookscope.hooks.errors import HooksError, LayerNotExecuted, NoGradient, Tar
 from hookscope.hooks.layers.axes import Axes, leaves
 from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.layers.names import Pattern, first_names, select
-from hookscope.hooks.numbers.merging import merge_summaries
+from hookscope.hooks.numbers.merging import complete, merge_summaries
 from hookscope.hooks.passes import arguments, nested
 from hookscope.hooks.passes.graph import NOT_RECORDED, differentiate, overwritten_view, tap
+from hookscope.hooks.passes.looking import looking
 from hookscope.hooks.passes.modes import check_supported, eager, evaluate, inspecting, locked, preserve, unwrap
 from hookscope.hooks.passes.operations import tapping
 from hookscope.hooks.passes.registry import hook
 from hookscope.hooks.passes.running import recomputing
+from hookscope.hooks.results.looks import LayerInfo
 from hookscope.hooks.results.summaries import DeadChannel, LayerShift, LayerSummary
 
 Of = Literal["output", "gradient"]
@@ -57,7 +60,8 @@ class Diagnostics:
             Hardswish saturate near 0 and not at it, so take e.g. 0.01 there.
         owner, purpose: what `passes.registry.live_hooks` shows.
 
-    What each axis means is learnt from the first image of the first batch, which is therefore run once more.
+    What each axis means is learnt from the first image of the first batch, which is therefore run once more; and once
+    more in training mode, where training is watched, because some layers run only there, and some otherwise.
 
     Raises:
         LayerNotFound: a pattern means nothing.
@@ -88,6 +92,8 @@ class Diagnostics:
         self._title = type(unwrap(model)).__name__
         self._keep = features
         self._axes: Axes | None = None
+        self._axes_in_training: Axes | None = None
+        self._layers: tuple[LayerInfo, ...] = ()
         self._summaries: dict[Key, LayerSummary] = {}
         self._features: dict[tuple[str, int], tuple[Tensor, ...]] = {}
 
@@ -106,7 +112,7 @@ class Diagnostics:
             if not training:
                 stack.enter_context(preserve(unwrap(model)))
                 evaluate(unwrap(model))
-            yield stack.enter_context(self._hooked(model))
+            yield stack.enter_context(self._hooked(model, lenient=True))
 
     def run(self, inputs: Any, target: int | Score | None = None) -> Any:
         """Show it one batch; gives the model's output.
@@ -128,7 +134,7 @@ class Diagnostics:
 
     def summaries(self, of: Of = "output") -> tuple[LayerSummary, ...]:
         """What was collected, in the order in which the layers ran; of the outputs, or of their gradients."""
-        return tuple(summary for key, summary in self._summaries.items() if key[2] == of)
+        return tuple(self._complete(key) for key in self._summaries if key[2] == of)
 
     def summary(self, layer: str, call: int = 0, of: Of = "output") -> LayerSummary:
         """What was collected of one call of a layer.
@@ -136,19 +142,18 @@ class Diagnostics:
         Raises:
             LayerNotExecuted: it was not chosen, or not called yet.
         """
-        found = self._summaries.get((layer, call, of))
-        if found is None:
+        if (layer, call, of) not in self._summaries:
             known = ", ".join(repr(key[0]) for key in list(self._summaries)[:4]) or "nothing yet"
             raise LayerNotExecuted(
                 f"Nothing was collected of the {of} of layer {layer!r}, call {call}. There is: {known}."
             )
-        return found
+        return self._complete((layer, call, of))
 
     def features(self, layer: str, call: int = 0) -> Tensor:
         """The kept activations of a layer, joined along the image axis.
 
         Raises:
-            LayerNotExecuted: none were kept.
+            LayerNotExecuted: none were kept. HooksError: they are of pictures of several sizes.
         """
         kept = self._features.get((layer, call))
         if not kept:
@@ -156,6 +161,12 @@ class Diagnostics:
                 f"No features of layer {layer!r}, call {call}, were kept. Use `Diagnostics(..., features=8)`."
             )
         axis = self._axes.image(layer, call, kept[0]) if self._axes else None
+        if len({(*part.shape[: axis or 0], *part.shape[(axis or 0) + 1 :]) for part in kept}) > 1:
+            sizes = ", ".join(dict.fromkeys(" x ".join(map(str, part.shape)) for part in kept))
+            raise HooksError(
+                f"The kept features of layer {layer!r} are of pictures of several sizes ({sizes}), so they are no one "
+                "tensor. Show it pictures of one size, or keep features of fewer."
+            )
         return torch.cat(kept, axis or 0)
 
     def maps(self, layer: str, call: int = 0) -> np.ndarray | None:
@@ -193,6 +204,13 @@ class Diagnostics:
         """Forget everything that was collected."""
         self._summaries, self._features = {}, {}
 
+    def _complete(self, key: Key) -> LayerSummary:
+        """With quantiles and histogram, which are made when somebody looks, and not in every step of a training."""
+        found = self._summaries[key]
+        if not found.statistics.approximate:
+            found = self._summaries[key] = complete(found)
+        return found
+
     def _alive(self) -> nn.Module:
         model = self._model()
         if model is None:
@@ -200,62 +218,101 @@ class Diagnostics:
         return model
 
     @contextlib.contextmanager
-    def _hooked(self, model: nn.Module) -> Iterator[Watch]:
-        step = Watch(self)
+    def _hooked(self, model: nn.Module, *, lenient: bool = False) -> Iterator[Watch]:
+        step = Watch(self, lenient)
         with contextlib.ExitStack() as stack:
-            stack.enter_context(
-                hook(unwrap(model), "forward_pre", step.begin, layer="", owner=self.owner, purpose=self.purpose)
-            )
-            chosen = select(model, self.layers)
-            stack.enter_context(
-                tapping(chosen, first_names(model), step.look, owner=self.owner, purpose=self.purpose),
-            )
+            with looking(owner=self.owner, purpose=self.purpose):
+                stack.enter_context(hook(unwrap(model), "forward_pre", step.begin, layer=""))
+                stack.enter_context(tapping(select(model, self.layers), first_names(model), step.look))
             yield step
         self._summaries, self._features = step.summaries, step.kept
 
 
 class Watch:
-    """What one `with diagnostics.watch()` block adds."""
+    """What one `with diagnostics.watch()` block adds.
 
-    def __init__(self, diagnostics: Diagnostics) -> None:
+    Arguments:
+        lenient: whether the forward passes are somebody else's, whose steps must not fail because they are watched:
+            then it stops watching where it fails itself, and warns once.
+    """
+
+    def __init__(self, diagnostics: Diagnostics, lenient: bool = False) -> None:
         self._diagnostics = diagnostics
+        self._lenient = lenient
+        self._over = False
         self.summaries = dict(diagnostics._summaries)
         self.kept = dict(diagnostics._features)
         self._calls: dict[str, int] = {}
         self._edges: dict[tuple[str, int], tuple[nn.Module, GradientEdge, Watched]] = {}
         self._learning = False
+        self._axes = diagnostics._axes or Axes(())
 
     def begin(self, module: nn.Module, args: Any, kwargs: Any = None) -> None:
         """Before each forward pass: count the calls anew, and learn once what the axes mean."""
-        if self._learning or recomputing():
+        if self._learning or self._over or recomputing():
             return
+        with self._harmless():
+            self._begin(module, args, kwargs)
+
+    @contextlib.contextmanager
+    def _harmless(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if not self._lenient:
+                raise
+            self._over = True
+            warnings.warn(
+                f"Hookscope stopped watching {self._diagnostics._title}, and the step goes on: "
+                f"{type(error).__name__}: {error}",
+                stacklevel=2,
+            )
+
+    def _begin(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         self._calls.clear()
         self._edges.clear()
-        if self._diagnostics._axes is None:
-            self._learning = True
-            try:
-                # Keyword arguments cannot be described; the layers' types then tell what is known.
-                layers = () if kwargs else describe(module, *arguments.first_image(args))
-            finally:
-                self._learning = False
-            self._diagnostics._axes = Axes(layers)
+        diagnostics, training = self._diagnostics, any(each.training for each in module.modules())
+        if diagnostics._axes is None:
+            diagnostics._layers = self._described(module, args, kwargs)
+            diagnostics._axes = Axes(diagnostics._layers)
+        if training and diagnostics._axes_in_training is None:
+            there: tuple[LayerInfo, ...] = ()
+            with contextlib.suppress(Exception):  # one image may not do for it; then it is not known
+                there = self._described(module, args, kwargs, training=True)
+            diagnostics._axes_in_training = Axes(there, diagnostics._layers)
+            diagnostics._axes = Axes(diagnostics._layers, there)
+        self._axes = (diagnostics._axes_in_training if training else None) or diagnostics._axes
+
+    def _described(self, module: nn.Module, args: Any, kwargs: Any, *, training: bool = False) -> tuple[LayerInfo, ...]:
+        """What a run of the first image says; nothing of keyword arguments, where the layers' types have to do."""
+        self._learning = True
+        try:
+            return () if kwargs else describe(module, *arguments.first_image(args), training=training)
+        finally:
+            self._learning = False
 
     def look(self, layer: str) -> Callable[[nn.Module, Any, Any], None]:
         """The hook of one layer."""
 
         def look(module: nn.Module, args: Any, output: Any) -> None:
-            found = None if self._learning or recomputing() else nested.first(output)
-            if found is not None:
-                call = self._calls.get(layer, 0)
-                self._calls[layer] = call + 1
-                self._add(layer, call, module, "output", found[1])
-                self._keep(layer, call, found[1])
-                if self._diagnostics.gradients:
-                    edge, watch = tap(found[1])
-                    if edge is not None:
-                        self._edges[layer, call] = (module, edge, watch)
+            if not (self._learning or self._over or recomputing()):
+                with self._harmless():
+                    self._look(layer, module, output)
 
         return look
+
+    def _look(self, layer: str, module: nn.Module, output: Any) -> None:
+        found = nested.first(output)
+        if found is None:
+            return
+        call = self._calls.get(layer, 0)
+        self._calls[layer] = call + 1
+        self._add(layer, call, module, "output", found[1])
+        self._keep(layer, call, found[1])
+        if self._diagnostics.gradients:
+            edge, watch = tap(found[1])
+            if edge is not None:
+                self._edges[layer, call] = (module, edge, watch)
 
     def differentiate(self, score: Tensor) -> None:
         """Add the gradient of a score, one number computed from the last forward pass's output, at every layer.
@@ -275,14 +332,13 @@ class Watch:
         self._edges.clear()
 
     def _add(self, layer: str, call: int, module: nn.Module, of: Of, tensor: Tensor) -> None:
-        axes = self._diagnostics._axes or Axes(())
-        new = summarise(layer, call, module, of, tensor, axes, self._diagnostics.threshold)
+        new = summarise(layer, call, module, of, tensor, self._axes, self._diagnostics.threshold)
         old = self.summaries.get((layer, call, of))
         self.summaries[layer, call, of] = new if old is None else merge_summaries(old, new)
 
     def _keep(self, layer: str, call: int, tensor: Tensor) -> None:
         diagnostics = self._diagnostics
-        axis = diagnostics._axes.image(layer, call, tensor) if diagnostics._axes else None
+        axis = self._axes.image(layer, call, tensor)
         kept = self.kept.get((layer, call), ())
         missing = diagnostics._keep - sum(1 if axis is None else part.shape[axis] for part in kept)
         if missing > 0:

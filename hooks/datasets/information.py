@@ -40,8 +40,6 @@ def information_flow(
     layers: Pattern | Iterable[Pattern] | None = None,
     *,
     described: Sequence[LayerInfo] | None = None,
-    owner: str = "user",
-    purpose: str = "analysis",
 ) -> tuple[LayerInformation, ...]:
     """Entropy and width of each layer's output, in the order in which the calls end.
 
@@ -62,7 +60,7 @@ def information_flow(
     with contextlib.ExitStack() as stack:
         model = stack.enter_context(inspecting(model))
         look = partial(_hook, axes, found)
-        stack.enter_context(tapping(chosen, first_names(model), look, owner=owner, purpose=purpose))
+        stack.enter_context(tapping(chosen, first_names(model), look))
         model(*nested.private(given, requires_grad=False))
     return tuple(found)
 

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules import activation
 
 from hookscope.hooks.layers.axes import Axes
-from hookscope.hooks.numbers.merging import with_distribution
-from hookscope.hooks.numbers.reductions import real, statistics
+from hookscope.hooks.numbers.reductions import by_image, real, statistics
 from hookscope.hooks.numbers.sketch import sketch
 from hookscope.hooks.passes.operations import split_name
 from hookscope.hooks.results.summaries import LayerSummary
@@ -36,10 +35,14 @@ def is_activation(module: nn.Module) -> bool:
 def summarise(
     layer: str, call: int, module: nn.Module, of: str, tensor: Tensor, axes: Axes, threshold: float
 ) -> LayerSummary:
-    """The summary of one tensor; the fields are those of `results.summaries.LayerSummary`."""
+    """The summary of one tensor, with quantiles and histogram left empty (`merging.complete`)."""
     channel, image = axes.channel(layer, call, tensor, module), axes.image(layer, call, tensor)
-    numbers = statistics(tensor, channel, distribution=False)
-    counted = sketch(tensor)
+    read = by_image(real(tensor)) if (image, channel) == (0, 1) else None
+    if read is not None:
+        numbers, firing = read[0], (read[1] > threshold).sum(0)
+    else:
+        numbers = statistics(tensor, channel, distribution=False)
+        firing = fired(tensor, channel, image, threshold)
     operation = split_name(layer)
     kind = operation[1].partition("@")[0] if operation else type(module).__name__
     finite = numbers.count - numbers.nan - numbers.inf
@@ -49,9 +52,9 @@ def summarise(
         type=kind,
         of=of,
         inputs=1 if image is None else tensor.shape[image],
-        statistics=with_distribution(numbers, counted),
-        sketch=counted,
-        fired=fired(tensor, channel, image, threshold),
+        statistics=numbers,
+        sketch=sketch(tensor),
+        fired=firing,
         threshold=threshold,
         activation=kind in _FUNCTIONS if operation else is_activation(module),
         norm=float(np.sqrt(finite) * np.hypot(numbers.mean, numbers.std)) if finite else 0.0,

@@ -16,8 +16,13 @@ from hookscope.hooks.results.looks import QUANTILE_LEVELS, Statistics
 from hookscope.hooks.results.summaries import LayerSummary, Sketch
 
 
+def complete(summary: LayerSummary) -> LayerSummary:
+    """A summary with the quantiles and the histogram of its sketch."""
+    return dataclasses.replace(summary, statistics=with_distribution(summary.statistics, summary.sketch))
+
+
 def merge_summaries(first: LayerSummary, second: LayerSummary) -> LayerSummary:
-    """Two summaries of the same layer call as one.
+    """Two summaries of the same layer call as one, whose quantiles and histogram are left empty (`complete`).
 
     Raises:
         ValueError: the two do not count the same thing: another layer, another number of channels, another threshold.
@@ -28,12 +33,11 @@ def merge_summaries(first: LayerSummary, second: LayerSummary) -> LayerSummary:
             f"Layer {first.layer!r} (call {first.call}, {first.of}, {first.fired.size} channels) and {second.layer!r} "
             f"(call {second.call}, {second.of}, {second.fired.size} channels) cannot be merged: they are not the same."
         )
-    sketch = sketches.merge(first.sketch, second.sketch)
     return dataclasses.replace(
         first,
         inputs=first.inputs + second.inputs,
-        statistics=with_distribution(merge(first.statistics, second.statistics), sketch),
-        sketch=sketch,
+        statistics=merge(first.statistics, second.statistics),
+        sketch=sketches.merge(first.sketch, second.sketch),
         fired=first.fired + second.fired,
         norm=float(np.hypot(first.norm, second.norm)),
     )

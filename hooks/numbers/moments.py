@@ -15,9 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hookscope.hooks.numbers import compiled
+
 PIECE = 1 << 17  # values; 1 MB as float64. Of 2^14 to 2^20 the fastest.
 SHORT = 128  # values in a row, below which extremes are faster from a transposed copy
+CHANNELS = ("mean", "std", "min", "max", "zeros", "nan", "inf")  # of `results.looks.Statistics.channels`
 SPREAD = 1e-4  # of the mean square: a variance above it has lost no more than four of sixteen digits
+
+Channels = dict[str, np.ndarray]
 
 
 class Scratch:
@@ -55,18 +60,19 @@ class Moments:
     inf: np.ndarray
 
     def channels(self) -> dict[str, np.ndarray]:
-        """As `results.looks.Statistics.channels` has them."""
-        with np.errstate(invalid="ignore"):
-            share = self.zeros / np.where(self.finite, self.finite, np.nan)
-        return {
-            "mean": self.mean,
-            "std": np.sqrt(self.variance),
-            "min": self.min,
-            "max": self.max,
-            "zeros": share,
-            "nan": self.nan.astype(np.float64),
-            "inf": self.inf.astype(np.float64),
-        }
+        """By the names in CHANNELS."""
+        share = np.full(len(self.zeros), np.nan)
+        np.divide(self.zeros, self.finite, out=share, where=self.finite > 0)
+        columns = (
+            self.mean,
+            np.sqrt(self.variance),
+            self.min,
+            self.max,
+            share,
+            self.nan.astype(np.float64),
+            self.inf.astype(np.float64),
+        )
+        return dict(zip(CHANNELS, columns, strict=True))
 
     def total(self) -> Total:
         """The numbers of all rows together."""
@@ -103,8 +109,14 @@ class Total:
     inf: int
 
 
+def reduced(rows: Tensor, scratch: Scratch) -> tuple[Total, Channels]:
+    """Reduce a contiguous float32 or float64 (row, value) tensor: all of it, and each row, by the names in CHANNELS."""
+    found = moments(rows, scratch) if not rows.numel() or not compiled.usable(rows) else _compiled(rows)
+    return found if isinstance(found, tuple) else (found.total(), found.channels())
+
+
 def moments(rows: Tensor, scratch: Scratch) -> Moments:
-    """Reduce each row of a contiguous float32 or float64 (row, value) tensor."""
+    """Reduce each row without compiled loops."""
     count = rows.shape[0]
     if not rows.numel():
         nothing, unknown = np.zeros(count, np.int64), np.full(count, np.nan)
@@ -130,13 +142,41 @@ def _moments(rows: Tensor, scratch: Scratch) -> Moments:
             most[here] = np.maximum(most[here], high)
             if not least[here].min() > 0 or not most[here].max() < 0:
                 zeros[here] += _zeros(piece, scratch)
+    return _settled(rows, sums, squares, least, most, zeros)
+
+
+def _compiled(rows: Tensor) -> Moments | tuple[Total, Channels]:
+    found = compiled.moments(rows, SPREAD)
+    if found is None:
+        with np.errstate(invalid="ignore"):
+            return _of_the_finite(rows)
+    each, whole = found
+    if whole is not None:
+        mean, std, least, most, zeros, *_ = whole.tolist()
+        return Total(mean, std, least, most, zeros, 0, 0), dict(zip(CHANNELS, each.T, strict=True))
+    mean, variance, least, most, zeros, *_ = each.T
+    return _about_the_mean(rows, mean, variance, least, most, zeros.astype(np.int64))
+
+
+def _settled(
+    rows: Tensor, sums: np.ndarray, squares: np.ndarray, least: np.ndarray, most: np.ndarray, zeros: np.ndarray
+) -> Moments:
+    """The numbers of rows by their sums, each of which is looked at again where those do not tell."""
+    size = rows.shape[1]
     if not np.isfinite(sums).all():  # float64 sums of finite float32 values do not overflow
         return _of_the_finite(rows)
     constant = least == most
     mean = np.where(constant, least, sums / size)
     variance = np.where(constant, 0.0, squares / size - mean**2)
-    unsure = ~constant & ~(variance > SPREAD * squares / size)
-    for row in np.flatnonzero(unsure):
+    return _about_the_mean(rows, mean, variance, least, most, zeros)
+
+
+def _about_the_mean(
+    rows: Tensor, mean: np.ndarray, variance: np.ndarray, least: np.ndarray, most: np.ndarray, zeros: np.ndarray
+) -> Moments:
+    """Rows without NaN and infinities, those read again whose variance has lost digits."""
+    count, size = rows.shape
+    for row in np.flatnonzero((least < most) & ~(variance > SPREAD * (variance + mean**2))):
         variance[row] = _variance_about(rows[row], float(mean[row]))
     none = np.zeros(count, np.int64)
     return Moments(np.full(count, size, np.int64), mean, variance, least, most, zeros, none, none)
@@ -182,7 +222,7 @@ def _zeros(piece: Tensor, scratch: Scratch) -> np.ndarray | int:
         return 0
     # per row by a product with ones, exact because no row of a piece has 2^24 values: four times faster than any sum
     equal = torch.eq(piece, 0, out=scratch.take(piece.shape, torch.float32, piece.device))
-    counts: np.ndarray = torch.mv(equal, torch.ones(piece.shape[1])).numpy().astype(np.int64)
+    counts: np.ndarray = torch.mv(equal, equal.new_ones(piece.shape[1])).numpy().astype(np.int64)
     return counts
 
 

@@ -15,11 +15,13 @@ import torch
 from torch import Tensor
 
 from hookscope.hooks.errors import ModelNotSupported
-from hookscope.hooks.numbers.moments import PIECE, Scratch, Total, moments
+from hookscope.hooks.numbers import compiled
+from hookscope.hooks.numbers.moments import CHANNELS, PIECE, SPREAD, Scratch, Total, reduced
 from hookscope.hooks.results.looks import HISTOGRAM_BINS, QUANTILE_LEVELS, Statistics
 
 _Shape = tuple[np.ndarray, np.ndarray, np.ndarray]  # quantiles, histogram, edges
 Distribution = bool | Literal["approximate"]
+LONG = 20_000  # values, from which on counting them is faster than sorting them
 BELOW_ONE = 1 - 1e-6  # so that the largest value still falls into the last bin when it is computed in float32
 
 
@@ -41,16 +43,15 @@ def statistics(
     if channel_axis is None:
         rows = values.reshape(1, -1)
     else:
-        channels = values.shape[channel_axis]
+        count = values.shape[channel_axis]
         # contiguous, because reducing along a strided axis costs more than the copy
-        rows = values.movedim(channel_axis, 0).reshape(channels, values.numel() // max(channels, 1)).contiguous()
-    found = moments(rows, scratch)
-    total = found.total()
+        rows = values.movedim(channel_axis, 0).reshape(count, values.numel() // max(count, 1)).contiguous()
+    total, channels = reduced(rows, scratch)
     quantiles, histogram, edges = np.full(len(QUANTILE_LEVELS), np.nan), np.zeros(0, np.int64), np.zeros(0)
     if distribution == "approximate":
         quantiles, histogram, edges = _approximate(rows, total, scratch)
     elif distribution:
-        quantiles, histogram, edges = _exact(values, total.min, total.max)
+        quantiles, histogram, edges = _exact(rows, total)
     return Statistics(
         count=values.numel(),
         mean=total.mean,
@@ -63,8 +64,44 @@ def statistics(
         quantiles=quantiles,
         histogram=histogram,
         edges=edges,
-        channels={} if channel_axis is None else found.channels(),
+        channels={} if channel_axis is None else channels,
         approximate=distribution == "approximate",
+    )
+
+
+def by_image(values: Tensor) -> tuple[Statistics, np.ndarray] | None:
+    """A batch's numbers without quantiles and histogram, and each channel's largest magnitude in each image.
+
+    Arguments:
+        values: (image, channel, ...), real.
+
+    Returns:
+        the second float64 (image, channel); nothing where the compiled loops cannot tell, and the way is that of
+        `statistics`.
+    """
+    if values.ndim < 3 or not values.numel() or not compiled.usable(values):
+        return None
+    found = compiled.by_image(values.flatten(2), SPREAD)
+    if found is None:
+        return None
+    channels, whole, largest = found
+    mean, std, least, most, zeros, *_ = whole.tolist()
+    return (
+        Statistics(
+            count=values.numel(),
+            mean=mean,
+            std=std,
+            min=least,
+            max=most,
+            zeros=zeros,
+            nan=0,
+            inf=0,
+            quantiles=np.full(len(QUANTILE_LEVELS), np.nan),
+            histogram=np.zeros(0, np.int64),
+            edges=np.zeros(0),
+            channels=dict(zip(CHANNELS, channels.T, strict=True)),
+        ),
+        largest,
     )
 
 
@@ -75,6 +112,8 @@ def real(tensor: Tensor) -> Tensor:
         ModelNotSupported: the tensor has no values (meta device).
     """
     tensor = tensor.detach()
+    if tensor.dtype == torch.float32 and tensor.layout == torch.strided and tensor.device.type in ("cpu", "cuda"):
+        return tensor
     if tensor.is_meta:
         raise ModelNotSupported(
             "The model is on the meta device: its activations have shapes and no values. Load its weights first."
@@ -92,37 +131,57 @@ def real(tensor: Tensor) -> Tensor:
     return tensor.to(torch.float32)
 
 
-def _exact(values: Tensor, least: float, most: float) -> _Shape:
-    """Quantiles, histogram and edges of the finite values, from a sorted copy."""
-    ordered = np.sort(values.reshape(-1).cpu().numpy())
-    ordered = ordered[np.searchsorted(ordered, -np.inf, "right") : np.searchsorted(ordered, np.inf, "left")]
-    if not ordered.size:
+def _exact(rows: Tensor, total: Total) -> _Shape:
+    """Quantiles, histogram and edges of the finite values; `total` tells their extremes."""
+    if np.isnan(total.min):
         return _nothing()
-    edges = histogram_edges(least, most)
-    below = np.searchsorted(ordered, _at_least(edges[1:-1], ordered.dtype), "left")
-    histogram = np.diff(below, prepend=0, append=ordered.size).astype(np.int64)
-    where = np.array(QUANTILE_LEVELS) * (ordered.size - 1)
+    values = _finite(rows, total)
+    edges = histogram_edges(total.min, total.max)
+    where = np.array(QUANTILE_LEVELS) * (len(values) - 1)
     low = np.floor(where).astype(np.int64)
-    lower = ordered[low].astype(np.float64)
-    upper = ordered[np.minimum(low + 1, ordered.size - 1)].astype(np.float64)
+    high = np.minimum(low + 1, len(values) - 1)
+    if len(values) >= LONG and compiled.usable(values):
+        array = values.numpy()
+        ranks, place = np.unique(np.concatenate([low, high]), return_inverse=True)
+        lower, upper = np.split(compiled.ranked(array, ranks)[place], 2)
+        histogram = compiled.histogram(array, edges, _at_least(edges, array.dtype))
+    else:
+        ordered = np.sort(values.cpu().numpy())
+        below = np.searchsorted(ordered, _at_least(edges[1:-1], ordered.dtype), "left")
+        histogram = np.diff(below, prepend=0, append=ordered.size).astype(np.int64)
+        lower, upper = ordered[low].astype(np.float64), ordered[high].astype(np.float64)
     return lower + (upper - lower) * (where - low), histogram, edges
+
+
+def _finite(rows: Tensor, total: Total) -> Tensor:
+    """All finite values (value,)."""
+    values = rows.reshape(-1)
+    return values[values.isfinite()] if total.nan or total.inf else values
 
 
 def _approximate(rows: Tensor, total: Total, scratch: Scratch) -> _Shape:
     """Quantiles, histogram and edges of the finite values, by counting; `total` tells their extremes."""
-    least, most, values = total.min, total.max, rows.reshape(-1)
+    least, most = total.min, total.max
     if np.isnan(least):
         return _nothing()
-    if total.nan or total.inf:
-        values = values[values.isfinite()]
+    values = _finite(rows, total)
     edges = histogram_edges(least, most)
     if least == most:
         counts = np.zeros(HISTOGRAM_BINS, np.int64)
         counts[HISTOGRAM_BINS // 2] = len(values)
         return np.full(len(QUANTILE_LEVELS), least), counts, edges
+    if compiled.usable(values):
+        counts = compiled.histogram(values.numpy(), edges, _at_least(edges, np.dtype(np.float32)))
+    else:
+        counts = _counts(values, edges, scratch)
+    return _quantiles_of(counts, edges, least, most), counts, edges
+
+
+def _counts(values: Tensor, edges: np.ndarray, scratch: Scratch) -> np.ndarray:
+    """How many values lie in each bin, by torch: within a rounding of an edge it may be the bin on its other side."""
     scale = HISTOGRAM_BINS * BELOW_ONE / (edges[-1] - edges[0])
     # float32 where its range and its digits suffice
-    narrow = values.dtype == torch.float32 and 1e-6 * abs(least + most) < edges[-1] - edges[0] < 1e38
+    narrow = values.dtype == torch.float32 and 1e-6 * abs(edges[0] + edges[-1]) < edges[-1] - edges[0] < 1e38
     dtype = torch.float32 if narrow else torch.float64
     histogram = torch.zeros(HISTOGRAM_BINS, dtype=torch.int64, device=values.device)
     for piece in values.split(PIECE):
@@ -131,8 +190,8 @@ def _approximate(rows: Tensor, total: Total, scratch: Scratch) -> _Shape:
         histogram += torch.bincount(
             scratch.take(piece.shape, torch.int32, values.device).copy_(place), minlength=HISTOGRAM_BINS
         )
-    counts = histogram.cpu().numpy()
-    return _quantiles_of(counts, edges, least, most), counts, edges
+    counts: np.ndarray = histogram.cpu().numpy()
+    return counts
 
 
 def _quantiles_of(histogram: np.ndarray, edges: np.ndarray, least: float, most: float) -> np.ndarray:

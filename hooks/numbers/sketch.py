@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hookscope.hooks.numbers import compiled
 from hookscope.hooks.numbers.reductions import histogram_edges, real
 from hookscope.hooks.results.looks import HISTOGRAM_BINS
 from hookscope.hooks.results.summaries import Sketch
@@ -25,10 +26,13 @@ _INFINITE = 255 << FRACTION_BITS  # the first key of infinities and NaN
 
 def sketch(tensor: Tensor) -> Sketch:
     """Count a tensor's finite values; float64 is rounded to float32, complex values count by their magnitude."""
-    values = real(tensor).to(torch.float32)
-    bits = values.reshape(-1).contiguous().view(torch.int32)
-    # an int32 index: counting by int64 takes seven times as long
-    counted = torch.bincount((bits >> _SHIFT) & (2 * _SIGN - 1), minlength=2 * _SIGN).cpu().numpy()
+    values = real(tensor).to(torch.float32).reshape(-1).contiguous()
+    if compiled.usable(values):
+        counted = compiled.by_bits(values.numpy(), 32 - _SHIFT)
+    else:
+        # an int32 index: counting by int64 takes seven times as long
+        places = (values.view(torch.int32) >> _SHIFT) & (2 * _SIGN - 1)
+        counted = torch.bincount(places, minlength=2 * _SIGN).cpu().numpy()
     positive, negative = counted[:_INFINITE], counted[_SIGN : _SIGN + _INFINITE].copy()
     everything = np.concatenate([negative[:0:-1], positive])
     everything[_INFINITE - 1] += negative[0]  # -0 is 0
