@@ -9,6 +9,7 @@ The text of each error is written for the person who asked: what is wrong, where
     ├── TargetNotFound     the class index does not exist in the model's output
     ├── NoGradient         nothing connects the target to the layer
     ├── NoAttention        the layer's own code computes no attention, or none that can be shown so
+    ├── EditNotPossible    a layer's output cannot be changed as it was asked
     └── ModelNotSupported  hooks cannot see into this kind of model
     StopForward            (BaseException) private: everything asked for has been seen
     Cancelled              (BaseException) private: nobody waits for the answer any more
@@ -43,6 +44,10 @@ class NoGradient(HooksError):
 
 class NoAttention(HooksError):
     """The layer computes no attention itself, or none of the kind asked for."""
+
+
+class EditNotPossible(HooksError, ValueError):
+    """A layer's output cannot be changed so: it has no such channel, or cannot have such a value."""
 
 
 class ModelNotSupported(HooksError):

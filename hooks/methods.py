@@ -22,6 +22,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 import numpy as np
 
 from hookscope.hooks.results.looks import HISTOGRAM_BINS
+from hookscope.hooks.results.scores import sigmoid, softmax
 
 
 class Row(Protocol):
@@ -227,6 +228,76 @@ INPUTS = Rows(
         "hookscope.hooks.looks.inputs:occlusion",
         "Red speaks for the class, blue against it.",
         differentiates=False,
+    ),
+)
+
+
+# --- what the numbers of an answer mean
+
+
+@dataclass(frozen=True)
+class ReadingMethod:
+    """What a vector of numbers that a model answers means, or one of them per pixel.
+
+    Attributes:
+        title, help: for people.
+        shares: the numbers, float (class,), as shares 0..1; None if they are none.
+        exclusive: whether one class excludes the others.
+        called: what the number of a class is called that is explained.
+    """
+
+    name: str
+    title: str
+    help: str
+    shares: Callable[[np.ndarray], np.ndarray] | None = None
+    exclusive: bool = False
+    called: str = "logit"
+
+
+def _as_they_are(numbers: np.ndarray) -> np.ndarray:
+    return numbers
+
+
+READINGS = Rows(
+    ReadingMethod(
+        "softmax",
+        "one of these classes (softmax)",
+        "The numbers are logits, and one class excludes the others: shares by softmax add up to 1.",
+        softmax,
+        exclusive=True,
+    ),
+    ReadingMethod(
+        "sigmoid",
+        "each yes or no (sigmoid)",
+        "Each number is the logit of a question of its own: above 0 is yes, its share by sigmoid above 0.5.",
+        sigmoid,
+    ),
+    ReadingMethod(
+        "probabilities",
+        "probabilities as they are",
+        "The model computes shares itself, and they are shown as they are. What is explained is the number before its "
+        "last softmax or sigmoid, where there is one.",
+        _as_they_are,
+    ),
+    ReadingMethod("values", "numbers as they are", "Each number is a quantity of its own, such as an age.", called=""),
+    ReadingMethod(
+        "embedding",
+        "an embedding",
+        "The numbers are a place among other pictures' and mean nothing one by one: there are no classes.",
+        called="",
+    ),
+    ReadingMethod(
+        "yolov8",
+        "boxes as YOLOv8's",
+        "Each row is a box (middle, width, height) in pixels of what the model is given, and a score per class.",
+        called="score",
+    ),
+    ReadingMethod(
+        "yolov5",
+        "boxes as YOLOv5's",
+        "Each row is a box (middle, width, height) in pixels of what the model is given, an objectness, and a score "
+        "per class, which is multiplied by it.",
+        called="score",
     ),
 )
 

@@ -23,7 +23,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 GAP = "…"
 # Caught by our own code, which says something else; or about a call that only our own code makes.
-INTERNAL = {"CodecError", "ProtocolError", "ShelfDamaged", "SystemExit", "TypeError", "OSError", "NotImplementedError"}
+INTERNAL = {
+    *("CodecError", "NotTyped", "ProtocolError", "ShelfDamaged", "SystemExit", "TypeError", "OSError"),
+    "NotImplementedError",
+}
 PYTHONS = {"ValueError", "RuntimeError", "KeyError"}
 # Which argument of a call is a sentence for a person.
 SAID_BY = {"Failure": 0, "_failed": 0, "_sentence": 1, "refusal": 1, "GivenInput": 2}
@@ -32,15 +35,18 @@ SENTENCES = {"sentence", "waiting_sentence"}
 # Functions that give a sentence to whoever calls them in another module.
 SAYERS = {"check_port", "describe_exit", "_refusal", "_not_had", "_no_room", "say", "sentence_for"}
 SHORTEST = 5  # letters; what is shorter is a part of a sentence
-FEW = 6
+FEW = 12
 # What is found and is no error.
 NO_ERRORS = (
     "The layers appear here when the model has loaded.",
     "Channels as maps. Click one to enlarge it; or press Enter, and walk with the arrow keys.",
+    "Likeness of every layer of A and of B. Arrow keys go from pair to pair, and Enter opens both layers.",
     "Starting the worker.",
+    "Without numba, which makes statistics faster: pip install 'hookscope[fast]'.",
     "Hookscope shows what every layer of a vision model computed for a photograph: each channel as a map, its numbers, "
     "and where in the picture the answer comes from.",
     "The job is over.",
+    "One channel per pass: what this model answers to a picture cannot be had of several at once.",
     "Not copied: copy it from here.",
     "It works only on this computer: to show this view to others, export the page instead.",
     "Whoever has it sees this view and its pictures.",
@@ -50,6 +56,22 @@ NO_ERRORS = (
     f"Written to {GAP}. {GAP} of {GAP} were not computed yet and are left out. See it with: tensorboard --logdir {GAP}",
     "The gradient of the class's logit with respect to what each layer that has weights produced, before any change in "
     "place; layers stand in the order in which the network comes to them.",
+    f"The header and the tree are about {GAP}. Click the other picture to change that.",
+    "With Shift, what is explained is held against it.",
+    "How alike A's and B's models see the built-in photographs, layer by layer: debiased linear CKA is 1 for the same, "
+    "whatever the rotation and the scale, and about 0 for nothing in common.",
+    "How many of the first five classes both have, by name; and the overlap of all shares, 1 where they are the same "
+    "and 0 where no class has a share in both.",
+    "What every offered model answers to this picture, and how far it agrees. Each is loaded when this is opened.",
+    "The L2 norm of the weights that make this output channel: the root of the sum of their squares.",
+    "How far A and B are apart at every layer and function, each from a pass of its own: relative L2, as a share of "
+    "what unrelated photographs have there. 1 is as different as any two pictures; below 0.2 the two are the same up "
+    "to here.",
+    "What each channel of A brings back of A's answer when it alone is put into B's run: the difference of the two "
+    "classes' logits, 0 is nothing and 100 % all of it. Estimated at once, then measured, the strongest first.",
+    "What of the one side's answer comes back when a layer of the other side's run gets its values: the difference of "
+    "the two classes' logits, 0 is nothing and 1 is all of it. Estimated for all layers by one gradient, then "
+    "measured.",
     "No hook is registered on the model now: each is removed as soon as its answer is there.",
 )
 

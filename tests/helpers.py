@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hookscope.hooks.errors import HooksError
+from hookscope.hooks.layers.describe import describe
+from hookscope.hooks.looks.capture import stream
 from hookscope.hooks.passes.registry import live_hooks
+from hookscope.hooks.results.looks import Activation
 
 HOOK_TABLES = (
     "_forward_hooks",
@@ -116,3 +121,29 @@ class Ran:
 
     def __call__(self, *args: object) -> None:
         self.times += 1
+
+
+def streamed(
+    model: nn.Module, inputs: Any, wanted: Sequence[tuple[str, int]], layers: Any = None, **options: Any
+) -> list[Activation]:
+    """What one streaming pass delivers; the first reason why something is missing is raised at the end."""
+    found: list[Activation] = []
+    problems: list[HooksError] = []
+
+    def deliver(layer: str, call: int, result: Activation | HooksError) -> None:
+        assert isinstance(result, HooksError) or (result.layer, result.call) == (layer, call)
+        problems.append(result) if isinstance(result, HooksError) else found.append(result)
+
+    stream(model, inputs, wanted, deliver, describe(model, inputs) if layers is None else layers, **options)
+    if problems:
+        raise problems[0]
+    return found
+
+
+def maps_or_raise(results: Iterable[tuple[str, int, Any]]) -> list[Any]:
+    """The maps of a look that yields them; the first reason why one is missing is raised at the end."""
+    found = [result for _, _, result in results]
+    for each in found:
+        if isinstance(each, HooksError):
+            raise each
+    return found

@@ -17,6 +17,7 @@ from hookscope.hooks.errors import Cancelled, LayerNotFound, NoAttention
 from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.looks.attention import attention_maps, entropy, rollout
 from hookscope.hooks.passes.attention_calls import attention_weights
+from hookscope.hooks.passes.looking import looking
 from hookscope.hooks.passes.registry import live_hooks
 from hookscope.hooks.results.codec import decode, encode
 from hookscope.hooks.results.looks import AttentionMaps
@@ -225,7 +226,7 @@ def test_only_what_is_wanted_and_no_further(vit, image):
     delivered: list[AttentionMaps] = []
     live: list[set[str]] = []
 
-    def receive(result: AttentionMaps) -> None:
+    def receive(layer: str, call: int, result: AttentionMaps) -> None:
         delivered.append(result)
         live.append({each.layer for each in live_hooks()})
 
@@ -251,12 +252,12 @@ def test_a_model_without_attention():
 
 def test_cancelling_leaves_nothing(vit, image):
     layers = describe(vit, image)
-    with assert_untouched(vit), pytest.raises(Cancelled):
-        attention_maps(vit, image, layers=layers, cancelled=Count(yes_from=9))
+    with assert_untouched(vit), pytest.raises(Cancelled), looking(cancelled=Count(yes_from=9)):
+        attention_maps(vit, image, layers=layers)
 
 
 def test_an_error_of_the_receiver_comes_through(vit, image):
-    def receive(result: AttentionMaps) -> None:
+    def receive(*result: object) -> None:
         raise ValueError("no room")
 
     with assert_untouched(vit), pytest.raises(ValueError, match="no room"):
@@ -265,7 +266,7 @@ def test_an_error_of_the_receiver_comes_through(vit, image):
 
 def test_results_travel_as_bytes(vit, image):
     found = attention_maps(vit, image, with_rollout=True)[-1]
-    again = decode(encode(found))
+    again = decode(encode(found), type(found))
     np.testing.assert_array_equal(again.weights, found.weights)
     np.testing.assert_array_equal(again.rollout, found.rollout)
     assert (again.grid, again.entropy_limit) == (found.grid, found.entropy_limit)

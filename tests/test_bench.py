@@ -50,7 +50,7 @@ def test_write_without_markers_is_one_sentence_and_no_run(
 ) -> None:
     readme = tmp_path / "README.md"
     readme.write_text("# Title\n")
-    monkeypatch.setattr(command, "README", readme)
+    monkeypatch.setattr(command, "MEASUREMENTS", readme)
     assert command.main(["start", "--write"]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "<!-- bench:start -->" in said
@@ -65,7 +65,7 @@ def test_one_topic_that_fails_does_not_lose_the_others(
 
     readme = tmp_path / "README.md"
     readme.write_text(README)
-    monkeypatch.setattr(command, "README", readme)
+    monkeypatch.setattr(command, "MEASUREMENTS", readme)
     monkeypatch.setattr("bench.click.run", fail)
     monkeypatch.setattr("bench.start.run", lambda options: table("start"))
     monkeypatch.setattr(command.signal, "signal", lambda *_: None)

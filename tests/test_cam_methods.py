@@ -12,17 +12,19 @@ import torch
 import torchcam.methods
 import torchvision
 from captum.attr import LayerGradCam
-from helpers import Count, Ran, assert_untouched, fixed, four_pixels
+from helpers import Count, Ran, assert_untouched, fixed, four_pixels, maps_or_raise
 from pytorch_grad_cam import GradCAMPlusPlus, LayerCAM
 from torch import Tensor, nn
 from torch.nn import functional
 
 from hookscope.hooks.errors import Cancelled, HooksError, ModelNotSupported, NoSpatialAxes, TargetNotFound
 from hookscope.hooks.layers.describe import describe
+from hookscope.hooks.looks import score_cam as score_cam_module
 from hookscope.hooks.looks.cam import grad_cam, layer_map
 from hookscope.hooks.looks.score_cam import score_cam
 from hookscope.hooks.looks.targets import Mask
 from hookscope.hooks.methods import MAPS
+from hookscope.hooks.passes.looking import looking
 from hookscope.hooks.passes.registry import live_hooks
 from hookscope.hooks.results.looks import GradCam
 
@@ -300,9 +302,8 @@ def test_score_cam_equals_torchcams_where_no_map_is_resized():
 
 
 def score_cams(model: nn.Module, image: Tensor, names, target=0, **options) -> list[GradCam]:
-    found: list[GradCam] = []
-    score_cam(model, image, [(name, 0) for name in names], target, describe(model, image), found.append, **options)
-    return found
+    wanted = [(name, 0) for name in names]
+    return maps_or_raise(score_cam(model, image, wanted, target, describe(model, image), **options))
 
 
 def test_score_cam_with_the_strongest_channels_says_so():
@@ -316,34 +317,28 @@ def test_score_cam_with_the_strongest_channels_says_so():
     np.testing.assert_allclose(found.values, weights[0] * (3 - 2 * x) + weights[1] * 7, rtol=1e-5)
 
 
-def test_score_cam_runs_in_batches_and_tells_how_far_it_is():
+def test_score_cam_runs_in_batches_and_tells_how_far_it_is(monkeypatch):
+    monkeypatch.setattr(score_cam_module, "BATCH", 2)
     model, image = Shadows().eval(), torch.rand(1, 1, 4, 4)
     told, ran = [], Ran()
     layers = describe(model, image)
     handle = model.register_forward_pre_hook(ran)
-    found: list[GradCam] = []
-    score_cam(
-        model,
-        image,
-        [("maps", 0), ("", 0)],
-        0,
-        layers,
-        found.append,
-        lambda *refused: None,
-        batch=2,
-        progress=lambda done, total: told.append((done, total)),
-    )
+    with looking(progress=lambda done, total: told.append((done, total))):
+        found = [each for *_, each in score_cam(model, image, [("maps", 0), ("", 0)], 0, layers)]
     handle.remove()
-    assert told == [(2, 3), (3, 3)] and ran.times == 3
-    np.testing.assert_allclose(found[0].values, score_cams(model, image, ["maps"])[0].values, rtol=1e-5)
+    assert told == [(2, 3), (3, 3)]
+    assert ran.times == 4  # the picture, whether two may go together, and two batches
+    by_layer = {each.layer: each for each in found if isinstance(each, GradCam)}
+    np.testing.assert_allclose(by_layer["maps"].values, score_cams(model, image, ["maps"])[0].values, rtol=1e-5)
 
 
-def test_score_cam_is_cancelled_between_modules():
+def test_score_cam_is_cancelled_between_modules(monkeypatch):
+    monkeypatch.setattr(score_cam_module, "BATCH", 1)
     model, image = Shadows().eval(), torch.rand(1, 1, 4, 4)
     for number in (1, 3, 6, 9):
         cancelled = Count(yes_from=number)
-        with assert_untouched(model), pytest.raises(Cancelled):
-            score_cams(model, image, ["maps"], batch=1, cancelled=cancelled)
+        with assert_untouched(model), pytest.raises(Cancelled), looking(cancelled=cancelled):
+            score_cams(model, image, ["maps"])
         assert cancelled.asked == number
     assert live_hooks() == ()
 
@@ -407,9 +402,9 @@ def test_score_cam_needs_one_picture_and_a_number_of_every_picture():
         layer_map(model, image, "0", lambda logits: logits[0, 0], "scorecam")
     layers = describe(model, image)
     with pytest.raises(ModelNotSupported, match="one picture"):
-        score_cam(model, image.repeat(2, 1, 1, 1), [("0", 0)], 0, layers, print)
+        list(score_cam(model, image.repeat(2, 1, 1, 1), [("0", 0)], 0, layers))
     with pytest.raises(ValueError, match="no method 'nonsense'"):
-        grad_cam(model, image, [("0", 0)], 0, layers, print, method="nonsense")
+        grad_cam(model, image, [("0", 0)], 0, layers, method="nonsense")
 
 
 def test_the_first_refusal_is_raised_when_nobody_takes_them():

@@ -12,9 +12,12 @@ import hookscope as hs
 
 # Pinned: a name that goes breaks somebody's notebook, one that comes is a promise.
 NAMES = {
-    *("Box", "Diagnostics", "HooksError", "Mask", "attention_maps", "attribute_input", "bottlenecks", "capture"),
-    *("compare", "describe", "find_anomalies", "gradients", "information_flow", "layer_map", "live_hooks"),
-    *("ranked_channels", "rollout", "select", "stream", "survey"),
+    *("Against", "Box", "Diagnostics", "HooksError", "Mask", "Numbers", "attention_maps", "attribute_input"),
+    *("bottlenecks", "likeness", "effects"),
+    *("capture", "compare", "describe", "find_anomalies", "gradients", "information_flow", "layer_map", "live_hooks"),
+    *("looking", "parting", "parting_calibration", "ranked_channels", "restore", "restore_parts", "rollout", "select"),
+    *("stream", "survey"),
+    *("edit", "level", "mute", "patch", "replace", "scale"),
 }
 
 

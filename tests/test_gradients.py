@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hookscope.hooks.errors import Cancelled, LayerNotFound, NoGradient
 from hookscope.hooks.looks.gradients import gradients, layers_with_weights
+from hookscope.hooks.passes.looking import looking
 from hookscope.hooks.results.anomalies import find_anomalies
 from hookscope.hooks.results.looks import QUANTILE_LEVELS, Gradients, LayerGradient
 
@@ -157,8 +158,8 @@ def test_cancelling():
     model, image = four_pixels()
     for number in (1, 3, 7):  # before the pass, in it, and before the gradient
         cancelled = Count(yes_from=number)
-        with assert_untouched(model), pytest.raises(Cancelled):
-            gradients(model, image, "0", 0, cancelled=cancelled)
+        with assert_untouched(model), pytest.raises(Cancelled), looking(cancelled=cancelled):
+            gradients(model, image, "0", 0)
         assert cancelled.asked == number
 
 

@@ -14,8 +14,9 @@ from helpers import Count, assert_untouched, fixed, four_pixels
 from torch import Tensor, nn
 
 from hookscope.hooks.errors import Cancelled, HooksError, ModelNotSupported, NoGradient, TargetNotFound
-from hookscope.hooks.looks.inputs import attribute_input
+from hookscope.hooks.looks.inputs import Sampling, attribute_input
 from hookscope.hooks.methods import INPUTS
+from hookscope.hooks.passes.looking import looking
 
 
 def linear() -> tuple[nn.Module, Tensor]:
@@ -65,14 +66,14 @@ def test_the_gap_of_integrated_gradients_is_told():
     torch.manual_seed(0)
     model = torchvision.models.resnet18(weights=None, num_classes=4).eval()
     image = torch.randn(1, 3, 64, 64)
-    coarse = attribute_input(model, image, "integrated gradients", 1, steps=2)
+    coarse = attribute_input(model, image, "integrated gradients", 1, Sampling(steps=2))
     gap = float(coarse.values.sum(dtype=np.float64)) - (coarse.logit - coarse.baseline_logit)
     assert coarse.note.endswith(f"by {gap:.2g}.") and coarse.note.startswith("2 steps")
 
 
 def test_occlusion_by_one_window():
     model, image = linear()
-    found = attribute_input(model, image, "occlusion", 0, window=1, stride=1)
+    found = attribute_input(model, image, "occlusion", 0, Sampling(window=1, stride=1))
     # the fall of the logit when a pixel is 0 in both colours: 1, 2, 3 and 4 - 10
     assert found.values.tolist() == [[1, 2], [3, -6]]
     assert found.note == "Windows of 1 × 1 pixels, 1 apart."
@@ -81,7 +82,7 @@ def test_occlusion_by_one_window():
 def test_occlusion_by_overlapping_windows_is_their_mean():
     weights = [[1.0, 10.0, 100.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]]
     model = nn.Sequential(nn.Flatten(), fixed(nn.Linear(9, 1, bias=False), weights)).eval()
-    found = attribute_input(model, torch.ones(1, 1, 3, 3), "occlusion", 0, window=2, stride=1)
+    found = attribute_input(model, torch.ones(1, 1, 3, 3), "occlusion", 0, Sampling(window=2, stride=1))
     # windows of 2 x 2 take away 11 on the left and 110 on the right, in the two rows that hold the first row of pixels
     top = [11, (11 + 110) / 2, 110]
     np.testing.assert_allclose(found.values[0], top, rtol=1e-6)
@@ -97,7 +98,8 @@ def test_every_method_tells_how_far_it_is_and_ends_with_all():
     model, image = linear()
     for method, total in zip(INPUTS, (1, 7, 5), strict=True):
         told: list[tuple[int, int]] = []
-        attribute_input(model, image, method, 0, steps=7, window=1, stride=1, batch=2, progress=_into(told))
+        with looking(progress=_into(told)):
+            attribute_input(model, image, method, 0, Sampling(7, 1, 1, 2))
         assert told[-1] == (total, total) and [done for done, _ in told] == sorted(done for done, _ in told)
 
 
@@ -106,8 +108,8 @@ def test_cancelling_leaves_nothing(method):
     model, image = four_pixels()
     for number in (1, 3, 9):
         cancelled = Count(yes_from=number)
-        with assert_untouched(model), pytest.raises(Cancelled):
-            attribute_input(model, image, method, 0, window=1, stride=1, batch=1, cancelled=cancelled)
+        with assert_untouched(model), pytest.raises(Cancelled), looking(cancelled=cancelled):
+            attribute_input(model, image, method, 0, Sampling(window=1, stride=1, batch=1))
 
 
 @pytest.mark.parametrize("method", INPUTS)
@@ -123,7 +125,7 @@ def test_training_models_in_place_inputs_and_frozen_weights(method):
     model, image = Scales().train(), four_pixels()[1]
     model.requires_grad_(False)
     with assert_untouched(model), torch.no_grad():
-        found = attribute_input(model, image, method, 0, window=1, stride=1)
+        found = attribute_input(model, image, method, 0, Sampling(window=1, stride=1))
     assert image.tolist() == [[[[1, 2], [3, 4]]]] and found.logit == 30
     # logit 0 is 3 times the mean of 2 * 2 x: 3 per pixel value
     expected = [[3, 3], [3, 3]] if method == "saliency" else [[3, 6], [9, 12]]
@@ -169,7 +171,7 @@ def test_occlusion_needs_no_graph_and_the_others_say_that_they_do():
             return self.inner(x)
 
     image = four_pixels()[1]
-    assert attribute_input(Detached(), image, "occlusion", 0, window=1, stride=1).values.tolist() == [
+    assert attribute_input(Detached(), image, "occlusion", 0, Sampling(window=1, stride=1)).values.tolist() == [
         [1.5, 3],
         [4.5, 6],
     ]

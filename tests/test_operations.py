@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from helpers import Ran, assert_untouched
+from helpers import Ran, assert_untouched, maps_or_raise, streamed
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
@@ -22,7 +22,7 @@ from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.layers.finder import Finder
 from hookscope.hooks.layers.names import first_names, select
 from hookscope.hooks.looks.cam import grad_cam
-from hookscope.hooks.looks.capture import capture, stream
+from hookscope.hooks.looks.capture import Numbers, capture, stream
 from hookscope.hooks.passes.operations import Namer, function_name
 from hookscope.hooks.passes.registry import live_hooks
 from hookscope.hooks.passes.running import Stack, following
@@ -153,7 +153,7 @@ def test_every_operation_of_a_real_model_equals_the_zero_leaf_oracle(name, image
     listed = [info.name for info in describe(model, image) if info.operation]
     names = first_names(model)
     stack = Stack(names)
-    with following(names, stack, owner="test", purpose="oracle"), Zeros(stack, set(listed)) as oracle:
+    with following(names, stack), Zeros(stack, set(listed)) as oracle:
         score = model(image)[0, 3]
     expected = dict(zip(oracle.zeros, torch.autograd.grad(score, list(oracle.zeros.values())), strict=True))
     with capture(model, listed, gradients=True) as seen:
@@ -186,7 +186,7 @@ def test_grad_cam_of_a_sum_equals_the_zero_leaf_oracle(resnet, image):
     layers = describe(resnet, image)
     found: list[GradCam] = []
     with assert_untouched(resnet):
-        grad_cam(resnet, image, [("layer4.0/add", 0)], 3, layers, found.append)
+        found += maps_or_raise(grad_cam(resnet, image, [("layer4.0/add", 0)], 3, layers))
     value, gradient = sums(resnet, "layer4.0", image, 3)
     expected = (gradient.mean((2, 3), keepdim=True) * value).sum(1)[0]
     np.testing.assert_allclose(found[0].values, expected, rtol=1e-4, atol=1e-6 * float(expected.abs().max()))
@@ -210,7 +210,7 @@ def test_the_output_is_bit_identical(name, gradients, image):
 
 
 def test_statistics_of_an_operation_keep_no_tensor(resnet, image):
-    with torch.no_grad(), capture(resnet, "layer1.0/add", statistics_only=True) as seen:
+    with torch.no_grad(), capture(resnet, "layer1.0/add", numbers="exact") as seen:
         resnet(image)
     record = seen["layer1.0/add"]
     assert record.value is None and record.statistics.min < 0 < record.statistics.zeros + record.statistics.max
@@ -298,7 +298,7 @@ def test_names_that_lead_nowhere(resnet, image):
         resnet(image)
     layers = describe(resnet, image)
     with pytest.raises(LayerNotExecuted, match=r"No operation 'mul' .*'layer1\.0'.* are 'layer1\.0/add'"):
-        stream(resnet, image, [("layer1.0/mul", 0)], lambda result: None, layers)
+        streamed(resnet, image, [("layer1.0/mul", 0)], layers)
     with torch.no_grad(), capture(resnet, "layer1.0/mul") as seen:
         resnet(image)
     with pytest.raises(LayerNotExecuted):
@@ -372,9 +372,7 @@ def test_axes_of_operations(name, operation, axes, grid, image):
 
 
 def collect(model, inputs, wanted) -> list[Activation]:
-    found: list[Activation] = []
-    stream(model, inputs, wanted, found.append, describe(model, inputs))
-    return found
+    return streamed(model, inputs, wanted)
 
 
 def test_a_stream_delivers_operations_and_stops_after_the_last(resnet, image):
@@ -382,7 +380,7 @@ def test_a_stream_delivers_operations_and_stops_after_the_last(resnet, image):
     ran, found = Ran(), []
     handle = resnet.layer1[1].register_forward_pre_hook(ran)
     with assert_untouched(resnet):
-        stream(resnet, image, [("layer1.0/add", 0), ("layer1.0.conv1", 0)], found.append, layers)
+        found += streamed(resnet, image, [("layer1.0/add", 0), ("layer1.0.conv1", 0)], layers)
     handle.remove()
     assert [result.layer for result in found] == ["layer1.0.conv1", "layer1.0/add"] and ran.times == 0
     assert found[1].axes == ("channel", "height", "width") and found[1].values.min() < 0
@@ -400,7 +398,7 @@ class Swallows(nn.Module):
 def test_the_stop_and_the_receivers_error_pass_a_models_own_except():
     assert collect(nn.Sequential(Swallows()), torch.ones(1, 2), [("0/add", 0)])[0].values.tolist() == [2, 2]
 
-    def receive(result: Activation) -> None:
+    def receive(*result: object) -> None:
         raise ValueError("no room")
 
     model = nn.Sequential(Swallows())
@@ -489,7 +487,7 @@ def test_an_operations_statistics_per_channel_are_those_of_the_sum_that_plain_ho
         handle.remove()
     layers = describe(model, images[:1])
     names = [f"{name}/add" for name in parts]
-    with torch.no_grad(), capture(model, names, statistics_only=True, layers=layers) as seen:
+    with torch.no_grad(), capture(model, names, numbers=Numbers(layers=layers)) as seen:
         model(images)
         model(images * 2)  # another pass of the same calls
     assert [(record.layer, record.call) for record in seen] == [(name, n) for n in (0, 1) for name in names]
@@ -507,7 +505,7 @@ def test_an_operations_statistics_per_channel_are_those_of_the_sum_that_plain_ho
             assert channels[key] == pytest.approx(values.numpy(), rel=1e-9, abs=1e-12)
         assert len(seen[f"{name}/add", 1].statistics.channels["mean"]) == sums.shape[1]
         assert not np.allclose(seen[f"{name}/add", 1].statistics.channels["mean"], channels["mean"])
-    with torch.no_grad(), capture(model, names, statistics_only=True) as unknown:
+    with torch.no_grad(), capture(model, names, numbers="exact") as unknown:
         model(images)
     assert all(not record.statistics.channels for record in unknown)
 
@@ -521,7 +519,7 @@ def test_channels_last_are_found_where_the_recorded_run_says_so():
     names = [name for name in names if name in {info.name for info in layers}]
     with torch.no_grad(), capture(model, names) as full:
         model(image)
-    with torch.no_grad(), capture(model, names, statistics_only=True, layers=layers) as seen:
+    with torch.no_grad(), capture(model, names, numbers=Numbers(layers=layers)) as seen:
         model(image)
     for name in names[:2]:
         values = full[name].value.double().reshape(-1, 96)  # (image, height, width, channel)

@@ -171,4 +171,4 @@ def test_one_dimensional_and_volumetric_convolutions():
         "axis",
     )
     volume = describe(nn.Sequential(nn.Conv3d(2, 3, 1)), torch.zeros(1, 2, 4, 5, 6))[1].calls[0]
-    assert volume.axes == ("image", "channel", "axis", "height", "width")
+    assert volume.axes == ("image", "channel", "depth", "height", "width")

@@ -16,7 +16,9 @@ from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.looks.capture import capture
 from hookscope.hooks.looks.survey import survey
 from hookscope.hooks.methods import METRICS
+from hookscope.hooks.passes.looking import looking
 from hookscope.hooks.results import codec
+from hookscope.hooks.results.summaries import Survey
 
 
 def test_four_pixels_by_hand():
@@ -130,7 +132,7 @@ def test_reused_modules_have_every_call_and_the_result_travels_as_bytes():
     image = torch.ones(1, 1, 2, 2)
     found = survey(model, image, describe(model, image))
     assert [(call.layer, call.call) for call in found.calls] == [("0", 0), ("1", 0), ("2", 0), ("1", 1)]
-    back = codec.decode(codec.encode(found))
+    back = codec.decode(codec.encode(found), Survey)
     assert [(call.layer, call["magnitude"]) for call in back.calls] == [(c.layer, c["magnitude"]) for c in found.calls]
     assert "gradient" not in back.calls[0].numbers
 
@@ -138,8 +140,8 @@ def test_reused_modules_have_every_call_and_the_result_travels_as_bytes():
 def test_it_can_be_cancelled_and_leaves_nothing_behind():
     model, image = four_pixels()
     layers = describe(model, image)
-    with assert_untouched(model), pytest.raises(Cancelled):
-        survey(model, image, layers, cancelled=Count(yes_from=3))
+    with assert_untouched(model), pytest.raises(Cancelled), looking(cancelled=Count(yes_from=3)):
+        survey(model, image, layers)
 
 
 def test_containers_have_their_own_outputs_and_share_what_their_last_child_returned():
@@ -149,7 +151,7 @@ def test_containers_have_their_own_outputs_and_share_what_their_last_child_retur
     layers = describe(model, image)
     found = {
         (call.layer, call.call): call
-        for call in survey(model, image, layers, containers=True, metrics=METRICS, target=3).calls
+        for call in survey(model, image, layers, also=("containers",), metrics=METRICS, target=3).calls
     }
     assert {(info.name, n) for info in layers if not info.operation for n in range(len(info.calls))} == found.keys()
     with torch.enable_grad(), capture(model, ["layer1.0", "layer1", ""], gradients=True) as seen:
@@ -170,7 +172,8 @@ def test_a_container_that_writes_into_its_childs_output_is_looked_at_again():
     model = nn.Sequential(Doubled(nn.Identity(), nn.ReLU())).eval()
     image = torch.ones(1, 1, 2, 2)
     found = {
-        call.layer: call["magnitude"] for call in survey(model, image, describe(model, image), containers=True).calls
+        call.layer: call["magnitude"]
+        for call in survey(model, image, describe(model, image), also=("containers",)).calls
     }
     assert found == {"0.0": 1, "0.1": 1, "0": 2, "": 2}
 
@@ -182,7 +185,7 @@ def test_operations_have_the_numbers_of_what_they_computed():
     image = torch.randn(1, 3, 64, 64)
     layers = describe(model, image)
     with assert_untouched(model):
-        calls = survey(model, image, layers, containers=True, operations=True, metrics=METRICS, target=3).calls
+        calls = survey(model, image, layers, also=("containers", "operations"), metrics=METRICS, target=3).calls
     found = {(call.layer, call.call): call for call in calls}
     assert {(info.name, n) for info in layers for n in range(len(info.calls))} == found.keys()
     parts = []
@@ -222,7 +225,7 @@ def test_operations_of_attention_and_of_windows_agree_with_a_capture():
     layers = describe(model, image)
     with torch.no_grad():
         before = model(image)
-    found = {(call.layer, call.call): call for call in survey(model, image, layers, operations=True).calls}
+    found = {(call.layer, call.call): call for call in survey(model, image, layers, also=("operations",)).calls}
     names = [info.name for info in layers if info.operation]
     with torch.no_grad(), capture(model, names) as seen:
         after = model(image)

@@ -30,10 +30,12 @@ def detection(**changed: object) -> list[dict[str, Tensor]]:
 
 @pytest.mark.parametrize("target, index, value", [(None, 1, 4), (-1, 1, 4), (0, 0, 1), (2, 2, 2)])
 def test_a_class_is_its_logit_and_not_its_share(target, index, value):
-    for output in (graph(LOGITS), graph(LOGITS[0]), {"logits": graph(LOGITS)}):
+    two = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    outputs = ((graph(LOGITS), two), (graph(LOGITS[0]), two), ({"logits": graph(LOGITS)}, {"logits": two}))
+    for output, others in outputs:
         score = score_of(output, target)
         assert (score.index, score.value) == (index, value)
-    assert score.of_each(torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]))[1] == 4 + index
+        assert score.of_each(others)[1] == 4 + index
 
 
 def test_a_saturated_share_has_no_gradient_and_the_logit_has():
@@ -86,7 +88,7 @@ def test_a_callable_picks_any_number():
         (graph(LOGITS), Mask(np.ones((2, 2))), "a target of segmenters"),
         (graph(PIXELS), Mask(np.ones((3, 2)), 1), "3 x 2 pixels and the model's output 2 x 2"),
         (graph(PIXELS), Mask(np.zeros((2, 2)), 1), "mask is empty"),
-        (graph([[[[1.0]], [[2.0]]]]), 0, "gives no pixel of this image to class 0"),
+        (graph([[[[1.0, 1.0]], [[2.0, 2.0]]]]), 0, "gives no pixel of this image to class 0"),
         (detection(boxes=[], labels=[], scores=[]), None, "detects nothing in this image"),
         (detection(), 5, "nothing of class 5"),
         (detection(), Box(3), "There is no box 3: the model found 3"),

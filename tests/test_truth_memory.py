@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hookscope.hooks.errors import Cancelled
 from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.looks.capture import capture, stream
+from hookscope.hooks.passes.looking import looking
 from hookscope.hooks.passes.registry import live_hooks
 
 
@@ -104,7 +105,7 @@ def test_a_graph_is_held_until_the_last_gradient_and_no_longer(model: nn.Module)
 
 def test_statistics_keep_kilobytes_and_no_tensor(model: nn.Module) -> None:
     before = live_tensors()
-    with torch.no_grad(), capture(model, "*", inputs=True, statistics_only=True) as seen:
+    with torch.no_grad(), capture(model, "*", inputs=True, numbers="exact") as seen:
         model(picture())
     assert live_tensors() == before and len(seen) == 14
 
@@ -115,7 +116,8 @@ def test_fifty_looks_and_ten_that_fail_leave_no_tensor_hook_graph_or_model(model
 
     def look(index: int, fail: bool = False) -> None:
         given = picture()
-        options = {"gradients": index % 2 == 0, "inputs": index % 3 == 0, "statistics_only": index % 5 == 0}
+        numbers = "exact" if index % 5 == 0 else None
+        options = {"gradients": index % 2 == 0, "inputs": index % 3 == 0, "numbers": numbers}
         with capture(model, "*", **options) as seen:
             logits = model(given)
             watched.append(weakref.ref(seen))
@@ -126,8 +128,8 @@ def test_fifty_looks_and_ten_that_fail_leave_no_tensor_hook_graph_or_model(model
             seen.differentiate(logits[0, 0], retain_graph=index % 4 == 0)
 
     def cancel(index: int) -> None:
-        with pytest.raises(Cancelled):
-            stream(model, picture(), [("5", 0)], lambda found: None, layers, cancelled=Count(yes_from=2 + index % 4))
+        with pytest.raises(Cancelled), looking(cancelled=Count(yes_from=2 + index % 4)):
+            stream(model, picture(), [("5", 0)], lambda *found: None, layers)
 
     look(0)  # what torch makes once and keeps is made here
     cancel(0)

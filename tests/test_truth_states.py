@@ -10,14 +10,14 @@ import threading
 import pytest
 import torch
 import torchvision
-from helpers import assert_untouched, four_pixels
+from helpers import assert_untouched, four_pixels, streamed
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from hookscope.hooks.causes.likeness import likeness
 from hookscope.hooks.errors import ModelNotSupported, NoGradient
 from hookscope.hooks.layers.describe import describe
-from hookscope.hooks.looks.capture import capture, stream
-from hookscope.hooks.results.looks import Activation
+from hookscope.hooks.looks.capture import capture
 
 EXPECTED = [[[[2.0, 4.0], [6.0, 8.0]], [[-1.0, -2.0], [-3.0, -4.0]]]]
 
@@ -146,7 +146,7 @@ def test_autocast(dtype: torch.dtype) -> None:
     seen.differentiate(logits[0, 0].float())
     assert seen["0"].value.dtype == dtype and seen["0"].value.tolist() == EXPECTED
     assert seen["3"].gradient.tolist() == [[3, 1]]
-    with torch.autocast("cpu", dtype=dtype), torch.no_grad(), capture(model, "0", statistics_only=True) as seen:
+    with torch.autocast("cpu", dtype=dtype), torch.no_grad(), capture(model, "0", numbers="exact") as seen:
         model(image)
     numbers = seen["0"].statistics
     assert (numbers.min, numbers.max, numbers.mean) == (-4, 8, 1.25) and numbers.channels["mean"].tolist() == [5, -2.5]
@@ -161,7 +161,7 @@ def test_quantised_layers_are_found_by_name_of_type_and_read_as_what_they_stand_
     with (
         torch.no_grad(),
         capture(model, ":*Conv2d") as seen,
-        capture(model, ":*Conv2d", statistics_only=True) as numbers,
+        capture(model, ":*Conv2d", numbers="exact") as numbers,
     ):
         model(image)
     assert len(seen) == len(numbers) > 50 and seen.records[0].value.is_quantized
@@ -171,6 +171,22 @@ def test_quantised_layers_are_found_by_name_of_type_and_read_as_what_they_stand_
             plain.double().mean().item(), rel=1e-9
         )
         assert summary.statistics.channels["mean"].shape == (plain.shape[1],)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
+def test_what_a_quantised_model_has_learnt_is_counted_and_compared_though_it_is_packed() -> None:
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)).eval()
+    whole = sum(each.numel() for each in plain.parameters())
+    packed = torch.ao.quantization.quantize_dynamic(plain, {nn.Linear})
+    assert sum(each.numel() for each in packed.parameters()) < whole  # the control
+    picture = torch.rand(1, 3, 8, 8)
+    assert [info.parameters for info in describe(packed, picture) if info.name in ("", "0", "4")] == [whole, 112, 25]
+    pictures = torch.rand(16, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = likeness(plain, packed, pictures)
+    assert [each.layer for each in found.second] == [each.layer for each in found.first] == ["0", "4"]
+    odd = nn.Sequential(nn.Conv2d(3, 4, 3))
+    odd.weight = nn.Dropout()  # a module that can be called, and not without arguments
+    assert describe(odd, picture)[0].parameters == 112
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
@@ -213,7 +229,7 @@ def test_ragged_outputs_of_the_fast_path_are_given_part_by_part() -> None:
         bare = model(x, src_key_padding_mask=padding)
         with capture(model, ["layers.0", "layers.1.linear1", ""], inputs=True) as seen:
             hooked = model(x, src_key_padding_mask=padding)
-        with capture(model, "layers.1.linear1", statistics_only=True) as numbers:
+        with capture(model, "layers.1.linear1", numbers="exact") as numbers:
             model(x, src_key_padding_mask=padding)
     torch.testing.assert_close(hooked, bare, atol=2e-6, rtol=0)  # a hook takes the layer off the fused kernel
     assert [(r.path, r.shape) for r in seen.of("layers.0")] == [("0", (3, 8)), ("1", (4, 8))]
@@ -291,7 +307,6 @@ def test_checkpointed_gradients_equal_those_without() -> None:
 def test_a_whole_pass_of_stream_on_unusual_models() -> None:
     model, image = four_pixels()
     for called in (nn.DataParallel(model), torch.compile(model, backend="eager"), torch.fx.symbolic_trace(model)):
-        found: list[Activation] = []
-        stream(called, image, [("0", 0)], found.append, describe(called, image))
+        found = streamed(called, image, [("0", 0)])
         assert found[0].values.tolist() == EXPECTED[0]
     torch._dynamo.reset()

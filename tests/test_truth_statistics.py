@@ -16,6 +16,7 @@ from hookscope.hooks.datasets.diagnostics import Diagnostics
 from hookscope.hooks.looks.capture import capture
 from hookscope.hooks.numbers.reductions import statistics
 from hookscope.hooks.results.codec import MAGIC, decode, encode
+from hookscope.hooks.results.looks import Statistics
 
 
 def test_histc_and_quantile_refuse_or_drop_what_is_not_finite() -> None:
@@ -45,7 +46,7 @@ def test_numbers_that_are_none_travel_as_json_that_others_can_read() -> None:
     start = len(MAGIC) + 4
     header = data[start : start + int.from_bytes(data[len(MAGIC) : start], "little")]
     assert json.loads(header, parse_constant=refuse)["$type"] == "Statistics"
-    again = decode(data)
+    again = decode(data, Statistics)
     assert math.isnan(again.mean) and again.nan == 3
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,48 +11,80 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.weak import WeakTensorKeyDictionary
 
+from hookscope.hooks.layers.packed import count_learnt
 from hookscope.hooks.layers.reasons import Watched, why_not_run, why_unseen
 from hookscope.hooks.layers.shapes import Layout, Layouts
 from hookscope.hooks.passes import arguments, nested
 from hookscope.hooks.passes.attention_calls import Attended, AttentionCalls, by_windows, over_channels
+from hookscope.hooks.passes.detected import by_picture
+from hookscope.hooks.passes.endings import Endings
 from hookscope.hooks.passes.from_weights import Constants
-from hookscope.hooks.passes.modes import inspecting
+from hookscope.hooks.passes.modes import inspecting, random_digest
 from hookscope.hooks.passes.operations import SEPARATOR, Namer
+from hookscope.hooks.passes.raw_rows import are_scores, rows
 from hookscope.hooks.passes.registry import Placed, hook
 from hookscope.hooks.passes.running import Functions, Running, Stack
 from hookscope.hooks.passes.writes import Writes, overlap
+from hookscope.hooks.results import raw_boxes
 from hookscope.hooks.results.looks import Call, LayerInfo
+from hookscope.hooks.results.outputs import Output, form_of
 
 OWNER = "hookscope"
 IN_PLACE = "an in-place operation"
+ROUNDED = 1e-3  # by which a sum of shares, or a length, may miss 1: half precision has three digits
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What one run of a model showed.
+
+    Attributes:
+        layers: see `layers.describe.describe`. outputs: every floating tensor that the model returned.
+        returned: what it returned where that is no floating tensor, in words; "" where one is.
+        draws: whether its pass has drawn random numbers.
+    """
+
+    layers: tuple[LayerInfo, ...]
+    outputs: tuple[Output, ...]
+    returned: str = ""
+    draws: bool = False
 
 
 def record(
-    model: nn.Module, named: Sequence[tuple[Sequence[str], nn.Module]], inputs: tuple[Any, ...]
-) -> tuple[LayerInfo, ...]:
-    """Run the model once and describe every layer.
+    model: nn.Module,
+    named: Sequence[tuple[Sequence[str], nn.Module]],
+    inputs: tuple[Any, ...],
+    training: bool = False,
+) -> Recorded:
+    """Run the model once and describe every layer, and what it returned.
 
     Arguments:
         named: every module with all its names, the first one first, in registration order.
         inputs: the model's positional arguments.
+        training: in the mode that it is in, see `passes.modes.inspecting`.
     """
     try:
         # With gradients on, because without them the fused attention kernels run: their parts are never called, and
         # the counter does not know them (ViT-B/16: 11.27 G multiply-adds instead of 17.56).
-        run = _run(model, named, inputs, gradients=True)
+        run = _run(model, named, inputs, gradients=True, training=training)
     except Exception:
         # Some models cannot build a graph, and the counter does not know every tensor type. If it was neither of
         # these, the second attempt raises the model's own error.
-        run = _run(model, named, inputs, gradients=False)
-    return run.layers()
+        run = _run(model, named, inputs, gradients=False, training=training)
+    return Recorded(run.layers(), run.outputs, run.other, run.draws)
 
 
 def _run(
-    model: nn.Module, named: Sequence[tuple[Sequence[str], nn.Module]], inputs: tuple[Any, ...], gradients: bool
+    model: nn.Module,
+    named: Sequence[tuple[Sequence[str], nn.Module]],
+    inputs: tuple[Any, ...],
+    gradients: bool,
+    training: bool,
 ) -> _Run:
     with contextlib.ExitStack() as stack:
-        inner = stack.enter_context(inspecting(model, gradients=gradients))
+        inner = stack.enter_context(inspecting(model, gradients=gradients, training=training))
         run = _Run(inner, named, inputs)
         functions = Functions(run.see)
         begin, end = functions.unseeing(run.begin), functions.unseeing(run.end)
@@ -59,16 +92,27 @@ def _run(
             if isinstance(module, torch.jit.ScriptModule):
                 continue
             for kind, function in (("forward_pre", begin), ("forward", end)):
-                run.placed[module] = stack.enter_context(  # the forward hook's, which comes second
-                    hook(module, kind, function, layer=names[0], owner=OWNER, purpose="describing")  # type: ignore[arg-type]
+                placed = hook(
+                    module,
+                    kind,  # type: ignore[arg-type]
+                    function,
+                    layer=names[0],
+                    owner=OWNER,
+                    purpose="describing",
+                    always=kind == "forward",
                 )
+                run.placed[module] = stack.enter_context(placed)  # the forward hook's, which comes second
         stack.enter_context(functions)
         stack.enter_context(Writes(functions.unseeing(run.written), functions.unseeing(run.read)))
         if gradients:
             run.counter = FlopCounterMode(display=False)
             run.counter.mod_tracker = _WholeRun()  # type: ignore[assignment]
             stack.enter_context(run.counter)
-        inner(*nested.private(inputs, requires_grad=gradients))
+        before = random_digest()
+        value = inner(*nested.private(inputs, requires_grad=gradients))
+        run.draws = random_digest() != before
+        run.outputs = run.returned(value)
+        run.other = "" if run.outputs else in_words(value)
     return run
 
 
@@ -112,8 +156,9 @@ class _Run:
         self.model = model
         self.images = arguments.images(inputs)
         picture = nested.first(inputs)
-        size = (int(picture[1].shape[-2]), int(picture[1].shape[-1])) if picture and picture[1].ndim >= 3 else None
-        self.layouts = Layouts(model, self.images, size)
+        plane = picture is not None and picture[1].ndim >= 3
+        self.size = (int(picture[1].shape[-2]), int(picture[1].shape[-1])) if picture and plane else None
+        self.layouts = Layouts(model, self.images, self.size)
         self.named = {module: _Layer(names) for names, module in named}
         self.placed: dict[nn.Module, Placed] = {}
         self.by_name = {layer.names[0]: layer for layer in self.named.values()}
@@ -131,12 +176,21 @@ class _Run:
         self.results: dict[Running, list[tuple[Tensor, _Layer]]] = {}  # what modules without children have computed
         self.by_storage: dict[int, list[_Output]] = {}
         self.calls = 0
+        self.endings = Endings()
+        self.functions = 0  # that have run
+        self.born: Any = WeakTensorKeyDictionary()  # what they returned: how many had run before
+        self.outputs: tuple[Output, ...] = ()
+        self.other = ""
+        self.draws = False
 
     def begin(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         self.flops[self.stack.begin(module)] = self._flops()
 
     def end(self, module: nn.Module, args: Any, output: Any) -> None:
         running = self.stack.end(module)
+        if running is not None and running.raised:
+            self.results.pop(running, None)
+            return
         layer = self.named[module]
         attended = None
         if running is not None:
@@ -155,6 +209,10 @@ class _Run:
     def see(self, function: Any, args: Any, kwargs: Any, result: Any) -> None:
         """A functional call: it may be attention, and it may be an operation of its own."""
         self.attention.see(function, args, kwargs, result)
+        self.endings.see(function, args, kwargs, result)
+        self.functions += 1
+        for _, tensor in nested.tensors(result):
+            self.born[tensor] = self.functions
         operation = self.namer.operation(function, args, kwargs, result)
         constant = self.constants.follow(function, args, kwargs, result)
         if operation is None or constant:
@@ -186,7 +244,7 @@ class _Run:
         if found:
             # detached: shares memory, and does not keep the graph
             tensor = found[0][1].detach()
-            layout = infer(tensor)
+            layout = self.layouts.constant(tensor) if self.constants.holds(tensor) else infer(tensor)
             call = replace(
                 call,
                 shape=tuple(tensor.shape),
@@ -194,6 +252,7 @@ class _Run:
                 dtype=str(tensor.dtype).removeprefix("torch."),
                 grid=layout.grid,
                 prefix_tokens=layout.prefix_tokens,
+                frames=layout.frames,
                 path=found[0][0],
             )
         output = _Output(call, tensor)
@@ -226,6 +285,23 @@ class _Run:
 
     def _flops(self) -> int:
         return self.counter.get_total_flops() if self.counter else 0
+
+    def returned(self, value: Any) -> tuple[Output, ...]:
+        """What the model returned."""
+        found = nested.tensors(by_picture(value))
+        return tuple(self._returned(path, tensor) for path, tensor in found if tensor.is_floating_point())
+
+    def _returned(self, path: str, tensor: Tensor) -> Output:
+        shape = tuple(tensor.shape)
+        form = form_of(path, shape, self.images)
+        ended = self.endings.of(tensor)
+        stride = self.size[0] / shape[2] if self.size and form == "pixels" else math.nan
+        unit, shares = _norms(tensor) if form == "vector" and len(shape) > 1 else (False, False)
+        ending = ended.kind if ended else ""
+        per_cell = raw_boxes.boxes_per_cell(shape, self.size) if form == "other" else 0
+        if per_cell and are_scores(rows(tensor.detach())[:, raw_boxes.BOX :]):
+            form = "raw boxes"
+        return Output(path, shape, form, ending, self.born.get(tensor, 0), stride, unit, shares, per_cell)
 
     def layers(self) -> tuple[LayerInfo, ...]:
         self._renumber()
@@ -262,7 +338,7 @@ class _Run:
         return LayerInfo(
             name=layer.names[0],
             type=getattr(module, "original_name", type(module).__name__),
-            parameters=sum(parameter.numel() for parameter in module.parameters()),
+            parameters=count_learnt(module),
             multiply_adds=None if flops is None else flops // 2 // self.images,
             calls=tuple(output.call for output in layer.outputs),
             leaf=not any(True for _ in module.children()),
@@ -292,3 +368,22 @@ class _Run:
 
     def _uses_weights(self, module: nn.Module) -> bool:
         return any(p.numel() and p.untyped_storage().data_ptr() in self.used_weights for p in module.parameters())
+
+
+def in_words(value: Any) -> str:
+    """What a model returned that holds no floating tensor."""
+    tensors = [each for _, each in nested.tensors(value)]
+    if any(each.is_complex() for each in tensors):
+        return "complex numbers"
+    if any(each.dtype == torch.bool for each in tensors):
+        return "yes or no (bool)"
+    if tensors:
+        return "whole numbers"
+    return "nothing" if value is None else f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _norms(tensor: Tensor) -> tuple[bool, bool]:
+    """Whether the numbers of each image have length 1, and whether they are shares that add up to 1."""
+    numbers = tensor.detach().cpu().double().flatten(1)
+    lengths, sums = (numbers.norm(dim=1) - 1).abs(), (numbers.sum(1) - 1).abs()
+    return bool((lengths < ROUNDED).all()), bool((sums < ROUNDED).all() and (numbers >= 0).all())

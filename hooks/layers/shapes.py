@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
@@ -18,6 +18,8 @@ from hookscope.hooks.passes.nested import memory
 
 NCHW = ("image", "channel", "height", "width")
 NHWC = ("image", "height", "width", "channel")
+NCDHW = ("image", "channel", "depth", "height", "width")
+NDHWC = ("image", "depth", "height", "width", "channel")
 PREFIX_TOKENS_LIMIT = 8  # class token, distillation token, registers
 
 _CHANNELS_FIRST = (
@@ -36,16 +38,23 @@ _CHANNELS_FIRST = (
 )
 
 
-_MIXING = {"matmul", "bmm", "baddbmm", "einsum", "softmax", "log_softmax", "scaled_dot_product_attention"}
+_MIXING = {
+    *("matmul", "mm", "bmm", "baddbmm", "addbmm", "einsum", "tensordot", "outer", "kron", "cdist", "cov", "corrcoef"),
+    *("softmax", "log_softmax", "scaled_dot_product_attention"),
+}
+
+
+_JOINING = {"cat", "concat", "concatenate"}
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The meaning of one tensor's axes; see `results.looks.Call` for the three fields."""
+    """The meaning of one tensor's axes; see `results.looks.Call` for the fields."""
 
     axes: tuple[str, ...]
     grid: tuple[int, int] | None = None
     prefix_tokens: int = 0
+    frames: int = 1
 
 
 class Layouts:
@@ -64,7 +73,8 @@ class Layouts:
         self.size = size
         prefix = getattr(model, "num_prefix_tokens", None)
         self.prefixes = (prefix, 0) if isinstance(prefix, int) else tuple(range(PREFIX_TOKENS_LIMIT + 1))
-        self.grids: dict[tuple[int, int], None] = {}  # each once, the most recent last
+        # each once, the most recent last, with its frames, which lie below each other
+        self.grids: dict[tuple[int, int], int] = {}
         self.by_memory: dict[tuple[object, ...], Layout] = {}
         self.by_shape: dict[tuple[int, ...], Layout] = {}
         self.by_leading: dict[tuple[int, ...], Layout] = {}  # channels-last layouts by shape[:-1]
@@ -72,7 +82,7 @@ class Layouts:
     def infer(self, module: nn.Module, output: Tensor, inputs: Sequence[Tensor]) -> Layout:
         """The layout of a call's first output tensor; remembers it for the calls that follow."""
         shape = tuple(output.shape)
-        layout = self.by_memory.get(_memory(output)) or self._of(module, shape, inputs)
+        layout = self._known(output) or self._of(module, shape, inputs)
         return self._keep(output, layout)
 
     def infer_operation(self, function: str, output: Tensor, inputs: Sequence[Tensor]) -> Layout:
@@ -84,32 +94,45 @@ class Layouts:
         shape = tuple(output.shape)
         same = [self._source([given]) for given in inputs if tuple(given.shape) == shape]
         layout = next((known for known in same if known is not None), None)
-        if layout is None and len(shape) == 2:
+        if layout is None and function in _JOINING and self._ends_in_other_tokens(shape, inputs):
+            layout = Layout(("image", "token", "channel"))
+        elif layout is None and len(shape) == 2:
             layout = Layout((self._first(shape), "feature"))
         elif layout is None and (function in _MIXING or len(shape) < 2):
             layout = Layout((self._first(shape), *("axis",) * (len(shape) - 1)) if shape else ())
         elif layout is None and (function.endswith("2d") or function == "interpolate"):
             layout = Layout(self._channels_first(shape))
+        elif layout is None and function == "flatten" and len(shape) == 3 and self._was_of_channels(inputs, shape[1]):
+            layout = Layout((self._first(shape), "channel", "axis"))
         elif layout is None and function == "linear":
             layout = self._channels_last(shape, self._source(inputs))
         elif layout is None:
-            alike = [self._source([given]) for given in inputs if given.ndim == len(shape) == 4]
-            known = next((each for each in alike if each is not None and each.axes in (NCHW, NHWC)), None)
+            alike = [self._source([given]) for given in inputs if given.ndim == len(shape) > 3]
+            known = next((each for each in alike if each is not None and each.axes in (NCHW, NHWC, NCDHW, NDHWC)), None)
             layout = self.by_shape.get(shape) or known or self._guess(shape)
             if shape and layout.axes[0] == "image" and shape[0] != self.images:  # regions of an image, as roi_align's
                 layout = Layout(("axis", *layout.axes[1:]))
         return self._keep(output, layout)
+
+    def constant(self, output: Tensor) -> Layout:
+        """The layout of what comes from the weights alone, which lies nowhere on the picture whatever its shape."""
+        axes = ("constant", *("axis",) * (output.ndim - 1)) if output.ndim else ()
+        self.by_memory[_memory(output)] = layout = Layout(axes)
+        return layout
 
     def _keep(self, output: Tensor, layout: Layout) -> Layout:
         shape = tuple(output.shape)
         self.by_memory[_memory(output)] = self.by_shape[shape] = layout
         if layout.axes and layout.axes[-1] == "channel":
             self.by_leading[shape[:-1]] = layout
-        if layout.axes in (NCHW, NHWC):
+        # MViT folds its heads into the axis of the images where it pools a clip's tokens by a convolution
+        of_heads = layout.axes == ("axis", *NCDHW[1:]) and self._is_volume(shape[2:])
+        if layout.axes in (NCHW, NHWC, NCDHW, NDHWC) or of_heads:
             where = layout.axes.index("height")
-            grid = (shape[where], shape[where + 1])
+            depth = shape[where - 1] if "depth" in layout.axes else 1
+            grid = (depth * shape[where], shape[where + 1])
             self.grids.pop(grid, None)
-            self.grids[grid] = None
+            self.grids[grid] = depth
         return layout
 
     def _of(self, module: nn.Module, shape: tuple[int, ...], inputs: Sequence[Tensor]) -> Layout:
@@ -136,13 +159,30 @@ class Layouts:
     def _source(self, inputs: Sequence[Tensor]) -> Layout | None:
         if not inputs:
             return None
-        return self.by_memory.get(_memory(inputs[0])) or self.by_shape.get(tuple(inputs[0].shape))
+        return self._known(inputs[0]) or self.by_shape.get(tuple(inputs[0].shape))
+
+    def _known(self, tensor: Tensor) -> Layout | None:
+        """What is known of a tensor; that it comes from the weights alone says nothing of what is made with it."""
+        layout = self.by_memory.get(_memory(tensor))
+        return None if layout is None or layout.axes[:1] == ("constant",) else layout
 
     def _first(self, shape: tuple[int, ...]) -> str:
         return "image" if shape[0] == self.images else "axis"
 
+    def _ends_in_other_tokens(self, shape: tuple[int, ...], parts: Sequence[Tensor]) -> bool:
+        """Whether patches were joined with tokens that come after them, as YOLOS has its detections.
+
+        By their number these would pass for tokens before the patches, and every patch would be drawn elsewhere.
+        """
+        if len(shape) != 3 or any(part.ndim != 3 for part in parts) or sum(part.shape[1] for part in parts) != shape[1]:
+            return False
+        counts = [part.shape[1] for part in parts]
+        most = max(counts)
+        is_grid = any(height * width == most for height, width in self.grids)
+        return is_grid and counts.index(most) < len(counts) - 1
+
     def _channels_first(self, shape: tuple[int, ...]) -> tuple[str, ...]:
-        rest = {3: ("axis",), 4: ("height", "width"), 5: ("axis", "height", "width")}.get(len(shape))
+        rest = {3: ("axis",), 4: ("height", "width"), 5: ("depth", "height", "width")}.get(len(shape))
         if rest is None:
             return (self._first(shape), "channel", *("axis",) * (len(shape) - 2))
         return (self._first(shape), "channel", *rest)
@@ -156,6 +196,8 @@ class Layouts:
             return self._tokens(shape)
         if len(shape) == 4 and self._is_grid(shape[1:3]) and shape[0] == self.images:
             return Layout(NHWC)
+        if len(shape) == 5 and self._is_volume(shape[1:4]) and shape[0] == self.images:
+            return Layout(NDHWC)
         first = "window" if self._is_windows(shape) else self._first(shape)
         return Layout((first, *("axis",) * (len(shape) - 2), "channel"))
 
@@ -172,13 +214,13 @@ class Layouts:
         for prefix in self.prefixes:
             for height, width in reversed(self.grids):
                 if height * width > prefix and height * width + prefix == tokens:
-                    return Layout(axes, (height, width), prefix)
+                    return Layout(axes, (height, width), prefix, self.grids[height, width])
         return Layout(axes)
 
     def _guess(self, shape: tuple[int, ...]) -> Layout:
         if len(shape) == 3:
             return self._tokens(shape)
-        if len(shape) == 4 and shape[0] == self.images:
+        if len(shape) == 4 and shape[0] == self.images and not self._is_of_pairs(shape[2:]):
             if self._is_grid(shape[2:]):
                 return Layout(NCHW)
             if self._is_grid(shape[1:3]):
@@ -188,12 +230,30 @@ class Layouts:
     def _permuted(self, source: Layout | None, order: Sequence[int], shape: tuple[int, ...]) -> Layout:
         if source is None or len(source.axes) != len(order):
             return self._guess(shape)
-        return Layout(tuple(source.axes[index] for index in order), source.grid, source.prefix_tokens)
+        return replace(source, axes=tuple(source.axes[index] for index in order))
+
+    def _was_of_channels(self, inputs: Sequence[Tensor], channels: int) -> bool:
+        source = self._source(inputs)
+        return source is not None and source.axes in (NCHW, NCDHW) and inputs[0].shape[1] == channels
+
+    def _is_of_pairs(self, sides: tuple[int, ...]) -> bool:
+        """Whether both sides are as long as a grid has positions: a number per pair of them, such as an attention."""
+        return sides[0] == sides[1] and any(height * width == sides[0] for height, width in self.grids)
 
     def _is_windows(self, shape: tuple[int, ...]) -> bool:
         """Whether (window, ..., channel) holds as many positions as a grid seen before: that grid, cut into windows."""
         positions = math.prod(shape[:-1])
         return shape[0] > self.images and any(self.images * h * w == positions for h, w in self.grids)
+
+    def _is_volume(self, sides: tuple[int, ...]) -> bool:
+        """Whether (frames, height, width) is a volume seen before, or what is left of one when it is pooled."""
+        known = [(depth, rows // depth, columns) for (rows, columns), depth in self.grids.items() if depth > 1]
+        return any(
+            sides[0] in (volume[0], -(-volume[0] // part))
+            and all(side == -(-whole // part) for side, whole in zip(sides[1:], volume[1:], strict=True))
+            for volume in known
+            for part in (1, 2, 4)
+        )
 
     def _is_grid(self, sides: Sequence[int]) -> bool:
         """Whether (height, width) has the picture's own proportions, to within rounding."""
@@ -218,12 +278,30 @@ def is_channels_first(module: nn.Module) -> bool:
     """Whether a layer of this type has its channels on the second axis."""
     name = type(module).__name__
     # e.g. LayerNorm2d, which is a LayerNorm by class and normalises the second axis
-    return isinstance(module, _CHANNELS_FIRST) or name.endswith(("2d", "2dSame"))
+    if isinstance(module, _CHANNELS_FIRST) or name.endswith(("2d", "2dSame")):
+        return True
+    return name.endswith("Norm") and getattr(module, "data_format", "") == "channels_first"
+
+
+def channel_axis_by_type(module: nn.Module, tensor: Tensor) -> int | None:
+    """The axis of the channels of what a convolution or a normalisation gives, by its type alone; None for others.
+
+    A picture without an image axis has its channels first. By name, because quantised convolutions are classes of
+    their own that share no base with the others.
+    """
+    kinds = {kind.__name__ for kind in type(module).__mro__}
+    if tensor.ndim < 3 or not kinds & {"_ConvNd", "_NormBase"}:
+        return None
+    plane = len(getattr(module, "kernel_size", ())) if "_ConvNd" in kinds else tensor.ndim - 2
+    return tensor.ndim - plane - 1
 
 
 def _is_channels_last(module: nn.Module) -> bool:
     if isinstance(module, nn.LayerNorm | nn.RMSNorm):
         return len(module.normalized_shape) == 1
+    if type(module).__name__.endswith(("LayerNorm", "RMSNorm")):  # other packages' own, with a weight per channel
+        weight = getattr(module, "weight", None)
+        return isinstance(weight, Tensor) and weight.ndim == 1
     return isinstance(module, nn.Linear)
 
 

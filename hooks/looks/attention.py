@@ -28,6 +28,9 @@ from hookscope.hooks.passes.cancelling import cancelling
 from hookscope.hooks.passes.modes import inspecting
 from hookscope.hooks.passes.running import Functions, Running, Stack, following
 from hookscope.hooks.results.looks import AttentionMaps, Call, LayerInfo
+from hookscope.hooks.results.maps import depth_of, plane_of
+
+Deliver = Callable[[str, int, AttentionMaps | HooksError], None]
 
 
 def attention_maps(
@@ -35,13 +38,9 @@ def attention_maps(
     inputs: Any,
     wanted: Sequence[tuple[str, int]] | None = None,
     layers: Sequence[LayerInfo] | None = None,
-    deliver: Callable[[AttentionMaps], None] | None = None,
-    deliver_error: Callable[[str, int, HooksError], None] | None = None,
+    deliver: Deliver | None = None,
     *,
     with_rollout: bool = False,
-    cancelled: Callable[[], bool] | None = None,
-    owner: str = "hookscope",
-    purpose: str = "analysis",
 ) -> list[AttentionMaps]:
     """The weights of every attention, or of the wanted ones, from one forward pass that stops after the last.
 
@@ -54,17 +53,19 @@ def attention_maps(
         wanted: (name of the layer whose own code computes attention, 0-based call); None for all. `describe` says
             which these are: their calls have `heads`. Of a wanted call that computes several, the first is given.
         layers: what `layers.describe.describe` said of this model; it is asked if this is None.
-        deliver: gets each result as soon as it is there.
-        deliver_error: gets (layer, call, why) of each wanted one that this pass did not compute; without it the first
-            is raised.
+        deliver: gets the name and call that were asked, and the result as soon as it is there, or why this pass did not
+            compute it; without it the first reason is raised.
         with_rollout: also fill each result's `rollout`, from all attentions before it.
-        cancelled: asked before every module of the model.
 
     Returns:
         One result per attention, in execution order.
 
+    >>> net = nn.TransformerEncoderLayer(8, 2, batch_first=True).eval()
+    >>> [maps.weights.shape for maps in attention_maps(net, torch.zeros(1, 5, 8))]  # (head, query, key)
+    [(2, 5, 5)]
+
     Raises:
-        Cancelled: `cancelled` said so.
+        Cancelled: `looking`'s `cancelled` said so.
         LayerNotFound: a name is wrong. NoAttention: a layer computes no attention itself. LayerNotExecuted: it did
             not run. The model did not run for them then.
     """
@@ -86,15 +87,15 @@ def attention_maps(
         attend = [module for module, name in names.items() if run.concerns(name)]
         followed = {part: names[part] for module in attend for part in module.modules()}
         running = Stack(followed)
-        stack.enter_context(following(followed, running, owner=owner, purpose=purpose))
-        stack.enter_context(cancelling(cancelled))
+        stack.enter_context(following(followed, running))
+        stack.enter_context(cancelling())
         stack.enter_context(Functions(AttentionCalls(running, run.found).see))
         run.began = time.perf_counter()
         with contextlib.suppress(StopForward):
             model(*nested.private(args, requires_grad=False))
         if run.failure is not None:
             raise run.failure
-    run.finish(deliver_error)
+    run.finish()
     return run.results
 
 
@@ -196,7 +197,7 @@ class _Run:
         self,
         wanted: dict[tuple[str, int], list[str]] | None,
         layers: Sequence[LayerInfo],
-        deliver: Callable[[AttentionMaps], None] | None,
+        deliver: Deliver | None,
         with_rollout: bool,
         reordered: bool,
     ) -> None:
@@ -240,7 +241,7 @@ class _Run:
         given = attended.weights()
         windows = recorded is not None and by_windows(attended.shape, recorded)
         weights, axes = arranged(given[:, None] if windows else given)
-        grid, prefix_tokens = self._grid(key, weights)
+        grid, prefix_tokens, frames = self._grid(key, weights)
         if self.with_rollout:
             self._roll(weights, grid)
         if not asked:
@@ -257,12 +258,13 @@ class _Run:
                 entropy_limit=math.log(weights.shape[-1]),
                 grid=grid,
                 prefix_tokens=prefix_tokens,
+                frames=frames,
                 rollout=None if self._total is None else self._total.astype(np.float32),
                 milliseconds=(time.perf_counter() - self.began) * 1000,
             )
             self.results.append(result)
             if self.deliver is not None:
-                self.deliver(result)
+                self.deliver(layer, running.call, result)
 
     def _call(self, key: tuple[str, int]) -> Call | None:
         """The call as the recorded run saw it, if it did."""
@@ -279,34 +281,35 @@ class _Run:
         else:
             self._total = step if self._total is None else step @ self._total
 
-    def _grid(self, key: tuple[str, int], weights: np.ndarray) -> tuple[tuple[int, int] | None, int]:
-        """How the keys lie: on the image's patch grid, or on their window's."""
-        keys = weights.shape[-1]
+    def _grid(self, key: tuple[str, int], weights: np.ndarray) -> tuple[tuple[int, int] | None, int, int]:
+        """How the keys lie, on the image's patch grid or on their window's: (grid, prefix tokens, frames)."""
+        keys, own = weights.shape[-1], self._call(key)
         if self.reordered:
-            return None, 0
+            return None, 0, 1
         if weights.ndim == 4:
             side = math.isqrt(keys)
-            return ((side, side), 0) if side * side == keys else (None, 0)
-        own = self._call(key)
+            of_clip = own is not None and depth_of(own, own.shape) > 1  # a window of several frames is no square
+            return ((side, side), 0, 1) if side * side == keys and not of_clip else (None, 0, 1)
         if own is None:
-            return None, 0
+            return None, 0, 1
         # its own output lies as the keys do in self-attention; else one of its parts made them, as `attn.k` of CaiT
         parts = [part for name, info in self.infos.items() if name.startswith(f"{key[0]}.") for part in info.calls]
         before = [part for part in parts if part.order < own.order]
         for seen in (own, *sorted(before, key=lambda part: -part.order)):
-            sizes = dict(zip(seen.axes, seen.shape, strict=True))
-            grid = seen.grid or ((sizes["height"], sizes["width"]) if {"height", "width"} <= sizes.keys() else None)
-            if grid is not None and math.prod(grid) + seen.prefix_tokens == keys:
-                return grid, seen.prefix_tokens
-        return None, 0
+            if seen.grid is None and not {"height", "width"} <= {*seen.axes}:
+                continue
+            (rows, columns), depth = plane_of(seen), depth_of(seen, seen.shape)
+            if depth * rows * columns + seen.prefix_tokens == keys:
+                return (depth * rows, columns), seen.prefix_tokens, depth
+        return None, 0, 1
 
-    def finish(self, deliver_error: Callable[[str, int, HooksError], None] | None) -> None:
+    def finish(self) -> None:
         for key in sorted(self.open):
             problem = self._not_computed(*key)
-            if deliver_error is None:
+            if self.deliver is None:
                 raise problem
             for asked in (self.wanted or {})[key]:
-                deliver_error(asked, key[1], problem)
+                self.deliver(asked, key[1], problem)
 
     def _not_computed(self, name: str, call: int) -> LayerNotExecuted:
         return LayerNotExecuted(

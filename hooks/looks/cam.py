@@ -8,22 +8,24 @@ rules and sources. Maps stay signed and as small as the layer is; ReLU, scaling 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
-from hookscope.hooks.errors import Cancelled, HooksError, NoGradient, called, titled
+from hookscope.hooks.errors import HooksError, NoGradient, called, titled
 from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.looks.map_taps import MapTap, array, filling, find_taps
-from hookscope.hooks.looks.targets import Target, score_of
-from hookscope.hooks.methods import MAPS, function_at
+from hookscope.hooks.looks.outputs import answer
+from hookscope.hooks.looks.targets import NO_CLASS, Against, Score, Target, score_of
+from hookscope.hooks.methods import MAPS, Rule, function_at
 from hookscope.hooks.passes import arguments, nested
-from hookscope.hooks.passes.cancelling import cancelling
-from hookscope.hooks.passes.graph import NOT_RECORDED, differentiate, overwritten_view, reason_no_gradient
+from hookscope.hooks.passes.cancelling import cancelling, stop_if_cancelled
+from hookscope.hooks.passes.graph import differentiate, overwritten_view, reason_no_gradient
 from hookscope.hooks.passes.modes import inspecting
 from hookscope.hooks.results.looks import GradCam, LayerInfo
 
@@ -37,15 +39,20 @@ def layer_map(
         inputs: the model's argument, of one image. target: see `looks.targets`.
         method: one of `methods.MAPS`.
 
+    >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    >>> layer_map(net, torch.ones(1, 3, 8, 8), "0", target=2).values.shape
+    (6, 6)
+
     Raises:
         HooksError: there is no such map; the text says why.
     """
-    found: list[GradCam] = []
     row = MAPS.find(method)
     layers = describe(model, *arguments.arguments(inputs))
     compute = function_at(row.runs) if row.rule is None else partial(grad_cam, method=method)
-    compute(model, inputs, [(layer, call)], target, layers, found.append)
-    return found[0]
+    ((_, _, found),) = compute(model, inputs, [(layer, call)], target, layers)
+    if isinstance(found, HooksError):
+        raise found
+    return found
 
 
 def grad_cam(
@@ -54,14 +61,9 @@ def grad_cam(
     wanted: Sequence[tuple[str, int]],
     target: Target,
     layers: Sequence[LayerInfo],
-    deliver: Callable[[GradCam], None],
-    deliver_error: Callable[[str, int, HooksError], None] | None = None,
     *,
     method: str = "gradcam",
-    cancelled: Callable[[], bool] | None = None,
-    owner: str = "hookscope",
-    purpose: str = "analysis",
-) -> None:
+) -> Iterator[tuple[str, int, GradCam | HooksError]]:
     """Maps of several layers for one target, from one forward pass and one gradient.
 
     Arguments:
@@ -69,14 +71,18 @@ def grad_cam(
         wanted: (layer name, 0-based call).
         target: see `looks.targets`; None or -1 for the model's own first class.
         layers: what `layers.describe.describe` said of this model; gives the axes.
-        deliver: gets each map.
-        deliver_error: gets (layer, call, why) of each layer that has no map; without it the first one is raised at
-            the end.
         method: one of `methods.MAPS` that has a rule.
-        cancelled: asked before every module of the model, and before the gradient.
+
+    Yields:
+        The name and call that were asked, and the map, or why there is none.
+
+    >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    >>> image = torch.ones(1, 3, 8, 8)
+    >>> [found.values.shape for _, _, found in grad_cam(net, image, [("0", 0)], 2, describe(net, image))]
+    [(6, 6)]
 
     Raises:
-        Cancelled: `cancelled` said so.
+        Cancelled: `looking`'s `cancelled` said so.
         LayerNotFound: a name is wrong; the model did not run then.
         TargetNotFound: there is no such class in the output.
         ValueError: there is no such method.
@@ -84,59 +90,52 @@ def grad_cam(
     rule = MAPS.find(method).rule
     if rule is None:
         raise ValueError(f"{method!r} is not made from one gradient; see its row in methods.MAPS")
-    began = time.perf_counter()
-    problems: list[HooksError] = []
-
-    def refuse(layer: str, call: int, problem: HooksError) -> None:
-        problems.append(problem)
-        if deliver_error is not None:
-            deliver_error(layer, call, problem)
-
-    taps = find_taps(model, wanted, layers, refuse)
-    if taps:
-        with contextlib.ExitStack() as stack:
-            model = stack.enter_context(inspecting(model, gradients=True))
-            hooked = contextlib.ExitStack()
-            stack.enter_context(hooked)
-            hooked.enter_context(filling(model, taps, owner=owner, purpose=purpose))
-            hooked.enter_context(cancelling(cancelled))
-            output = model(*nested.private(arguments.arguments(inputs), requires_grad=True))
-            hooked.close()  # before the gradient: checkpointed layers run again there, and that is no call of theirs
-            score = score_of(output, target)
-            if cancelled is not None and cancelled():
-                raise Cancelled
-            gradients = _gradients(score.tensor, taps)
-        for each, gradient in zip(taps, gradients, strict=True):
-            try:
-                values = rule(each.channels().astype(np.float64), _slopes(each, gradient, score.index))
-            except HooksError as problem:
-                refuse(each.asked, each.call, problem)
-            else:
-                milliseconds = (time.perf_counter() - began) * 1000
-                deliver(
-                    GradCam(
-                        each.asked,
-                        each.call,
-                        score.index,
-                        score.value,
-                        values.astype(np.float32),
-                        milliseconds,
-                        method,
-                    )
-                )
-    if problems and deliver_error is None:
-        raise problems[0]
+    refused: list[tuple[str, int, HooksError]] = []
+    taps = find_taps(model, wanted, layers, lambda *refusal: refused.append(refusal))
+    return itertools.chain(refused, _maps(model, inputs, target, taps, (method, rule)) if taps else ())
 
 
-def _slopes(tap: MapTap, gradient: Tensor | None, target: int) -> np.ndarray:
+def _maps(
+    model: nn.Module, inputs: Any, target: Target, taps: list[MapTap], by: tuple[str, Rule]
+) -> Iterator[tuple[str, int, GradCam | HooksError]]:
+    began, (method, rule) = time.perf_counter(), by
+    with contextlib.ExitStack() as stack:
+        model = stack.enter_context(inspecting(model, gradients=True))
+        hooked = contextlib.ExitStack()
+        stack.enter_context(hooked)
+        hooked.enter_context(filling(model, taps))
+        hooked.enter_context(cancelling())
+        output = answer(model, *nested.private(arguments.arguments(inputs), requires_grad=True))
+        hooked.close()  # before the gradient: checkpointed layers run again there, and that is no call of theirs
+        score = score_of(output, target)
+        stop_if_cancelled()
+        gradients = _gradients(score.tensor, taps)
+    for each, gradient in zip(taps, gradients, strict=True):
+        found: GradCam | HooksError
+        try:
+            channels, slopes = each.channels().astype(np.float64), _slopes(each, gradient, score)
+            values = rule(channels, slopes)
+            # the slopes of the other against the one are the negative ones
+            opposite = rule(channels, -slopes) if isinstance(target, Against) else np.empty((0, 0))
+        except HooksError as problem:
+            found = problem
+        else:
+            milliseconds = (time.perf_counter() - began) * 1000
+            about = (each.asked, each.call, score.index, score.value, values.astype(np.float32), milliseconds, method)
+            found = GradCam(*about, against=score.against, opposite=opposite.astype(np.float32))
+        yield each.asked, each.call, found
+
+
+def _slopes(tap: MapTap, gradient: Tensor | None, score: Score) -> np.ndarray:
     """The gradient as float64 (channel, height, width).
 
     Raises:
         NoGradient: there is none, or it is 0 everywhere.
     """
+    against = "" if score.against == NO_CLASS else f" against class {score.against}"
     if gradient is None:
-        reason = NOT_RECORDED if tap.edge is None else reason_no_gradient(tap.watch)
-        raise NoGradient(f"{titled(tap.asked)} has no gradient for class {target}. {reason}")
+        reason = tap.unrecorded or reason_no_gradient(tap.watch)
+        raise NoGradient(f"{titled(tap.asked)} has no gradient for class {score.index}{against}. {reason}")
     slopes = tap.arrange(array(gradient))
     if not slopes.any():
         hint = (
@@ -145,8 +144,8 @@ def _slopes(tap: MapTap, gradient: Tensor | None, target: int) -> np.ndarray:
             else ""
         )
         raise NoGradient(
-            f"The logit of class {target} does not depend on any position of {called(tap.asked)} for this image: "
-            f"the gradient there is exactly 0. {hint}".rstrip()
+            f"The logit of class {score.index}{against} does not depend on any position of {called(tap.asked)} for "
+            f"this image: the gradient there is exactly 0. {hint}".rstrip()
         )
     return slopes.astype(np.float64)
 

@@ -27,7 +27,7 @@ class Delivery:
         self,
         model: nn.Module,
         wanted: Sequence[tuple[str, int]],
-        deliver: Callable[[Activation], None],
+        deliver: Callable[[str, int, Activation | HooksError], None],
         layers: Sequence[LayerInfo],
         still_wanted: Callable[[str, int], bool] | None,
     ) -> None:
@@ -93,20 +93,16 @@ class Delivery:
             return
         info = self.infos.get(name)
         for layer in asked:
-            self.deliver(activation(layer, call, *found, info.calls[call] if info else None, milliseconds))
+            result = activation(layer, call, *found, info.calls[call] if info else None, milliseconds)
+            self.deliver(layer, call, result)
 
-    def finish(self, deliver_error: Callable[[str, int, HooksError], None] | None) -> None:
-        """Tell, or raise, why there is nothing of what was wanted and has not come: each layer's own reason."""
+    def finish(self) -> None:
+        """Tell why there is nothing of what was wanted and has not come: each layer's own reason."""
         for name, call in sorted(self.open):
             problem = self._why_open(name, call)
             self.problems += [(asked, call, problem) for asked in self.names[name, call]]
-        if deliver_error is not None:
-            for each in self.problems:
-                deliver_error(*each)
-        elif len(self.problems) == 1:
-            raise self.problems[0][2]
-        elif self.problems:
-            raise LayerNotExecuted(" ".join(dict.fromkeys(str(problem) for *_, problem in self.problems)))
+        for each in self.problems:
+            self.deliver(*each)
 
     def _why_open(self, name: str, call: int) -> LayerNotExecuted:
         times = self.calls.get(name, 0)
@@ -124,9 +120,9 @@ def activation(layer: str, call: int, path: str, tensor: Tensor, seen: Call | No
     Arguments:
         seen: this call in the recorded run, which names the axes; without it they are called "axis".
     """
-    axes, grid, prefix_tokens = ("axis",) * tensor.ndim, None, 0
+    axes, grid, prefix_tokens, frames = ("axis",) * tensor.ndim, None, 0, 1
     if seen is not None and len(seen.axes) == tensor.ndim:
-        axes, grid, prefix_tokens = seen.axes, seen.grid, seen.prefix_tokens
+        axes, grid, prefix_tokens, frames = seen.axes, seen.grid, seen.prefix_tokens, seen.frames
     channel_axis = axes.index("channel") if "channel" in axes else None
     # A float32 tensor comes through `real` as itself, so it is copied: the next layer may overwrite it.
     values: np.ndarray = real(tensor).to("cpu", torch.float32, copy=True).contiguous().numpy()
@@ -142,6 +138,7 @@ def activation(layer: str, call: int, path: str, tensor: Tensor, seen: Call | No
         dtype=str(tensor.dtype).removeprefix("torch."),
         grid=grid,
         prefix_tokens=prefix_tokens,
+        frames=frames,
         path=path,
         milliseconds=milliseconds,
     )

@@ -10,21 +10,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hookscope.hooks.errors import Cancelled, LayerNotFound
+from hookscope.hooks.errors import LayerNotFound
 from hookscope.hooks.layers.names import Pattern, named_layers
 from hookscope.hooks.looks.capture import capture
+from hookscope.hooks.looks.outputs import answer
 from hookscope.hooks.looks.records import Record
 from hookscope.hooks.looks.targets import Target, score_of
 from hookscope.hooks.numbers.reductions import real, statistics
 from hookscope.hooks.passes import arguments, nested
-from hookscope.hooks.passes.cancelling import cancelling
+from hookscope.hooks.passes.cancelling import cancelling, stop_if_cancelled
 from hookscope.hooks.passes.modes import inspecting
 from hookscope.hooks.results.looks import QUANTILE_LEVELS, Gradients, LayerGradient
 
@@ -36,9 +37,6 @@ def gradients(
     target: Target = None,
     *,
     at_inputs: bool = False,
-    cancelled: Callable[[], bool] | None = None,
-    owner: str = "user",
-    purpose: str = "analysis",
 ) -> Gradients:
     """The gradient of a target at the output of layers, from one forward pass and one `torch.autograd.grad`.
 
@@ -50,13 +48,16 @@ def gradients(
         patterns: which layers; see `layers.names.select`. None for every layer that has weights of its own.
         target: see `looks.targets`.
         at_inputs: also at what each layer is given.
-        cancelled: asked before every module of the model, and before the gradient.
 
     Returns:
         One `LayerGradient` per layer, call and tensor, in the order of the forward pass; one without says why.
 
+    >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    >>> [(each.layer, each.count) for each in gradients(net, torch.zeros(1, 3, 8, 8), target=2).layers]
+    [('0', 144)]
+
     Raises:
-        Cancelled: `cancelled` said so.
+        Cancelled: `looking`'s `cancelled` said so.
         LayerNotFound: a pattern means nothing; the model did not run then.
         NoGradient: the model builds no graph. TargetNotFound: the output has no such target.
     """
@@ -64,16 +65,15 @@ def gradients(
     chosen = layers_with_weights(model) if patterns is None else patterns
     with inspecting(model, gradients=True) as inner:
         with (
-            capture(inner, chosen, gradients=True, inputs=at_inputs, owner=owner, purpose=purpose) as seen,
-            cancelling(cancelled),
+            capture(inner, chosen, gradients=True, inputs=at_inputs) as seen,
+            cancelling(),
         ):
-            output = inner(*nested.private(arguments.arguments(inputs), requires_grad=True))
+            output = answer(inner, *nested.private(arguments.arguments(inputs), requires_grad=True))
         score = score_of(output, target)
-        if cancelled is not None and cancelled():
-            raise Cancelled
+        stop_if_cancelled()
         seen.differentiate(score.tensor)
     found = tuple(_reduced(record) for record in seen)
-    return Gradients(score.index, score.value, found, (time.perf_counter() - began) * 1000)
+    return Gradients(score.index, score.value, found, (time.perf_counter() - began) * 1000, score.against)
 
 
 def layers_with_weights(model: nn.Module) -> list[str]:

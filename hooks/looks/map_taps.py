@@ -18,7 +18,7 @@ from hookscope.hooks.layers.names import first_names
 from hookscope.hooks.layers.reasons import why_unseen
 from hookscope.hooks.numbers.reductions import real
 from hookscope.hooks.passes import nested
-from hookscope.hooks.passes.graph import tap
+from hookscope.hooks.passes.graph import tap, why_not_recorded
 from hookscope.hooks.passes.operations import tapping
 from hookscope.hooks.passes.registry import Placed
 from hookscope.hooks.results.looks import Call, LayerInfo
@@ -33,7 +33,8 @@ class MapTap:
         asked: the name it was asked by. name: the layer's first name. module: the layer.
         seen: this call in the recorded run, which names the axes.
         value: float32, a copy of the output; None until the layer has run.
-        edge, watch: where the output stands in the graph (see `passes.graph.tap`). placed: the hook.
+        edge, watch: where the output stands in the graph (see `passes.graph.tap`). unrecorded: why it is in none.
+        placed: the hook.
     """
 
     asked: str
@@ -44,6 +45,7 @@ class MapTap:
     value: np.ndarray | None = None
     edge: GradientEdge | None = None
     watch: tuple[Tensor, int] | None = None
+    unrecorded: str = ""
     placed: Placed | None = None
 
     def look(self, output: Any) -> None:
@@ -52,6 +54,7 @@ class MapTap:
         if found is not None:
             self.value = array(found[1])
             self.edge, self.watch = tap(found[1])
+            self.unrecorded = why_not_recorded(found[1])
 
     def channels(self) -> np.ndarray:
         """The output as float32 (channel, height, width).
@@ -115,14 +118,12 @@ def find_taps(
 
 
 @contextlib.contextmanager
-def filling(model: nn.Module, taps: Sequence[MapTap], *, owner: str, purpose: str) -> Iterator[None]:
+def filling(model: nn.Module, taps: Sequence[MapTap]) -> Iterator[None]:
     """Fill the taps from the forward pass in the `with` block."""
     with tapping(
         {each.name: each.module for each in taps},
         first_names(model),
         lambda name: _hook_of([each for each in taps if each.name == name]),
-        owner=owner,
-        purpose=purpose,
     ) as placed:
         for each in taps:
             each.placed = placed.get(each.name)

@@ -16,10 +16,18 @@ from hookscope.hooks.errors import LayerNotExecuted, LayerNotFound, NoGradient, 
 from hookscope.hooks.layers.finder import Finder
 from hookscope.hooks.layers.names import aliases, first_name, named_layers
 from hookscope.hooks.layers.reasons import not_called
+from hookscope.hooks.layers.shapes import channel_axis_by_type
 from hookscope.hooks.numbers.moments import Scratch
 from hookscope.hooks.numbers.reductions import Distribution, statistics
 from hookscope.hooks.passes import nested
-from hookscope.hooks.passes.graph import NOT_RECORDED, differentiate, overwritten_view, reason_no_gradient, tap
+from hookscope.hooks.passes.graph import (
+    NOT_RECORDED,
+    differentiate,
+    overwritten_view,
+    reason_no_gradient,
+    tap,
+    why_not_recorded,
+)
 from hookscope.hooks.passes.modes import unwrap
 from hookscope.hooks.passes.registry import Placed
 from hookscope.hooks.passes.running import recomputing
@@ -58,6 +66,7 @@ class Record:
     gradient: Tensor | None = None
     reason_no_gradient: str = ""
     _edge: GradientEdge | None = None
+    _unrecorded: str = ""
     _watch: tuple[Tensor, int] | None = None  # (a view's memory, its version when it was seen)
 
     def __repr__(self) -> str:
@@ -219,7 +228,7 @@ class Captured:
         edges = [record._edge for record in open_records if record._edge is not None]
         gradients = differentiate(score, edges, retain_graph=retain_graph)
         for record in self.records:
-            record.gradient, record.reason_no_gradient = None, NOT_RECORDED
+            record.gradient, record.reason_no_gradient = None, record._unrecorded or NOT_RECORDED
         for record, gradient in zip(open_records, gradients, strict=True):
             record.gradient = None if overwritten_view(record._watch) else gradient
             record.reason_no_gradient = "" if record.gradient is not None else reason_no_gradient(record._watch)
@@ -283,7 +292,7 @@ class Recorder:
             kept, numbers = None, None
             if self.statistics_only:
                 seen = self._seen(layer, call, side, path, tensor)
-                channel_axis = 1 if _has_channels_first(module, tensor) else None
+                channel_axis = channel_axis_by_type(module, tensor)
                 if seen is not None and "channel" in seen.axes:
                     channel_axis = seen.axes.index("channel")
                 numbers = statistics(tensor, channel_axis, distribution=self.distribution, scratch=self.scratch)
@@ -292,15 +301,12 @@ class Recorder:
                 with torch.inference_mode(False):
                     kept = tensor.detach().clone()
             shape = tuple(tensor.shape)
-            self.records.append(Record(layer, call, side, path, kept, numbers, shape, _edge=edge, _watch=watch))
+            record = Record(layer, call, side, path, kept, numbers, shape, _edge=edge, _watch=watch)
+            record._unrecorded = why_not_recorded(tensor) if self.gradients else ""
+            self.records.append(record)
 
     def _seen(self, layer: str, call: int, side: Side, path: str, tensor: Tensor) -> Call | None:
         """The call in the recorded run, whose axes are this tensor's; None if it has none, or was of another tensor."""
         calls = self.described.get(layer, ())
         seen = calls[call % len(calls)] if calls and side == "output" else None  # a block may hold several passes
         return seen if seen is not None and seen.path == path and len(seen.axes) == tensor.ndim else None
-
-
-def _has_channels_first(module: nn.Module, tensor: Tensor) -> bool:
-    # by name, because quantised convolutions are classes of their own that share no base with the others
-    return tensor.ndim >= 3 and any(kind.__name__ in ("_ConvNd", "_NormBase") for kind in type(module).__mro__)

@@ -7,8 +7,9 @@ the channels of the class's logits for these masked inputs weighs the channels. 
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,15 +17,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hookscope.hooks.errors import HooksError
+from hookscope.hooks.errors import HooksError, NoSpatialAxes, titled
+from hookscope.hooks.looks.batching import ALONE, baseline_of, scores_of_each
 from hookscope.hooks.looks.map_taps import MapTap, filling, find_taps
-from hookscope.hooks.looks.targets import Score, Target, per_image, score_of
+from hookscope.hooks.looks.outputs import answer
+from hookscope.hooks.looks.targets import Against, Score, Target, per_image, score_of
 from hookscope.hooks.passes import arguments
 from hookscope.hooks.passes.cancelling import cancelling
+from hookscope.hooks.passes.looking import Steps
 from hookscope.hooks.passes.modes import inspecting
 from hookscope.hooks.results.looks import GradCam, LayerInfo
+from hookscope.hooks.results.maps import depth_of
 
-BATCH = 16
+BATCH = 16  # masked pictures per forward pass
 
 
 def score_cam(
@@ -33,71 +38,84 @@ def score_cam(
     wanted: Sequence[tuple[str, int]],
     target: Target,
     layers: Sequence[LayerInfo],
-    deliver: Callable[[GradCam], None],
-    deliver_error: Callable[[str, int, HooksError], None] | None = None,
     *,
     max_channels: int | None = None,
-    batch: int = BATCH,
-    progress: Callable[[int, int], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
-    owner: str = "hookscope",
-    purpose: str = "analysis",
-) -> None:
+) -> Iterator[tuple[str, int, GradCam | HooksError]]:
     """Score-CAM maps of several layers for one class: one forward pass, and one more image per channel.
 
     Arguments:
         inputs: one picture, float32 (1, channel, height, width); its zeros are what a mask hides it with.
         wanted: (layer name, 0-based call).
-        target: a class, a mask, or None for the model's own first class; see `looks.targets`.
+        target: a class, a mask, one of these against another, or None for the model's own first class; see
+            `looks.targets`.
         layers: what `layers.describe.describe` said of this model; gives the axes.
-        deliver, deliver_error: as for `looks.cam.grad_cam`.
         max_channels: only so many channels of each layer, those of the largest mean absolute value; the map's note
             says so. None for all.
-        batch: masked pictures per forward pass.
-        progress: gets (channels done, channels in all) after each batch.
-        cancelled: asked before every module of the model.
+
+    Yields:
+        The name and call that were asked, and the map, or why there is none; a layer's when it is there.
+
+    >>> from hookscope.hooks.layers.describe import describe
+    >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    >>> image = torch.ones(1, 3, 8, 8)
+    >>> [found.values.shape for _, _, found in score_cam(net, image, [("0", 0)], 2, describe(net, image))]
+    [(6, 6)]
 
     Raises:
-        Cancelled: `cancelled` said so.
+        Cancelled: `looking`'s `cancelled` said so.
         LayerNotFound: a name is wrong; the model did not run then.
         ModelNotSupported: the input is not one picture. TargetNotFound: there is no such class in the output.
     """
+    refused: list[tuple[str, int, HooksError]] = []
+    taps = find_taps(model, wanted, layers, lambda *refusal: refused.append(refusal))
+    return itertools.chain(refused, _maps(model, inputs, target, taps, max_channels) if taps else ())
+
+
+def _maps(
+    model: nn.Module, inputs: Any, target: Target, taps: list[MapTap], max_channels: int | None
+) -> Iterator[tuple[str, int, GradCam | HooksError]]:
     began = time.perf_counter()
-    problems: list[HooksError] = []
-
-    def refuse(layer: str, call: int, problem: HooksError) -> None:
-        problems.append(problem)
-        if deliver_error is not None:
-            deliver_error(layer, call, problem)
-
-    taps = find_taps(model, wanted, layers, refuse)
-    if taps:
-        picture = arguments.picture(inputs)
-        with inspecting(model) as inner, cancelling(cancelled):
-            with filling(inner, taps, owner=owner, purpose=purpose):
-                output = inner(picture.clone())
-            score = per_image(score_of(output, target, differentiable=False), "Score-CAM")
-            ready = []
-            for each in taps:
-                try:
-                    ready.append((each, each.channels()))
-                except HooksError as problem:
-                    refuse(each.asked, each.call, problem)
-            chosen = [_strongest(channels, max_channels) for _, channels in ready]
-            done, total = 0, sum(map(len, chosen))
-            for (each, channels), indices in zip(ready, chosen, strict=True):
-                logits: list[Tensor] = []
-                for start in range(0, len(indices), batch):
-                    part = channels[indices[start : start + batch]]
+    picture = arguments.picture(inputs)
+    with inspecting(model) as inner:
+        with filling(inner, taps), cancelling():
+            output = answer(inner, picture.clone())
+        score = per_image(score_of(output, target, differentiable=False), "Score-CAM")
+        ready = []
+        for each in taps:
+            try:
+                channels = each.channels()
+                if depth_of(each.described, each.value.shape if each.value is not None else ()) > 1:
+                    raise NoSpatialAxes(
+                        f"{titled(each.asked)} has maps of several frames, and Score-CAM hides parts of one picture. "
+                        "Choose Grad-CAM."
+                    )
+                ready.append((each, channels))
+            except HooksError as problem:
+                yield each.asked, each.call, problem
+        chosen = [_strongest(channels, max_channels) for _, channels in ready]
+        together = not ready or baseline_of(inner, score, picture)[1]
+        batch, note = (BATCH, "") if together else (1, ALONE)
+        steps = Steps(sum(map(len, chosen)))
+        for (each, channels), indices in zip(ready, chosen, strict=True):
+            logits: list[Tensor] = []
+            for start in range(0, len(indices), batch):
+                part = channels[indices[start : start + batch]]
+                with cancelling():  # and not between two passes, where others may run the model
                     logits.append(_logits(inner, picture, part, score))
-                    done += len(part)
-                    if progress is not None:
-                        progress(done, total)
-                weights = torch.cat(logits).cpu().double().softmax(0).numpy()  # Apple's GPU has no float64
-                values = np.tensordot(weights, channels[indices].astype(np.float64), 1).astype(np.float32)
-                deliver(_result(each, values, score, len(indices), len(channels), began))
-    if problems and deliver_error is None:
-        raise problems[0]
+                steps.count(len(part))
+            scores = torch.cat(logits).cpu().double()  # Apple's GPU has no float64
+            values = _weighted(scores, channels[indices])
+            opposite = _weighted(-scores, channels[indices]) if isinstance(target, Against) else np.empty((0, 0))
+            used = f"From the {len(indices)} strongest of {len(channels)} channels."
+            said = " ".join(filter(None, [used if len(indices) < len(channels) else "", note]))
+            milliseconds = (time.perf_counter() - began) * 1000
+            about = (each.asked, each.call, score.index, score.value, values, milliseconds, "scorecam", said)
+            yield each.asked, each.call, GradCam(*about, score.against, opposite.astype(np.float32))
+
+
+def _weighted(scores: Tensor, channels: np.ndarray) -> np.ndarray:
+    """The channels' maps, each weighed by the softmax of its score: float32 (height, width)."""
+    return np.tensordot(scores.softmax(0).numpy(), channels.astype(np.float64), 1).astype(np.float32)
 
 
 def _strongest(channels: np.ndarray, limit: int | None) -> np.ndarray:
@@ -116,11 +134,4 @@ def _logits(model: nn.Module, picture: Tensor, channels: np.ndarray, score: Scor
     spread = most - least
     # a constant map hides everything: it says nothing about where
     masks = torch.where(spread > 0, (maps - least) / spread.where(spread > 0, 1), 0)
-    assert score.of_each is not None
-    return score.of_each(model(picture * masks.to(picture.dtype)))
-
-
-def _result(tap: MapTap, values: np.ndarray, score: Score, used: int, channels: int, began: float) -> GradCam:
-    note = f"From the {used} strongest of {channels} channels." if used < channels else ""
-    milliseconds = (time.perf_counter() - began) * 1000
-    return GradCam(tap.asked, tap.call, score.index, score.value, values, milliseconds, "scorecam", note)
+    return scores_of_each(model, score, picture * masks.to(picture.dtype))

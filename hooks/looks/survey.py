@@ -9,24 +9,25 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
-from hookscope.hooks.errors import Cancelled, NoGradient, TargetNotFound
+from hookscope.hooks.errors import NoGradient, TargetNotFound
 from hookscope.hooks.layers.axes import Axes, hookable, leaves
 from hookscope.hooks.layers.names import first_names, named_layers
+from hookscope.hooks.looks.outputs import answer
 from hookscope.hooks.looks.targets import Target, score_of
 from hookscope.hooks.methods import METRICS, Metric
 from hookscope.hooks.numbers.reductions import real
 from hookscope.hooks.numbers.sketch import entropy as bits
 from hookscope.hooks.passes import arguments, nested
-from hookscope.hooks.passes.cancelling import cancelling
+from hookscope.hooks.passes.cancelling import cancelling, stop_if_cancelled
 from hookscope.hooks.passes.graph import differentiate, overwritten_view, tap
 from hookscope.hooks.passes.modes import inspecting
 from hookscope.hooks.passes.operations import split_name, tapping
@@ -44,12 +45,8 @@ def survey(
     layers: Sequence[LayerInfo],
     *,
     metrics: Iterable[str] | None = None,
-    containers: bool = False,
-    operations: bool = False,
     target: Target = None,
-    cancelled: Callable[[], bool] | None = None,
-    owner: str = "hookscope",
-    purpose: str = "monitoring",
+    also: Collection[Literal["containers", "operations"]] = (),
 ) -> Survey:
     """A few numbers of every call of every layer.
 
@@ -59,14 +56,18 @@ def survey(
         metrics: names of `methods.METRICS`; those of the output if none are given. For one of the gradient a class's
             logit is differentiated; the inputs then hold one image. Where there is no such logit, the survey says why
             and has the other numbers.
-        containers: also of the modules that have children; an output that is the last child's own is not looked at
-            again.
-        operations: also of the functional operations that `layers` lists; see `passes.operations`.
         target: see `looks.targets`; None or -1 for the model's own first class.
-        cancelled: asked before every module of the model, and before the gradient.
+        also: besides the modules without children. "containers": those that have some; an output that is the last
+            child's own is not looked at again. "operations": the functional ones that `layers` lists; see
+            `passes.operations`.
+
+    >>> from hookscope.hooks.layers.describe import describe
+    >>> net, image = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), torch.zeros(1, 3, 8, 8)
+    >>> [call.layer for call in survey(net, image, describe(net, image), metrics=["zeros"]).calls]
+    ['0', '1']
 
     Raises:
-        Cancelled: `cancelled` said so.
+        Cancelled: `looking`'s `cancelled` said so.
         ValueError: there is no metric of such a name.
     """
     began = time.perf_counter()
@@ -77,21 +78,21 @@ def survey(
         model = stack.enter_context(inspecting(model, gradients=bool(of_gradient)))
         hooked = stack.enter_context(contextlib.ExitStack())
         modules = named_layers(model)
-        chosen = hookable(modules) if containers else leaves(modules)
-        if operations:
+        chosen = hookable(modules) if "containers" in also else leaves(modules)
+        if "operations" in also:
             chosen |= _operations(layers, modules)
-        hooked.enter_context(tapping(chosen, first_names(model), run.look, owner=owner, purpose=purpose))
-        hooked.enter_context(cancelling(cancelled))
-        output = model(*nested.private(arguments.arguments(inputs), requires_grad=bool(of_gradient)))
+        hooked.enter_context(tapping(chosen, first_names(model), run.look))
+        hooked.enter_context(cancelling())
+        given = nested.private(arguments.arguments(inputs), requires_grad=bool(of_gradient))
+        output = answer(model, *given) if of_gradient else model(*given)
         hooked.close()  # before the gradient: checkpointed layers run again there, and that is no call of theirs
-        index, reason = -1, ""
+        index, against, reason = -1, -1, ""
         slopes: dict[Place, dict[str, float]] = {}
         if of_gradient:
-            if cancelled is not None and cancelled():
-                raise Cancelled
+            stop_if_cancelled()
             try:
                 score = score_of(output, target)
-                index, slopes = score.index, _slopes(score.tensor, run, of_gradient)
+                index, against, slopes = score.index, score.against, _slopes(score.tensor, run, of_gradient)
             except (NoGradient, TargetNotFound) as problem:
                 reason = str(problem)
     none = {metric.name: math.nan for metric in of_gradient}
@@ -99,7 +100,7 @@ def survey(
         SurveyedCall(layer, call, numbers | slopes.get(run.same.get((layer, call), (layer, call)), none))
         for (layer, call), numbers in run.numbers.items()
     )
-    return Survey(calls, index, reason, (time.perf_counter() - began) * 1000)
+    return Survey(calls, index, reason, (time.perf_counter() - began) * 1000, against)
 
 
 def _of(what: str, metrics: Iterable[Metric]) -> list[Metric]:

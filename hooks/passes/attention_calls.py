@@ -43,11 +43,13 @@ class Attended:
         running: the module's call whose code computes it.
         shape: of the weights, (..., head, query, key).
         weights: computes (or gives) them, each row a softmax over the keys.
+        seen: what is looked at, the keys or the values.
     """
 
     running: Running
     shape: tuple[int, ...]
     weights: Callable[[], Tensor]
+    seen: Tensor
 
     @property
     def heads(self) -> int:
@@ -84,10 +86,10 @@ class AttentionCalls:
             return
         if name == "multi_head_attention_forward":
             given = _MHA.bind(*args, **kwargs)
-            self._found(running, _mha_shape(given), lambda: _observed(function, given))
+            self._found(running, _mha_shape(given), lambda: _observed(function, given), given.arguments["key"])
         elif name == "scaled_dot_product_attention":
             query, key = _given(args, kwargs, 0, "query"), _given(args, kwargs, 1, "key")
-            self._found(running, (*query.shape[:-1], key.shape[-2]), lambda: attention_weights(*args, **kwargs))
+            self._found(running, (*query.shape[:-1], key.shape[-2]), lambda: attention_weights(*args, **kwargs), key)
         elif name == "softmax":
             if isinstance(result, Tensor) and result.ndim >= 3 and _axis(args, kwargs) in (-1, result.ndim - 1):
                 self._waiting.append(_Carried(result, axes_of_softmax(result), result))
@@ -101,25 +103,26 @@ class AttentionCalls:
             if carried is None:
                 continue
             if name in PRODUCTS and sums_over_keys(name, args, kwargs, value, carried.axes):
-                self._applied(running, carried.softmax)
+                tensors = [each for each in flat((*args, *kwargs.values())) if isinstance(each, Tensor)]
+                self._applied(running, carried.softmax, next((each for each in tensors if each is not value), value))
             elif name in CARRIES and isinstance(result, Tensor):
                 axes = onward(name, args, kwargs, value, carried.axes, result)
                 if axes is not None:
                     self._waiting.append(_Carried(result, axes, carried.softmax))
             return
 
-    def _applied(self, running: Running, softmax: Tensor) -> None:
+    def _applied(self, running: Running, softmax: Tensor, values: Tensor) -> None:
         self._waiting = deque((each for each in self._waiting if each.softmax is not softmax), _WAITING)
-        self._found(running, tuple(softmax.shape), lambda: softmax)
+        self._found(running, tuple(softmax.shape), lambda: softmax, values)
 
-    def _found(self, running: Running, shape: tuple[int, ...], weights: Callable[[], Tensor]) -> None:
+    def _found(self, running: Running, shape: tuple[int, ...], weights: Callable[[], Tensor], seen: Tensor) -> None:
         heads = _axis_of_heads(running.module, shape)
         if heads is not None:
             rest = [length for axis, length in enumerate(shape[:-2]) if axis != heads]
             turned = (*rest, shape[heads], *shape[-2:])
-            self.found(Attended(running, turned, lambda: weights().movedim(heads, -3)))
+            self.found(Attended(running, turned, lambda: weights().movedim(heads, -3), seen))
         else:
-            self.found(Attended(running, shape, weights))
+            self.found(Attended(running, shape, weights, seen))
 
     def _carried(self, value: Any) -> _Carried | None:
         # the newest first: what a function in place gives back is the tensor that it was given

@@ -26,6 +26,10 @@ class Constants:
         self._memory = {memory(tensor) for tensor in (*model.parameters(), *model.buffers())} - {0}
         self._alive: list[Tensor] = []  # or the memory of one would be given to another tensor
 
+    def holds(self, tensor: Tensor) -> bool:
+        """Whether a tensor is known to come from the weights alone."""
+        return memory(tensor) in self._memory
+
     def follow(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> bool:
         """Look at a call after it returned; whether what it gives does not depend on the model's inputs."""
         name = str(getattr(function, "__name__", ""))

@@ -11,6 +11,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from hookscope.hooks.errors import NoGradient
 
 NOT_RECORDED = "The value was not part of an autograd graph."
+WITHOUT = "Score-CAM needs no gradient."
 
 
 def differentiate(score: Tensor, edges: Sequence[GradientEdge], retain_graph: bool = False) -> Sequence[Tensor | None]:
@@ -45,7 +46,25 @@ def reason_no_gradient(watch: tuple[Tensor, int] | None) -> str:
             "The value is a view that a later layer overwrites in place, and autograd then forgets where it stood. Ask "
             "for the layer before or after it."
         )
-    return "No path leads from the layer to the score."
+    return (
+        "No path leads from the layer to the score. The score does not depend on it, or something between them is "
+        f"detached or computes in whole numbers, as int8 does. {WITHOUT}"
+    )
+
+
+def why_not_recorded(tensor: Tensor) -> str:
+    """Why a value that a layer has just returned is in no graph, and what works all the same; "" if it is in one."""
+    if tensor.requires_grad:
+        return ""
+    if tensor.is_quantized or not (tensor.is_floating_point() or tensor.is_complex()):
+        kind = str(tensor.dtype).removeprefix("torch.")
+        return f"{NOT_RECORDED} It is computed in whole numbers ({kind}), which have no gradient. {WITHOUT}"
+    if not torch.is_grad_enabled():
+        return (
+            f"{NOT_RECORDED} The model runs this layer under torch.no_grad. Take that out of its forward (freezing the "
+            f"weights by requires_grad_(False) does as well), or choose another map: {WITHOUT}"
+        )
+    return f"{NOT_RECORDED} It was detached, or was made by a layer that computes in whole numbers. {WITHOUT}"
 
 
 def tap(tensor: Tensor) -> tuple[GradientEdge | None, tuple[Tensor, int] | None]:

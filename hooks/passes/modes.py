@@ -6,7 +6,7 @@ import contextlib
 import random
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,11 +69,15 @@ def check_supported(model: nn.Module, *, gradients: bool = False) -> None:
 
 
 @contextlib.contextmanager
-def inspecting(model: nn.Module, *, gradients: bool = False) -> Iterator[nn.Module]:
+def inspecting(model: nn.Module, *, gradients: bool = False, training: bool = False) -> Iterator[nn.Module]:
     """Everything that has to hold around a forward pass that is looked at; gives the unwrapped model.
 
     The model is locked against other threads that inspect it, is in eval mode, runs eagerly, and is handed back with
     its training flags, buffers and random state untouched. Autograd records if `gradients`, and not otherwise.
+
+    Arguments:
+        training: have the modules in the mode that they are in, but for batch normalisations, which would tell the
+            other processes of a distributed training of the picture, and cannot take one alone.
     """
     model = unwrap(model)
     check_supported(model, gradients=gradients)
@@ -84,7 +88,10 @@ def inspecting(model: nn.Module, *, gradients: bool = False) -> Iterator[nn.Modu
         # `enable_grad` does not help inside inference mode, and tensors made there cannot be used for gradients later.
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.set_grad_enabled(gradients))
-        evaluate(model)
+        if gradients and any(isinstance(module, nn.RNNBase) for module in model.modules()):
+            # cuDNN gives an RNN's gradient in training mode only
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        evaluate(model, batch_norms_only=training)
         yield model
 
 
@@ -97,39 +104,59 @@ def locked(model: nn.Module) -> Iterator[None]:
         yield
 
 
-def evaluate(model: nn.Module) -> None:
-    """Clear every module's training flag.
+def evaluate(model: nn.Module, *, batch_norms_only: bool = False) -> None:
+    """Clear every module's training flag, or every batch normalisation's.
 
     Not `model.eval()`: that calls the modules' own `train`, which some override with changes (merged weights) that
     setting the flags back would not undo.
     """
     for module in model.modules():
-        if module.training:
+        if module.training and (not batch_norms_only or isinstance(module, nn.modules.batchnorm._BatchNorm)):
             module.training = False
 
 
 @contextlib.contextmanager
-def preserve(model: nn.Module) -> Iterator[None]:
+def preserve(model: nn.Module) -> Iterator[Callable[[], None]]:
     """Put back every module's training flag, every buffer, and the random state of torch, numpy and Python.
 
     Gradients need no saving: nothing in this library accumulates into `.grad`.
+
+    Yields:
+        what puts back the buffers and the random state meanwhile, so that a second pass begins as the first one did.
     """
     modules = list(model.modules())
     flags = [(module, module.training) for module in modules]
     places = [(module, name, buffer) for module in modules for name, buffer in module._buffers.items()]
+    plain = [buffer for _, _, buffer in places if buffer is not None and not buffer.requires_grad]
     # each buffer once, although several modules may share it
     saved = _Copies({id(buffer): buffer for _, _, buffer in places if buffer is not None}.values())
     state = _random_state()
-    try:
-        yield
-    finally:
-        for module, training in flags:
-            module.training = training
+
+    def put_back() -> None:
         for module, name, buffer in places:
             if module._buffers.get(name) is not buffer:
                 module._buffers[name] = buffer
+        for buffer in plain:
+            if buffer.requires_grad:  # a value of the pass was written into it, and its graph came along
+                buffer.detach_()
         saved.put_back()
         _set_random_state(state)
+
+    try:
+        yield put_back
+    finally:
+        for module, training in flags:
+            module.training = training
+        put_back()
+
+
+def random_digest() -> int:
+    """A number that changes when random numbers are drawn, by torch, numpy or Python."""
+    state = _random_state()
+    _, keys, *place = state["numpy"]
+    devices = [state["cpu"], *state.get("cuda", ()), *([state["mps"]] if "mps" in state else [])]
+    of_tensors = [each.cpu().numpy().tobytes() for each in devices]
+    return hash((state["python"], keys.tobytes(), *place, *of_tensors))
 
 
 class _Copies:
@@ -143,6 +170,7 @@ class _Copies:
         for tensor in tensors:
             plain = tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_nested
             self.alike.setdefault((tensor.dtype, tensor.device) if plain else id(tensor), []).append(tensor)
+        self.shapes = {key: [tensor.shape for tensor in tensors] for key, tensors in self.alike.items()}
         with torch.no_grad():
             self.copies = {key: _end_to_end(tensors) for key, tensors in self.alike.items()}
 
@@ -154,13 +182,16 @@ class _Copies:
         """
         with torch.no_grad():
             for key, tensors in self.alike.items():
-                saved = self.copies[key]
-                if _same_bits(_end_to_end(tensors), saved):
+                saved, shapes = self.copies[key], self.shapes[key]
+                same = all(tensor.shape == shape for tensor, shape in zip(tensors, shapes, strict=True))
+                if same and same_bits(_end_to_end(tensors), saved):
                     continue
-                parts = saved.split([tensor.numel() for tensor in tensors]) if len(tensors) > 1 else [saved]
-                for tensor, part in zip(tensors, parts, strict=True):
-                    if not _same_bits(tensor, part):
-                        tensor.copy_(part if part.shape == tensor.shape else part.view(tensor.shape))
+                parts = saved.split([shape.numel() for shape in shapes]) if len(tensors) > 1 else [saved]
+                for tensor, shape, part in zip(tensors, shapes, parts, strict=True):
+                    if tensor.shape != shape:  # as observers of a quantisation make theirs as they go
+                        tensor.resize_(shape)
+                    if not same_bits(tensor, part):
+                        tensor.copy_(part if part.shape == shape else part.view(shape))
 
 
 def _end_to_end(tensors: Sequence[Tensor]) -> Tensor:
@@ -169,7 +200,7 @@ def _end_to_end(tensors: Sequence[Tensor]) -> Tensor:
     return torch.cat([tensor if tensor.ndim == 1 else tensor.reshape(-1) for tensor in tensors])
 
 
-def _same_bits(first: Tensor, second: Tensor) -> bool:
+def same_bits(first: Tensor, second: Tensor) -> bool:
     """Whether two tensors are equal; NaN equals NaN, or a buffer that holds one would be written each time."""
     first, second = _strided(first), _strided(second)
     return first.numel() == second.numel() and torch.equal(first.view(torch.uint8), second.view(torch.uint8))

@@ -6,8 +6,9 @@ boxes of a detector's first image.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 import torch
@@ -26,10 +27,18 @@ def tensors(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, T
             for index, part in enumerate(value.unbind()):
                 yield _join(path, index), part
         else:
-            yield path, value
+            yield path, _of_its_own(value)
     elif depth < DEPTH_LIMIT:
         for key, item in _items(value):
             yield from tensors(item, _join(path, key), depth + 1)
+
+
+def _of_its_own(tensor: Tensor) -> Tensor:
+    """A tensor as it lies in memory: under `torch.vmap` it pretends to be one of many, which come first here."""
+    while torch._C._functorch.is_batchedtensor(tensor):
+        axis = torch._C._functorch.maybe_get_bdim(tensor)
+        tensor = torch._C._functorch.get_unwrapped(tensor).movedim(axis, 0)
+    return tensor
 
 
 def first(value: Any) -> tuple[str, Tensor] | None:
@@ -62,11 +71,26 @@ def private(value: Any, requires_grad: bool) -> Any:
 
 
 def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """`value` with every tensor in its lists, tuples and dicts replaced; other objects are passed on as they are."""
+    """`value` with every tensor in its lists, tuples, mappings and dataclasses replaced, each of its own type.
+
+    Other objects are passed on as they are.
+    """
     if isinstance(value, Tensor):
         return change(value)
-    if isinstance(value, dict):
+    if type(value) is dict:
         return {key: map_tensors(item, change) for key, item in value.items()}
+    if isinstance(value, MutableMapping):  # an OrderedDict, a UserDict such as tokenizers return, ...
+        same = copy.copy(value)
+        for key, item in value.items():
+            same[key] = map_tensors(item, change)
+        return same
+    if isinstance(value, Mapping):
+        return {key: map_tensors(item, change) for key, item in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        twin = copy.copy(value)
+        for field in dataclasses.fields(value):
+            object.__setattr__(twin, field.name, map_tensors(getattr(value, field.name, None), change))
+        return twin
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*(map_tensors(item, change) for item in value))
     if isinstance(value, list | tuple):

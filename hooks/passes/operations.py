@@ -12,6 +12,7 @@ hook is registered, unless an operation is asked for.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,10 +22,12 @@ import torch
 from torch import Tensor, nn
 
 from hookscope.hooks.passes import nested
-from hookscope.hooks.passes.registry import Placed, hook
-from hookscope.hooks.passes.running import Functions, Running, Stack, following
+from hookscope.hooks.passes.registry import Placed, at_work, hook, waits
+from hookscope.hooks.passes.running import Functions, Running, Stack, following, recomputing
 
 SEPARATOR = "/"
+
+_here = threading.local()
 
 # Python's operators that are no methods of their own, and functions that have several names.
 _SAME = {
@@ -143,9 +146,6 @@ def tapping(
     chosen: Mapping[str, nn.Module],
     names: Mapping[nn.Module, str],
     hook_of: Callable[[str], Callable[[nn.Module, Any, Any], None]],
-    *,
-    owner: str,
-    purpose: str,
 ) -> Iterator[Mapping[str, Placed]]:
     """See the outputs of modules and operations for the length of a `with` block.
 
@@ -156,7 +156,6 @@ def tapping(
         chosen: what to look at: the module of that name, or the module in which the operation of that name happens.
         names: every module of the model with its first name; needed for operations only.
         hook_of: makes the hook of a name, which is called with (module, args, output) of every call.
-        owner, purpose: what `passes.registry.live_hooks` shows.
 
     Yields:
         The hooks on modules, by the names under which these were chosen.
@@ -166,10 +165,10 @@ def tapping(
     with contextlib.ExitStack() as stack:
         for name, module in chosen.items():
             if name not in operations:
-                look = hook(module, "forward", hook_of(name), layer=name, owner=owner, purpose=purpose)
+                look = hook(module, "forward", hook_of(name), layer=name)
                 placed[name] = stack.enter_context(look)
         if operations:
-            stack.enter_context(_watching(operations, names, hook_of, owner=owner, purpose=purpose))
+            stack.enter_context(_watching(operations, names, hook_of))
         yield placed
 
 
@@ -178,9 +177,6 @@ def _watching(
     operations: Mapping[str, nn.Module],
     names: Mapping[nn.Module, str],
     hook_of: Callable[[str], Callable[[nn.Module, Any, Any], None]],
-    *,
-    owner: str,
-    purpose: str,
 ) -> Iterator[None]:
     looks = {name: hook_of(name) for name in operations}
     namer = Namer(Stack(names))
@@ -190,35 +186,92 @@ def _watching(
         if found is not None and found.name in looks:
             looks[found.name](found.running.module, found.args, found.result)
 
-    # To know which module's own code runs, only the modules inside those that are asked about need hooks.
-    followed = {part: names[part] for module in operations.values() for part in module.modules() if part in names}
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(following(followed, namer.stack, owner=owner, purpose=purpose))
-        unwatched = stack.enter_context(contextlib.ExitStack())
-        for module, name in followed.items():
-            if isinstance(module, nn.MultiheadAttention):
-                stack.enter_context(_unwatched(module, name, unwatched, owner=owner, purpose=purpose))
-        stack.enter_context(Functions(see))
+    with naming(operations, names, namer), Functions(see):
         yield
 
 
 @contextlib.contextmanager
-def _unwatched(
-    module: nn.Module, name: str, open_: contextlib.ExitStack, *, owner: str, purpose: str
-) -> Iterator[None]:
-    """Let a module run as if no functions were watched; `open_` ends that too if the module never returns."""
-    with (
-        hook(
-            module,
-            "forward_pre",
-            lambda *_: open_.enter_context(torch._C.DisableTorchFunction()),
-            layer=name,
-            owner=owner,
-            purpose=purpose,
-        ),
-        hook(module, "forward", lambda *_: open_.close(), layer=name, owner=owner, purpose=purpose),
-    ):
+def naming(operations: Mapping[str, nn.Module], names: Mapping[nn.Module, str], namer: Namer) -> Iterator[None]:
+    """Have a namer know, for the length of a `with` block, in which module an operation happens.
+
+    Arguments:
+        operations: those that are asked about, with the modules in which they happen. names: of every module.
+    """
+    # Only the modules inside those that are asked about need hooks.
+    followed = {part: names[part] for module in operations.values() for part in module.modules() if part in names}
+    with following(followed, namer.stack), unwatched(followed):
         yield
+
+
+@contextlib.contextmanager
+def unwatched(modules: Mapping[nn.Module, str]) -> Iterator[None]:
+    """Let every `nn.MultiheadAttention` run as if no functions were watched, for the length of a `with` block.
+
+    Arguments:
+        modules: with their names; those of other types are left alone.
+    """
+    with contextlib.ExitStack() as stack:
+        open_ = stack.enter_context(contextlib.ExitStack())  # closed here, too, if such a module never returns
+
+        def begin(*_: Any) -> None:
+            open_.enter_context(_disabled())
+
+        for module, name in modules.items():
+            if isinstance(module, nn.MultiheadAttention):
+                stack.enter_context(hook(module, "forward_pre", begin, layer=name))
+                stack.enter_context(hook(module, "forward", lambda *_: open_.close(), layer=name))
+        yield
+
+
+@contextlib.contextmanager
+def _disabled() -> Iterator[None]:
+    """Have functions watched by nobody; once, however many ask: they do not leave in the order that they came."""
+    if getattr(_here, "disabled", False):
+        yield
+        return
+    _here.disabled = True
+    try:
+        with torch._C.DisableTorchFunction():
+            yield
+    finally:
+        _here.disabled = False
+
+
+class Changing(Functions):
+    """Sees every functional call of the thread, and changes what those that are chosen return.
+
+    For `hooks.edits` and `hooks.causes` alone: it changes what a model computes.
+
+    Arguments:
+        namer: says which operation a call is. changes: what changes its result, by the operation's name.
+    """
+
+    def __init__(self, namer: Namer, changes: Mapping[str, Callable[[nn.Module, Any, Any], Any]]) -> None:
+        super().__init__(lambda *seen: None)
+        self._namer = namer
+        self._changes = changes
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        before = _version(args[0]) if args else None
+        result = func(*args, **kwargs)
+        if at_work() or recomputing() or waits(self._number):
+            return result
+        found = self._namer.operation(func, args, kwargs, result)
+        if found is None or found.name not in self._changes:
+            return result
+        changed = self._changes[found.name](found.running.module, found.args, found.result)
+        if changed is None:
+            return result
+        in_place = args and result is args[0] and (before is None or before != _version(result))
+        if in_place and not torch.is_grad_enabled():
+            return result.copy_(changed)
+        return changed
+
+
+def _version(value: Any) -> int | None:
+    """How often a tensor was written into; None where nobody counts, as in inference mode."""
+    return value._version if isinstance(value, Tensor) and not value.is_inference() else None
 
 
 def _computed(result: Any, args: tuple[Any, ...]) -> bool:

@@ -18,29 +18,73 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from hookscope.hooks.errors import ModelNotSupported
+from hookscope.hooks.passes.looking import current
 from hookscope.hooks.results.looks import HookKind, LiveHook
 
-_live: dict[int, LiveHook] = {}
-_numbers = itertools.count()
+_live: dict[int, Placed] = {}
+_numbers = itertools.count(1)
 _guard = threading.Lock()
+_here = threading.local()  # .since: hooks of this thread with a lower number wait; .depth: how many are at work
 
 
 def live_hooks(owner: str | None = None) -> tuple[LiveHook, ...]:
     """The hooks that are live at this moment, oldest first; those of one owner if given."""
     with _guard:
-        return tuple(live for live in _live.values() if owner is None or live.owner == owner)
+        shown = [LiveHook(*placed.shown) for placed in _live.values()]
+    return tuple(live for live in shown if owner is None or live.owner == owner)
+
+
+@contextlib.contextmanager
+def others_waiting() -> Iterator[None]:
+    """Have the hooks that are on the model do nothing in this thread while somebody runs it under new ones."""
+    before = getattr(_here, "since", 0)
+    _here.since = next(_numbers)
+    try:
+        yield
+    finally:
+        _here.since = before
+
+
+def waits(number: int) -> bool:
+    """Whether what was registered under this number waits in this thread."""
+    return number < getattr(_here, "since", 0)
+
+
+def take_number() -> int:
+    """A number for something that is told from hooks by its age, as they are from each other."""
+    return next(_numbers)
+
+
+def at_work() -> bool:
+    """Whether a hook is called in this thread now: what is computed then is not the model's."""
+    return bool(getattr(_here, "depth", 0))
 
 
 class Placed:
-    """A hook where it was put; readable while it is live and afterwards.
+    """A hook where it was put; readable while it is live and afterwards. It is entered once.
+
+    A class and no generator, because a look at every layer enters hundreds.
 
     Attributes:
+        shown: what `live_hooks` shows of it.
         elsewhere: whether it was called in another thread than the one that registered it, and did nothing there.
     """
 
-    def __init__(self, handle: torch.utils.hooks.RemovableHandle) -> None:
+    __slots__ = ("_always", "_changes", "_function", "_handle", "_module", "_number", "_removed", "elsewhere", "shown")
+
+    def __init__(
+        self,
+        module: nn.Module | None,
+        function: Callable[..., object],
+        shown: tuple[str, HookKind, str, str],
+        always: bool,
+        changes: bool,
+    ) -> None:
+        self.shown = shown
         self.elsewhere = False
-        self._handle = handle
+        self._module: nn.Module | None = module
+        self._function: Callable[..., object] | None = function
+        self._always, self._changes = always, changes
         self._removed: bool | None = None
 
     @property
@@ -55,53 +99,72 @@ class Placed:
         self._removed = self.removed
         self._handle.remove()
 
+    def __enter__(self) -> Placed:
+        self._number = next(_numbers)
+        self._handle = _register(self._module, self.shown[1], self._call(), self.shown[0], self._always)
+        with _guard:
+            _live[self._number] = self
+        return self
 
-@contextlib.contextmanager
+    def __exit__(self, *_: object) -> None:
+        self.take_away()
+        self._module = self._function = None  # who reads it afterwards does not keep the model
+        with _guard:
+            _live.pop(self._number, None)
+
+    def _call(self) -> Callable[..., object]:
+        thread, number, function, changes = threading.get_ident(), self._number, self._function, self._changes
+        assert function is not None, "a hook is entered once"
+
+        # `*rest`, because a forward pass of another thread that is under way while a with_kwargs hook is removed calls
+        # the hook with one argument less; and the thread is compared first, so that such a call does nothing at all.
+        def call(module: nn.Module, args: Any, *rest: Any) -> object:
+            if threading.get_ident() != thread:
+                self.elsewhere = True
+            elif number >= getattr(_here, "since", 0):
+                _here.depth = getattr(_here, "depth", 0) + 1
+                try:
+                    found = function(module, args, *rest)
+                finally:
+                    _here.depth -= 1
+                return found if changes else None
+            return None
+
+        return call
+
+
 def hook(
     module: nn.Module | None,
     kind: HookKind,
     function: Callable[..., object],
     *,
     layer: str,
-    owner: str,
-    purpose: str,
-) -> Iterator[Placed]:
-    """Register a hook for the length of a `with` block.
+    owner: str = "",
+    purpose: str = "",
+    always: bool = False,
+    changes: bool = False,
+) -> Placed:
+    """A hook that is registered for the length of a `with` block.
 
     Arguments:
         module: where; None for "every_forward_pre".
         kind: "forward" calls `function(module, args, output)`, "forward_pre" `function(module, args, kwargs)`,
             "every_forward_pre" `function(module, args)`.
         function: what to call. Its value is dropped: a value returned from a hook would replace the model's own.
-        layer, owner, purpose: what `live_hooks` shows.
+        changes: of a "forward" hook, that it does just that, unless the value is None; for `hooks.edits` and
+            `hooks.causes` alone.
+        always: whether a "forward" hook is also called where the module raised; `output` is None then.
+        layer, owner, purpose: what `live_hooks` shows; the last two are those of `passes.looking` if not given.
     """
-    thread = threading.get_ident()
-
-    # `*rest`, because a forward pass of another thread that is under way while a with_kwargs hook is removed calls the
-    # hook with one argument less; and the thread is compared first, so that such a call does nothing at all.
-    def call(module: nn.Module, args: Any, *rest: Any) -> None:
-        if threading.get_ident() == thread:
-            function(module, args, *rest)
-        else:
-            placed.elsewhere = True
-
-    number = next(_numbers)
-    placed = Placed(_register(module, kind, call, layer))
-    try:
-        with _guard:
-            _live[number] = LiveHook(layer, kind, owner, purpose)
-        yield placed
-    finally:
-        placed.take_away()
-        with _guard:
-            _live.pop(number, None)
+    look = current()
+    return Placed(module, function, (layer, kind, owner or look.owner, purpose or look.purpose), always, changes)
 
 
 def _register(
-    module: nn.Module | None, kind: HookKind, call: Callable[..., None], layer: str
+    module: nn.Module | None, kind: HookKind, call: Callable[..., object], layer: str, always: bool
 ) -> torch.utils.hooks.RemovableHandle:
     if kind == "every_forward_pre":
-        return register_module_forward_pre_hook(call)
+        return register_module_forward_pre_hook(call)  # type: ignore[arg-type]
     if module is None:
         raise TypeError(f"a {kind!r} hook needs a module")
     if isinstance(module, torch.jit.ScriptModule):
@@ -111,4 +174,4 @@ def _register(
         )
     if kind == "forward_pre":
         return module.register_forward_pre_hook(call, with_kwargs=True)
-    return module.register_forward_hook(call)
+    return module.register_forward_hook(call, always_call=always)

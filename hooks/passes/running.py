@@ -7,6 +7,7 @@ Together they say in which module an operation happens. Only this thread's calls
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from hookscope.hooks.passes.registry import hook
+from hookscope.hooks.passes.registry import hook, take_number, waits
 
 
 @dataclass(eq=False)
@@ -25,13 +26,20 @@ class Running:
 
     Attributes:
         name: the module's first dotted name. call: which of its calls, from 0.
+        handled: the exception that was being handled when it began, which may call it.
         counts: how often each operation has happened in this call so far.
     """
 
     module: nn.Module
     name: str
     call: int
+    handled: BaseException | None = field(default_factory=lambda: sys.exc_info()[1])
     counts: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def raised(self) -> bool:
+        """Whether it has just ended in an exception."""
+        return sys.exc_info()[1] is not self.handled
 
 
 class Stack:
@@ -53,7 +61,7 @@ class Stack:
         return self.running[-1]
 
     def end(self, module: nn.Module) -> Running | None:
-        """A module has returned. Calls in it that ended in an exception which it caught have no end of their own."""
+        """A module has returned, or raised what one around it may catch."""
         while self.running:
             last = self.running.pop()
             if last.module is module:
@@ -67,17 +75,15 @@ class Stack:
 
 
 @contextlib.contextmanager
-def following(names: Mapping[nn.Module, str], stack: Stack, *, owner: str, purpose: str) -> Iterator[None]:
+def following(names: Mapping[nn.Module, str], stack: Stack) -> Iterator[None]:
     """Keep a stack up to date for the length of a `with` block, by two hooks on each module."""
     with contextlib.ExitStack() as handles:
         for module, name in names.items():
             if isinstance(module, torch.jit.ScriptModule):
                 continue
-            for kind, function in (
-                ("forward_pre", lambda module, args, kwargs=None: stack.begin(module)),
-                ("forward", lambda module, args, output: stack.end(module)),
-            ):
-                handles.enter_context(hook(module, kind, function, layer=name, owner=owner, purpose=purpose))  # type: ignore[arg-type]
+            begin, end = (lambda module, *_: stack.begin(module)), (lambda module, *_: stack.end(module))
+            handles.enter_context(hook(module, "forward_pre", begin, layer=name))
+            handles.enter_context(hook(module, "forward", end, layer=name, always=True))
         yield
 
 
@@ -92,11 +98,12 @@ class Functions(TorchFunctionMode):
         super().__init__()
         self.see = see
         self._blind = False
+        self._number = take_number()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        if not self._blind and not recomputing():
+        if not self._blind and not recomputing() and not waits(self._number):
             self.see(func, args, kwargs, result)
         return result
 

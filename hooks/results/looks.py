@@ -11,6 +11,8 @@ from typing import Literal
 
 import numpy as np
 
+from hookscope.hooks.results.outputs import Scores
+
 QUANTILE_LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 HISTOGRAM_BINS = 64
 HookKind = Literal["forward", "forward_pre", "every_forward_pre"]
@@ -22,10 +24,13 @@ class Call:
 
     Attributes:
         shape: the first output tensor's shape, image axis included; empty if it returned no tensor.
-        axes: the name of each axis of `shape`: "image", "channel", "height", "width", "token", "feature", "window"
-            or "axis". ("image", "channel", "height", "width") is NCHW, ("image", "height", "width", "channel") NHWC.
+        axes: the name of each axis of `shape`: "image", "channel", "height", "width", "token", "feature", "window" or
+            "axis"; "depth" for the frames of a clip or the slices of a volume; or "constant", the first of what comes
+            from the weights alone. ("image", "channel", "height", "width") is NCHW, ("image", "height", "width",
+            "channel") NHWC.
         grid: (height, width) of the patch grid when there is a "token" axis that holds one, else None.
         prefix_tokens: tokens before the grid (class token, registers); 0 without a grid.
+        frames: of tokens of a clip, how many frames lie below each other in the grid, whose height is that of all.
         order: the position at which this call *ended*, counted over all calls of the forward pass.
         dtype: the tensor's dtype as text, e.g. "float32".
         outputs: how many tensors the call returned (nested outputs are flattened).
@@ -48,6 +53,7 @@ class Call:
     heads: int = 0
     channel_heads: int = 0
     path: str = ""
+    frames: int = 1
 
 
 # Why a layer may have run without being seen.
@@ -133,7 +139,7 @@ class Activation:
         layer: dotted name. call: 0-based call of this forward pass.
         values: float32, the output tensor without its image axis when that has length 1 (other dtypes are converted).
         axes: the name of each axis of `values` (see `Call.axes`).
-        grid, prefix_tokens: see `Call`.
+        grid, prefix_tokens, frames: see `Call`.
         dtype: the dtype before the conversion.
         statistics: of the values before the conversion.
         path: where in a nested output the tensor stood, e.g. "0" or "out"; "" for a plain tensor.
@@ -153,6 +159,7 @@ class Activation:
     path: str = ""
     milliseconds: float = 0.0
     whole: tuple[int, ...] = ()
+    frames: int = 1
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -171,6 +178,10 @@ class GradCam:
         milliseconds: everything together.
         method: one of `methods.MAPS`.
         note: what was left out, as a sentence; "" if nothing was.
+        against: of one target against another the other's class index, as `target`, and `logit` is the difference; else
+            -1.
+        opposite: then float32 (height, width), the map by the same method of the other against the one. Of Grad-CAM it
+            is the negative of `values`; methods that leave out what is below 0 say more by the two. Else empty.
     """
 
     layer: str
@@ -181,6 +192,8 @@ class GradCam:
     milliseconds: float = 0.0
     method: str = "gradcam"
     note: str = ""
+    against: int = -1
+    opposite: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
 
 
 @dataclass(frozen=True)
@@ -195,6 +208,8 @@ class InputAttribution:
             saliency, which has none.
         note: how it was computed, and how far the integrated gradients are from their completeness, as a sentence.
         milliseconds: everything together.
+        against: of one target against another the other's class index, as `target`, and all logits are differences;
+            else -1.
     """
 
     method: str
@@ -204,6 +219,7 @@ class InputAttribution:
     baseline_logit: float = math.nan
     note: str = ""
     milliseconds: float = 0.0
+    against: int = -1
 
 
 @dataclass(frozen=True)
@@ -255,12 +271,15 @@ class Gradients:
         target: the class index that was differentiated, -1 if the target is no class. score: its value.
         layers: in the order in which the forward pass came to them.
         milliseconds: everything together.
+        against: of one target against another the other's class index, as `target`, and `score` is the difference; else
+            -1.
     """
 
     target: int
     score: float
     layers: tuple[LayerGradient, ...]
     milliseconds: float = 0.0
+    against: int = -1
 
 
 @dataclass(frozen=True)
@@ -275,7 +294,7 @@ class AttentionMaps:
             one key. entropy_limit: its maximum, ln(keys), if every query looks at all keys alike.
         grid: (height, width) in which the keys lie, without the prefix tokens: the image's patches, or the window's
             own positions (then taken to be square); None if not known.
-        prefix_tokens: keys before the grid (class token, registers).
+        prefix_tokens: keys before the grid (class token, registers). frames: see `Call`.
         rollout: float32 (query, key): of this attention and all before it (see `looks.attention.rollout`); None if it
             was not asked for, or an attention on the way is not known to be over the same tokens of the whole image.
         milliseconds: from the start of the forward pass until the weights were there.
@@ -292,6 +311,41 @@ class AttentionMaps:
     prefix_tokens: int = 0
     rollout: np.ndarray | None = None
     milliseconds: float = 0.0
+    frames: int = 1
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Which pixels belong to each box of a detector, each on a grid of its own.
+
+    Attributes:
+        bits: uint8 (box, row, column / 8): whether the mask holds the centre of each cell of a square grid over its
+            extent, the first column in the highest bit (`numpy.unpackbits`).
+        extents: float32 (box, 4): left, top, right, bottom of the pixels that it holds, where `Detections.boxes` lie;
+            zeros of a mask that holds none.
+        areas: float32 (box,): of how many pixels it is.
+    """
+
+    bits: np.ndarray
+    extents: np.ndarray
+    areas: np.ndarray
+
+    def of(self, index: int) -> np.ndarray:
+        """One box's grid, bool (row, column)."""
+        return np.unpackbits(self.bits[index], axis=1).astype(bool)
+
+
+@dataclass(frozen=True)
+class Keypoints:
+    """Points that a detector found for each box.
+
+    Attributes:
+        places: float32 (box, point, 2): x and y, where `Detections.boxes` lie.
+        scores: float32 (box, point), of torchvision's the highest value of the point's heatmap; NaN if there are none.
+    """
+
+    places: np.ndarray
+    scores: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -302,11 +356,14 @@ class Detections:
         boxes: float32 (box, 4): left, top, right, bottom, in pixels of the picture that the model was given, or where
             it is part of a `Prediction` of the original picture.
         labels: int64 (box,), class indices. scores: float32 (box,), 0..1.
+        masks, keypoints: of each box; None of a detector that gives none.
     """
 
     boxes: np.ndarray
     labels: np.ndarray
     scores: np.ndarray
+    masks: Masks | None = None
+    keypoints: Keypoints | None = None
 
     def best(self, label: int) -> int:
         """The box of a class that has the highest score, the first of equals; -1 if there is none."""
@@ -319,18 +376,22 @@ class Prediction:
     """The model's answer to one image, and what the model was given.
 
     Attributes:
-        logits: float32 (class,); empty of a detector.
+        scores: the answer, read; None of a detector, and where there is nothing to read.
         pixels: uint8 (height, width, 3), the preprocessed picture with the normalisation undone.
         crop: (left, top, right, bottom) of what the model saw, in pixels of the original picture.
         milliseconds: of the forward pass.
         detections: what a detector found; None of every other model.
+        note: why nothing is read, as a sentence.
+        second: of a model that was given two pictures, uint8 (height, width, 3) of the second one.
     """
 
-    logits: np.ndarray
+    scores: Scores | None
     pixels: np.ndarray
     crop: tuple[float, float, float, float]
     milliseconds: float = 0.0
     detections: Detections | None = None
+    note: str = ""
+    second: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

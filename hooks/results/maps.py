@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 SPATIAL = {"channel", "height", "width"}
+DEPTH = "depth"  # frames of a clip, slices of a volume
 
 
 class Described(Protocol):
@@ -21,6 +22,13 @@ class Described(Protocol):
     def grid(self) -> tuple[int, int] | None: ...
     @property
     def prefix_tokens(self) -> int: ...
+    @property
+    def frames(self) -> int: ...
+
+
+class _WithShape(Described, Protocol):
+    @property
+    def shape(self) -> tuple[int, ...]: ...
 
 
 class _WithValues(Described, Protocol):
@@ -31,12 +39,50 @@ class _WithValues(Described, Protocol):
 def maps(activation: _WithValues) -> np.ndarray | None:
     """The activation's values as (channel, height, width), a view where possible; None if it has no maps.
 
-    Tokens become their grid of patches, without the prefix tokens (class token, registers).
+    Tokens become their grid of patches, without the prefix tokens (class token, registers). Frames and slices lie below
+    each other, so the height is that of all; `frame` takes one out.
     """
     values = activation.values
     if why_no_maps(activation, values.shape):
         return None
     return arrange(values, activation.axes, activation.grid, activation.prefix_tokens)
+
+
+def depth_of(described: Described, shape: tuple[int, ...]) -> int:
+    """How many frames or slices lie below each other in the maps of an output of this shape; 1 for a picture."""
+    return shape[described.axes.index(DEPTH)] if DEPTH in described.axes else described.frames
+
+
+def plane_of(described: _WithShape) -> tuple[int, int]:
+    """(rows, columns) of the positions of an output that has maps, of a clip those of one frame; else (1, 1)."""
+    if described.grid is not None:
+        rows, columns = described.grid
+        return rows // described.frames, columns
+    sizes = dict(zip(described.axes, described.shape, strict=True))
+    return sizes.get("height", 1), sizes.get("width", 1)
+
+
+def frame(array: np.ndarray, depth: int, moment: int, axis: int = -2) -> np.ndarray:
+    """One of the frames that lie below each other: a view.
+
+    Arguments:
+        depth: how many there are. moment: which, in thousandths of the way from the first to the last, so that layers
+            of other depths are shown at the same time. axis: that of the height.
+
+    >>> frame(np.arange(6).reshape(6, 1), 3, 500).tolist()
+    [[2], [3]]
+    """
+    if depth == 1:
+        return array
+    axis %= array.ndim
+    height = array.shape[axis] // depth
+    start = frame_index(depth, moment) * height
+    return array[(slice(None),) * axis + (slice(start, start + height),)]
+
+
+def frame_index(depth: int, moment: int) -> int:
+    """Which of so many frames is shown at a moment, from 0."""
+    return min(moment * depth // 1000, depth - 1)
 
 
 def reason_no_maps(activation: _WithValues) -> str:
@@ -52,9 +98,11 @@ def why_no_maps(described: Described, shape: tuple[int, ...]) -> str:
         return "Its output is a single number, without height and width."
     if sizes.get("image", 1) > 1:
         return f"Its output holds {sizes['image']} images; ask for one image at a time."
+    if "constant" in sizes:
+        return f"Its output ({written}) comes from the weights alone, whatever the picture, so it has no map."
     if "window" in sizes:
         return f"Its output ({written}) is cut into windows, which are not laid out as the image is."
-    if set(sizes) == SPATIAL and len(sizes) == _count(described.axes, shape):
+    if set(sizes) - {DEPTH} == SPATIAL and len(sizes) == _count(described.axes, shape):
         if 0 in sizes.values():
             return f"Its output ({written}) is empty."
         if sizes["height"] == sizes["width"] == 1:
@@ -65,7 +113,8 @@ def why_no_maps(described: Described, shape: tuple[int, ...]) -> str:
             return f"Its output ({written}) is a list of tokens, and how they lie on the image is not known."
         height, width = described.grid
         if height * width + described.prefix_tokens != sizes["token"]:
-            return f"Its {sizes['token']} tokens do not fill the {height} x {width} grid of the recorded run."
+            times = f"{described.frames} x {height // described.frames}" if described.frames > 1 else str(height)
+            return f"Its {sizes['token']} tokens do not fill the {times} x {width} grid of the recorded run."
         return ""
     if set(sizes) <= {"feature", "channel"}:
         return "Its output has one number per feature, without height and width."
@@ -80,6 +129,9 @@ def arrange(values: np.ndarray, axes: tuple[str, ...], grid: tuple[int, int] | N
     if "token" in axes and grid is not None:
         tokens = np.moveaxis(values, axes.index("token"), 0)[prefix_tokens:]
         return np.moveaxis(tokens.reshape(*grid, -1), -1, 0)
+    if DEPTH in axes:
+        stacked = values.transpose([axes.index(axis) for axis in ("channel", DEPTH, "height", "width")])
+        return stacked.reshape(stacked.shape[0], -1, stacked.shape[3])
     return values.transpose([axes.index(axis) for axis in ("channel", "height", "width")])
 
 

@@ -137,12 +137,14 @@ class Survey:
         target: the class index whose logit was differentiated; -1 where no gradient was asked for, or there is none.
         reason_no_gradient: why there is none although it was asked for, as a sentence; else "".
         milliseconds: of the whole pass.
+        against: of one target against another the other's class index, as `target`; else -1.
     """
 
     calls: tuple[SurveyedCall, ...]
     target: int
     reason_no_gradient: str = ""
     milliseconds: float = 0.0
+    against: int = -1
 
 
 @dataclass(frozen=True)

@@ -16,46 +16,76 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hookscope.hooks.causes.effects import effects as effects
+    from hookscope.hooks.causes.likeness import likeness as likeness
+    from hookscope.hooks.causes.parting import parting as parting
+    from hookscope.hooks.causes.parting import parting_calibration as parting_calibration
+    from hookscope.hooks.causes.restoring import restore as restore
+    from hookscope.hooks.causes.restoring import restore_parts as restore_parts
     from hookscope.hooks.datasets.comparison import compare as compare
     from hookscope.hooks.datasets.comparison import ranked_channels as ranked_channels
     from hookscope.hooks.datasets.diagnostics import Diagnostics as Diagnostics
     from hookscope.hooks.datasets.information import bottlenecks as bottlenecks
     from hookscope.hooks.datasets.information import information_flow as information_flow
+    from hookscope.hooks.edits import edit as edit
+    from hookscope.hooks.edits import patch as patch
+    from hookscope.hooks.edits import replace as replace
     from hookscope.hooks.errors import HooksError as HooksError
     from hookscope.hooks.layers.describe import describe as describe
     from hookscope.hooks.layers.names import select as select
     from hookscope.hooks.looks.attention import attention_maps as attention_maps
     from hookscope.hooks.looks.attention import rollout as rollout
     from hookscope.hooks.looks.cam import layer_map as layer_map
+    from hookscope.hooks.looks.capture import Numbers as Numbers
     from hookscope.hooks.looks.capture import capture as capture
     from hookscope.hooks.looks.capture import stream as stream
     from hookscope.hooks.looks.gradients import gradients as gradients
     from hookscope.hooks.looks.inputs import attribute_input as attribute_input
     from hookscope.hooks.looks.survey import survey as survey
-    from hookscope.hooks.looks.targets import Box as Box
     from hookscope.hooks.looks.targets import Mask as Mask
+    from hookscope.hooks.passes.looking import looking as looking
     from hookscope.hooks.passes.registry import live_hooks as live_hooks
     from hookscope.hooks.results.anomalies import find_anomalies as find_anomalies
+    from hookscope.hooks.results.edits import level as level
+    from hookscope.hooks.results.edits import mute as mute
+    from hookscope.hooks.results.edits import scale as scale
+    from hookscope.hooks.results.targets import Against as Against
+    from hookscope.hooks.results.targets import Box as Box
 
 # name -> the module below hookscope.hooks that defines it
 _HOME = {
-    "Box": "looks.targets",
+    "Against": "results.targets",
+    "Box": "results.targets",
     "Diagnostics": "datasets.diagnostics",
     "HooksError": "errors",
     "Mask": "looks.targets",
+    "Numbers": "looks.capture",
     "attention_maps": "looks.attention",
     "attribute_input": "looks.inputs",
     "bottlenecks": "datasets.information",
     "capture": "looks.capture",
     "compare": "datasets.comparison",
     "describe": "layers.describe",
+    "edit": "edits",
+    "effects": "causes.effects",
     "find_anomalies": "results.anomalies",
     "gradients": "looks.gradients",
     "information_flow": "datasets.information",
     "layer_map": "looks.cam",
+    "level": "results.edits",
+    "likeness": "causes.likeness",
     "live_hooks": "passes.registry",
+    "looking": "passes.looking",
+    "mute": "results.edits",
+    "parting": "causes.parting",
+    "parting_calibration": "causes.parting",
+    "patch": "edits",
     "ranked_channels": "datasets.comparison",
+    "replace": "edits",
+    "restore": "causes.restoring",
+    "restore_parts": "causes.restoring",
     "rollout": "looks.attention",
+    "scale": "results.edits",
     "select": "layers.names",
     "stream": "looks.capture",
     "survey": "looks.survey",

@@ -14,8 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 def serve(arguments: Sequence[str]) -> int:
     """Parse the settings, build the application, serve it until a signal comes, and leave nothing behind."""
+    from hookscope.dashboard.stopping import end_at_once_on_interrupt
     from hookscope.dashboard.web.dash_environment import hidden
 
+    end_at_once_on_interrupt()  # while the imports run; then `run` stops in its own way
     with hidden():  # Dash reads a part of the environment while it is imported
         from hookscope.dashboard.run import run
     from hookscope.dashboard.settings.parse import parse
@@ -49,7 +51,7 @@ def main() -> int:
     name, *rest = sys.argv[1:] or ["serve"]
     try:
         return COMMANDS[name](rest) if name in COMMANDS else serve(sys.argv[1:])
-    except KeyboardInterrupt:  # Ctrl+C while the imports still run; from then on `run` stops in its own way
+    except KeyboardInterrupt:
         return 130
 
 
