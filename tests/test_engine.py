@@ -6,7 +6,6 @@ The model is a small one of our own, because it has to misbehave: what it does d
 from __future__ import annotations
 
 import gc
-import io
 import os
 import signal
 import subprocess
@@ -24,6 +23,7 @@ from checkout import SOURCE
 from inline_app import until
 from PIL import Image
 from tempo import limit
+from units import rows_of, unit_of
 
 from hookscope.dashboard.asking.questions import Unit
 from hookscope.dashboard.engine import queue as queue_module
@@ -32,8 +32,6 @@ from hookscope.dashboard.engine.local import LocalEngine
 from hookscope.dashboard.engine.options import ModelOptions
 from hookscope.dashboard.engine.process import describe_exit, environment
 from hookscope.dashboard.engine.supervisor import Supervisor
-from hookscope.dashboard.settings.models import options_for
-from hookscope.dashboard.sources.spec import is_own
 from hookscope.dashboard.worker.in_thread import WorkerThread
 
 COLOURS = {
@@ -84,13 +82,11 @@ ZOO = """
 
 
 def picture(colour: str) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (40, 40), COLOURS[colour.split()[0]]).save(buffer, "PNG")
-    return buffer.getvalue()
+    return rows_of(Image.new("RGB", (40, 40), COLOURS[colour.split()[0]]))
 
 
 def unit(layer: str, colour: str, model: str = "zoo:net") -> Unit:
-    return Unit(model, colour, "activation", layer)
+    return unit_of(model, colour, "activation", layer)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -452,19 +448,3 @@ def test_how_a_process_ended_in_words(code: int | None, text: str) -> None:
 
 def test_a_kill_for_memory_is_said_plainly() -> None:
     assert describe_exit(-9, out_of_memory=True) == "was killed because the machine ran out of memory"
-
-
-def test_the_command_line_describes_the_operators_own_model() -> None:
-    models = options_for(
-        ["embedded", "zoo:net"],
-        weights="w.pt",
-        factory_args=[("classes", "10"), ("name", "x"), ("deep", "true")],
-        seed=3,
-    )
-    assert models[0] == ModelOptions("embedded", seed=3)
-    assert models[1].weights == "w.pt" and models[1].seed == 3
-    assert models[1].arguments == '{"classes": 10, "name": "x", "deep": true}'
-    assert options_for(["torchvision:resnet18"], weights="w.pt")[0].weights == "w.pt"
-    assert is_own("a.b:c") and not is_own("timm:resnet18") and not is_own("embedded")
-    with pytest.raises(ValueError, match="can describe one model"):
-        options_for(["a:b", "c:d"], labels="names.txt")

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import math
 import random
+import typing
 
 import pytest
+from units import unit_of
 
-from hookscope.dashboard.asking.questions import Unit
 from hookscope.dashboard.engine import options, protocol
 from hookscope.dashboard.engine.base import ModelInfo, Preprocessing
 from hookscope.dashboard.engine.protocol import ProtocolError, decode, encode
 from hookscope.hooks.results.looks import Call, LayerInfo, LiveHook
 
-UNIT = Unit("torchvision:resnet18", "ab" * 32, "gradcam", "layer4.1.conv2", 1, 281)
+UNIT = unit_of("torchvision:resnet18", "ab" * 32, "gradcam", "layer4.1.conv2", 1, 281)
 INFO = ModelInfo(
     spec="embedded",
     title="Ä model",
@@ -42,7 +43,7 @@ INFO = ModelInfo(
 )
 MESSAGES: list[protocol.Message] = [
     protocol.Load(options.ModelOptions(spec="a.b:c", mean=(0.1, 0.2, 0.3), input_size=(32, 64)), "cuda:1", 4),
-    protocol.Run(7, (UNIT, Unit("m", "cd", "prediction"))),
+    protocol.Run(7, (UNIT, unit_of("m", "cd", "prediction"))),
     protocol.GivenInput(7, b"\x89PNG\0\xff", ""),
     protocol.GivenInput(7, b"", "The image is gone."),
     protocol.Withdraw(7, (UNIT,)),
@@ -67,7 +68,9 @@ def test_a_message_comes_back_equal(message: protocol.Message) -> None:
 
 
 def test_every_kind_of_message_is_tried() -> None:
-    assert {type(message).__name__ for message in [*MESSAGES, protocol.Ready(INFO)]} == set(protocol.TYPES)
+    assert {type(message).__name__ for message in [*MESSAGES, protocol.Ready(INFO)]} == {
+        kind.__name__ for kind in typing.get_args(protocol.Message)
+    }
 
 
 def test_a_models_description_survives_with_its_not_a_number() -> None:

@@ -7,17 +7,21 @@ import time
 
 import pytest
 from tempo import limit
+from units import unit_of
 
 from hookscope.dashboard.asking.questions import Unit
 from hookscope.dashboard.engine import queue as module
 from hookscope.dashboard.engine.base import Work
 from hookscope.dashboard.engine.queue import Queue
+from hookscope.hooks.results.targets import OWN
 
 MODEL = "embedded"
 
 
-def unit(layer: str, question: str = "activation", image: str = "a", model: str = MODEL, target: int = -1) -> Unit:
-    return Unit(model, image, question, layer, 0, target)  # type: ignore[arg-type]
+def unit(
+    layer: str, question: str = "activation", image: str = "a", model: str = MODEL, target: int | None = None
+) -> Unit:
+    return unit_of(model, image, question, layer, 0, OWN if target is None else target)
 
 
 def fetch(digest: str) -> bytes:
@@ -58,7 +62,7 @@ def test_slots_take_turns_after_each_batch() -> None:
     queue.submit("late", [unit("x", image="late1"), unit("y", image="late2")], fetch, 0.0)
     taken = []
     while batch := queue.take(MODEL):
-        taken.append(batch.units[0].input)
+        taken.append(batch.units[0].side.input)
     assert taken == ["i0", "late1", "i1", "late2", "i2"]
 
 
@@ -68,7 +72,7 @@ def test_a_slot_of_another_model_keeps_its_turn() -> None:
     queue.submit("b", [unit("y", model="m2")], fetch, 0.0)
     first, second = queue.take("m2"), queue.take("m1")
     assert first and first.units[0].layer == "y"
-    assert second and second.units[0].input == "a"
+    assert second and second.units[0].side.input == "a"
     assert queue.take("m2") is None
 
 
@@ -444,6 +448,38 @@ def test_a_second_page_that_asks_the_same_three_thousand_units_takes_a_moment() 
     for name in ("one", "three"):
         queue.cancel(name)
     assert not (queue._wanted or queue._ready or +queue._pending)  # nothing is left of them
+
+
+def test_some_of_what_a_slot_wants_is_stopped_and_the_rest_and_others_go_on() -> None:
+    queue = Queue()
+    queue.submit("one", [unit("a"), unit("b"), unit("c")], fetch, 0.0)
+    queue.submit("two", [unit("b")], fetch, 0.0)
+    batch = queue.take(MODEL)
+    assert batch and len(batch.units) == 3
+    assert queue.stop("one", [unit("a"), unit("b"), unit("never asked")], 0.0) == {batch.task: (unit("a"),)}
+    told = [(event.kind, event.unit and event.unit.layer) for event in queue.events("one", 0, 0.0)]
+    assert told == [("failed", "a"), ("failed", "b")]
+    answer(queue, batch.task, unit("b"), unit("c"))
+    assert kinds(queue, "one")[-2:] == ["done", "end"] and "done" in kinds(queue, "two")
+    assert queue.stop("one", [unit("c")], 0.0) == queue.stop("gone", [unit("c")], 0.0) == {}
+    queue.submit("three", [unit("a")], fetch, 0.0)
+    queue.stop("three", [unit("a")], 0.0)
+    assert kinds(queue, "three") == ["failed", "end"] and queue.take(MODEL) is None
+
+
+def test_how_far_a_batch_is_is_told_once_to_whoever_reads_late() -> None:
+    queue = Queue()
+    queue.submit("one", [unit("a", "scorecam")], fetch, 0.0)
+    batch = queue.take(MODEL)
+    assert batch
+    queue.started(batch.task, batch.units[0], 0.0)
+    for done in range(5):
+        queue.progress(batch.task, done, 9)
+    first = queue.events("one", 0, 0.0)
+    assert [(event.kind, event.done) for event in first] == [("started", 0), ("progress", 4)]
+    queue.progress(batch.task, 6, 9)
+    queue.progress(batch.task + 1, 8, 9)  # of a batch that is over
+    assert [(event.done, event.total) for event in queue.events("one", len(first), 0.0)] == [(6, 9)]
 
 
 def test_what_waits_is_counted_once_and_only_until_a_worker_has_it() -> None:

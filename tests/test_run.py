@@ -129,6 +129,7 @@ def imports_torch(process: psutil.Process) -> bool:
 
 
 def test_a_signal_ends_it_in_two_seconds_with_a_stream_open_and_a_job_running(server: Server) -> None:
+    allowed = limit(2)  # as busy as the machine is before it, or after it
     stream = ask(server, a="sample-coffee", b="sample-chelsea", layers=LAYERS)
     watcher = Watcher(stream)
     until(lambda: state(server)["phase"] == "computing" and watcher.events)
@@ -141,7 +142,7 @@ def test_a_signal_ends_it_in_two_seconds_with_a_stream_open_and_a_job_running(se
     assert "Traceback" not in server.errors
     watcher.join(5)
     assert not watcher.is_alive()
-    assert seconds < limit(2)
+    assert seconds < max(allowed, limit(2))
 
 
 def test_ctrl_c_ends_it_in_two_seconds_with_streams_open_and_the_model_loading(folder: Path) -> None:
@@ -155,6 +156,7 @@ def test_ctrl_c_ends_it_in_two_seconds_with_streams_open_and_the_model_loading(f
 
 
 def test_a_signal_ends_it_in_two_seconds_while_a_picture_is_being_read(folder: Path) -> None:
+    allowed = limit(2)  # as busy as the machine is before it, or after it
     server = Server(folder)
     large = io.BytesIO()
     tile = np.random.default_rng(7).integers(0, 256, (500, 500, 3), np.uint8)
@@ -168,7 +170,7 @@ def test_a_signal_ends_it_in_two_seconds_while_a_picture_is_being_read(folder: P
     assert server.process.returncode == 0 and server.left() == []
     assert "Traceback" not in server.errors
     sent.join(5)
-    assert seconds < limit(2)
+    assert seconds < max(allowed, limit(2))
 
 
 def post(address: str, body: bytes) -> None:
@@ -206,6 +208,63 @@ def test_a_signal_while_it_starts_leaves_nothing_either(folder: Path, seconds: f
     until(lambda: not any(alive(each) for each in known), 5)
     assert "Traceback" not in errors
     assert files_left(folder) == []
+
+
+AMONG_FILES = """
+import os, signal, sys
+from pathlib import Path
+from hookscope.dashboard.inputs import store
+from hookscope.dashboard.run import run
+from hookscope.dashboard.settings.table import Settings
+
+real = store.Decoder
+
+def interrupted(*given):
+    os.kill(os.getpid(), signal.SIGTERM)
+    for _ in range(1000):  # the signal's handler is called here
+        pass
+    return real(*given)
+
+store.Decoder = interrupted  # which is made when the folder for uploads is there, and before anybody is told
+run(Settings(cache_dir=Path(sys.argv[1]), port=0))
+"""
+
+
+def test_a_signal_while_folders_are_made_leaves_none(folder: Path) -> None:
+    command = [sys.executable, "-c", AMONG_FILES, str(folder / "cache")]
+    ran = subprocess.run(command, cwd=ROOT / "src", capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 0 and "Traceback" not in ran.stderr, ran.stderr
+    assert (folder / "cache/inputs/incoming").is_dir() and files_left(folder) == []
+
+
+DROPPED = """
+import os, signal, sys, time, weakref
+from hookscope.dashboard.stopping import stopped_by_signals
+
+class Thing:
+    pass
+
+def dropped(_):
+    os.kill(os.getpid(), signal.SIGINT)
+    for _ in range(1000):  # the signal's handler is called here, and Python drops what it raises
+        pass
+
+thing = Thing()
+watched = weakref.ref(thing, dropped)
+with stopped_by_signals() as stop:
+    stop.append(lambda: print("stopped", flush=True))
+    del thing
+    print("went on", flush=True)
+    time.sleep(30)
+"""
+
+
+def test_a_signal_ends_it_even_where_python_drops_the_exception() -> None:
+    begun = time.monotonic()
+    command = [sys.executable, "-c", DROPPED]
+    ran = subprocess.run(command, cwd=ROOT / "src", capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 0 and ran.stdout.split("\n")[:2] == ["stopped", "went on"], ran.stderr
+    assert time.monotonic() - begun < limit(5)
 
 
 def test_a_second_signal_does_not_interrupt_the_stop(folder: Path) -> None:
@@ -248,7 +307,7 @@ def test_a_cache_folder_that_cannot_be_is_a_sentence_and_exit_code_2(folder: Pat
 
 
 def test_settings_that_contradict_each_other_are_a_sentence_and_exit_code_2(folder: Path) -> None:
-    assert "named" in refused(folder, "--model", "a:b", "--model", "c:d", "--mean", "0.5")
+    assert "write whose it is" in refused(folder, "--model", "a:b", "--model", "c:d", "--mean", "0.5")
 
 
 # --- switches in the environment

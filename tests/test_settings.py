@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from hookscope.dashboard.settings.parse import Settings, default_cache_dir, markdown, parse
-from hookscope.dashboard.settings.table import TABLE
+from hookscope.dashboard.engine.options import ModelOptions
+from hookscope.dashboard.settings.models import options_for
+from hookscope.dashboard.settings.parse import default_cache_dir, markdown, parse
+from hookscope.dashboard.settings.table import TABLE, Settings
 
 ROOT = Path(__file__).parent.parent
 
@@ -32,12 +34,14 @@ def test_without_arguments_the_embedded_model_is_served_on_loopback() -> None:
     assert not settings.open_browser
 
 
-def test_every_row_of_the_table_is_a_field_with_the_same_default() -> None:
+def test_every_default_is_what_its_reader_gives_or_nothing() -> None:
+    """Else a setting could have a default that nobody can write."""
     made = Settings(cache_dir=Path("/nowhere"))
-    assert {setting.name for setting in TABLE} == {field.name for field in dataclasses.fields(Settings)}
     for setting in TABLE:
-        if setting.name != "cache_dir":
-            assert getattr(made, setting.name) == setting.default, setting.name
+        value = getattr(made, setting.name, None)
+        if value not in (None, (), "", made.cache_dir) and not setting.is_switch:
+            texts = value if isinstance(value, tuple) else [str(value)]
+            assert [setting.read(text) for text in texts] == list(value if isinstance(value, tuple) else [value])
 
 
 def test_a_flag_wins_over_its_variable_and_an_empty_variable_is_not_set() -> None:
@@ -83,20 +87,49 @@ def test_numbers_of_a_model_of_ones_own(tmp_path: Path) -> None:
     argv += ["--factory-arg", "classes=2", "--factory-arg", "name=a=b", "--input-size", "96x128"]
     argv += ["--mean", "0.5", "--std", "0.1,0.2, 0.3", "--interpolation", "Bicubic"]
     settings = parse(argv, {})
-    assert settings.weights == weights and settings.labels == labels
-    assert settings.factory_args == (("classes", "2"), ("name", "a=b"))
-    assert settings.input_size == (96, 128)  # height first
-    assert settings.mean == (0.5, 0.5, 0.5) and settings.std == (0.1, 0.2, 0.3)
-    assert settings.interpolation == "bicubic"
-    assert settings.customised_model == "zoo:net"
+    net, other = options_for(settings)
+    assert (net.weights, net.labels) == (str(weights), str(labels))
+    assert json.loads(net.arguments) == {"classes": 2, "name": "a=b"}
+    assert net.input_size == (96, 128)  # height first
+    assert net.mean == (0.5, 0.5, 0.5) and net.std == (0.1, 0.2, 0.3)
+    assert net.interpolation == "bicubic"
+    assert other == ModelOptions("torchvision:alexnet")
 
 
 def test_options_for_a_model_of_ones_own_need_to_know_which(capsys: pytest.CaptureFixture[str]) -> None:
     assert "name it with --model" in refused(capsys, ["--mean", "0.5"])
-    argv = ["--model", "torchvision:alexnet", "--model", "torchvision:vgg16", "--input-size", "64"]
-    assert "meant for one model" in refused(capsys, argv)
-    assert parse(["--model", "timm:resnet18", "--input-size", "64"], {}).customised_model == "timm:resnet18"
-    assert parse(["--model", "timm:resnet18"], {}).customised_model == ""
+    two = ["--model", "torchvision:alexnet", "--model", "torchvision:vgg16"]
+    said = refused(capsys, [*two, "--input-size", "64"])
+    assert "--input-size could be meant for torchvision:alexnet or torchvision:vgg16" in said
+    assert "write whose it is, as in --input-size torchvision:alexnet=64." in said
+    assert options_for(parse([*two, "--input-size", "torchvision:vgg16=64"], {}))[1].input_size == (64, 64)
+    (alone,) = options_for(parse(["--model", "timm:resnet18", "--input-size", "64"], {}))
+    assert alone == ModelOptions("timm:resnet18", input_size=(64, 64))
+
+
+def test_two_of_one_kind_under_names_of_their_own_and_each_with_its_own_options(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    paths = [tmp_path / name for name in ("a.pt", "b=c.pt")]
+    for path in paths:
+        path.write_bytes(b"x")
+    argv = ["--model", "old=zoo:net", "--model", "new=zoo:net", "--model", "zoo:net"]
+    argv += ["--weights", f"new={paths[0]}", "--weights", f"old={paths[1]}", "--factory-arg", "old:classes=2"]
+    argv += ["--factory-arg", "old:deep=true", "--factory-arg", "zoo:net:classes=3", "--mean", "new=0.5"]
+    settings = parse(argv, {})
+    assert settings.names == ("old", "new", "zoo:net")
+    assert options_for(settings) == (
+        ModelOptions("zoo:net", "old", weights=str(paths[1]), arguments='{"classes": 2, "deep": true}'),
+        ModelOptions("zoo:net", "new", weights=str(paths[0]), mean=(0.5, 0.5, 0.5)),
+        ModelOptions("zoo:net", arguments='{"classes": 3}'),
+    )
+    assert parse([], {"HOOKSCOPE_MODEL": "old=zoo:net zoo:net", "HOOKSCOPE_MEAN": "old=0.1,0.2,0.3"}).mean == (
+        ("old", (0.1, 0.2, 0.3)),
+    )
+    said = refused(capsys, ["--model", "old=zoo:net", "--model", "old=zoo:other"])
+    assert "Two models are called old: give one of them another name" in said
+    assert "before the =" in refused(capsys, ["--model", "a b=zoo:net"])
+    assert "there is no such file" in refused(capsys, ["--model", "old=zoo:net", "--weights", "old=nowhere.pt"])
 
 
 @pytest.mark.parametrize(
@@ -146,14 +179,14 @@ def test_the_token_is_in_no_printed_settings_and_in_no_refusal(capsys: pytest.Ca
         (["--model", "zoo/net.py:f"], "package.module:factory"),
         (["--model", "torchvision:../x"], "a model is named like"),
         (["--weights", "no-such-file.pt"], "there is no such file"),
-        (["--weights", "."], "that is a folder"),
+        (["--labels", "."], "that is a folder"),
         (["--weights", "a\0b"], "cannot be read"),
         (["--labels", "no-such-file.txt"], "there is no such file"),
         (["--factory-arg", "classes"], "NAME=VALUE"),
         (["--input-size", "0"], "size in pixels"),
         (["--input-size", "224x"], "size in pixels"),
-        (["--mean", "1,2"], "one number or three"),
-        (["--mean", "nan"], "one number or three"),
+        (["--mean", "1,x"], "one number, or one per channel"),
+        (["--mean", "nan"], "one number, or one per channel"),
         (["--std", "0.5,0,0.5"], "above 0"),
         (["--interpolation", "cubic"], "one of nearest, bilinear, bicubic, lanczos"),
         (["--device", "gpu"], "cuda:N or mps"),

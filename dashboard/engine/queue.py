@@ -6,8 +6,8 @@ tested by itself. `LocalEngine` holds its lock around every call.
 The rules:
 
 * A unit that several slots want is computed once, and each of them gets the answer.
-* A batch is what one slot wants with the same model, input, question, target and settings, in the slot's order; after
-  a batch the slots take turns, so that nobody waits for the hundred layers of somebody else.
+* A batch is what one slot wants of the same side that one run of the model answers, in the slot's order; after a batch
+  the slots take turns, so that nobody waits for the hundred layers of somebody else.
 * A unit that nobody waits for any more is dropped, or, if it runs, withdrawn from its worker.
 * A unit that was running when its worker died twice is refused for ten minutes. None is retried by itself.
 * An answer that nobody has read is never dropped to make room: workers wait until somebody reads (`full`). Only who
@@ -22,7 +22,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 
-from hookscope.dashboard.asking.questions import Unit, question_of
+from hookscope.dashboard.asking.questions import Unit
 from hookscope.dashboard.engine.base import Event, Work
 
 READ_SECONDS = 5.0  # how long a slot is kept after its "end" was read, for a second reader
@@ -33,6 +33,7 @@ IMPATIENT_SECONDS = 15.0  # and a slot whose events nobody asks for, while worke
 REFUSED_SECONDS = 600.0
 CRASHES = 2
 
+STOPPED = "Stopped before it was computed. Ask for it again to compute it."
 READ_BEFORE = "This answer has been read and is no longer kept here. Choose the layer again."
 
 Fetch = Callable[[str], bytes]
@@ -40,7 +41,7 @@ Fetch = Callable[[str], bytes]
 
 @dataclass(frozen=True)
 class Batch:
-    """What a worker gets at once; all units share model, input, question and target."""
+    """What a worker gets at once, and answers by one run."""
 
     task: int
     units: tuple[Unit, ...]
@@ -55,7 +56,7 @@ class _Slot:
     looked_at: float  # when somebody last asked for the events
     read: int = 0  # how many events, from the first, somebody has read for certain
     given: int = 0  # how many were handed out
-    partial: dict[Unit, int] = field(default_factory=dict)  # the place of a unit's newest partial answer
+    news: dict[tuple[Unit, str], int] = field(default_factory=dict)  # where the newest "partial" or "progress" is
     events: list[Event] = field(default_factory=list)
     ended_at: float | None = None
     end_read_at: float | None = None
@@ -143,10 +144,17 @@ class Queue:
         if record is None:
             return {}
         self._forget(slot)  # whoever still reads it is told "end", like of any unknown slot
-        unwanted = [unit for unit in record.waiting if unit not in self._wanted]
-        for unit in unwanted:
-            self._count(unit, "stopped" if unit in self._running else "dropped")
-        return self._withdraw(unwanted)
+        return self._unwanted(record.waiting)
+
+    def stop(self, slot: str, units: Iterable[Unit], now: float) -> dict[int, tuple[Unit, ...]]:
+        """Withdraw some of what the slot waits for, and tell it so; returns the running units to stop, by task."""
+        record = self._slots.get(slot)
+        stopped = [unit for unit in units if record is not None and unit in record.waiting]
+        for unit in stopped:
+            self._settle(slot, Event("failed", unit, sentence=STOPPED), now)
+        if record is not None:
+            self._end_if_done(slot, now)
+        return self._unwanted(stopped)
 
     def fail_model(self, model: str, sentence: str, details: str, now: float) -> None:
         """Fail everything that is pending for a model that cannot be loaded."""
@@ -163,6 +171,10 @@ class Queue:
     def waiting(self, model: str) -> int:
         """How many units of this model have not been given to a worker."""
         return self._pending[model]
+
+    def busy(self, model: str) -> bool:
+        """Whether anything of this model waits or is computed."""
+        return bool(self._pending[model]) or any(unit.model == model for unit in self._running)
 
     def full(self) -> bool:
         """Whether so much waited to be read at the last `sweep` that no answer should be taken from a worker."""
@@ -185,13 +197,13 @@ class Queue:
             if record is None or not record.pending:
                 self._turns.remove(slot)
                 continue
-            fits = (u for u in record.pending if u.model == model and not (quick and takes_minutes(u)))
+            fits = (u for u in record.pending if u.model == model and not (quick and u.takes_minutes))
             first = next(fits, None)
             if first is None:
                 continue
             self._turns.remove(slot)
             self._turns.append(slot)
-            units = tuple(unit for unit in record.pending if _alike(unit) == _alike(first))
+            units = tuple(unit for unit in record.pending if unit.alike(first))
             task, self._next_task = self._next_task, self._next_task + 1
             self._tasks[task] = _Running(dict.fromkeys(units, False), record.fetch)
             for unit in units:
@@ -217,6 +229,13 @@ class Queue:
             event = running.partial[unit] = Event("partial", unit, data)
             for slot in self._waiters(unit):
                 self._tell(self._slots[slot], event)
+
+    def progress(self, task: int, done: int, total: int) -> None:
+        """How far the task is; whoever has not read how far it was before gets this alone."""
+        running = self._tasks.get(task)
+        for unit in running.units if running is not None else ():
+            for slot in self._waiters(unit):
+                self._tell(self._slots[slot], Event("progress", unit, done=done, total=total))
 
     def done(self, task: int, unit: Unit, data: bytes, now: float) -> None:
         """The unit is answered. An answer that was withdrawn meanwhile still serves whoever asked again."""
@@ -248,9 +267,9 @@ class Queue:
             if begun:
                 self._crashes.setdefault(unit, []).append(now)
         self._drop(task, sentence, details, now)
-        about = {(unit.model, unit.input) for unit in units}
+        about = {(unit.side.model, unit.side.input) for unit in units}
         for slot in told:
-            for unit in [each for each in self._slots[slot].pending if (each.model, each.input) in about]:
+            for unit in [each for each in self._slots[slot].pending if (each.side.model, each.side.input) in about]:
                 self._settle(slot, Event("failed", unit, sentence=waiting_sentence, details=details), now)
             self._end_if_done(slot, now)
 
@@ -289,6 +308,13 @@ class Queue:
 
     # --- inside
 
+    def _unwanted(self, units: Iterable[Unit]) -> dict[int, tuple[Unit, ...]]:
+        """Withdraw those of these units for which nobody waits any more."""
+        unwanted = [unit for unit in units if unit not in self._wanted]
+        for unit in unwanted:
+            self._count(unit, "stopped" if unit in self._running else "dropped")
+        return self._withdraw(unwanted)
+
     def _count(self, unit: Unit, what: str) -> None:
         self._work[unit.model, what] += 1
 
@@ -309,13 +335,13 @@ class Queue:
                     self._let_go(event)
 
     def _tell(self, record: _Slot, event: Event) -> None:
-        """Add a partial answer to a slot, in the place of one that nobody has been given yet."""
+        """Add news of a unit to a slot, in the place of such news that nobody has been given yet."""
         assert event.unit is not None
-        place = record.partial.get(event.unit)
+        place = record.news.get((event.unit, event.kind))
         if place is not None and place >= record.given:
             record.events[place] = event
         else:
-            record.partial[event.unit] = len(record.events)
+            record.news[event.unit, event.kind] = len(record.events)
             record.events.append(event)
 
     def _waiters(self, unit: Unit) -> list[str]:
@@ -411,13 +437,3 @@ class Queue:
             f"This question stopped the worker {len(times)} times in the last ten minutes, so it is refused for "
             f"another {minutes} min. Choose another layer or another image."
         )
-
-
-def takes_minutes(unit: Unit) -> bool:
-    """Whether a worker answers quick questions between the passes of this one."""
-    return question_of(unit.question).takes_minutes
-
-
-def _alike(unit: Unit) -> tuple[object, ...]:
-    """What the units of a batch have in common."""
-    return unit.model, unit.input, unit.question, unit.target, unit.settings

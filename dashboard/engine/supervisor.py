@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 
-from hookscope.dashboard.asking.questions import Unit, question_of
+from hookscope.dashboard.asking.questions import ActivationOf, Unit
 from hookscope.dashboard.engine import options, protocol
 from hookscope.dashboard.engine.base import ModelInfo, Phase
 from hookscope.dashboard.engine.channel import Channel, StartWorker, WorkerEnded
-from hookscope.dashboard.engine.queue import Batch, Queue, takes_minutes
+from hookscope.dashboard.engine.queue import Batch, Queue
 from hookscope.hooks.results.looks import LiveHook
 
 BACK_OFF_SECONDS = (0.0, 0.5, 1.0, 2.0)  # before restart 1, 2, ...; with the start itself it stays below ten seconds
@@ -47,8 +47,11 @@ class Shared:
     Attributes:
         condition: its lock guards the queue and every supervisor's public attributes; notified at news.
         stop: passes units that nobody waits for any more to the supervisor that runs them.
+        tidy: unloads models that are too many, now and then.
         closing: set once, by the engine's `close`.
         start_worker: see `engine.channel`.
+        look_up: what a worker has to know of another model that a question is about: how it is loaded, and its
+            fingerprint; (None, "") if there is none of that name.
         job_timeout_seconds, load_timeout_seconds: how long a worker may say nothing while it computes, and while it
             loads the model.
     """
@@ -56,8 +59,10 @@ class Shared:
     queue: Queue
     condition: threading.Condition
     stop: Callable[[Stopped], None]
+    tidy: Callable[[], None]
     closing: threading.Event
     start_worker: StartWorker
+    look_up: Callable[[str], tuple[options.ModelOptions | None, str]]
     job_timeout_seconds: float
     load_timeout_seconds: float
 
@@ -76,6 +81,8 @@ class Supervisor:
         self._batches: dict[int, Batch] = {}  # what the worker has, by task; a second one while the first takes minutes
         self._withdrawn: list[Stopped] = []
         self._retry = False
+        self._retired = False
+        self._closed = False
         self._restarted = ""  # why, once it happened, and for how long that is still said
         self._told_until = 0.0
         self._worker: Channel | None = None
@@ -114,26 +121,41 @@ class Supervisor:
             self._set("loading", "Trying to load the model again.")
             self.wake()
 
-    def join(self, deadline: float) -> None:
-        """Wait for the end after `closing` was set; kills what does not end by itself.
+    def retire(self) -> None:
+        """End the worker and this thread; nothing is asked of it any more. Holds the lock."""
+        self._retired = True
+        self.wake()
+
+    def join(self, deadline: float) -> bool:
+        """Wait for the end after `closing` was set or it was retired; kills what does not end by itself in time.
 
         A signal may have come while the thread was being started: one that is not alive yet finds `closing` set, and
         ends before it starts a worker.
+
+        Arguments:
+            deadline: by `time.monotonic`; 0 only looks, and kills nothing.
+
+        Returns:
+            Whether it has ended.
         """
-        if self._thread.is_alive():
+        if self._thread.is_alive() and deadline:
             self._thread.join(max(0.0, deadline - time.monotonic()))
-        if self._thread.is_alive() and self._worker is not None:
-            self._worker.kill()
-            self._thread.join(0.3)
-        if not self._thread.is_alive():
+            if self._thread.is_alive() and self._worker is not None:
+                self._worker.kill()
+                self._thread.join(0.3)
+        if self._thread.is_alive():
+            return False
+        if not self._closed:
+            self._closed = True
             os.close(self._wake_reader)
             os.close(self._wake_writer)
+        return True
 
     # --- the thread
 
     def _run(self) -> None:
         deaths = load_deaths = 0
-        while not self._shared.closing.is_set():
+        while not self._over():
             begun = time.monotonic()
             final = False
             try:
@@ -158,7 +180,7 @@ class Supervisor:
                 traceback.print_exc()
             finally:
                 if self._worker is not None:
-                    self._worker.close() if self._shared.closing.is_set() else self._worker.kill()
+                    self._worker.close() if self._over() else self._worker.kill()
                     self._worker.release()
                     self._worker = None
             if final:
@@ -172,20 +194,20 @@ class Supervisor:
         shared = self._shared
         worker.send(self._load)
         heard = time.monotonic()
-        while not shared.closing.is_set():
+        while not self._over():
             with shared.condition:
                 self._settle_down()
                 withdrawn, self._withdrawn = self._withdrawn, []
                 batch = None
                 full = shared.queue.full()
                 if self.phase in ("ready", "computing") and not full and self._has_a_hand_free():
-                    batch = shared.queue.take(self._load.options.spec, quick=bool(self._batches))
+                    batch = shared.queue.take(self._load.options.name, quick=bool(self._batches))
                     if batch:
                         self._batches[batch.task] = batch
                         self._set("computing", f"Computing {describe(batch)}.")
             if batch:
                 heard = time.monotonic()
-                worker.send(protocol.Run(batch.task, batch.units))
+                worker.send(protocol.Run(batch.task, batch.units, *shared.look_up(batch.units[0].other_model)))
             for stopped in withdrawn:
                 for task in self._batches.keys() & stopped:
                     worker.send(protocol.Withdraw(task, stopped[task]))
@@ -201,6 +223,10 @@ class Supervisor:
             self._drain_wake()
             with shared.condition:
                 shared.stop(shared.queue.sweep(time.monotonic()))
+                shared.tidy()
+
+    def _over(self) -> bool:
+        return self._retired or self._shared.closing.is_set()
 
     def _settle_down(self) -> None:
         """Say no more of a restart that is long past. Holds the lock."""
@@ -210,7 +236,7 @@ class Supervisor:
 
     def _has_a_hand_free(self) -> bool:
         return not self._batches or (
-            len(self._batches) == 1 and all(takes_minutes(batch.units[0]) for batch in self._batches.values())
+            len(self._batches) == 1 and all(batch.units[0].takes_minutes for batch in self._batches.values())
         )
 
     def _limit(self) -> float:
@@ -240,6 +266,7 @@ class Supervisor:
                 case protocol.Partial(task, unit, data):
                     queue.partial(task, unit, data)
                 case protocol.Progress(task, done, total):
+                    queue.progress(task, done, total)
                     if task in self._batches:
                         what = describe(self._batches[task])
                         self._set("computing", f"Computing {what}: {done:,} of {total:,} pictures.")
@@ -303,18 +330,18 @@ class Supervisor:
         with self._shared.condition:
             self._set("failed", sentence)
             self.details = details
-            print(f"The model {self._load.options.spec} is not there: {sentence}", file=sys.stderr, flush=True)
+            print(f"The model {self._load.options.name} is not there: {sentence}", file=sys.stderr, flush=True)
             self._shared.condition.notify_all()
 
     def _wait_for_retry(self) -> None:
-        while not self._retry and not self._shared.closing.is_set():
+        while not self._retry and not self._over():
             self._pause(60.0)
         self._retry = False
 
     def _pause(self, seconds: float) -> None:
         """Wait, unless the engine closes or a retry is asked for."""
         deadline = time.monotonic() + seconds
-        while not (self._shared.closing.is_set() or self._retry) and (left := deadline - time.monotonic()) > 0:
+        while not (self._over() or self._retry) and (left := deadline - time.monotonic()) > 0:
             wait([self._wake_reader], left)
             self._drain_wake()
 
@@ -332,8 +359,7 @@ class Supervisor:
 def describe(batch: Batch) -> str:
     """What a batch computes, for a sentence: "Grad-CAM of blocks.6", "3 layers"."""
     unit = batch.units[0]
-    question = question_of(unit.question)
-    if question.about_input:
-        return question.title
-    what = "" if unit.question == "activation" else f"{question.title} of "
+    if not hasattr(unit.question, "layer"):
+        return unit.title
+    what = "" if isinstance(unit.question, ActivationOf) else f"{unit.title} of "
     return what + (f"{len(batch.units)} layers" if len(batch.units) > 1 else unit.layer or "the whole model")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 
-from hookscope.dashboard.settings.parse import Settings
+from hookscope.dashboard.settings.table import Settings
 
 NEIGHBOURS = 20  # how many ports after the taken one are tried for a suggestion
 

@@ -1,57 +1,34 @@
-"""What the command line says about its models, model by model."""
+"""What the settings say of each model."""
 
 from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hookscope.dashboard.engine.options import ModelOptions
-from hookscope.dashboard.sources.spec import is_own
+from hookscope.dashboard.settings.table import TABLE, Settings
+from hookscope.dashboard.sources.spec import name_of, spec_of
+
+OPTIONS = {"factory_args": "arguments"}  # fields of `ModelOptions` that are called otherwise than the setting
 
 
-def options_for(
-    models: Sequence[str],
-    *,
-    weights: Path | str | None = None,
-    labels: Path | str | None = None,
-    factory_args: Sequence[tuple[str, str]] = (),
-    input_size: tuple[int, int] | None = None,
-    mean: tuple[float, float, float] | None = None,
-    std: tuple[float, float, float] | None = None,
-    interpolation: str | None = None,
-    seed: int = 0,
-) -> tuple[ModelOptions, ...]:
-    """What the command line says about its models, model by model.
+def options_for(settings: Settings) -> tuple[ModelOptions, ...]:
+    """The options of every model, in the order in which they were named."""
+    return tuple(_options(settings, model) for model in settings.models)
 
-    Weights, labels, arguments and preprocessing describe the operator's own model: the `package.module:factory`, or
-    the only model there is.
 
-    Raises:
-        ValueError: they could describe several of the models; a sentence.
-    """
-    own = [spec for spec in models if is_own(spec)] or list(models)
-    described: Mapping[str, Any] = {
-        "weights": str(weights or ""),
-        "labels": str(labels or ""),
-        "arguments": json.dumps({name: _literal(value) for name, value in factory_args}),
-        "input_size": input_size,
-        "mean": mean,
-        "std": std,
-        "interpolation": interpolation or "",
-    }
-    given = weights or labels or factory_args or input_size or mean or std or interpolation
-    if given and len(own) > 1:
-        raise ValueError(
-            f"Weights, labels, arguments and preprocessing can describe one model, and {len(own)} could be meant: "
-            f"{', '.join(own)}. Start one server for each."
-        )
-    return tuple(
-        ModelOptions(spec=spec, seed=seed, **described) if given and spec in own else ModelOptions(spec=spec, seed=seed)
-        for spec in models
-    )
+def _options(settings: Settings, model: str) -> ModelOptions:
+    name = name_of(model)
+    found: dict[str, Any] = {}
+    for row in TABLE:
+        if row.names and (given := [value for whose, value in getattr(settings, row.name) if whose == name]):
+            arguments = row.name == "factory_args"
+            value = json.dumps({key: _literal(text) for key, text in given}) if arguments else given[-1]
+            found[OPTIONS.get(row.name, row.name)] = str(value) if isinstance(value, Path) else value
+    found |= {"seed": settings.seed, "allow_head": settings.allow_head}
+    return ModelOptions(name=name, spec=spec_of(model), **found)
 
 
 def _literal(text: str) -> Any:

@@ -1,6 +1,6 @@
 """What the operator decided: `parse` reads the command line and the environment into a frozen `Settings`.
 
-The table of all settings is in `table.py`; `python app.py settings` prints it as `docs/settings.md` holds it. A
+`Settings` and their table are in `table.py`; `python app.py settings` prints it as `docs/settings.md` holds it. A
 flag wins over its variable, a variable over the default, and an empty variable counts as not set.
 """
 
@@ -14,60 +14,13 @@ import re
 import secrets
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from hookscope.dashboard.settings import values
-from hookscope.dashboard.settings.table import TABLE, Setting
+from hookscope.dashboard.settings.table import TABLE, Setting, Settings
 from hookscope.dashboard.settings.values import BadValue
-from hookscope.dashboard.sources.spec import DEFAULT_MODEL, is_own
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the operator decided. Fields are explained in `TABLE`, in the same order; 1 MB is 1,000,000 bytes.
-
-    `Settings(cache_dir=folder)` is enough for a test; `parse` also makes a token where one is needed.
-    """
-
-    cache_dir: Path
-    models: tuple[str, ...] = (DEFAULT_MODEL,)
-    weights: Path | None = None
-    labels: Path | None = None
-    factory_args: tuple[tuple[str, str], ...] = ()
-    input_size: tuple[int, int] | None = None  # (height, width)
-    mean: tuple[float, float, float] | None = None  # (red, green, blue)
-    std: tuple[float, float, float] | None = None
-    interpolation: str | None = None
-    device: str = "auto"
-    workers: int = 1
-    threads: int = 0
-    host: str = "127.0.0.1"
-    port: int = 8050
-    url_prefix: str = "/"  # begins and ends with a slash
-    token: str = dataclasses.field(default="", repr=False)  # "": nobody is asked for one
-    behind_auth_proxy: bool = False
-    allowed_hosts: tuple[str, ...] = ()
-    cache_limit_mb: int = 2000
-    inputs_limit_mb: int = 500
-    tensorboard_dir: Path | None = None  # None: nobody may write there
-    job_timeout_seconds: int = 60
-    load_timeout_seconds: int = 300
-    max_streams: int = 40
-    max_upload_mb: int = 50
-    seed: int = 0
-    open_browser: bool = False
-
-    @property
-    def customised_model(self) -> str:
-        """The spec that --weights, --labels, --factory-arg and the preprocessing options are meant for, "" if none."""
-        own = [spec for spec in self.models if is_own(spec)] or list(self.models)
-        return own[0] if self._customised() and len(own) == 1 else ""
-
-    def _customised(self) -> list[str]:
-        names = ("weights", "labels", "factory_args", "input_size", "mean", "std", "interpolation")
-        return [setting.flag for setting in TABLE if setting.name in names and getattr(self, setting.name)]
+from hookscope.dashboard.sources.spec import DEFAULT_MODEL, is_own, name_of
 
 
 def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
@@ -76,14 +29,17 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     arguments, unknown = parser.parse_known_args(list(argv))
     if unknown:
         parser.error(_unknown(unknown[0]))
-    given: dict[str, object] = {"cache_dir": default_cache_dir(environ)}
+    given: dict[str, Any] = {"cache_dir": default_cache_dir(environ)}
     try:
         for setting in TABLE:
             texts, source = _texts(setting, arguments, environ)
-            if texts:
+            if texts and setting.names:
+                names = [name_of(model) for model in given.get("models", Settings.models)]
+                given[setting.name] = tuple(_of_a_model(setting, text, source, names) for text in texts)
+            elif texts:
                 parsed = [_value(setting, text, source) for text in texts]
                 given[setting.name] = tuple(dict.fromkeys(parsed)) if setting.repeatable else parsed[-1]
-        return _checked(Settings(**given))  # type: ignore[arg-type]
+        return _checked(Settings(**given))
     except BadValue as error:
         parser.error(str(error))
 
@@ -107,8 +63,8 @@ def markdown() -> str:
     """The settings as a table for the documentation."""
     lines = ["| flag | variable | default | unit | what it does |", "| --- | --- | --- | --- | --- |"]
     for setting in TABLE:
-        flag = f"`{setting.flag} {setting.metavar}`" if setting.metavar else f"`{setting.flag}`"
-        repeat = " (may be given several times)" if setting.repeatable else ""
+        flag = f"`{setting.flag} {setting.written}`" if setting.written else f"`{setting.flag}`"
+        repeat = " (may be given several times)" if setting.listed else " (for each model)" if setting.names else ""
         lines.append(
             f"| {flag} | `{setting.variable}` | {setting.shown_default} | {setting.unit} | {setting.help}{repeat} |"
         )
@@ -143,7 +99,7 @@ def _parser() -> _Parser:
             parser.add_argument(setting.flag, dest=setting.name, action="store_const", const="yes", help=about)
         else:
             action = "append" if setting.repeatable else "store"
-            parser.add_argument(setting.flag, dest=setting.name, metavar=setting.metavar, action=action, help=about)
+            parser.add_argument(setting.flag, dest=setting.name, metavar=setting.written, action=action, help=about)
     return parser
 
 
@@ -153,7 +109,7 @@ def _texts(setting: Setting, arguments: argparse.Namespace, environ: Mapping[str
     if flag is not None:
         return (flag if setting.repeatable else [flag]), setting.flag
     text = environ.get(setting.variable, "").strip()
-    separated = re.split(r"[,\s]+", text.strip(", ")) if setting.repeatable else [text]
+    separated = re.split(r"[,\s]+", text.strip(", ")) if setting.listed else [text]
     return [part for part in separated if part], setting.variable
 
 
@@ -161,11 +117,26 @@ def _value(setting: Setting, text: str, source: str) -> object:
     try:
         return setting.read(text.strip())
     except BadValue as error:
-        shown = "" if setting.name == "token" else f" is {text!r}"  # a secret stays out of logs
+        shown = "" if setting.secret else f" is {text!r}"
         hint = ""
         if source == "HOOKSCOPE_PORT" and text.startswith("tcp://"):
             hint = " Kubernetes sets this variable for a service of the same name; give --port."
         raise BadValue(f"{source}{shown}: {error}{hint}") from error
+
+
+def _of_a_model(setting: Setting, text: str, source: str, names: Sequence[str]) -> tuple[str, object]:
+    """A value and the model that it is about: the one named before it, or else the only one that can be meant."""
+    for name in sorted(names, key=len, reverse=True):
+        if text.startswith(name + setting.names):
+            return name, _value(setting, text.removeprefix(name + setting.names), source)
+    value = _value(setting, text, source)
+    if names == [DEFAULT_MODEL]:
+        raise BadValue(f"{source} is meant for a model of your own: name it with --model.")
+    own = [name for name in names if is_own(name)] or names
+    if len(own) > 1:
+        example = f"{setting.flag} {own[0]}{setting.names}{text}"
+        raise BadValue(f"{source} could be meant for {' or '.join(own)}: write whose it is, as in {example}.")
+    return own[0], value
 
 
 def _unknown(argument: str) -> str:
@@ -176,13 +147,9 @@ def _unknown(argument: str) -> str:
 
 def _checked(settings: Settings) -> Settings:
     """Hold the settings against each other, and make the token where one is needed."""
-    customised = settings._customised()
-    if customised and settings.models == (DEFAULT_MODEL,):
-        raise BadValue(f"{customised[0]} is meant for a model of your own: name it with --model.")
-    if customised and not settings.customised_model:
-        raise BadValue(
-            f"{customised[0]} is meant for one model, and {len(settings.models)} are named: name one --model."
-        )
+    twice = [name for name in settings.names if settings.names.count(name) > 1]
+    if twice:
+        raise BadValue(f"Two models are called {twice[0]}: give one of them another name, as in --model old=SPEC.")
     exposed = not values.is_loopback(settings.host)
     if exposed and not settings.token and not settings.behind_auth_proxy:
         return dataclasses.replace(settings, token=secrets.token_urlsafe(24))

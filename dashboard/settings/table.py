@@ -1,12 +1,21 @@
-"""The table of settings: every flag with its reader, default, unit and help; `settings.py` reads it."""
+"""What the operator can decide: one table, from which the command line, the variables and the documentation are read.
+
+Each field of `Settings` carries what is to be known of it: how it is written, read, explained.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
+from pathlib import Path
+from typing import Any
 
 from hookscope.dashboard.settings import values
-from hookscope.dashboard.sources.spec import DEFAULT_MODEL, how_written
+from hookscope.dashboard.sources.spec import DEFAULT_MODEL, how_written, name_of
+from hookscope.hooks.methods import READINGS
+
+PerModel = tuple[tuple[str, Any], ...]  # (a model's name, the value)
 
 
 @dataclass(frozen=True)
@@ -16,7 +25,9 @@ class Setting:
     Attributes:
         name: the field of `Settings`. flag: how it is written. read: text -> value, or `BadValue`.
         default_text: the default in words, where the value does not say it.
-        repeatable: the flag may be given several times, and the variable holds a list.
+        repeatable: the flag may be given several times. listed: and its variable holds a list.
+        names: of a setting about one model: what stands between the model's name and the value; "" of the others.
+        secret: it stays out of logs.
     """
 
     name: str
@@ -27,13 +38,21 @@ class Setting:
     unit: str = ""
     metavar: str = ""
     repeatable: bool = False
+    listed: bool = False
     is_switch: bool = False
     default_text: str = ""
+    names: str = ""
+    secret: bool = False
 
     @property
     def variable(self) -> str:
         """The environment variable: --max-streams is HOOKSCOPE_MAX_STREAMS."""
         return "HOOKSCOPE_" + self.flag.removeprefix("--").upper().replace("-", "_")
+
+    @property
+    def written(self) -> str:
+        """What follows the flag, with words in capitals for what is to be filled in; "" for a switch."""
+        return f"[MODEL{self.names}]{self.metavar}" if self.names else self.metavar
 
     @property
     def shown_default(self) -> str:
@@ -47,242 +66,285 @@ class Setting:
         return "none" if self.default is None else str(self.default)
 
 
-TABLE: tuple[Setting, ...] = (
-    Setting(
-        "models",
-        "--model",
-        values.model_spec,
+def setting(default: Any, read: Callable[[str], object], help: str, *, names: str = "", **more: Any) -> Any:
+    """A field of `Settings`; see `Setting` for the arguments."""
+    listed = more.pop("repeatable", False)
+    row = {"listed": listed, "repeatable": bool(listed or names), "names": names, "read": read, "help": help} | more
+    return dataclasses.field(default=default, repr=not more.get("secret"), metadata=row)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the operator decided; 1 MB is 1,000,000 bytes.
+
+    `Settings(cache_dir=folder)` is enough for a test; `parse` also makes a token where one is needed.
+
+    Attributes:
+        models: as they were written, "NAME=SPEC" or a spec alone. What is about one model is (its name, the value).
+        input_size: (height, width). mean, std: (red, green, blue).
+        url_prefix: begins and ends with a slash. token: "" if nobody is asked for one.
+        tensorboard_dir: None if nobody may write there.
+    """
+
+    models: tuple[str, ...] = setting(
         (DEFAULT_MODEL,),
-        f"a model to offer: {how_written()}",
-        metavar="SPEC",
+        values.model_spec,
+        f"a model to offer, under a name of its own or not: {how_written()}",
+        flag="--model",
+        metavar="[NAME=]SPEC",
         repeatable=True,
-    ),
-    Setting(
-        "weights",
-        "--weights",
-        values.existing_file,
-        None,
-        "weights of your own model, .safetensors or .pt",
+    )
+    weights: PerModel = setting(
+        (),
+        values.weights_file,
+        "weights of your own model: .safetensors, .pt, an index or a folder; FILE#NAME takes one of several in a file",
         metavar="FILE",
-    ),
-    Setting(
-        "labels",
-        "--labels",
+        names="=",
+    )
+    allow_head: bool = setting(
+        False,
+        values.switch,
+        "load weights whose last layer has another number of outputs; that layer is random then",
+        is_switch=True,
+    )
+    labels: PerModel = setting(
+        (),
         values.existing_file,
-        None,
         "class names of your own model, one per line in the order of its outputs",
         metavar="FILE",
-    ),
-    Setting(
-        "factory_args",
-        "--factory-arg",
-        values.factory_arg,
+        names="=",
+    )
+    factory_args: PerModel = setting(
         (),
+        values.factory_arg,
         "a keyword argument for your own model's factory",
+        flag="--factory-arg",
         metavar="NAME=VALUE",
-        repeatable=True,
-    ),
-    Setting(
-        "input_size",
-        "--input-size",
+        names=":",
+        listed=True,
+    )
+    input_size: PerModel = setting(
+        (),
         values.size,
-        None,
         "what your own model takes: one number for a square, or HEIGHTxWIDTH",
         unit="pixels",
         metavar="SIZE",
         default_text="the model's own, else 224",
-    ),
-    Setting(
-        "mean",
-        "--mean",
+        names="=",
+    )
+    mean: PerModel = setting(
+        (),
         values.per_channel,
-        None,
-        "what is subtracted per channel: one number, or red,green,blue",
-        unit="of pixels scaled to 0..1",
+        "what is subtracted per channel: one number, or red,green,blue; above 1 it is taken as of pixels up to 255",
+        unit="of pixels scaled to 0..1, or by --range to 0..255",
         metavar="R,G,B",
         default_text="the model's own, else ImageNet's",
-    ),
-    Setting(
-        "std",
-        "--std",
+        names="=",
+    )
+    std: PerModel = setting(
+        (),
         values.positive_per_channel,
-        None,
         "what each channel is divided by: one number, or red,green,blue",
-        unit="of pixels scaled to 0..1",
+        unit="of pixels as for --mean",
         metavar="R,G,B",
         default_text="the model's own, else ImageNet's",
-    ),
-    Setting(
-        "interpolation",
-        "--interpolation",
+        names="=",
+    )
+    resize: PerModel = setting(
+        (),
+        values.resize,
+        "how pictures get that size: crop (the shorter side resized, the centre cut out), squash, pad (black around), "
+        "none; or the shorter side's length before the crop",
+        metavar="WAY",
+        default_text="the model's own, else crop",
+        names="=",
+    )
+    channel_order: PerModel = setting(
+        (),
+        values.one_of("rgb", "bgr"),
+        "the order of the channels that your own model takes: rgb or bgr, as OpenCV reads",
+        metavar="ORDER",
+        default_text="the model's own, else rgb",
+        names="=",
+    )
+    range: PerModel = setting(
+        (),
+        values.pixel_range,
+        "the largest value of a pixel to which --mean and --std belong, 1 or 255; alone, pixels of that range",
+        metavar="TOP",
+        default_text="the model's own, else 1",
+        names="=",
+    )
+    interpolation: PerModel = setting(
+        (),
         values.one_of("nearest", "bilinear", "bicubic", "lanczos"),
-        None,
         "how pictures are resized for your own model: nearest, bilinear, bicubic or lanczos",
         metavar="NAME",
         default_text="the model's own, else bilinear",
-    ),
-    Setting(
-        "device",
-        "--device",
-        values.device,
+        names="=",
+    )
+    output: PerModel = setting(
+        (),
+        values.output_path,
+        "which of a model's outputs is its answer, by its place in what the model returns, such as logits or 1",
+        metavar="NAME",
+        default_text="the model's own, else what is found",
+        names="=",
+    )
+    reads: PerModel = setting(
+        (),
+        values.one_of(*READINGS),
+        f"what the numbers of a model's answer mean: {', '.join(READINGS)}",
+        metavar="WAY",
+        default_text="the model's own, else what is found",
+        names="=",
+    )
+    device: str = setting(
         "auto",
+        values.device,
         "where models run: auto, cpu, cuda, cuda:N or mps",
         metavar="DEVICE",
-    ),
-    Setting(
-        "workers",
-        "--workers",
-        values.whole_number(1, 64),
+    )
+    workers: int = setting(
         1,
+        values.whole_number(1, 64),
         "worker processes per model; each holds its own copy of the model",
         unit="processes",
         metavar="N",
-    ),
-    Setting(
-        "threads",
-        "--threads",
-        values.whole_number(0, 1024),
+    )
+    threads: int = setting(
         0,
+        values.whole_number(0, 1024),
         "threads of each worker; 0 shares the cores out between the workers",
         unit="threads",
         metavar="N",
-    ),
-    Setting(
-        "host",
-        "--host",
-        values.host,
+    )
+    host: str = setting(
         "127.0.0.1",
+        values.host,
         "address to listen on; any other than this computer's own asks visitors for the token",
         metavar="ADDRESS",
-    ),
-    Setting(
-        "port",
-        "--port",
-        values.whole_number(0, 65535),
+    )
+    port: int = setting(
         8050,
+        values.whole_number(0, 65535),
         "port to listen on; 0 takes any free one",
         metavar="N",
-    ),
-    Setting(
-        "url_prefix",
-        "--url-prefix",
-        values.url_prefix,
+    )
+    url_prefix: str = setting(
         "/",
+        values.url_prefix,
         "path under which a proxy shows the page, for example /hookscope/",
         metavar="PATH",
-    ),
-    Setting(
-        "token",
-        "--token",
-        values.token,
+    )
+    token: str = setting(
         "",
+        values.token,
         "secret that visitors show once in the address",
         metavar="TEXT",
         default_text="none on this computer, else made at each start",
-    ),
-    Setting(
-        "behind_auth_proxy",
-        "--behind-auth-proxy",
-        values.switch,
+        secret=True,
+    )
+    behind_auth_proxy: bool = setting(
         False,
+        values.switch,
         "a proxy in front checks who visits, so make no token",
         is_switch=True,
-    ),
-    Setting(
-        "allowed_hosts",
-        "--allowed-host",
-        values.host,
+    )
+    allowed_hosts: tuple[str, ...] = setting(
         (),
+        values.host,
         "a further name under which the page may be asked for, such as a proxy's",
+        flag="--allowed-host",
         metavar="NAME",
         repeatable=True,
-    ),
-    Setting(
-        "cache_dir",
-        "--cache-dir",
+    )
+    cache_dir: Path = setting(
+        MISSING,
         values.folder,
-        None,
         "where answers and inputs are kept",
         metavar="FOLDER",
         default_text="hookscope in the user's cache folder",
-    ),
-    Setting(
-        "cache_limit_mb",
-        "--cache-limit-mb",
-        values.whole_number(1, 10_000_000),
+    )
+    cache_limit_mb: int = setting(
         2000,
+        values.whole_number(1, 10_000_000),
         "how much room cached answers may take; the least recently used leave first",
         unit="MB",
         metavar="N",
-    ),
-    Setting(
-        "inputs_limit_mb",
-        "--inputs-limit-mb",
-        values.whole_number(1, 10_000_000),
+    )
+    inputs_limit_mb: int = setting(
         500,
+        values.whole_number(1, 10_000_000),
         "how much room uploaded pictures may take; the least recently used leave first",
         unit="MB",
         metavar="N",
-    ),
-    Setting(
-        "tensorboard_dir",
-        "--tensorboard-dir",
-        values.folder,
+    )
+    models_limit_mb: int = setting(
+        8000,
+        values.whole_number(1, 10_000_000),
+        "how much room the weights of loaded models may take; the least recently used are unloaded first",
+        unit="MB",
+        metavar="N",
+    )
+    tensorboard_dir: Path | None = setting(
         None,
+        values.folder,
         "where visitors may write the shown layers for TensorBoard, each time into a new folder below it",
         metavar="FOLDER",
         default_text="nothing is written",
-    ),
-    Setting(
-        "job_timeout_seconds",
-        "--job-timeout-seconds",
-        values.whole_number(1, 86_400),
+    )
+    job_timeout_seconds: int = setting(
         60,
+        values.whole_number(1, 86_400),
         "how long a worker may say nothing while it computes, before it is restarted",
         unit="seconds",
         metavar="N",
-    ),
-    Setting(
-        "load_timeout_seconds",
-        "--load-timeout-seconds",
-        values.whole_number(1, 86_400),
+    )
+    load_timeout_seconds: int = setting(
         300,
+        values.whole_number(1, 86_400),
         "how long loading a model may go on without a sign of life",
         unit="seconds",
         metavar="N",
-    ),
-    Setting(
-        "max_streams",
-        "--max-streams",
-        values.whole_number(1, 56),  # of the server's 64 threads, some must stay free for everything else
+    )
+    max_streams: int = setting(
         40,
+        values.whole_number(1, 56),
         "how many pages may wait for answers at once; the next one is told that the server is busy",
         unit="streams",
         metavar="N",
-    ),
-    Setting(
-        "max_upload_mb",
-        "--max-upload-mb",
-        values.whole_number(1, 1000),
+    )
+    max_upload_mb: int = setting(
         50,
+        values.whole_number(1, 1000),
         "largest file that is taken as an input",
         unit="MB",
         metavar="N",
-    ),
-    Setting(
-        "seed",
-        "--seed",
-        values.whole_number(0, 2**63 - 1),
+    )
+    seed: int = setting(
         0,
+        values.whole_number(0, 2**63 - 1),
         "where random weights start from, for models whose trained weights are not there",
         metavar="N",
-    ),
-    Setting(
-        "open_browser",
-        "--open",
-        values.switch,
+    )
+    open_browser: bool = setting(
         False,
+        values.switch,
         "open the page in the browser once it is ready",
+        flag="--open",
         is_switch=True,
-    ),
-)
+    )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the models are called."""
+        return tuple(map(name_of, self.models))
+
+
+def _row(field: dataclasses.Field[Any]) -> Setting:
+    known: dict[str, Any] = {"flag": f"--{field.name.replace('_', '-')}"} | dict(field.metadata)
+    return Setting(name=field.name, default=None if field.default is MISSING else field.default, **known)
+
+
+TABLE = tuple(map(_row, dataclasses.fields(Settings)))

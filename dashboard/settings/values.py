@@ -15,6 +15,10 @@ HOST_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-
 
 LONGEST_SPEC = 400  # characters, as `page.view` reads them from an address
 LONGEST_PREFIX = 200
+FILES = r"\.(pt|pth|pt2|ckpt|bin|safetensors|pkl|onnx|h5|keras|tflite|engine|npz|py)$"  # that are no names of models
+MOST_FRAMES = 64  # of a clip
+LONGEST_OUTPUT = 200
+MODEL_NAME = r"[A-Za-z0-9][\w.-]{0,39}"
 
 
 class BadValue(ValueError):
@@ -53,11 +57,19 @@ def switch(text: str) -> bool:
 
 
 def model_spec(text: str) -> str:
-    """A model's spec; whether the model exists is for the worker to find out."""
+    """A model's spec, behind a name of its own or not; whether it exists is for the worker to find out."""
     if len(text) > LONGEST_SPEC:
         raise BadValue(f"a model's name has at most {LONGEST_SPEC} characters.")
-    if not is_spec(text):
-        raise BadValue(f"a model is named like {meant_by(text)}, or {OWN.written} for one of your own.")
+    name, _, spec = text.rpartition("=")
+    if name and not re.fullmatch(MODEL_NAME, name):
+        raise BadValue("a model's own name, before the =, has up to 40 letters, digits, '-', '_' and '.'.")
+    if not is_spec(spec) and re.search(FILES, spec):
+        raise BadValue(
+            f"{spec} is a file, as it seems. A model is named like {OWN.written}, a function that builds it, and its "
+            "weights are given beside it: --weights FILE."
+        )
+    if not is_spec(spec):
+        raise BadValue(f"a model is named like {meant_by(spec)}, or {OWN.written} for one of your own.")
     return text
 
 
@@ -73,6 +85,14 @@ def existing_file(text: str) -> Path:
         raise BadValue(f"there is no such file (looked for {path.absolute()}).") from None
     except (OSError, ValueError) as error:
         raise BadValue(f"the file cannot be read ({getattr(error, 'strerror', None) or error}).") from None
+
+
+def weights_file(text: str) -> str:
+    """A file, or a folder of files, that is there; behind a # the name of a part of it."""
+    name, _, part = text.partition("#") if not Path(text).expanduser().exists() else (text, "", "")
+    path = Path(name).expanduser()
+    found = path.resolve() if path.is_dir() else existing_file(name)
+    return f"{found}#{part}" if part else str(found)
 
 
 def folder(text: str) -> Path:
@@ -103,24 +123,53 @@ def size(text: str) -> tuple[int, int]:
     return height, width
 
 
-def per_channel(text: str) -> tuple[float, float, float]:
-    """One number for all three channels, or three."""
+def resize(text: str) -> str:
+    """A way to the model's size, or the length of the shorter side before the crop."""
+    if text in ("crop", "squash", "pad", "none"):
+        return text
+    if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= 4096:
+        raise BadValue("one of crop, squash, pad and none is needed, or a length in pixels from 1 to 4096.")
+    return str(int(text))
+
+
+def frames(text: str) -> int:
+    """How many frames a model of clips takes at once."""
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST_FRAMES:
+        raise BadValue(f"a whole number from 1 to {MOST_FRAMES} is needed.")
+    return int(text)
+
+
+def pixel_range(text: str) -> int:
+    """1 or 255."""
+    if text not in ("1", "255"):
+        raise BadValue("1 is needed, for pixels scaled to 0..1, or 255.")
+    return int(text)
+
+
+def per_channel(text: str) -> tuple[float, ...]:
+    """One number for all three channels, or one for each of up to 16."""
     try:
         numbers = [float(part) for part in re.split(r"[,\s]+", text.strip())]
     except ValueError:
         numbers = []
-    if len(numbers) not in (1, 3) or not all(map(math.isfinite, numbers)):
-        raise BadValue("one number or three separated by commas are needed, such as 0.485,0.456,0.406.")
-    red, green, blue = numbers * (3 // len(numbers))
-    return red, green, blue
+    if not 1 <= len(numbers) <= 16 or not all(map(math.isfinite, numbers)):
+        raise BadValue("one number, or one per channel separated by commas, is needed, such as 0.485,0.456,0.406.")
+    return tuple(numbers) * (3 if len(numbers) == 1 else 1)
 
 
-def positive_per_channel(text: str) -> tuple[float, float, float]:
+def positive_per_channel(text: str) -> tuple[float, ...]:
     """Like `per_channel`, above zero, because pixels are divided by it."""
     numbers = per_channel(text)
     if min(numbers) <= 0:
         raise BadValue("numbers above 0 are needed, because pixels are divided by them.")
     return numbers
+
+
+def output_path(text: str) -> str:
+    """The place of a tensor in what a model returns."""
+    if not re.fullmatch(r"[^\s/]+(/[^\s/]+)*", text) or len(text) > LONGEST_OUTPUT:
+        raise BadValue("the place of an output is needed, such as logits, 1 or heads/age.")
+    return text
 
 
 def device(text: str) -> str:

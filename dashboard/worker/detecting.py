@@ -13,7 +13,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from hookscope.dashboard.sources.load import LoadedModel, Prepared
 from hookscope.dashboard.worker.task import Task
-from hookscope.hooks.errors import Cancelled, HooksError
+from hookscope.hooks.errors import HooksError
 from hookscope.hooks.looks.detections import detections
 from hookscope.hooks.passes import nested
 from hookscope.hooks.passes.cancelling import cancelling
@@ -25,7 +25,7 @@ Crop = tuple[float, float, float, float]
 Seen = tuple[np.ndarray, Crop]  # pixels, and what they are of the original
 
 
-def detect(model: LoadedModel, task: Task, prepared: Prepared, *, owner: str, purpose: str) -> None:
+def detect(model: LoadedModel, task: Task, prepared: Prepared) -> None:
     """Answer with the boxes that the model finds, in pixels of the original picture."""
     seen: list[Seen] = []
 
@@ -34,21 +34,24 @@ def detect(model: LoadedModel, task: Task, prepared: Prepared, *, owner: str, pu
         seen.append(_resized(module, output[0].tensors[0], output[0].image_sizes[0], prepared.crop))
 
     task.start()
-    with contextlib.suppress(Cancelled), contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         module = stack.enter_context(inspecting(model.module))
         for name, part in module.named_modules():
             if isinstance(part, GeneralizedRCNNTransform):
-                stack.enter_context(hook(part, "forward", look, layer=name, owner=owner, purpose=purpose))
-        stack.enter_context(cancelling(task.cancelled))
-        found = detections(module(*nested.private((prepared.tensor.to(model.device),), requires_grad=False)))
+                stack.enter_context(hook(part, "forward", look, layer=name))
+        stack.enter_context(cancelling())
+        given = nested.private((prepared.tensor.to(model.device),), requires_grad=False)
+        height, width = prepared.tensor.shape[-2:]
+        found = detections(module(*given), (height, width))
         stack.close()
         if found is None:
             raise HooksError(
                 "The model found no list of boxes, labels and scores for this picture, although it did in the recorded "
                 "run. Its layers can be looked at all the same."
             )
-        pixels, crop = seen[0] if seen else (prepared.pixels, prepared.crop)
-        answer = Prediction(np.empty(0, np.float32), pixels, crop, detections=_placed(found, prepared))
+        pixels, crop = seen[0] if seen else (prepared.seen_as(task.question.shown), prepared.crop)
+        second = None if task.second is None else task.second.seen_as(task.question.shown)
+        answer = Prediction(None, pixels, crop, detections=_placed(found, prepared), second=second)
         task.answer("", 0, answer)
 
 
@@ -68,8 +71,19 @@ def _resized(transform: GeneralizedRCNNTransform, tensor: Tensor, size: tuple[in
 
 
 def _placed(found: Detections, prepared: Prepared) -> Detections:
-    """The boxes in pixels of the original picture."""
+    """The boxes, and what belongs to them, in pixels of the original picture."""
     left, top, right, bottom = prepared.crop
     height, width = prepared.pixels.shape[:2]
-    scale = np.array([(right - left) / width, (bottom - top) / height] * 2)
-    return replace(found, boxes=(found.boxes * scale + [left, top] * 2).astype(np.float32))
+    scale = np.array([(right - left) / width, (bottom - top) / height])
+
+    def placed(points: np.ndarray) -> np.ndarray:
+        times = points.shape[-1] // 2
+        return (points * np.tile(scale, times) + [left, top] * times).astype(np.float32)
+
+    masks, keypoints = found.masks, found.keypoints
+    if masks is not None:
+        areas = (masks.areas * scale.prod()).astype(np.float32)
+        masks = replace(masks, extents=placed(masks.extents), areas=areas)
+    if keypoints is not None:
+        keypoints = replace(keypoints, places=placed(keypoints.places))
+    return replace(found, boxes=placed(found.boxes), masks=masks, keypoints=keypoints)

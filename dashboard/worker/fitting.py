@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch.nn.functional import avg_pool2d
 
 from hookscope.hooks.errors import HooksError
-from hookscope.hooks.results.codec import Result
 from hookscope.hooks.results.looks import Activation, AttentionMaps
-from hookscope.hooks.results.maps import maps
+from hookscope.hooks.results.maps import depth_of, maps
 
 MEGABYTE = 1_000_000
+ResultT = TypeVar("ResultT")
 
 
 class AnswerTooLarge(HooksError):
     """There is no smaller form of this answer that would show anything."""
 
 
-def fit(result: Result, limit_bytes: int) -> Result:
+def fit(result: ResultT, limit_bytes: int) -> ResultT | Activation | AttentionMaps:
     """The result itself if its arrays fit into the limit, else what can be shown of it.
 
     An activation keeps its statistics, which are of all values, and becomes means over squares of positions; one
@@ -52,7 +53,7 @@ def size(result: object) -> int:
 
 def _reduced(activation: Activation, limit_bytes: int) -> Activation:
     whole = activation.values.shape
-    found = maps(activation)
+    found = maps(activation) if depth_of(activation, whole) == 1 else None  # a square is of one frame
     if found is not None:
         channels, height, width = found.shape
         for side in range(2, max(height, width)):
@@ -67,7 +68,7 @@ def _reduced(activation: Activation, limit_bytes: int) -> Activation:
                     whole=whole,
                 )
     return dataclasses.replace(
-        activation, values=np.empty(0, np.float32), axes=("feature",), grid=None, prefix_tokens=0, whole=whole
+        activation, values=np.empty(0, np.float32), axes=("feature",), grid=None, prefix_tokens=0, frames=1, whole=whole
     )
 
 

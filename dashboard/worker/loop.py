@@ -4,43 +4,46 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections import OrderedDict
+import threading
 from collections.abc import Callable, Generator
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
+from cachetools import LRUCache
 
+from hookscope.dashboard.asking.sides import Preparation, Side
 from hookscope.dashboard.asking.texts import say, shorten, text_of
 from hookscope.dashboard.engine import protocol
+from hookscope.dashboard.engine.options import ModelOptions
 from hookscope.dashboard.engine.protocol import EXIT_DEVICE_LOST
 from hookscope.dashboard.sources.checkpoints import without_advice
 from hookscope.dashboard.sources.load import LoadedModel, Prepared, load
-from hookscope.dashboard.sources.preprocessing import PreparationError, open_png
+from hookscope.dashboard.sources.preprocessing import PreparationError, open_exact, open_pixels
+from hookscope.dashboard.worker.editing import editing
 from hookscope.dashboard.worker.handlers import handler_of
+from hookscope.dashboard.worker.keeping import Kept
 from hookscope.dashboard.worker.mailbox import Mailbox
+from hookscope.dashboard.worker.out_of_memory import is_want_of_memory
 from hookscope.dashboard.worker.task import SAID, Task, details_of
-from hookscope.hooks.errors import HooksError
+from hookscope.hooks.errors import Cancelled, HooksError
+from hookscope.hooks.numbers import compiled
+from hookscope.hooks.passes.looking import looking
+from hookscope.hooks.results.outputs import AS_FOUND
+from hookscope.hooks.results.targets import Like
 
-INPUT_BYTES = 16 * 2**20  # prepared inputs kept, so that a picture's next layer needs no decoding: about a hundred
+OWNER = "page"  # as the header shows live hooks
+UNFINISHED = 4  # questions of minutes whose steps are kept, some numbers each: who leaves and comes back goes on there
+INPUT_BYTES = 64 * 2**20  # prepared inputs kept, so that a picture's next layer needs no decoding
 
 
-class Inputs:
-    """The inputs used last, prepared for the model."""
+Unfinished = LRUCache  # (Side, question) -> what it has found
+Inputs = LRUCache  # Side -> Prepared: the inputs used last, prepared for the model
 
-    def __init__(self) -> None:
-        self._kept: OrderedDict[str, Prepared] = OrderedDict()
 
-    def get(self, digest: str) -> Prepared | None:
-        """The input, if it is still here."""
-        if digest in self._kept:
-            self._kept.move_to_end(digest)
-        return self._kept.get(digest)
-
-    def put(self, digest: str, prepared: Prepared) -> None:
-        """Keep an input; the least recently used leave when there are too many bytes of them."""
-        self._kept[digest] = prepared
-        while sum(each.pixels.nbytes for each in self._kept.values()) > INPUT_BYTES and len(self._kept) > 1:
-            self._kept.popitem(last=False)
+def _bytes_of(prepared: Prepared) -> int:
+    return prepared.pixels.nbytes + (0 if prepared.exact is None else prepared.exact.nbytes)
 
 
 def work(mailbox: Mailbox, loaded: Callable[[], None] = lambda: None) -> None:
@@ -52,14 +55,48 @@ def work(mailbox: Mailbox, loaded: Callable[[], None] = lambda: None) -> None:
     order = mailbox.order()
     if not isinstance(order, protocol.Load):
         raise RuntimeError("the first message has to be Load")
+    compiling = threading.Thread(target=compiled.kernels, name="compiling", daemon=True)
+    compiling.start()  # beside the model's files, so that the first statistics do not wait for it
     model = _load(mailbox, order)
+    compiling.join()
     loaded()
     mailbox.send(protocol.Ready(model.info))
-    inputs = Inputs()
+    inputs: Inputs = LRUCache(INPUT_BYTES, getsizeof=_bytes_of)
+    kept = Kept()
+    unfinished: Unfinished = LRUCache(UNFINISHED)
+    partners = Partners(order.device, lambda sentence: mailbox.send(protocol.LoadProgress(sentence)))
     while True:
         order = mailbox.order()
         if isinstance(order, protocol.Run):
-            _answer(mailbox, model, inputs, order)
+            _answer(mailbox, model, inputs, partners, (kept, unfinished), order)
+
+
+class Partners:
+    """The model of the other side of a question about two; the one used last stays loaded.
+
+    Arguments:
+        device: where it goes. progress: told what is being done, so that nobody takes the worker for dead.
+    """
+
+    def __init__(self, device: str, progress: Callable[[str], None]) -> None:
+        self._device, self._progress = device, progress
+        self._last: LoadedModel | None = None
+
+    def get(self, options: ModelOptions, fingerprint: str) -> LoadedModel:
+        """The model that the options name.
+
+        Raises:
+            HooksError: it cannot be loaded, or is no longer what the page has seen.
+        """
+        if self._last is None or self._last.info.fingerprint != fingerprint:
+            self._last = None  # its memory first
+            self._last = load(options, self._device, self._progress)
+        if self._last.info.fingerprint != fingerprint:
+            raise HooksError(
+                f"{options.name} is not the same when it is loaded once more: its file has changed, or its weights are "
+                "random each time. Restart Hookscope, or have it give the same weights."
+            )
+        return self._last
 
 
 def _load(mailbox: Mailbox, order: protocol.Load) -> LoadedModel:
@@ -80,21 +117,60 @@ def _load(mailbox: Mailbox, order: protocol.Load) -> LoadedModel:
         mailbox.end(1)
 
 
-def _answer(mailbox: Mailbox, model: LoadedModel, inputs: Inputs, run: protocol.Run) -> None:
-    task = Task(run, mailbox.send, lambda: mailbox.withdrawn(run.task))
+def _answer(
+    mailbox: Mailbox,
+    model: LoadedModel,
+    inputs: Inputs,
+    partners: Partners,
+    memory: tuple[Kept, Unfinished],
+    run: protocol.Run,
+) -> None:
+    def meanwhile() -> None:
+        while (order := mailbox.next_order()) is not None:
+            with task.plain():
+                _answer(mailbox, model, inputs, partners, memory, order)
+
+    kept, unfinished = memory
+    task = Task(run, mailbox.send, lambda: mailbox.withdrawn(run.task), meanwhile)
+    task.done_before = lambda: unfinished.setdefault((task.side, task.question), {})
     device_lost = False
     try:
-        prepared = _input(mailbox, model, inputs, run)
-        steps = handler_of(run.units[0].question)(model, task, prepared)
-        if steps is not None:
-            _walk(mailbox, model, inputs, task, steps)
+        prepared = _input(mailbox, model, inputs, run, task.side)
+        task.fetch = partial(_input, mailbox, model, inputs, run)
+        if (against := run.units[0].against) is not None:
+            if run.other is not None:
+                task.partner = partners.get(run.other, run.fingerprint)
+            task.against = _input(mailbox, task.partner or model, inputs, run, against)
+        target = getattr(task.question, "target", None)
+        if isinstance(target, Like):
+            other = replace(task.side, input=target.input, preparation=Preparation.read(target.preparation))
+            task.other = _input(mailbox, model, inputs, run, other)
+            if target.second:
+                task.beside_other = _input(mailbox, model, inputs, run, replace(other, second=target.second).of_second)
+        if task.side.second:
+            try:
+                task.second = _input(mailbox, model, inputs, run, task.side.of_second)
+            except PreparationError as error:
+                raise PreparationError(f"The second picture: {error}") from error
+        with (
+            contextlib.suppress(Cancelled),
+            model.about(task.side.captions) as asked,
+            looking(owner=OWNER, purpose="analysis", cancelled=task.cancelled, progress=task.progress),
+            looking(reading=asked.info.found(task.side.reading).reading),
+            model.pair.beside(None if task.second is None else task.second.tensor),
+            editing(asked, task),
+            kept.beginning_at_edits(asked, task, prepared),
+        ):
+            steps = handler_of(run.units[0])(asked, task, prepared)
+            if steps is not None:
+                _walk(task, steps)
     except BaseException as error:  # the model's code may raise what it likes; nobody can press Ctrl-C here
         if not isinstance(error, HooksError):
             # The page has the sentence; whoever wrote the model needs the line, and finds it once the page says so.
             print(details_of(error), file=sys.stderr, flush=True)
         task.hooks_changed()  # they are gone by now, and the page may ask as soon as it has the error
         task.fail_rest(error)
-        device_lost = isinstance(error, getattr(torch, "AcceleratorError", ())) or "CUDA error" in text_of(error)
+        device_lost = _loses_the_device(error)
     finally:
         task.finish()
     mailbox.forget(run.task)
@@ -103,28 +179,42 @@ def _answer(mailbox: Mailbox, model: LoadedModel, inputs: Inputs, run: protocol.
         mailbox.end(EXIT_DEVICE_LOST)
 
 
-def _walk(mailbox: Mailbox, model: LoadedModel, inputs: Inputs, task: Task, steps: Generator[Any]) -> None:
-    """Send what a long question knows after each of its steps, the last as its answer; answer quick ones in between."""
-    known = None
+def _loses_the_device(error: BaseException) -> bool:
+    """Whether the GPU stays out of reach; where only its memory was full, it answers whoever asks for less."""
+    of_the_device = isinstance(error, getattr(torch, "AcceleratorError", ())) or "CUDA error" in text_of(error)
+    return of_the_device and not is_want_of_memory(error)
+
+
+def _walk(task: Task, steps: Generator[Any]) -> None:
+    """Send what a long question knows after each of its steps, the last as its answer; answer quick ones in between.
+
+    Where it is about layers, it knows of one after the other: its answer is there once it goes on to the next.
+    """
+    known: tuple[str, int, Any] | None = None
+    about_layers = hasattr(task.question, "layer")
     with contextlib.closing(steps) as walk:
-        for known in walk:
-            task.partial(known)
-            while (order := mailbox.next_order()) is not None:
-                _answer(mailbox, model, inputs, order)
+        for found in walk:
+            place = (found.layer, found.call) if about_layers else ("", 0)
+            if known is not None and known[:2] != place:
+                task.answer(*known)
+            known = *place, found
+            task.partial(*known)
+            task.meanwhile()
             if task.cancelled():
                 return
     if known is not None:
-        task.answer("", 0, known)
+        task.answer(*known)
 
 
-def _input(mailbox: Mailbox, model: LoadedModel, inputs: Inputs, run: protocol.Run) -> Prepared:
-    digest = run.units[0].input
-    prepared = inputs.get(digest)
+def _input(mailbox: Mailbox, model: LoadedModel, inputs: Inputs, run: protocol.Run, asked: Side) -> Prepared:
+    side = replace(asked, reading=AS_FOUND, second="", captions="", edits=())
+    prepared: Prepared | None = inputs.get(side)
     if prepared is None:
-        mailbox.send(protocol.NeedInput(run.task, digest))
+        mailbox.send(protocol.NeedInput(run.task, side.input))
         answer = mailbox.input(run.task)
         if answer.sentence:
             raise PreparationError(answer.sentence)
-        prepared = model.prepare(open_png(answer.data))
-        inputs.put(digest, prepared)
+        prepared = model.prepare.otherwise(side.preparation)(open_pixels(answer.data), open_exact(answer.data))
+        with contextlib.suppress(ValueError):  # it is larger than all that may be kept
+            inputs[side] = prepared
     return prepared

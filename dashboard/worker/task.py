@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import torch
-
-from hookscope.dashboard.asking.questions import Unit, question_of
-from hookscope.dashboard.asking.texts import say, shorten, text_of
+from hookscope.dashboard.asking.questions import Unit
+from hookscope.dashboard.asking.sides import Side
+from hookscope.dashboard.asking.texts import say, shorten
 from hookscope.dashboard.engine import protocol
+from hookscope.dashboard.sources.load import LoadedModel
+from hookscope.dashboard.sources.preprocessing import Prepared
 from hookscope.dashboard.worker.fitting import AnswerTooLarge, fit
+from hookscope.dashboard.worker.out_of_memory import is_want_of_memory
 from hookscope.hooks.errors import HooksError
 from hookscope.hooks.passes.registry import live_hooks
 from hookscope.hooks.results.codec import encode
@@ -29,6 +32,7 @@ class Task:
 
     Arguments:
         send: to the server. withdrawn: the units that nobody waits for any more, at this moment.
+        meanwhile: answers quick questions that have come; called where no hook of this task is on the model.
     """
 
     def __init__(
@@ -36,11 +40,25 @@ class Task:
         run: protocol.Run,
         send: Callable[[protocol.FromWorker], None],
         withdrawn: Callable[[], frozenset[Unit]],
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
         self.units = run.units
+        self.side = run.units[0].side
+        self.question: Any = run.units[0].question
+        self.other: Prepared | None = None  # the picture to whose likeness a target refers
+        self.beside_other: Prepared | None = None  # the second picture beside that one
+        self.second: Prepared | None = None  # of a model that takes two pictures
+        self.plain: Callable[[], AbstractContextManager[None]] = nullcontext  # without the side's edits, for a while
+        self.against: Prepared | None = None  # the other side's picture, of a question about two
+        self.partner: LoadedModel | None = None  # its model, where that is another one
+        self.fetch: Callable[[Side], Prepared]  # any other picture, prepared for the model
+        self.done_before: Callable[[], dict[Any, Any]] = (
+            dict  # what a question of minutes keeps for the next who asks it
+        )
         self._number = run.task
         self._send = send
         self._withdrawn = withdrawn
+        self.meanwhile = meanwhile
         self._settled: set[Unit] = set()
         self._hooks: tuple[LiveHook, ...] = ()
         self._asked = 0
@@ -77,7 +95,7 @@ class Task:
         try:
             data = encode(fit(result, protocol.ANSWER_BYTES))
         except AnswerTooLarge as error:
-            self.fail_layer(layer, call, error)
+            self.tell(layer, call, error)
             return
         for unit in self._about(layer, call):
             self._settled.add(unit)
@@ -87,19 +105,20 @@ class Task:
             else:
                 self._held = message
 
-    def partial(self, result: Any) -> None:
-        """Send what is known of all that is waited for; one that follows another too soon is left out."""
+    def partial(self, layer: str, call: int, result: Any) -> None:
+        """Send what is known of a call of a layer so far; what follows another too soon is left out."""
         if time.monotonic() - self._shown > PARTIAL_SECONDS:
             self._shown = time.monotonic()
             data = encode(result)
-            for unit in self.open_units():
+            for unit in self._about(layer, call):
                 self._send(protocol.Partial(self._number, unit, data))
 
     def progress(self, done: int, total: int) -> None:
-        """Tell how many pictures the task has run, now and then."""
+        """Tell how many pictures the task has run, now and then; called between two passes."""
         if time.monotonic() - self._told > PROGRESS_SECONDS:
             self._told = time.monotonic()
             self._send(protocol.Progress(self._number, done, total))
+        self.meanwhile()
 
     def fail(self, unit: Unit, error: BaseException) -> None:
         """Send why there is no answer."""
@@ -109,15 +128,24 @@ class Task:
         else:
             self._send(protocol.Failed(self._number, unit, sentence_for(error, unit), details_of(error)))
 
-    def fail_layer(self, layer: str, call: int, error: HooksError) -> None:
-        """Send why there is no answer for this call of this layer."""
-        for unit in self._about(layer, call):
-            self.fail(unit, error)
+    def tell(self, layer: str, call: int, found: Any) -> None:
+        """Send what was found of this call of this layer, or why nothing was."""
+        if isinstance(found, HooksError):
+            for unit in self._about(layer, call):
+                self.fail(unit, found)
+        else:
+            self.answer(layer, call, found)
 
     def fail_rest(self, error: BaseException) -> None:
         """Send to every unit without an answer why there is none."""
         for unit in self.open_units():
             self.fail(unit, error)
+
+    def take_back(self) -> None:
+        """Have the answer that is held back be none: what it was computed under did not hold."""
+        if self._held is not None:
+            self._settled.discard(self._held.unit)
+            self._held = None
 
     def finish(self) -> None:
         """Say that the hooks are gone, and then the last answer."""
@@ -145,9 +173,8 @@ def details_of(error: BaseException) -> str:
 def sentence_for(error: BaseException, unit: Unit) -> str:
     """What went wrong in the model's own code, for the person who asked."""
     where = f" of {unit.layer!r}" if unit.layer else ""
-    doing = f"computing {question_of(unit.question).title}"
-    text = text_of(error)
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
+    doing = f"computing {unit.title}"
+    if is_want_of_memory(error):
         return (
             f"There was not enough memory for {doing}{where}. "
             "Choose fewer layers at once, close other programs, or start with --device cpu."
