@@ -100,7 +100,7 @@ def run(first: int, count: int, folder: Path) -> dict[str, Any]:
         refused = answer.get("refused")
         seen["accepted" if refused is None else "refused"] += 1
         if refused is None:
-            problems += [f"{number}: {what}" for what in _wrong(source.with_suffix(".png"), answer)]
+            problems += [f"{number}: {what}" for what in _wrong(source.with_suffix(".rgb"), answer)]
         else:
             sentences[re.sub(r"\d[\d,.]*", "N", refused)] += 1
             if not SENTENCE.fullmatch(refused):
@@ -126,7 +126,7 @@ def _child(main: Any, arguments: list[str], answer: Path) -> tuple[int, Any, byt
 def _wrong(path: Path, answer: dict[str, Any]) -> list[str]:
     """What is wrong with the picture that was made: its size is all that can be known of a damaged file's."""
     data = path.read_bytes()
-    size = tuple(int.from_bytes(data[start : start + 4], "big") for start in (16, 20))
+    size = tuple(int.from_bytes(data[start : start + 4], "little") for start in (0, 4))
     return [] if size == (answer["width"], answer["height"]) else [f"a picture of {size} and the answer {answer}"]
 
 

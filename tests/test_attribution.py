@@ -10,7 +10,7 @@ import timm
 import torch
 import torchvision
 from captum.attr import LayerGradCam
-from helpers import Count, Ran, assert_untouched, fixed, four_pixels
+from helpers import Count, Ran, assert_untouched, fixed, four_pixels, maps_or_raise
 from torch import Tensor, nn
 
 from hookscope.hooks.errors import (
@@ -24,6 +24,7 @@ from hookscope.hooks.errors import (
 )
 from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.looks.cam import grad_cam
+from hookscope.hooks.passes.looking import looking
 from hookscope.hooks.passes.registry import live_hooks
 from hookscope.hooks.results.looks import GradCam
 
@@ -33,13 +34,8 @@ ESPRESSO = 967
 
 def cams(model: nn.Module, inputs: Tensor, names, target=None, **options) -> dict[tuple[str, int], GradCam]:
     wanted = [(name, 0) if isinstance(name, str) else name for name in names]
-    found: dict[tuple[str, int], GradCam] = {}
-
-    def deliver(cam: GradCam) -> None:
-        found[cam.layer, cam.call] = cam
-
-    grad_cam(model, inputs, wanted, target, describe(model, inputs), deliver, **options)
-    return found
+    found = maps_or_raise(grad_cam(model, inputs, wanted, target, describe(model, inputs), **options))
+    return {(cam.layer, cam.call): cam for cam in found}
 
 
 def refusal(model: nn.Module, inputs: Tensor, name: str, target=None, call: int = 0) -> HooksError:
@@ -256,7 +252,7 @@ def test_one_forward_pass_for_all_layers_and_nobodys_grad_changes():
     handle = model.register_forward_pre_hook(ran)
     model[4].weight.grad = torch.ones(2, 2)
     with assert_untouched(model):
-        grad_cam(model, image, [("0", 0), ("1", 0)], 0, layers, lambda cam: None)
+        list(grad_cam(model, image, [("0", 0), ("1", 0)], 0, layers))
     handle.remove()
     assert ran.times == 1
 
@@ -344,16 +340,11 @@ def test_layers_off_the_path(name, call, kind, part):
 def test_each_refusal_goes_to_its_own_layer_and_the_others_are_answered():
     torch.manual_seed(0)
     model = Branches().eval()
-    refused = []
-    found = cams(
-        model,
-        torch.rand(1, 1, 3, 3),
-        ["main", "side", "unused", ""],
-        0,
-        deliver_error=lambda *given: refused.append(given),
-    )
-    assert list(found) == [("main", 0)]
-    assert {(layer, type(problem)) for layer, _, problem in refused} == {
+    image = torch.rand(1, 1, 3, 3)
+    wanted = [(name, 0) for name in ("main", "side", "unused", "")]
+    found = list(grad_cam(model, image, wanted, 0, describe(model, image)))
+    assert {layer: type(result) for layer, _, result in found}.items() == {
+        ("main", GradCam),
         ("side", NoGradient),
         ("unused", LayerNotExecuted),
         ("", NoSpatialAxes),
@@ -386,8 +377,8 @@ def test_cancelling_leaves_nothing():
     layers = describe(model, image)
     for number in (1, 2, 4, 8):  # before the pass, in it, and before the gradient
         cancelled = Count(yes_from=number)
-        with assert_untouched(model), pytest.raises(Cancelled):
-            grad_cam(model, image, [("0", 0)], 0, layers, print, cancelled=cancelled)
+        with assert_untouched(model), pytest.raises(Cancelled), looking(cancelled=cancelled):
+            list(grad_cam(model, image, [("0", 0)], 0, layers))
         assert cancelled.asked == number
     assert live_hooks() == ()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from inline_engine import MODEL, InlineEngine
 from made_pictures import encoded
 from PIL import Image
 
+from hookscope.dashboard.inputs import rows
 from hookscope.dashboard.inputs.incoming import _is_left_over
 from hookscope.dashboard.inputs.store import InputStore
 
@@ -86,7 +86,7 @@ def is_shown(app: InlineApp, key: str, number: int) -> bool:
     kept = app.inputs.get(key)
     if kept is None:
         return False
-    with Image.open(io.BytesIO(app.inputs.png(kept.digest))) as image:
+    with rows.picture(app.inputs.pixels(kept.digest)) as image:
         assert image.convert("RGB").getpixel((3, 3)) == (number, 5, 77)
     return bool(app.inputs.preview(key))
 

@@ -79,7 +79,7 @@ def test_nothing_is_left_of_a_place(tmp_path: Path) -> None:
     for failure in (None, InputRefused("No."), OSError("odd")):
         try:
             with incoming.place() as place:
-                for suffix in ("", ".png", ".jpg", ".json"):
+                for suffix in ("", ".rgb", ".jpg", ".json"):
                     place.with_suffix(suffix).write_bytes(b"x")
                 if failure:
                     raise failure

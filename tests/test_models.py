@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,12 @@ from torchvision import models as tv
 from torchvision.transforms import InterpolationMode
 
 from hookscope.dashboard.engine.options import ModelOptions
-from hookscope.dashboard.settings.parse import Settings
-from hookscope.dashboard.settings.table import TABLE
+from hookscope.dashboard.settings.table import TABLE, Settings
 from hookscope.dashboard.settings.values import BadValue, model_spec
-from hookscope.dashboard.sources import build, checkpoints, preprocessing, weights
+from hookscope.dashboard.sources import build, checkpoints, fitting, preprocessing, presets, weights
 from hookscope.dashboard.sources.building import FactoryError, ModelNotFound
-from hookscope.dashboard.sources.checkpoints import WeightsError
-from hookscope.dashboard.sources.classes import LabelsError, class_names, imagenet
+from hookscope.dashboard.sources.classes import LabelsError, class_names, given_names
+from hookscope.dashboard.sources.file_kinds import WeightsError
 from hookscope.dashboard.sources.given import checked
 from hookscope.dashboard.sources.load import DeviceError, choose_device, load
 from hookscope.dashboard.sources.preprocessing import PreparationError
@@ -108,7 +108,7 @@ def spec(folder: Path, factory: str) -> str:
 @pytest.mark.parametrize("picture", ["coffee", "tall", "tiny"])
 def test_torchvision_models_get_exactly_their_weights_own_tensor(name: str, version: str, picture: str) -> None:
     transforms = tv.get_model_weights(name)[version].transforms()
-    prepared = preprocessing.from_torchvision(transforms)(PICTURES[picture])
+    prepared = presets.from_torchvision(transforms)(PICTURES[picture])
     assert torch.equal(prepared.tensor[0], transforms(PICTURES[picture]))
 
 
@@ -120,7 +120,7 @@ def test_torchvision_models_get_exactly_their_weights_own_tensor(name: str, vers
 def test_timm_models_get_exactly_their_own_tensor(name: str, mode: str, picture: str) -> None:
     config = timm.data.resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict()) | {"crop_mode": mode}
     transform = timm.data.create_transform(**config, is_training=False)
-    prepared = preprocessing.from_timm(config)(PICTURES[picture])
+    prepared = presets.from_timm(config)(PICTURES[picture])
     assert torch.equal(prepared.tensor[0], transform(PICTURES[picture]))
 
 
@@ -136,7 +136,7 @@ def test_the_crop_is_where_the_pixels_come_from(size: tuple[int, int]) -> None:
     width, height = size
     across, down = np.meshgrid((np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height)
     ramp = Image.fromarray((255 * np.stack([across, down, 0 * down], -1)).round().astype(np.uint8))
-    prepared = preprocessing.plain((224, 224), 256, "bilinear", (0.5,) * 3, (0.5,) * 3)(ramp)
+    prepared = presets.plain((224, 224), 256, "bilinear", (0.5,) * 3, (0.5,) * 3)(ramp)
     left, top, right, bottom = prepared.crop
     found_x, found_y = (prepared.pixels[112, 112, axis] / 255 * size[axis] for axis in (0, 1))
     assert (left + right) / 2 == pytest.approx(found_x, abs=max(1.5, width / 100))
@@ -146,7 +146,7 @@ def test_the_crop_is_where_the_pixels_come_from(size: tuple[int, int]) -> None:
 
 
 def test_the_tensor_is_the_pixels_normalised() -> None:
-    prepared = preprocessing.plain((3, 3), 3, "nearest", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))(
+    prepared = presets.plain((3, 3), 3, "nearest", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))(
         Image.new("RGB", (3, 3), (10, 128, 250))
     )
     assert prepared.pixels.reshape(-1, 3).tolist() == [[10, 128, 250]] * 9
@@ -156,8 +156,8 @@ def test_the_tensor_is_the_pixels_normalised() -> None:
 def test_a_needle_of_a_picture_is_refused_before_it_fills_the_memory() -> None:
     needle = Image.new("RGB", (10, 60_000))
     with pytest.raises(PreparationError, match="too elongated"):
-        preprocessing.plain((224, 224), 256, "bilinear", (0.5,) * 3, (0.5,) * 3)(needle)
-    segmenter = preprocessing.from_torchvision(tv.get_model_weights("fcn_resnet50").DEFAULT.transforms())
+        presets.plain((224, 224), 256, "bilinear", (0.5,) * 3, (0.5,) * 3)(needle)
+    segmenter = presets.from_torchvision(tv.get_model_weights("fcn_resnet50").DEFAULT.transforms())
     with pytest.raises(PreparationError, match="too elongated"):
         segmenter(Image.new("RGB", (10, 400)))
 
@@ -166,7 +166,7 @@ def test_a_needle_of_a_picture_is_refused_before_it_fills_the_memory() -> None:
 
 
 def test_the_default_model_has_one_name(tmp_path: Path) -> None:
-    assert ModelOptions().spec == DEFAULT_MODEL and Settings(tmp_path).models == (DEFAULT_MODEL,)
+    assert ModelOptions().spec == DEFAULT_MODEL and Settings(cache_dir=tmp_path).models == (DEFAULT_MODEL,)
     assert model_spec(DEFAULT_MODEL) == DEFAULT_MODEL and not is_own(DEFAULT_MODEL)
     assert build.build(ModelOptions(DEFAULT_MODEL), lambda sentence: None).title == title_of(DEFAULT_MODEL)
     for name in ("", "default"):
@@ -184,7 +184,7 @@ def test_torchvision_without_a_network_says_that_the_weights_are_random() -> Non
         "Random weights: the pretrained ones could not be had (no network). Put the file at "
     )
     assert model.info.weights.endswith("resnet18-f37072fd.pth or start with --weights FILE.")
-    assert model.info.classes == imagenet() and model.info.classes[967] == "espresso"
+    assert model.info.classes == tuple(f"class {n}" for n in range(1000))  # ImageNet's names are not random weights'
     again = load(ModelOptions("torchvision:resnet18"), "cpu")
     assert again.info.fingerprint == model.info.fingerprint
     other = load(ModelOptions("torchvision:resnet18", seed=1), "cpu")
@@ -217,7 +217,7 @@ def test_random_weights_give_logits_that_tell_pictures_apart(name: str) -> None:
 
 def test_a_segmenter_opens_with_its_own_classes() -> None:
     model = load(ModelOptions("torchvision:lraspp_mobilenet_v3_large@random"), "cpu")
-    assert len(model.info.classes) == 21 and model.info.classes[8] == "cat"
+    assert model.info.classes == tuple(f"class {n}" for n in range(21))
     assert model.info.preprocessing.crop == (0, 0) and model.info.preprocessing.resize == 520
 
 
@@ -305,8 +305,9 @@ def test_a_factory_that_makes_no_module_or_takes_no_such_argument_is_told(folder
 
 
 SIZE = "a size in pixels from 1 to 4096 is needed, such as 224 or 224x320 (height first)."
-NUMBERS = "one number or three separated by commas are needed, such as 0.485,0.456,0.406."
+NUMBERS = "one number, or one per channel separated by commas, is needed, such as 0.485,0.456,0.406."
 ABOVE_0 = "numbers above 0 are needed, because pixels are divided by them."
+WAY = "one of crop, squash, pad and none is needed, or a length in pixels from 1 to 4096."
 LIST = "a list of names is needed, one per output."
 REFUSED = [
     *(
@@ -314,8 +315,15 @@ REFUSED = [
         for value in ("big", -5, 0, True, 2.5, [], (3, 0), (1, 2, 3, 4), 5000, {}, "1x2x3")
     ),
     *((dict(input_size=value), SIZE) for value in ((4, 32, 32), (32, 10**30), (32, None), math.nan, math.inf)),
-    *((dict(resize=value), "a whole number from 1 to 4096 is needed.") for value in (0, "tall", -5, True, (2, 3), 1e9)),
-    *((dict(mean=value), NUMBERS) for value in (math.nan, [], (1, 2), (1, 2, 3, 4), "grey", True, [0, 0, math.inf])),
+    *((dict(resize=value), WAY) for value in (0, "tall", -5, True, 1e9)),
+    (dict(resize=(0, 3)), SIZE),
+    (dict(channel_order="grb"), "one of rgb, bgr is needed."),
+    *((dict(range=value), "1 is needed, for pixels scaled to 0..1, or 255.") for value in (0, 256, "all", 1.5)),
+    *(
+        (dict(inputs=value), "a dictionary is needed, from the names of forward's parameters to what they get.")
+        for value in (3, [1, 2], {1: 2})
+    ),
+    *((dict(mean=value), NUMBERS) for value in (math.nan, [], (1,) * 17, "grey", True, [0, 0, math.inf])),
     *((dict(mean=value), NUMBERS) for value in ({"r": 1}, [None], ["0"] * 3, torch.zeros(2, 2), 10**400)),
     *((dict(std=value), ABOVE_0) for value in (0, 0.0, [0.5, 0, 0.5], -1, np.zeros(3))),
     *((dict(std=value), NUMBERS) for value in (math.nan, [0.5, math.nan, 0.5], False, "", b"1")),
@@ -373,9 +381,15 @@ def test_a_setting_that_there_is_not_is_told_with_what_is_near() -> None:
         ("input_size", [48, 64], (48, 64)),
         ("input_size", torch.Size([48, 64]), (48, 64)),
         ("input_size", (3, 48, 64), (48, 64)),
-        ("resize", 256, 256),
+        ("resize", 256, "256"),
+        ("resize", "squash", "squash"),
+        ("resize", (2, 3), (2, 3)),
+        ("channel_order", "BGR", "bgr"),
+        ("range", 255, 255),
+        ("inputs", {"on": True}, {"on": True}),
         ("mean", 0, (0.0, 0.0, 0.0)),
         ("mean", [0.5], (0.5, 0.5, 0.5)),
+        ("mean", (1, 2, 3, 4), (1.0, 2.0, 3.0, 4.0)),
         ("mean", torch.tensor([0.25, 0.5, 1.0]), (0.25, 0.5, 1.0)),
         ("std", np.array([0.25, 0.5, 1.0]), (0.25, 0.5, 1.0)),
         ("std", (1e-7, 1, 255), (1e-7, 1.0, 255.0)),
@@ -414,8 +428,11 @@ def test_what_a_factory_gives_is_checked_when_its_model_is_opened(folder: Path) 
     )
     with pytest.raises(FactoryError, match=f"{name}:flat gave 0 as 'std': {ABOVE_0}"):
         load(ModelOptions(f"{name}:flat"), "cpu")
-    with pytest.raises(LabelsError, match="The factory's list holds 2 class names and the model has 3 outputs"):
-        load(ModelOptions(f"{name}:few"), "cpu")
+    info = load(ModelOptions(f"{name}:few"), "cpu").info
+    assert info.classes == ("no", "yes", "class 2")
+    assert info.notes == (
+        "The model's own list has 2 class names for an answer of 3 numbers. They are used as far as they go.",
+    )
     with pytest.raises(FactoryError, match=f"{name}:changed gave .* as 'std': {ABOVE_0}"):
         load(ModelOptions(f"{name}:changed"), "cpu")
 
@@ -498,7 +515,7 @@ def test_modules_deep_in_each_other_are_opened_and_looked_at(folder: Path) -> No
         layers = protocol.decode(protocol.encode(protocol.Ready(model.info))).info.layers
         inner = layers[251].name
         seen = []
-        stream(model.module, model.prepare.noise(0), [(inner, 0)], seen.append, layers)
+        stream(model.module, model.prepare.noise(0), [(inner, 0)], lambda *found: seen.append(found[2]), layers)
         print(len(tree_nodes(layers)), inner.count("."), seen[0].values.shape, layer_map(
             model.module, model.prepare.noise(0), inner, 0).values.shape)
     """
@@ -521,12 +538,12 @@ def test_class_names_are_kept_whole_or_refused(tmp_path: Path) -> None:
         "\U0001f408",
     ]
     path.write_text("\r\n".join([*odd, "last"]) + "\n\n", encoding="utf-8", newline="")
-    assert class_names(len(odd) + 1, (), str(path)) == (*odd, "last")
+    assert given_names((), str(path)) == ((*odd, "last"), path.name)
     path.write_text(json.dumps(odd))
-    assert class_names(len(odd), (), str(path)) == tuple(odd)
+    assert given_names((), str(path))[0] == tuple(odd)
     path.write_text("c" * HUGE + "\nother")
-    assert [len(name) for name in class_names(2, (), str(path))] == [200, 5]
-    assert [len(name) for name in class_names(2, ("c" * HUGE, "other"))] == [200, 5]
+    assert [len(name) for name in given_names((), str(path))[0]] == [200, 5]
+    assert [len(name) for name in given_names(("c" * HUGE, "other"), "")[0]] == [200, 5]
     for bad, which in (
         ("\0", "U+0000"),
         ("\x1b[0m", "U+001B"),
@@ -536,11 +553,11 @@ def test_class_names_are_kept_whole_or_refused(tmp_path: Path) -> None:
     ):
         path.write_text(f"cat\na{bad}b\n", encoding="utf-8")
         with pytest.raises(LabelsError, match=rf"the name of class 1 holds the character {re.escape(which)}, which"):
-            class_names(2, (), str(path))
+            given_names((), str(path))
     for bad, which in (("\ud800", "U+D800"), ("a\nb", "U+000A"), ("\r", "U+000D")):
         path.write_text(json.dumps({"0": "cat", "1": bad}))
         with pytest.raises(LabelsError, match=rf"the name of class 1 holds the character {re.escape(which)}, which"):
-            class_names(2, (), str(path))
+            given_names((), str(path))
 
 
 @pytest.mark.parametrize(
@@ -551,12 +568,24 @@ def test_json_that_is_no_list_of_names_is_told_whatever_its_depth(tmp_path: Path
     path = tmp_path / "labels.json"
     path.write_text(text)
     with pytest.raises(LabelsError, match="are JSON of an unknown form"):
-        class_names(2, (), str(path))
+        given_names((), str(path))
 
 
 def test_a_file_that_is_no_list_of_names_is_not_read_to_its_end() -> None:
     with pytest.raises(LabelsError, match="larger than 16 MB"):
-        class_names(2, (), "/dev/zero")
+        given_names((), "/dev/zero")
+
+
+def test_the_fingerprint_is_the_same_whatever_this_process_has_imported(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ModelOptions(spec(folder, "net"))
+    before = load(options, "cpu").info.fingerprint
+    for package in ("timm", "transformers"):
+        stand_in = types.ModuleType(package)
+        stand_in.__dict__["__version__"] = "another"
+        monkeypatch.setitem(sys.modules, package, stand_in)
+    assert load(options, "cpu").info.fingerprint == before
 
 
 def test_the_fingerprint_follows_code_weights_and_preprocessing(folder: Path) -> None:
@@ -578,7 +607,7 @@ def net() -> nn.Sequential:
 def test_safetensors_are_read(tmp_path: Path) -> None:
     original, copy = net(), net()
     save_file(original.state_dict(), tmp_path / "w.safetensors")
-    weights.fill(copy, checkpoints.read(tmp_path / "w.safetensors"), "w.safetensors")
+    fitting.fill(copy, checkpoints.read(tmp_path / "w.safetensors"), "w.safetensors")
     assert weights.digest(copy) == weights.digest(original)
     copy.state_dict()["0.weight"][0, 0, 0, 0] += 1e-3
     assert weights.digest(copy) != weights.digest(original)
@@ -589,32 +618,42 @@ def test_weights_that_do_not_fit_are_named() -> None:
     state["extra.weight"] = state.pop("3.bias")
     state["0.weight"] = torch.zeros(8, 3, 3, 3)
     with pytest.raises(WeightsError) as caught:
-        weights.fill(net(), state, "w.pt")
+        fitting.fill(net(), {"": state}, "w.pt")
     assert str(caught.value) == (
         "The weights in w.pt do not fit Sequential: 1 missing (3.bias); 1 without a place in the model "
         "(extra.weight); 1 of another shape (0.weight is 8 x 3 x 3 x 3 in the file and 4 x 3 x 3 x 3 in the model). "
-        "Check the model's arguments, such as the number of classes."
+        "Check that the file belongs to this model, and the model's arguments."
     )
 
 
 # --- names of classes, devices
 
 
-def test_class_names_come_from_the_file_the_weights_imagenet_or_are_made_up(tmp_path: Path) -> None:
+def test_class_names_come_from_the_file_or_the_weights(tmp_path: Path) -> None:
     (tmp_path / "lines.txt").write_text("cat\n\u00e9cureuil \n\n")
     (tmp_path / "list.json").write_text(json.dumps(["cat", "dog"]))
     (tmp_path / "index.json").write_text(json.dumps({"1": ["n1", "dog"], "0": ["n0", "cat"]}))
-    assert (
-        class_names(2, file=str(tmp_path / "list.json"))
-        == class_names(2, file=str(tmp_path / "index.json"))
-        == ("cat", "dog")
-    )
-    assert class_names(2, file=str(tmp_path / "lines.txt")) == ("cat", "\u00e9cureuil")
-    assert class_names(2, own=("x", "y")) == ("x", "y")
-    assert class_names(3, own=("x", "y")) == ("class 0", "class 1", "class 2")
-    assert class_names(1000)[281] == "tabby"
-    with pytest.raises(LabelsError, match="holds 2 class names and the model has 3 outputs"):
-        class_names(3, file=str(tmp_path / "list.json"))
+    for name in ("list.json", "index.json"):
+        assert given_names(("x", "y"), str(tmp_path / name)) == (("cat", "dog"), name)
+    assert given_names((), str(tmp_path / "lines.txt"))[0] == ("cat", "\u00e9cureuil")
+    assert given_names(("x", "y"), "") == (("x", "y"), "The model's own list")
+
+
+@pytest.mark.parametrize(
+    ("count", "names", "note"),
+    [
+        (2, ("cat", "dog"), ""),
+        (3, ("cat", "dog", "class 2"), "l.txt has 2 class names for an answer of 3 numbers. They are used as far as"),
+        (1, ("cat",), "l.txt has 2 class names for an answer of 1 number. The rest is left out."),
+        (0, (), "l.txt has 2 class names, and the answer is no list of classes."),
+    ],
+)
+def test_names_that_do_not_fit_are_used_as_far_as_they_go_and_said(
+    count: int, names: tuple[str, ...], note: str
+) -> None:
+    found = class_names([f"class {index}" for index in range(count)], ("cat", "dog"), "l.txt")
+    assert found.names == names and found.note.startswith(note) and bool(found.note) == bool(note)
+    assert class_names(["class 0"], (), "l.txt").names == ("class 0",)
 
 
 def test_a_device_that_is_not_here_is_a_sentence() -> None:

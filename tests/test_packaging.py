@@ -19,7 +19,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
-INSTALLED_NAMES = {"PIL": "pillow", "skimage": "scikit-image", "yaml": "pyyaml"}
+PAGE = ("requirements.txt", "requirements-fast.txt")  # what `make run` installs
+REQUIREMENTS = (*PAGE, "requirements-hf.txt", "requirements-dev.txt")
+INSTALLED_NAMES = {"PIL": "pillow", "skimage": "scikit-image", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 
 
 def requirements(name: str) -> dict[str, Requirement]:
@@ -64,26 +66,29 @@ def third_party(*folders: str) -> set[str]:
 def test_everything_that_the_application_imports_is_required() -> None:
     # These come with a requirement that promises them: Werkzeug is Flask's, and huggingface_hub is timm's.
     promised = {"werkzeug", "huggingface-hub"}
-    optional = {"captum", "tensorboard", "lightning", "mlflow"}  # each imported by the one module that needs it
-    missing = third_party("app.py", "hooks", "dashboard") - set(requirements("requirements.txt")) - promised - optional
+    # each imported by the one module that needs it
+    optional = {"captum", "tensorboard", "lightning", "mlflow", "transformers"}
+    named = {name for file in PAGE for name in requirements(file)}
+    missing = third_party("app.py", "hooks", "dashboard") - named - promised - optional
     assert not missing
 
 
 def test_everything_that_tests_and_benchmarks_import_is_required() -> None:
-    named = set(requirements("requirements.txt")) | set(requirements("requirements-dev.txt"))
-    promised = {"werkzeug", "packaging", "requests"}  # Flask's, pytest's, Dash's
+    named = {name for file in REQUIREMENTS for name in requirements(file)}
+    promised = {"werkzeug", "packaging", "requests", "tokenizers"}  # Flask's, pytest's, Dash's, transformers'
     peers = {"torchcam", "pytorch-grad-cam"}  # measured beside ours where somebody has them
+    peers |= {"nnsight"}  # in an environment of its own, to make the values that are stored anew
     assert not third_party("tests", "bench") - named - promised - peers
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize("name", REQUIREMENTS)
 def test_every_requirement_has_a_tested_version_in_its_range(name: str) -> None:
     for canonical, requirement in requirements(name).items():
         assert requirement.specifier.contains(pins()[canonical]), requirement
 
 
 def test_what_requirements_bring_along_has_a_tested_version_too() -> None:
-    named = [*requirements("requirements.txt").values(), *requirements("requirements-dev.txt").values()]
+    named = [each for file in REQUIREMENTS for each in requirements(file).values()]
     waiting = [requirement for requirement in named if is_wanted_here(requirement)]
     everywhere = len(waiting) == len(named)
     seen: set[str] = set()
@@ -100,9 +105,7 @@ def test_what_requirements_bring_along_has_a_tested_version_too() -> None:
         assert set(pins()) <= seen, f"constraints.txt has what nothing needs: {set(pins()) - seen}"
 
 
-@pytest.mark.parametrize(
-    "name", ["requirements.txt", "requirements-dev.txt", "constraints.txt", "pyproject.toml", "Makefile", "Dockerfile"]
-)
+@pytest.mark.parametrize("name", [*REQUIREMENTS, "constraints.txt", "pyproject.toml", "Makefile", "Dockerfile"])
 def test_files_that_are_named_are_there(name: str) -> None:
     """A comment outlives the file that it sends its reader to."""
     text = (ROOT / name).read_text(encoding="utf-8")
@@ -169,7 +172,7 @@ def test_the_wheel_names_the_page_as_an_extra(wheel_folder: Path) -> None:
         canonicalize_name(entry.name) for entry in needed if entry.marker and entry.marker.evaluate({"extra": "page"})
     }
     assert plain == {"torch", "numpy"}
-    assert page == set(requirements("requirements.txt"))
+    assert page == {name for file in PAGE for name in requirements(file)}
     assert metadata.metadata["License-Expression"] == "MIT"
 
 
@@ -236,7 +239,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "bin").mkdir()
     for name in ("make", "sh", "rm", "touch", "echo", "env"):
         (tmp_path / "bin" / name).symlink_to(str(shutil.which(name)))
-    for name in ("Makefile", "requirements.txt", "requirements-dev.txt", "constraints.txt"):
+    for name in ("Makefile", *REQUIREMENTS, "constraints.txt"):
         shutil.copy(ROOT / name, place / name)
     return place
 

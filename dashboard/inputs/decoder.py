@@ -46,17 +46,22 @@ class InputRefused(Exception):
 
 @dataclass(frozen=True)
 class Decoded:
-    """What the child made: `target`.png and `target`.jpg.
+    """What the child made: `target`.rgb and `target`.jpg.
 
     Attributes:
         digest: SHA-256 of size and pixels. width, height: the orientation applied.
-        notes: what was done to the pixels, for the person.
+        notes: what was done to the pixels, for the person. spread: whether its values use less than half of what their
+            type could hold. channels: of what stands behind the pixels. either: whether its axes may be read in two
+            ways.
     """
 
     digest: str
     width: int
     height: int
     notes: tuple[str, ...]
+    spread: bool = False
+    channels: int = 0
+    either: bool = False
 
 
 class Decoder:
@@ -82,7 +87,7 @@ class Decoder:
         self._closed = False
 
     def decode(self, source: Path, target: Path) -> Decoded:
-        """Decode `source` into `target`.png and `target`.jpg.
+        """Decode `source` into `target`.rgb and `target`.jpg.
 
         Raises:
             InputRefused: in a sentence, whatever happened.
@@ -174,7 +179,9 @@ def _answer(output: bytes) -> Decoded:
             if "details" in answer:
                 _log.info("A picture was refused: %s", answer["details"])
             raise InputRefused(str(answer["refused"]))
-        decoded = Decoded(str(answer["digest"]), int(answer["width"]), int(answer["height"]), tuple(answer["notes"]))
+        size, notes = (int(answer["width"]), int(answer["height"])), tuple(answer["notes"])
+        more = {"spread": bool(answer.get("spread")), "either": bool(answer.get("either"))}
+        decoded = Decoded(str(answer["digest"]), *size, notes, channels=int(answer.get("channels", 0)), **more)
         if not _DIGEST.fullmatch(decoded.digest):
             raise ValueError("the digest is none")
     except (ValueError, KeyError, TypeError) as error:

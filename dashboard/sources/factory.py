@@ -7,32 +7,38 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from hookscope.dashboard.asking.texts import TITLE_LENGTH, one_line, say
+from hookscope.dashboard.engine.base import WAYS
 from hookscope.dashboard.engine.options import ModelOptions
-from hookscope.dashboard.sources import checkpoints, preprocessing, weights
+from hookscope.dashboard.sources import presets, weights
 from hookscope.dashboard.sources.building import (
     FactoryError,
     ModelNotFound,
     Source,
     arguments_of,
+    given_weights,
     near,
     overridden,
     seeded,
 )
+from hookscope.dashboard.sources.fitting import Filled
 from hookscope.dashboard.sources.given import check, checked
-from hookscope.dashboard.sources.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from hookscope.dashboard.sources.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessor
+from hookscope.hooks.results.outputs import Reading
 
 
 def own_model(spec: str, options: ModelOptions, progress: weights.Progress) -> Source:
     """The operator's own: what `package.module:factory` returns.
 
     The factory returns the module, or (module, settings): a dict with any of "input_size" (pixels or (height, width)),
-    "resize", "mean", "std", "interpolation", "classes", "title", "licence", "weights" (a sentence).
+    "resize", "mean", "std", "interpolation", "channel_order", "range", "inputs" (what forward's other parameters get,
+    by name), "classes", "title", "licence", "weights" (a sentence), "output", "reads".
     """
     place, _, attribute = spec.partition(":")
     folder = os.getcwd()
@@ -45,8 +51,10 @@ def own_model(spec: str, options: ModelOptions, progress: weights.Progress) -> S
         made = _call(spec, target, arguments_of(options))
     module, settings = made if isinstance(made, tuple) and len(made) == 2 else (made, {})
     if not isinstance(module, nn.Module) or not isinstance(settings, Mapping):
+        instead = _instead(made)
         raise FactoryError(
-            f"{spec} returned {type(made).__name__}. It has to return a torch.nn.Module, or (module, settings)."
+            f"{spec} returned {_called(made)}. It has to return a torch.nn.Module, or (module, settings)."
+            f"{f' {instead}' if instead else ''}"
         )
     settings = checked(spec, settings)
     if not settings and isinstance(getattr(module, "pretrained_cfg", None), Mapping):
@@ -55,24 +63,63 @@ def own_model(spec: str, options: ModelOptions, progress: weights.Progress) -> S
         config = timm.data.resolve_data_config({}, model=module)
         for name in ("input_size", "mean", "std"):  # which its author may have changed
             check(spec, name, config[name])
-        preprocessor = preprocessing.from_timm(config)
+        preprocessor = presets.from_timm(config)
     else:
-        preprocessor = preprocessing.plain(
-            settings.get("input_size", (224, 224)),
-            settings.get("resize"),
-            settings.get("interpolation", "bilinear"),
-            settings.get("mean", IMAGENET_MEAN),
-            settings.get("std", IMAGENET_STD),
-        )
+        preprocessor = _prepared_by(settings)
     preprocessor = overridden(preprocessor, options)
     title = settings.get("title") or one_line(type(module).__name__, TITLE_LENGTH)
     if options.weights:
-        weights.fill(module, checkpoints.read(options.weights), Path(options.weights).name)
-        sentence = f"From {Path(options.weights).name}."
+        filled = given_weights(module, options)
     else:
-        sentence = settings.get("weights") or f"As {spec} made them."
+        filled = Filled(settings.get("weights") or f"As {spec} made them.")
+    reading = Reading(settings.get("output", ""), settings.get("reads", ""))
     licence, classes = settings.get("licence", ""), settings.get("classes", ())
-    return Source(module, title, preprocessor, sentence, licence=licence, classes=classes, names_every_class=True)
+    source = Source(module, title, preprocessor, filled.sentence, licence=licence, classes=classes, reading=reading)
+    besides = {"inputs": settings.get("inputs", {}), "frames": settings.get("frames", 0)}
+    return replace(source, random_part=filled.head, weights_note=filled.note, **besides)
+
+
+def _prepared_by(settings: Mapping[str, Any]) -> Preprocessor:
+    """As the factory's settings say, and where they say nothing as ImageNet's classifiers have it."""
+    plain = presets.plain((224, 224), None, "bilinear", IMAGENET_MEAN, IMAGENET_STD)
+    resize = settings.get("resize")
+    told = ModelOptions(
+        input_size=resize if isinstance(resize, tuple) else settings.get("input_size"),
+        resize="squash" if isinstance(resize, tuple) else resize or "",
+        mean=settings.get("mean"),
+        std=settings.get("std"),
+        interpolation=settings.get("interpolation", ""),
+        channel_order=settings.get("channel_order", ""),
+        range=settings.get("range", 0),
+    )
+    return overridden(Preprocessor(plain.steps, replace(plain.info, assumed=WAYS)), told)
+
+
+def _called(made: Any) -> str:
+    """What a factory returned, by its type; of two things, both."""
+    if made is None:
+        return "nothing"
+    if isinstance(made, type):
+        return f"the class {made.__name__}"
+    if isinstance(made, tuple) and len(made) == 2:
+        return f"({', '.join(type(each).__name__ for each in made)})"
+    return type(made).__name__
+
+
+def _instead(made: Any) -> str:
+    """What to return in place of something that is nearly a model; "" where that is not known."""
+    first = made[0] if isinstance(made, tuple | list) and made else made
+    if isinstance(first, torch.export.ExportedProgram):
+        return "A program of torch.export becomes one by its method: return program.module()."
+    if isinstance(first, type) and issubclass(first, nn.Module):
+        return f"Make one of it: return {first.__name__}(...)."
+    if isinstance(first, nn.Module):
+        return "Settings are a dictionary, and there is one model."
+    if isinstance(first, Mapping) and first and all(isinstance(each, torch.Tensor) for each in first.values()):
+        return "These are weights: build the model that they belong to, and name their file by --weights."
+    if made is None:
+        return "Does it end in: return model?"
+    return ""
 
 
 def _import(place: str, attribute: str, folder: str) -> Any:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import json
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any
+
+import numpy as np
+import torch
 
 from hookscope.dashboard.asking.texts import SENTENCE_LENGTH, TITLE_LENGTH, one_line
 from hookscope.dashboard.settings import values
 from hookscope.dashboard.settings.values import BadValue
 from hookscope.dashboard.sources.building import FactoryError
 from hookscope.dashboard.sources.classes import as_names
+from hookscope.hooks.methods import READINGS
 
 REPR_LENGTH = 80
 
@@ -20,8 +25,9 @@ def checked(spec: str, settings: Mapping[Any, Any]) -> dict[str, Any]:
     """The settings with every value as the application uses it; one that is None is left out.
 
     Returns:
-        Those that were given of "input_size" (height, width), "resize" pixels, "mean" and "std" (red, green, blue),
-        "interpolation", "classes" (class,), "title", "licence", "weights".
+        Those that were given of "input_size" (height, width), "resize" (pixels, (height, width) or "squash", "crop",
+        "pad", "none"), "mean" and "std" (red, green, blue), "interpolation", "channel_order", "range", "frames",
+        "inputs" {name: value}, "classes" (class,), "title", "licence", "weights", "output", "reads".
 
     Raises:
         FactoryError: one has no such name or cannot be what it is; a sentence.
@@ -78,8 +84,8 @@ def _size(value: Any) -> tuple[int, int]:
     return values.size("x".join(map(_whole, parts)) if _whole(channels) == "3" else "")
 
 
-def _numbers(read: Callable[[str], tuple[float, float, float]]) -> Callable[[Any], tuple[float, float, float]]:
-    def take(value: Any) -> tuple[float, float, float]:
+def _numbers(read: Callable[[str], tuple[float, ...]]) -> Callable[[Any], tuple[float, ...]]:
+    def take(value: Any) -> tuple[float, ...]:
         if isinstance(value, str):
             return read(value)
         parts = _several(value)
@@ -113,15 +119,49 @@ def _classes(value: Any) -> tuple[str, ...]:
     return as_names(map(str, names), BadValue)
 
 
+def _resize(value: Any) -> str | tuple[int, int]:
+    parts = _several(value)
+    return _size(value) if len(parts) == 2 else values.resize(_whole(value))
+
+
+def _inputs(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise BadValue("a dictionary is needed, from the names of forward's parameters to what they get.")
+    return {name: _input(given) for name, given in value.items()}
+
+
+def _input(value: Any) -> Any:
+    """A constant as a model takes it: a row of numbers, also as JSON, becomes a tensor (image = 1, number)."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return value
+    if isinstance(value, list | tuple | np.ndarray) and len(value):
+        try:
+            tensor = torch.as_tensor(value)
+        except (TypeError, ValueError, RuntimeError):
+            return value
+        tensor = tensor.float() if tensor.dtype == torch.float64 else tensor
+        return tensor[None] if tensor.ndim == 1 else tensor
+    return value
+
+
 INTERPOLATION = values.one_of("nearest", "bilinear", "bicubic", "lanczos")
 READERS: dict[str, Callable[[Any], Any]] = {
     "input_size": _size,
-    "resize": lambda value: values.whole_number(1, 4096)(_whole(value)),
+    "resize": _resize,
     "mean": _numbers(values.per_channel),
     "std": _numbers(values.positive_per_channel),
     "interpolation": _interpolation,
+    "channel_order": lambda value: values.one_of("rgb", "bgr")(value if isinstance(value, str) else ""),
+    "range": lambda value: values.pixel_range(_whole(value)),
+    "frames": lambda value: values.frames(_whole(value)),
+    "inputs": _inputs,
     "classes": _classes,
     "title": _text(TITLE_LENGTH),
     "licence": _text(TITLE_LENGTH),
     "weights": _text(SENTENCE_LENGTH),
+    "output": lambda value: values.output_path(_whole(value)),
+    "reads": lambda value: values.one_of(*READINGS)(value if isinstance(value, str) else ""),
 }

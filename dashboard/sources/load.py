@@ -2,40 +2,53 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import inspect
 import json
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from hookscope.dashboard.asking.captions import each_of
 from hookscope.dashboard.asking.layer_keys import MAX_NAME_LENGTH
 from hookscope.dashboard.asking.texts import SENTENCE_LENGTH, TITLE_LENGTH, one_line, shorten, unshowable
-from hookscope.dashboard.engine.base import ModelInfo, ModelKind
+from hookscope.dashboard.engine.base import ModelInfo, Preprocessing, made_up
 from hookscope.dashboard.engine.options import ModelOptions
+from hookscope.dashboard.sources import entrance as entrances
 from hookscope.dashboard.sources import weights
 from hookscope.dashboard.sources.build import build
 from hookscope.dashboard.sources.building import Source
-from hookscope.dashboard.sources.classes import class_names
+from hookscope.dashboard.sources.classes import class_names, given_names
+from hookscope.dashboard.sources.entrance import Entrance
+from hookscope.dashboard.sources.hugging_face_answers import WithTexts
 from hookscope.dashboard.sources.own_code import code_digest
 from hookscope.dashboard.sources.preprocessing import Prepared, Preprocessor
 from hookscope.dashboard.sources.spec import title_of
+from hookscope.dashboard.sources.two_pictures import Pair, attending, seeing_the_second
+from hookscope.dashboard.sources.unfit import explained
 from hookscope.hooks.errors import HooksError, ModelNotSupported
-from hookscope.hooks.layers.describe import describe
-from hookscope.hooks.looks.detections import detects
-from hookscope.hooks.results.looks import LayerInfo
+from hookscope.hooks.layers.describe import recorded
+from hookscope.hooks.layers.packed import count_learnt
+from hookscope.hooks.layers.recording import Recorded
+from hookscope.hooks.layers.shapes import NCHW, NHWC
+from hookscope.hooks.passes.modes import check_supported, unwrap
+from hookscope.hooks.results.looks import Call, LayerInfo
+from hookscope.hooks.results.maps import DEPTH
+from hookscope.hooks.results.outputs import Found, Output, Reading, as_read, find_reading
+from hookscope.hooks.results.raw_boxes import RAW, could_be
 
 __all__ = ["DeviceError", "LoadedModel", "Prepared", "choose_device", "load"]
 
 CALLS = 1000  # Python's own limit, for what is not the model's modules
 CALLS_PER_LEVEL = 12
 DEEPEST = 1000  # levels
-TRUSTED_PACKAGES = ("torch", "torchvision", "timm")  # their versions stand for their code
+TRUSTED_PACKAGES = ("torch", "torchvision", "timm", "transformers")  # their versions stand for their code
 
 
 class DeviceError(HooksError):
@@ -50,6 +63,20 @@ class LoadedModel:
     info: ModelInfo
     device: torch.device
     prepare: Preprocessor
+    pair: Pair = field(default_factory=Pair)
+
+    @contextlib.contextmanager
+    def about(self, captions: str) -> Iterator[LoadedModel]:
+        """The model as it answers about typed captions, in the block; it is about its own ones after it.
+
+        Arguments:
+            captions: as `asking.captions.read_captions` has them; "" for its own.
+        """
+        if not isinstance(self.module, WithTexts):
+            yield self
+            return
+        with self.module.comparing(each_of(captions)):
+            yield replace(self, info=self.info.about(captions))
 
 
 def load(
@@ -65,35 +92,109 @@ def load(
         HooksError: why it cannot be loaded, with what to do.
     """
     place = choose_device(device)
-    name = title_of(options.spec)
+    name = title_of(f"{options.name}={options.spec}")
     progress(f"Loading {name} …")
     source = build(options, progress)
     module = source.module
+    check_supported(unwrap(module))  # before anything is done with it: a run would fill lazy layers
     make_room(module)
     module = module.to(place)
     for each in module.modules():
         each.training = False
     progress("Describing the layers …")
-    layers = tuple(map(_labelled, describe(module, source.preprocessor.noise(options.seed).to(place))))
-    kind = kind_of(layers)
-    count = detector_classes(module) or len(source.classes) if kind == "detector" else class_count(layers)
-    strict = source.names_every_class
-    classes = class_names(count, source.classes, options.labels, strict=strict) if count else ()
+    entrance, prepare = enter(module, source)
+    noise = prepare.noise(options.seed).to(place)
+    try:
+        run = recorded(module, noise)
+    except HooksError:
+        raise
+    except Exception as error:
+        told = entrances.doubt(error, entrance) if entrance.others else explained(error, module, entrance, noise)
+        raise told from error
+    if entrance.frames:  # which lie below each other
+        run = replace(run, outputs=tuple(replace(each, stride=each.stride / entrance.frames) for each in run.outputs))
+    layers = tuple(_framed(_labelled(layer), entrance) for layer in run.layers)
+    given, whose = given_names(source.classes, options.labels)
+    answer = find_answer(run.outputs, len(given), source.reading, options)
+    made_up_names = _made_up(module, run.outputs, answer, given)
+    elsewhere = len(made_up_names) != len(given) and any(each.length == len(given) for each in run.outputs)
+    named = class_names(made_up_names, () if elsewhere else given, whose)
     info = ModelInfo(
         spec=options.spec,
-        title=one_line(source.title, TITLE_LENGTH),
-        parameters=sum(parameter.numel() for parameter in module.parameters()),
+        title=one_line(source.title if options.name == options.spec else options.name, TITLE_LENGTH),
+        parameters=count_learnt(module),
         device=str(place),
         weights=source.weights,
         random=source.random,
+        random_part=source.random_part,
         licence=source.licence,
         fingerprint=fingerprint(options, source, place),
-        classes=classes,
-        preprocessing=source.preprocessor.info,
+        classes=named.names,
+        preprocessing=prepare.info,
         layers=layers,
-        kind=kind,
+        outputs=run.outputs,
+        answer=answer,
+        given_classes=given,
+        notes=tuple(
+            filter(None, [source.weights_note, named.note, entrance.note, _said_of(prepare.info), _said_of_run(run)])
+        ),
+        pictures=entrance.pictures,
+        of_second=seeing_the_second(module, entrance.pair, layers, noise) if entrance.pictures else (),
+        attending=attending(module, entrance.pair, layers, noise) if entrance.pictures else (),
+        captioned=source.captioned,
+        bytes=sum(each.numel() * each.element_size() for each in (*module.parameters(), *module.buffers())),
     )
-    return LoadedModel(module, info, place, source.preprocessor)
+    return LoadedModel(module, info, place, prepare, entrance.pair)
+
+
+def enter(module: nn.Module, source: Source) -> tuple[Entrance, Preprocessor]:
+    """Find how pictures get into a model, have it take them so, and prepare them with as many channels as it wants."""
+    entrance = entrances.arguments_for(module, source.inputs)
+    info = source.preprocessor.info
+    noise = source.preprocessor.noise(0)
+    entrance = entrances.found(module, entrance, (noise.shape[2], noise.shape[3]), info.channels, source.frames)
+    prepare = source.preprocessor.for_channels(entrance.channels).for_frames(entrance.frames)
+    device = next((each.device for each in module.parameters()), torch.device("cpu"))
+    entrance = entrances.fitted(unwrap(module), entrance, prepare.noise(0).to(device))
+    entrances.install(module, entrance)
+    return entrance, prepare
+
+
+def _said_of(info: Preprocessing) -> str:
+    """What is to be said of how pictures are prepared; "" for nothing."""
+    said = []
+    if info.channels == 1:
+        said.append("The model takes one channel: pictures are made grey.")
+    if info.frames:
+        said.append(
+            f"It takes clips of {info.frames} frames: a GIF's are spread evenly, and a still picture is all of them."
+        )
+    if info.range == 255 and "range" not in info.given:
+        said.append("Its mean is above 1, so it is taken as of pixels of 0 to 255.")
+    return " ".join(said)
+
+
+INSTEAD = {  # of what a model returns that is nothing to read
+    "whole numbers": "such as the index of the highest class: return what they were chosen from",
+    "yes or no (bool)": "which has no gradient: return what was compared",
+    "complex numbers": "which are no one number each: return their magnitude or their real part",
+    "nothing": "so its forward has no return",
+    "numpy.ndarray": "which came from a tensor: return the tensor",
+}
+
+
+def _said_of_run(run: Recorded) -> str:
+    """What is to be said of a run that draws random numbers, or returns what cannot be read; "" for nothing."""
+    said = []
+    if run.draws:
+        said.append(
+            "Its forward pass draws random numbers (noise, dropout or a mask): all that is shown is of one draw, and "
+            "another would answer otherwise."
+        )
+    if run.returned:
+        instead = INSTEAD.get(run.returned, "in which no tensor is found: return a tensor, or several in a dictionary")
+        said.append(f"It returns {run.returned}, {instead}.")
+    return " ".join(said)
 
 
 def make_room(module: nn.Module) -> None:
@@ -130,6 +231,20 @@ def _labelled(layer: LayerInfo) -> LayerInfo:
     return replace(layer, type=one_line(layer.type, TITLE_LENGTH), reason_not_run=reason)
 
 
+def _framed(layer: LayerInfo, entrance: Entrance) -> LayerInfo:
+    """Of a model that looks at each frame of a clip as at an image, the first axis is that of the frames."""
+    if not entrance.frames_first:
+        return layer
+
+    def named(call: Call) -> Call:
+        of_frames = (
+            call.axes[1:] in (NCHW[1:], NHWC[1:]) and call.axes[0] == "axis" and call.shape[0] == entrance.frames
+        )
+        return replace(call, axes=(DEPTH, *call.axes[1:])) if of_frames else call
+
+    return replace(layer, calls=tuple(map(named, layer.calls)))
+
+
 def choose_device(name: str) -> torch.device:
     """The device of that name; "auto" takes the first of CUDA, MPS, CPU that is there.
 
@@ -153,13 +268,46 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def kind_of(layers: tuple[LayerInfo, ...]) -> ModelKind:
-    """What the model answers, as its recorded run shows."""
-    if detects(layers):
-        return "detector"
-    calls = layers[0].calls if layers else ()
-    pixels = bool(calls) and len(calls[-1].shape) == 4 and calls[-1].axes[1] == "channel"
-    return "segmenter" if pixels else "classifier"
+class OutputError(HooksError):
+    """The model has no such output, or it cannot be read so."""
+
+
+def find_answer(outputs: Sequence[Output], classes: int, known: Reading, options: ModelOptions) -> Found:
+    """Which of the outputs is the answer and how it is read: by the operator, by the source, or as it is found.
+
+    Raises:
+        OutputError: the operator, or the factory, names an output that is not there, or reads one number as classes.
+    """
+    given = Reading(options.output or known.output, options.reads or known.reads)
+    if given.output and not any(each.path == given.output for each in outputs):
+        names = ", ".join(repr(each.path) for each in outputs if each.path)
+        has = f"has {names}. Choose one of these" if names else "returns a single tensor. Leave the name out"
+        raise OutputError(f"The model has no output {given.output!r}: it {has}.")
+    found = find_reading(outputs, classes, given)
+    output = next((each for each in outputs if each.path == found.reading.output), None)
+    if given.reads == "softmax" and output is not None and output.length == 1:
+        raise OutputError(
+            "The model's answer is one number, and the softmax of one number is always 1. Read it as sigmoid (yes or "
+            "no) or as values."
+        )
+    if found.reading.reads in RAW and (output is None or not could_be(output.shape, found.reading.reads)):
+        shapes = ", ".join(each.title for each in outputs)
+        raise OutputError(
+            f"The model's answer cannot be read as {found.reading.reads}: it is {shapes}, and raw boxes are "
+            f"(1, numbers, boxes) or (1, boxes, numbers), with more than {RAW[found.reading.reads]} numbers each."
+        )
+    return found
+
+
+def _made_up(module: nn.Module, outputs: Sequence[Output], answer: Found, given: Sequence[str]) -> Sequence[str]:
+    """A name for every class of the answer."""
+    read = [as_read(each, answer.reading.reads) for each in outputs]
+    output = next((each for each in read if each.path == answer.reading.output and each.form != "other"), None)
+    if output is None or answer.reading.reads == "embedding":
+        return ()
+    if output.form == "boxes" and not output.raw:
+        return [f"class {index}" for index in range(detector_classes(module) or len(given))]
+    return made_up(output, answer.reading.reads)
 
 
 def detector_classes(module: nn.Module) -> int:
@@ -173,12 +321,6 @@ def detector_classes(module: nn.Module) -> int:
     return 0
 
 
-def class_count(layers: tuple[LayerInfo, ...]) -> int:
-    """How many classes the model answers: the length of its output's axis after the image axis."""
-    calls = layers[0].calls if layers else ()
-    return calls[-1].shape[1] if calls and len(calls[-1].shape) >= 2 else 0
-
-
 def fingerprint(options: ModelOptions, source: Source, device: torch.device) -> str:
     """SHA-256 over everything that may change an answer: weights, code, versions, preprocessing, device type."""
     parts = {
@@ -186,6 +328,10 @@ def fingerprint(options: ModelOptions, source: Source, device: torch.device) -> 
         "arguments": options.arguments,
         "weights": weights.digest(source.module),
         "preprocessing": asdict(source.preprocessor.info),
+        "inputs": weights.digest_of(source.inputs),
+        "random": source.random_part,
+        "texts": source.texts,
+        "reading": [asdict(source.reading), options.output, options.reads],
         "device": device.type,
         "hookscope": code_digest(),
         "versions": {name: _version(name) for name in TRUSTED_PACKAGES},
@@ -195,8 +341,11 @@ def fingerprint(options: ModelOptions, source: Source, device: torch.device) -> 
 
 
 def _version(package: str) -> str:
-    module = sys.modules.get(package)
-    return str(getattr(module, "__version__", None) or importlib.metadata.version(package))
+    """As installed, whether or not this process has imported it: what it loaded before says nothing of this model."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def _own_code(module: nn.Module) -> str:

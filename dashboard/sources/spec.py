@@ -64,6 +64,13 @@ SOURCES = Rows(
         title=lambda spec: spec.removeprefix("timm:"),
         guess="timm:{}",
     ),
+    ModelSource(
+        "hf:",
+        r"hf:[^=\n]{1,300}",
+        "hf:FOLDER",
+        "hookscope.dashboard.sources.hugging_face:hugging_face_model",
+        title=lambda spec: spec.rstrip("/").rpartition("/")[2].removeprefix("hf:"),
+    ),
 )
 OWN = ModelSource(
     "",
@@ -88,9 +95,28 @@ def is_own(spec: str) -> bool:
     return source_of(spec) is OWN
 
 
-def title_of(spec: str) -> str:
-    """A spec as the page shows it before its model is loaded."""
-    return source_of(spec).title(spec)
+def name_of(model: str) -> str:
+    """What the operator calls a model, written "NAME=SPEC" or as a spec alone, which is its own name.
+
+    >>> name_of("old=my.net:make"), name_of("embedded")
+    ('old', 'embedded')
+    """
+    return model.partition("=")[0]
+
+
+def spec_of(model: str) -> str:
+    """Its spec.
+
+    >>> spec_of("old=my.net:make"), spec_of("embedded")
+    ('my.net:make', 'embedded')
+    """
+    return model.rpartition("=")[2]
+
+
+def title_of(model: str) -> str:
+    """A model as the page shows it before it is loaded: its name, or what its source calls it."""
+    name, spec = name_of(model), spec_of(model)
+    return source_of(spec).title(spec) if name == spec else name
 
 
 def how_written() -> str:
@@ -101,6 +127,8 @@ def how_written() -> str:
 
 def meant_by(text: str) -> str:
     """What somebody may have meant who wrote this."""
+    if re.fullmatch(r"[\w.\-]+/[\w.\-]+", text):
+        return f"hf:{text}" if not text.startswith("timm/") else f"timm:{text.removeprefix('timm/')}"
     guesses = [source.guess.format(text) for source in SOURCES.values() if source.guess]
     return " or ".join(guesses[:2]) if re.fullmatch(r"\w+", text) else "torchvision:resnet50"
 

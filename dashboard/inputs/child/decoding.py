@@ -2,7 +2,7 @@
 
     python -m hookscope.dashboard.inputs.child.decoding IN OUT SECONDS
 
-writes OUT.png (every pixel) and OUT.jpg (at most 640 on the longer side), and prints one JSON object: `digest`,
+writes OUT.rgb (every pixel) and OUT.jpg (at most 640 on the longer side), and prints one JSON object: `digest`,
 `width`, `height`, `notes`, or `refused`. A decoder is C code that reads hostile bytes; whatever it does to this
 process, the server gets a sentence. Imports the standard library and Pillow only, numpy where 32-bit values need it:
 the child's start is part of every upload.
@@ -19,11 +19,17 @@ import signal
 import sys
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from hookscope.dashboard.inputs import rows
 from hookscope.dashboard.inputs.child import headers, pixels
 from hookscope.dashboard.inputs.child.headers import Data
+
+if TYPE_CHECKING:
+    from hookscope.dashboard.inputs.child.arrays import Array
+    from hookscope.dashboard.inputs.child.clips import Clip
 
 MAX_PIXELS = 50_000_000
 MAX_ASPECT = 100
@@ -41,30 +47,65 @@ DAMAGED = (
 )
 
 
-class Refused(Exception):
+class Refused(pixels.Unreadable):
     """The picture is not accepted; the text says what is wrong and what to do."""
 
 
 def decode(source: Path, target: Path) -> dict[str, object]:
-    """Decode `source` into `target`.png and `target`.jpg.
+    """Decode `source` into `target`.rgb and `target`.jpg; a source that is such a .rgb is written once more.
 
     Returns:
-        digest (SHA-256 of size and pixels), width, height, notes (what was done to the pixels, for the person).
+        digest (SHA-256 of size and pixels), width, height, notes (what was done to the pixels, for the person), spread
+        (whether its values use less than half of what their type could hold), channels (of what stands behind the
+        pixels; 0 for nothing), either (whether its axes may be read in two ways).
 
     Raises:
         Refused: in a sentence.
     """
+    if source.suffix == rows.SUFFIX:  # of our own
+        with source.open("rb") as file:
+            return _written(rows.Kept(file), target)
     with source.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         kind = _check_bytes(data)
+    return _written(_open(source, kind), target)
+
+
+def _open(source: Path, kind: str) -> pixels.Picture | Array | Clip:
+    if kind in ("NPY", "NPZ"):
+        from hookscope.dashboard.inputs.child import arrays  # which takes numpy, that most pictures do not need
+
+        return (arrays.npy if kind == "NPY" else arrays.npz)(source, _check_size)
+    if kind == "TIFF" and (found := pixels.grey_pages(source, _check_size)):
+        from hookscope.dashboard.inputs.child import arrays
+
+        return arrays.pages(found)
     picture = pixels.Picture(source, kind, _check_size, MAX_FRAMES_COUNTED)
+    if picture.frames > 1 and not picture.channels:  # of 16 bits the first frame is worth more than all of 8
+        from hookscope.dashboard.inputs.child import clips
+
+        return clips.clip(source, kind, picture)
+    return picture
+
+
+def _written(picture: pixels.Picture | rows.Kept | Array | Clip, target: Path) -> dict[str, object]:
     digest = pixels.write(picture, target, PREVIEW_LONGER_SIDE)
-    return {"digest": digest, "width": picture.width, "height": picture.height, "notes": picture.notes}
+    return {
+        "digest": digest,
+        "width": picture.width,
+        "height": picture.height,
+        "notes": picture.notes,
+        "spread": picture.spread,
+        "channels": picture.channels,
+        "either": picture.either,
+    }
 
 
 def _check_bytes(data: Data) -> str:
     """The format, after the checks that need no decoder."""
     head = data[:_HEAD_BYTES]
     kind = headers.kind(head)
+    if head.startswith(b"PK\x03\x04") and headers.is_npz(data):
+        return "NPZ"
     if kind is None:
         what = headers.guess(head)
         if what is not None:
@@ -132,7 +173,7 @@ def main(arguments: list[str]) -> int:
     Image.MAX_IMAGE_PIXELS = None  # ours is stricter, and its refusal says how large the picture is
     try:
         answer: dict[str, object] = decode(Path(source), Path(target))
-    except (Refused, pixels.Unreadable) as error:
+    except pixels.Unreadable as error:
         answer = {"refused": str(error)}
     except MemoryError:
         answer = {"refused": "Decoding this picture needs too much memory; make it smaller and upload it again."}

@@ -18,6 +18,7 @@ _MAGIC = (
     (b"GIF87a", "GIF"),
     (b"GIF89a", "GIF"),
     (b"BM", "BMP"),
+    (b"\x93NUMPY", "NPY"),
     (b"II*\0", "TIFF"),
     (b"MM\0*", "TIFF"),
     (b"II+\0", "TIFF"),
@@ -41,7 +42,10 @@ _OTHER_KINDS = (
     (re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "), "a JPEG XL picture; save it as JPEG or PNG"),
     (re.compile(rb"%!PS|\xc5\xd0\xd3\xc6"), "a PostScript drawing; export it as PNG"),
     (re.compile(rb"\0\0[\1\2]\0[^\0]\0"), "an icon; save it as PNG"),
-    (re.compile(rb"PK(\x03\x04|\x05\x06)|\x1f\x8b|7z\xbc\xaf|Rar!"), "an archive; unpack it and upload a picture"),
+    (
+        re.compile(rb"PK(\x03\x04|\x05\x06)|\x1f\x8b|7z\xbc\xaf|Rar!"),
+        "an archive; unpack it, choose one picture or array",
+    ),
 )
 _JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.S)
 _JPEG_SEGMENTS = 20_000
@@ -52,7 +56,7 @@ _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), 
 
 
 def kind(head: bytes) -> str | None:
-    """The format that the first bytes announce: "PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", or None."""
+    """The format that the first bytes announce: "PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "NPY", or None."""
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP"
     return next((name for magic, name in _MAGIC if head.startswith(magic)), None)
@@ -64,6 +68,12 @@ def guess(head: bytes) -> str | None:
         if pattern.match(head) or (what.startswith(("a HEIC", "an AVIF")) and pattern.match(head, 4)):
             return what
     return None
+
+
+def is_npz(data: Data) -> bool:
+    """Whether a zip archive is one of NumPy's: its first member's name says so."""
+    length = int.from_bytes(data[26:28], "little")
+    return data[30 : 30 + min(length, 1000)].endswith(b".npy")
 
 
 def webp_size(head: bytes) -> tuple[int, int] | None:

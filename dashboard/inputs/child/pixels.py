@@ -12,18 +12,19 @@ import importlib
 import mmap
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from PIL import Image, ImageFile
 
+from hookscope.dashboard.inputs import rows
 from hookscope.dashboard.inputs.child import headers
-from hookscope.dashboard.inputs.png import PngWriter
 
 if TYPE_CHECKING:
     import numpy as np
 
-_PLUGINS = {"PNG": "Png", "JPEG": "Jpeg", "WEBP": "WebP", "GIF": "Gif", "BMP": "Bmp", "TIFF": "Tiff"}
+PLUGINS = {"PNG": "Png", "JPEG": "Jpeg", "WEBP": "WebP", "GIF": "Gif", "BMP": "Bmp", "TIFF": "Tiff"}
 _BAND_PIXELS = 2**20
+MOST_PAGES, MOST_VALUES = 16, 50_000_000  # of a TIFF whose pages are channels
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -47,19 +48,23 @@ class Picture:
     Attributes:
         width, height: as a person sees it, the orientation applied.
         notes: what was done to the pixels, in words for the page.
+        frames: how many there are, of which this is the first; counted up to a limit. turned: by its orientation.
+        channels: of what the network gets where that is more than the 8 bits that are shown; else 0.
     """
 
+    either = False  # its axes are known
+
     def __init__(self, source: Path, kind: str, check_size: Callable[[int, int], None], count_frames: int) -> None:
-        importlib.import_module(f"PIL.{_PLUGINS[kind]}ImagePlugin")
+        importlib.import_module(f"PIL.{PLUGINS[kind]}ImagePlugin")
         self.notes: list[str] = []
         # Opened by us and not by name: an uncompressed TIFF that has a name is mapped into memory by Pillow 13, which
         # then reads one with an orientation of 5 to 8 with width and height exchanged.
         with source.open("rb") as file:
             image: Image.Image = Image.open(file, formats=(kind,))
             check_size(*image.size)
-            frames = _frames(image, source, kind, count_frames)
-            if frames > 1:
-                self.notes.append(f"first of {frames}{' or more' * (frames >= count_frames)} frames")
+            self.frames = _frames(image, source, kind, count_frames)
+            if self.frames > 1:
+                self.notes.append(f"first of {self.frames}{' or more' * (self.frames >= count_frames)} frames")
             # Before loading for a TIFF, which Pillow turns then; after it for the others: a PNG's EXIF may stand behind
             # its pixels, and asking for it loads them, where a damaged file would go unnoticed.
             orientation = _orientation(image) if kind == "TIFF" else 1
@@ -74,18 +79,25 @@ class Picture:
                 raise OSError("rows are missing")
             if kind != "TIFF":
                 orientation = _orientation(image)
-        if orientation in _TURNS:
+        self.turned = orientation in _TURNS
+        if self.turned:
             if kind != "TIFF":
                 image = image.transpose(_TURNS[orientation])
             self.notes.append("turned as its EXIF orientation says")
         if image.mode in ("LAB", "HSV"):
             raise Unreadable(f"This picture's colours are {image.mode}; save it as RGB and upload that.")
         self._image = image
+        self._lower: Image.Image | None = None
         self._transparent = _transparent(image.info.get("transparency"), packed)
         if self._transparent is not None:
             image.info["transparency"] = self._transparent
         self._low, self._high = self._range()
         self.width, self.height = image.size
+        self.spread, self.channels = False, 0
+        if self._is_grey16(image.mode) and self._bits > 8 and self._transparent is None:
+            self._use_all_bits()
+        if image.mode == "RGB" and self._bits == 16 and self._transparent is None:
+            self._use_lower_bytes(source, kind, orientation)
 
     def bands(self, multiple_of: int) -> Iterator[tuple[int, Image.Image]]:
         """The picture as RGB bands from the top, each (first row, band), a multiple of so many rows high."""
@@ -102,6 +114,54 @@ class Picture:
             yield top, rgb
         if seen_through:
             self.notes.append("transparency drawn over white")
+
+    def _use_all_bits(self) -> None:
+        """Grey of more than 8 bits: the network gets all of them, and a person is told how much of the range is used.
+
+        What is kept of it is the numbers as they count: where white is 0 in the file, they are turned.
+        """
+        found, high = _finite_extremes(self._image)
+        least, most = int(found), int(high)
+        top = 2**self._bits - 1
+        if self._inverted:
+            least, most = top - most, top - least
+        self.channels = 1
+        self.notes[-1] = f"{self._bits}-bit grey, {least} to {most} of {top} used"
+        self.spread = 0 < most - least < top / 2
+
+    def _use_lower_bytes(self, source: Path, kind: str, orientation: int) -> None:
+        """Colours of 16 bits: the network gets all of them, but of pictures that are too large to be kept so."""
+        from hookscope.dashboard.inputs.child import wide  # which takes numpy, that most pictures do not need
+
+        if self.width * self.height * 3 > MOST_VALUES or (lower := wide.read_lower(source, kind)) is None:
+            return
+        self._lower = lower.transpose(_TURNS[orientation]) if orientation in _TURNS and kind != "TIFF" else lower
+        ends = [(int(band.min()), int(band.max())) for band in wide.bands(self._image, self._lower)]
+        least, most = min(low for low, _ in ends), max(high for _, high in ends)
+        self.channels = 3
+        self.notes[-1] = f"16-bit colours, {least} to {most} of {wide.TOP} used"
+        self.spread = 0 < most - least < wide.TOP / 2
+
+    def exact(self) -> Iterator[bytes]:
+        """What the network gets where that is more than the 8 bits that are shown, as `rows` has it."""
+        if self._lower is not None:
+            from hookscope.dashboard.inputs.child import wide
+
+            yield rows.exact_head(3, "<u2", 0.0, float(wide.TOP))
+            for values in wide.bands(self._image, self._lower):
+                yield values.astype("<u2").tobytes()
+            return
+        if not self._is_grey16(self._image.mode) or self._bits <= 8 or self._transparent is not None:
+            return
+        import numpy as np
+
+        top = 2**self._bits - 1
+        yield rows.exact_head(1, "<u2", 0.0, float(top))
+        step = max(1, _BAND_PIXELS // self.width)
+        for first in range(0, self.height, step):
+            band = _values(self._image.crop((0, first, self.width, min(first + step, self.height))))
+            values = top - band.astype(np.int64) if self._inverted else band
+            yield np.ascontiguousarray(values.astype("<u2")).tobytes()
 
     def _rgb(self, band: Image.Image) -> tuple[Image.Image, Image.Image | None]:
         """A band's colours, and its opacity (mode "L") if it may have one."""
@@ -167,24 +227,36 @@ class Picture:
         return low, high
 
 
-def write(picture: Picture, target: Path, preview_longer_side: int) -> str:
-    """Write every pixel to `target`.png and a small copy to `target`.jpg.
+class Source(Protocol):
+    """What can be written: a picture that was decoded, an array, or what was written before."""
+
+    width: int
+    height: int
+
+    def bands(self, multiple_of: int) -> Iterator[tuple[int, Image.Image]]: ...
+    def exact(self) -> Iterator[bytes]: ...
+
+
+def write(picture: Source, target: Path, preview_longer_side: int) -> str:
+    """Write every pixel to `target`.rgb and a small copy to `target`.jpg.
 
     Returns:
-        SHA-256 of the size and the pixels, hexadecimal.
+        SHA-256 of the size, the pixels and what stands behind them, hexadecimal.
     """
     width, height = picture.width, picture.height
     digest = hashlib.sha256(f"{width} {height} RGB ".encode())
     factor = max(1, max(width, height) // (2 * preview_longer_side))
     small = Image.new("RGB", (-(-width // factor), -(-height // factor)))
-    with target.with_suffix(".png").open("wb") as file:
-        png = PngWriter(file, width, height)
+    with target.with_suffix(rows.SUFFIX).open("wb") as file:
+        file.write(rows.head(width, height))
         for top, band in picture.bands(multiple_of=factor):
-            rows = band.tobytes()
-            digest.update(rows)
-            png.band(rows)
+            data = band.tobytes()
+            digest.update(data)
+            file.write(data)
             small.paste(band.reduce(factor) if factor > 1 else band, (0, top // factor))
-        png.end()
+        for data in picture.exact():
+            digest.update(data)
+            file.write(data)
     small.thumbnail((preview_longer_side, preview_longer_side), Image.Resampling.LANCZOS)
     small.save(target.with_suffix(".jpg"), "JPEG", quality=92, subsampling=0)
     return digest.hexdigest()
@@ -214,6 +286,25 @@ def _ends_blank(image: Image.Image) -> bool:
 def _has_all_rows(source: Path) -> bool:
     with source.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         return headers.png_has_all_rows(data)
+
+
+def grey_pages(source: Path, check_size: Callable[[int, int], None]) -> list[Image.Image]:
+    """The pages of a TIFF that holds 2 to 16 grey ones of one size, as bands of a satellite or stains; else none."""
+    found: list[Image.Image] = []
+    importlib.import_module("PIL.TiffImagePlugin")
+    with source.open("rb") as file, contextlib.suppress(EOFError):
+        image = Image.open(file, formats=("TIFF",))
+        check_size(*image.size)
+        for page in range(MOST_PAGES + 1):
+            image.seek(page)
+            if image.mode not in ("L", "F") and not image.mode.startswith("I;16"):
+                return []
+            if found and (image.size != found[0].size or image.mode != found[0].mode):
+                return []
+            if page == MOST_PAGES or image.width * image.height * (page + 1) > MOST_VALUES:
+                return []
+            found.append(image.copy())
+    return found if len(found) > 1 else []
 
 
 def _frames(image: Image.Image, source: Path, kind: str, limit: int) -> int:
