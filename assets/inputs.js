@@ -5,13 +5,16 @@
   const MOST_REFUSED = 8; // files of one drop that are tried in vain, before the rest is left
   const NAMED = 2; // of those are told with their reasons
   const choosers = {};
-  for (const side of ["a", "b"]) {
+  /* A picture's place is a field of the view: "a", "b", or "second_a", the picture beside A's of a model that takes two.
+     Sentences about it stand in its side's box. */
+  const boxOf = (place) => place.slice(-1);
+  for (const side of ["a", "b", "second_a", "second_b"]) {
     const chooser = (choosers[side] = document.createElement("input"));
     chooser.type = "file";
     chooser.id = `file-${side}`;
     chooser.hidden = true;
-    chooser.multiple = true;
-    chooser.accept = "image/png,image/jpeg,image/webp,image/gif,image/bmp,image/tiff";
+    chooser.multiple = side === boxOf(side);
+    chooser.accept = "image/png,image/jpeg,image/webp,image/gif,image/bmp,image/tiff,.npy,.npz";
     chooser.addEventListener("change", () => {
       sendAll(Array.from(chooser.files), side);
       chooser.value = ""; // so that the same file can be chosen again
@@ -22,6 +25,7 @@
   /* Which boxes files go to, in order: the one that they were dropped on, then those that are empty; without either, A
      and B anew. What is shown is never replaced by a file that was meant for the other box. */
   function placesFor(side) {
+    if (side && side !== boxOf(side)) return [side];
     const view = hookscope.view() || {};
     const empty = ["a", "b"].filter((one) => one !== side && !view[one]);
     if (side) return [side, ...empty];
@@ -31,7 +35,7 @@
   /* A sentence in an input's box, `kind` "refused" or "told"; an empty one takes it back. */
   function say(side, kind, sentence) {
     for (const state of ["empty", "full"]) {
-      const shown = document.getElementById(`input-${side}-${state}`);
+      const shown = document.getElementById(`input-${boxOf(side)}-${state}`);
       let place = shown.querySelector(`.${kind}`);
       if (!place) {
         if (!sentence) continue;
@@ -48,7 +52,7 @@
   const refused = (side, sentence) => (refuse(side, sentence), sentence);
 
   function busy(side, on) {
-    document.getElementById(`input-${side}-box`).classList.toggle("receiving", on);
+    document.getElementById(`input-${boxOf(side)}-box`).classList.toggle("receiving", on);
   }
 
   /* Ask for a picture; "" if it is there, else the sentence that says why it is not, which stands in the box too. */
@@ -60,7 +64,7 @@
       const answer = await request();
       const text = await answer.text();
       if (!answer.ok) return refused(side, text.trim());
-      hookscope.choose({ [side]: JSON.parse(text).key });
+      hookscope.choose({ [side]: JSON.parse(text).key, ...hookscope.unpainted(side) });
       return "";
     } catch (error) {
       return refused(side, "The picture did not arrive: the connection was lost. Try again.");
@@ -106,7 +110,7 @@
     if (pictures.length === 1) return;
     if (wrong.length) refuse(places[0], wrong.slice(0, NAMED).join(" "));
     if (taken === pictures.length) return;
-    const kept = places[0] === "a" ? "B" : "A";
+    const kept = boxOf(places[0]) === "a" ? "B" : "A";
     let sentence = `One of ${pictures.length} was taken.`;
     if (!taken) sentence = `None of ${pictures.length} was taken.`;
     else if (taken > 1) sentence = `Two of ${pictures.length} were taken; two pictures can be compared, A and B.`;
@@ -140,7 +144,8 @@
     if (!carriesFiles(event)) return;
     event.preventDefault();
     rest();
-    sendAll(event.dataTransfer.files, event.target.closest?.(".input")?.dataset.side);
+    const place = event.target.closest?.("[data-place]")?.dataset.place;
+    sendAll(event.dataTransfer.files, place || event.target.closest?.(".input")?.dataset.side);
   });
   document.addEventListener("paste", (event) => {
     if (event.target.closest?.("input, textarea") && !event.clipboardData.files.length) return;

@@ -157,8 +157,11 @@
       return count ? `${count} ${count === 1 ? "layer" : "layers"} inside: ${props.alarm_text}` : "";
     };
     const name = walked >= 0 ? tree.nodes[walked].name || tree.nodes[walked].label : "";
-    const walkedText = walked >= 0 ? `${at + 1} of ${worst.length}: ${name}, ${(props.metric_texts || [])[walked] || ""}` : "";
-    return { worst, some: all.length > 0, sorted: sorted && all.length > 0, setSorted, walked, nextWorst, walkedText, alarmOf };
+    // whether the walk has come to where nothing is wrong, which on a healthy model is its beginning
+    const healthy = walked >= 0 && props.alarm_text && !all.slice(0, props.alarms || 0).includes(walked);
+    const before = healthy ? `${props.alarms ? "No other" : "No"} layer is at ${props.alarm_text}. ` : "";
+    const walkedText = walked >= 0 ? `${before}${at + 1} of ${worst.length}: ${name}, ${(props.metric_texts || [])[walked] || ""}` : "";
+    return { worst, some: all.length > 0, sorted: sorted && worst.length > 0, setSorted, walked, nextWorst, walkedText, alarmOf };
   }
 
   function LayerTree(props) {
@@ -461,7 +464,7 @@
         h(
           "div",
           { className: "hs-tree-worst", role: "group", "aria-label": "By the number of the bars" },
-          h("button", { type: "button", "aria-pressed": sorted, onClick: () => setSorted(!sorted), title: "List the layers by value, the most alarming first, instead of as a tree" }, "sort by value"),
+          h("button", { type: "button", "aria-pressed": sorted, disabled: !worst.length, onClick: () => setSorted(!sorted), title: "List the layers by value, the most alarming first, instead of as a tree" }, "sort by value"),
           h("button", { type: "button", disabled: !worst.length, onClick: nextWorst, title: filter ? "Show the next of the found layers, from the most alarming one on; Tab goes to its row" : "Show the next layer, from the most alarming one on; Tab goes to its row" }, "next worst"),
           h("p", { role: "status", title: walkedText }, walkedText),
         ),

@@ -34,7 +34,7 @@
       macs: isCall ? "" : compact(node.multiply_adds),
     };
     const shown = column === "all" ? Object.keys(cells) : [column];
-    const lines = [tooltip(node, call), isCall ? "" : props.metricText, props.alarm];
+    const lines = [tooltip(node, call), isCall ? "" : node.advice, isCall ? "" : props.metricText, props.alarm];
     const title = lines.filter(Boolean).join("\n");
     if (props.walked) classes.push("hs-walked");
     return h(
@@ -64,6 +64,7 @@
           h("span", { className: "hs-type" }, hitOn === "type" ? marked(node.type, hitStart, hitEnd) : node.note),
       ),
       !isCall && node.calls > 1 && h("span", { className: "hs-badge" }, `×${node.calls}`),
+      !isCall && node.advice && h("span", { className: "hs-badge hs-advice", "aria-label": node.advice }, "maps"),
       shown.map((name) => h("span", { key: name, className: `hs-cell hs-cell-${name}` }, cells[name])),
       props.alarm && h("span", { className: "hs-alarm", "aria-hidden": true }),
       metric !== undefined &&

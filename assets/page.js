@@ -8,27 +8,38 @@
   let shown = null; // what the newest entry of the browser's history is about
 
   /* Change the view; the one way in which anything on the page is chosen. `walking`: by a key that is held down, so that
-     it makes no entry of the browser's history. */
-  hookscope.choose = function (changes, walking = false) {
-    if (!view) return;
+     it makes no entry of the browser's history. `trying`: by a slider that is being dragged ("moves"; or "rests",
+     while it is held still), so that it is not kept at all.
+     False if nothing changes. */
+  hookscope.choose = function (changes, walking = false, trying = "") {
+    if (!view) return false;
     const next = { ...view, ...changes };
-    if (!same(next, view)) {
-      view = next;
-      hookscope.askAgain(walking).finally(tell);
-    }
+    if (same(next, view)) return false;
+    view = next;
+    hookscope.askAgain(walking, trying).finally(tell);
+    return true;
   };
 
   /* Dash's components that show a choice which may also be made elsewhere. They are told once the stream is open, and only
      what they do not show yet: Dash's work on a property takes 30 ms. */
   const told = {};
   function tell() {
-    const target = view.target === null ? "top" : String(view.target);
-    const choices = { tree: { selected: view.layers.filter(Boolean) }, target: { value: target }, metric: { value: view.metric } };
+    const choices = {
+      tree: { selected: view.layers.filter(Boolean) },
+      target: { value: view[targets] || "top" },
+      against: { value: view[against(targets)] || "off" },
+      metric: { value: view.metric },
+      "model-select": { value: modelOf(view.side) },
+    };
     for (const [id, shown] of Object.entries(choices)) {
       if (!same(told[id], shown) && hookscope.set(id, shown)) told[id] = shown;
     }
   }
   hookscope.view = () => view;
+  const modelOf = (side) => (side === "b" && view.model_b) || view.model;
+  const against = (field) => field.replace("target", "against"); // the field of what that is held against
+  let targets = "target"; // the field of the view that "explain" is about: B's own where its model has other classes
+  let moved = false; // another model was chosen, and the server has not said yet which layers it has
 
   /* Cards keep their place: a closed one leaves a gap, which the next layer fills. */
   function place(layers, keys, mode) {
@@ -44,6 +55,23 @@
     while (next.length && !next[next.length - 1]) next.pop();
     return next;
   }
+
+  /* Change the view to one with another model. */
+  hookscope.move = function (changes) {
+    moved = true;
+    hookscope.look(changes.side, changes);
+  };
+
+  /* Have the header and the tree be about a side; until they are, they show nothing of another model. */
+  hookscope.look = function (side, changes = {}) {
+    const before = modelOf(view.side);
+    const after = { ...view, ...changes, side };
+    if (((side === "b" && after.model_b) || after.model) !== before) {
+      hookscope.set("tree", { nodes: [] });
+      hookscope.set("model-facts", { children: [] });
+    }
+    hookscope.choose({ ...changes, side });
+  };
 
   hookscope.close = function (position) {
     const key = view.layers[position]; // none at the second click on a card's cross
@@ -85,9 +113,12 @@
   };
 
   /* The style sheet shows what belongs to a tab, and the controls of what is there; the buttons say which tab it is. */
-  function showTab({ tab, a, b, layers, attributions }) {
+  function showTab({ tab, a, b, layers, attributions, side, [against(targets)]: other }) {
+    document.documentElement.dataset.against = other ? "some" : "none";
     document.documentElement.dataset.cards = (a || b) && layers.some(Boolean) ? "some" : "none";
     document.documentElement.dataset.attributions = (a || b) && attributions ? "shown" : "folded";
+    document.documentElement.dataset.inputs = [a && "a", b && "b"].filter(Boolean).join(" ");
+    document.documentElement.dataset.side = side;
     if (document.documentElement.dataset.tab === tab) return;
     document.documentElement.dataset.tab = tab;
     for (const button of document.querySelectorAll(".tabs button")) {
@@ -96,16 +127,20 @@
   }
 
   /* Ask the server for the view, with what the page shows already; what has been asked before no longer counts. */
-  hookscope.askAgain = async function (walking = false) {
+  hookscope.askAgain = async function (walking = false, trying = "") {
     if (!view) return;
-    showTab(view); // before the room for the walls is measured, which hidden cards have not
-    const about = JSON.stringify([view.model, view.a, view.b, view.layers, view.tab, view.target, view.patch]);
+    showTab(view);
+    hookscope.showEdits(view);
+    hookscope.showSides(view); // before the room for the walls is measured, which hidden cards have not
+    const about = JSON.stringify([
+      view.model, view.a, view.b, view.second_a, view.second_b, view.model_b, view.prepare_a, view.prepare_b, view.shown_a, view.shown_b, view.edits_a, view.edits_b, view.layers, view.matched, view.tab, view.target, view.target_b, view.against, view.against_b, view.apart, view.reading, view.reading_b, view.captions, view.captions_b, view.patch, view.restored,
+    ]);
     const number = (hookscope.question += 1);
     needed = Math.max(needed, view.layers.length);
     hookscope.mark();
-    hookscope.watch(view.model);
+    hookscope.watch(modelOf(view.side), modelOf(view.side === "a" ? "b" : "a"));
     const { page, drawn } = hookscope;
-    const body = JSON.stringify({ view, page, drawn, mounted: needed, width: wallWidth(), number });
+    const body = JSON.stringify({ view, page, drawn, mounted: needed, width: wallWidth(), number, moved, trying });
     const asked = hookscope.post("ask", { headers: { "Content-Type": "application/json" }, body });
     mount();
     const answer = await asked;
@@ -115,12 +150,15 @@
       return hookscope.lost();
     }
     if (!answer.ok) return hookscope.banner("connection", await answer.text());
-    const { stream, query, title, unknown_target: unknown } = await answer.json();
+    const { stream, query, title, changes, targets: field, ready } = await answer.json();
     if (number !== hookscope.question) return;
+    targets = field;
+    showTab({ ...view, ...changes });
+    if (ready) moved = false;
+    view = { ...view, ...changes }; // what the models do not have
     document.title = title;
     hookscope.follow(stream);
-    keep(query ? "?" + query : "", about, walking); // second, because Chromium takes 10 ms for it
-    if (unknown) hookscope.choose({ target: null });
+    if (!trying) keep(query ? "?" + query : "", about, walking); // second, because Chromium takes 10 ms for it
   };
 
   /* The address says what the page shows; another model, input, layer, class or place is another entry of the history. */
@@ -151,17 +189,16 @@
       if (!view || changed.some((id) => id.startsWith("view"))) view = data;
       hookscope.askAgain().finally(tell);
     },
-    controls(rank, scale, colours, count, overlay, table, target, maps) {
+    controls(rank, scale, colours, count, overlay, table, target, maps, other) {
       told.target = { value: target };
-      const chosen = /^-?\d+$/.test(target) ? Number(target) : null;
-      hookscope.choose({ rank, scale, colours, count, overlay: !!overlay, table: !!table, target: chosen, maps });
+      told.against = { value: other };
+      const chosen = { [targets]: target === "top" ? "" : target, [against(targets)]: other === "off" ? "" : other };
+      const sorted = rank === view?.rank ? {} : { sort: "" }; // the table follows the rank that was chosen last
+      hookscope.choose({ rank, scale, colours, count, overlay: !!overlay, table: !!table, maps, ...sorted, ...chosen });
     },
-    model(spec) {
-      if (view && spec && spec !== view.model) {
-        hookscope.set("tree", { nodes: [] });
-        hookscope.set("model-facts", { children: [] });
-        hookscope.choose({ model: spec, layers: [], detail: "", channel: -1, target: null });
-      }
+    model(name) {
+      told["model-select"] = { value: name };
+      if (view && name && name !== modelOf(view.side)) hookscope.chooseModel(view.side, name);
     },
     metric(metric) {
       told.metric = { value: metric };
@@ -181,6 +218,10 @@
       const keys = (figure && figure.layout.meta && figure.layout.meta.keys) || [];
       const key = clicked && keys[Math.round(clicked.points[0].x)];
       if (view && key) hookscope.choose({ layers: [key], tab: "layers" });
+    },
+    likenessClick(clicked, figure) {
+      const point = clicked && clicked.points[0];
+      if (view && point) hookscope.openPair((figure && figure.layout.meta) || {}, Math.round(point.y), Math.round(point.x));
     },
     opacity(percent) {
       document.documentElement.style.setProperty("--cam-opacity", percent / 100);
@@ -206,17 +247,29 @@
     const { do: action, value } = button.dataset;
     if (action === "close-card") hookscope.close(Number(value));
     if (action === "close-detail") hookscope.choose({ detail: "", channel: -1 });
+    if (action === "fold-detail") {
+      const folded = document.documentElement.toggleAttribute("data-detail-folded");
+      button.setAttribute("aria-expanded", String(!folded));
+    }
     if (action === "cancel") hookscope.cancel();
+    if (action === "stop") hookscope.cancel(value);
     if (action === "open-model") hookscope.openModel();
     if (action === "ask-again") hookscope.askAgain();
     if (action === "retry") {
       for (const part of Object.keys(hookscope.drawn)) if (part.startsWith(value)) delete hookscope.drawn[part];
       hookscope.askAgain();
     }
+    if (action === "edit") hookscope.edit(value);
+    if (action === "set") hookscope.choose(JSON.parse(value));
     if (action === "seen") hookscope.choose({ seen: !view.seen });
     if (action === "patch") patch(value, event);
-    if (action === "target") hookscope.choose({ target: view.target === Number(value) ? null : Number(value) });
+    if (action === "region") region(button, event);
+    if (action === "target" || action === "target_b") hookscope.choose(explain(action, value, event.shiftKey));
+    if (action === "against") hookscope.choose({ [against(targets)]: "next" });
+    if (action === "look") hookscope.look(value);
     if (action === "tab") hookscope.choose({ tab: value });
+    if (action === "likeness") hookscope.choose({ likeness: !view.likeness });
+    if (action === "models") hookscope.choose({ models: !view.models });
     if (action === "attributions") hookscope.choose({ attributions: !view.attributions });
     if (action === "skip") {
       event.preventDefault(); // the address is the view's
@@ -227,21 +280,45 @@
       document.getElementById("main").focus({ preventScroll: true }); // the button goes, and the keyboard's place with it
     }
     if (action === "layer") hookscope.choose({ layers: [value], tab: "layers" });
-    if (action === "swap") hookscope.choose({ a: view.b, b: view.a });
-    if (action === "remove-input") hookscope.choose({ [value]: "" });
+    if (action === "swap") hookscope.swap();
+    if (action === "remove-input") hookscope.choose({ [value]: "", ["second_" + value]: "", ["prepare_" + value]: "", ["shown_" + value]: "", ["edits_" + value]: "", ...(value === "b" ? { model_b: "", side: "a" } : {}) });
     if (action === "share") hookscope.share(button);
     if (action === "tensorboard") writeForTensorBoard(button);
   });
 
+  /* What a click on a class changes: it is explained, or if it is already, the first one again; with Shift what is
+     explained is held against it. One that is held against changes places with what it was held against. */
+  function explain(field, value, other) {
+    const held = against(field);
+    if (other) return { [held]: view[held] === value || view[field] === value ? "" : value };
+    if (view[held] === value) return { [field]: value, [held]: view[field] || "next" };
+    return { [field]: view[field] === value ? "" : value };
+  }
+
   /* A click on an attention map chooses the position that it is seen from: `grid` is "rows,columns" of the map. */
   function patch(grid, event) {
     if (grid === "-1") return hookscope.choose({ patch: -1 });
+    if (event.detail) hookscope.choose({ patch: placeIn(grid, event) }); // not by Enter, which points nowhere
+  }
+
+  /* Which position of a grid was clicked, counted row by row. */
+  function placeIn(grid, event) {
     const [rows, columns] = grid.split(",").map(Number);
     const box = event.target.getBoundingClientRect();
     const share = (at, from, size) => Math.min(Math.max((at - from) / size, 0), 0.999999);
     const row = Math.floor(share(event.clientY, box.top, box.height) * rows);
     const column = Math.floor(share(event.clientX, box.left, box.width) * columns);
-    if (event.detail) hookscope.choose({ patch: row * columns + column }); // not by Enter, which points nowhere
+    return row * columns + column;
+  }
+
+  /* A click on a segmenter's regions explains the class that lies there, or if that is explained already, the first one
+     again: `cells` is "class:count,..." of the positions, row by row. */
+  function region({ dataset }, event) {
+    if (!event.detail) return;
+    let left = placeIn(dataset.grid, event);
+    const found = dataset.cells.split(",").map((run) => run.split(":")).find(([, count]) => (left -= Number(count)) < 0);
+    const field = dataset.target;
+    if (found && found[0] !== "-1") hookscope.choose({ [field]: view[field] === found[0] ? "" : found[0] });
   }
 
   /* The arrow keys go from patch to patch, from the middle if none is chosen. */
@@ -254,8 +331,8 @@
     if (row >= 0 && row < rows && column >= 0 && column < columns) hookscope.choose({ patch: row * columns + column }, true);
   }
 
-  /* Withdraw everything that is still being computed, and keep what is there. */
-  hookscope.cancel = () => hookscope.post("cancel/" + hookscope.page);
+  /* Withdraw everything that is still being computed, or that of one part of the page, and keep what is there. */
+  hookscope.cancel = (part = "") => hookscope.post(`cancel/${hookscope.page}?part=${encodeURIComponent(part)}`);
 
   /* Ask the server to write what is shown; where, only its operator decides. */
   async function writeForTensorBoard(button) {
@@ -328,14 +405,29 @@
     const typing = event.target.value && !event.target.readOnly;
     if (event.key === "Escape" && !typing && !event.target.closest("[role=listbox]")) return putAway();
     if (!view.detail) return;
-    if (event.target.closest("input, textarea, select, [role=tree], [role=slider], [role=listbox], .ag-root")) return;
+    if (event.target.closest("input, textarea, select, [role=tree], [role=slider], [role=listbox], [role=application], .ag-root")) return;
     const step = steps[event.key];
-    const walk = hookscope.walk;
-    if (!step || !walk || walk.layer !== view.detail) return;
+    if (!step) return;
     event.preventDefault();
-    const at = walk.order.indexOf(view.channel);
-    const next = at + step[0] + step[1] * walk.columns;
-    if (next >= 0 && next < walk.order.length) hookscope.choose({ channel: walk.order[next] });
+    if (mayWalk()) walkBy(step);
+    else early = { layer: view.detail, step };
+  });
+
+  /* The order of the wall's cells comes after the enlarged channel: an arrow key that is pressed before it waits for it. */
+  let early = null;
+  const mayWalk = () => Boolean(hookscope.walk && hookscope.walk.layer === view.detail);
+  function walkBy(step) {
+    const { order, columns } = hookscope.walk;
+    const next = order.indexOf(view.channel) + step[0] + step[1] * columns;
+    if (next >= 0 && next < order.length) hookscope.choose({ channel: order[next] });
+  }
+
+  /* What a card's table is sorted by, so that the exported page, its file and a share link have it too. */
+  window.dashAgGridFunctions = Object.assign(window.dashAgGridFunctions || {}, {
+    hookscopeSorted({ api }) {
+      const [first] = api.getColumnState().filter(({ sort }) => sort).sort((one, other) => one.sortIndex - other.sortIndex);
+      hookscope.choose({ sort: first ? `${first.colId}.${first.sort}` : "" }, true);
+    },
   });
 
   /* A click on a row of a card's table, or Enter on it, enlarges the channel. */
@@ -351,7 +443,7 @@
 
   /* A field that offers choices shows the chosen one: typing replaces it. */
   document.addEventListener("focusin", (event) => {
-    if (event.target.id === "target") requestAnimationFrame(() => event.target.select());
+    if (["target", "against"].includes(event.target.id)) requestAnimationFrame(() => event.target.select());
   });
 
   /* A "Save" menu closes when something else is clicked, or on Escape. */
@@ -372,5 +464,8 @@
   window.dash_clientside.hookscope.walk = function (data) {
     hookscope.walk = data;
     hookscope.mark();
+    if (!early || !mayWalk()) return;
+    if (early.layer === view.detail) walkBy(early.step);
+    early = null;
   };
 })();

@@ -4,7 +4,9 @@
   const hookscope = (window.hookscope = window.hookscope || {});
   let shown = "";
   let fingerprint = null;
-  let wanted = null;
+  let wanted = null; // the model that the header and the tree are about
+  let second = null; // the other side's, where that is another one
+  let secondIs = ""; // what it was when it was last seen
   let timer = 0;
   let lost = 0;
   let hasFailed = false;
@@ -19,6 +21,7 @@
       const said = document.getElementById("worker-text");
       said.title = state.sentence + more;
       said.textContent = state.phase === "failed" ? "Not loaded." : said.title; // why, the banner says
+      hookscope.banner("restart", state.phase === "restarting" ? said.title : ""); // whole, which a narrow header has no room for
       const count = state.hooks.filter((hook) => hook.purpose !== "cancelling").length; // the check for a cancel sees no value
       const live = document.getElementById("worker-hooks");
       live.textContent = count === 1 ? "1 hook live" : count + " hooks live";
@@ -55,6 +58,7 @@
           if (state.model === wanted) show(state);
           if (!state.fingerprint) next = 250;
           else if (state.phase === "computing") next = 400;
+          if (second !== null && (await lookAtSecond())) next = 250;
         }
       } catch (error) {
         lost += 1;
@@ -67,11 +71,27 @@
     timer = setTimeout(poll, next);
   }
 
-  /* Follow a model; called whenever the view names another one. */
-  hookscope.watch = function (model) {
-    if (model === wanted) return;
+  /* The other side's model: what waits for it is asked again when it has come, or failed. True while it has not. */
+  async function lookAtSecond() {
+    const model = second;
+    const answer = await fetch(hookscope.url("state?model=" + encodeURIComponent(model)));
+    if (!answer.ok || model !== second) return false;
+    const { phase, fingerprint: print } = await answer.json();
+    const is = `${model} ${phase === "failed"} ${print}`;
+    if (secondIs && is !== secondIs) hookscope.askAgain();
+    secondIs = is;
+    return !print && phase !== "failed";
+  }
+
+  /* Follow a model, and another one beside it; called with every question. */
+  hookscope.watch = function (model, beside) {
+    const other = beside === model ? null : beside;
+    if (other !== second) {
+      second = other;
+      secondIs = "";
+    } else if (model === wanted) return;
+    if (model !== wanted) fingerprint = null;
     wanted = model;
-    fingerprint = null;
     poll();
   };
   hookscope.openModel = async function () {

@@ -55,10 +55,26 @@
     return document.getElementById(typeof id === "string" ? id : JSON.stringify(id, Object.keys(id).sort()));
   }
 
+  /* In a low window the enlarged channel is lower than the server draws it, so that the wall above it stays in sight. */
+  const LOW_WINDOW_PX = 760;
+  const LOW_DETAIL_PX = 165;
+  function lower(id, { figure, style }) {
+    if (!["detail-figure", "detail-histogram"].includes(id) || window.innerHeight > LOW_WINDOW_PX) return;
+    if (figure) figure.layout.height = Math.min(figure.layout.height, LOW_DETAIL_PX);
+    if (style) style.height = Math.min(parseFloat(style.height), LOW_DETAIL_PX) + "px";
+  }
+
   /* Put one update on the page; false if its component is not there (yet). */
   function put([id, props]) {
+    if (props.tried) return hookscope.paintTried(elementOf(id), props.tried);
+    lower(id, props);
     if (!hookscope.set(id, props)) return false;
-    if (props.figure) hookscope.followWidth(elementOf(id));
+    if (props.figure) {
+      const element = elementOf(id);
+      if (element) element.classList.remove("outdated");
+      hookscope.endTried();
+      hookscope.followWidth(element);
+    }
     return true;
   }
 
@@ -75,6 +91,7 @@
       arrived.shift();
       if (message.signature && !message.updates.length) {
         hookscope.drawn[message.part] = message.signature;
+        document.dispatchEvent(new CustomEvent("drawn", { detail: message.part }));
         failures = 0;
         hookscope.banner("connection", "");
       } else delete hookscope.drawn[message.part];
@@ -90,7 +107,7 @@
     if (source) source.close();
     source = null;
     arrived = [];
-    if (!url) return;
+    if (!url) return void document.dispatchEvent(new Event("answered"));
     const stream = (source = new EventSource(url));
     const number = hookscope.question;
     /* It ended before everything was there: the server stops, or had to make room. A stream that a newer question has
@@ -114,6 +131,7 @@
       failures = 0;
       hookscope.banner("connection", "");
       hookscope.banner("busy", "");
+      document.dispatchEvent(new Event("answered"));
       hookscope.spareCard();
     });
     stream.addEventListener("cut", broken);

@@ -1,12 +1,14 @@
-/* Linked hover: the channel under the pointer is outlined in A, B and B - A at once. */
+/* Linked hover: the channel under the pointer is outlined in A, B, B - A and A restored in B at once. */
 (function () {
   "use strict";
   const hookscope = (window.hookscope = window.hookscope || {});
 
+  const WALLS = 4; // side by side at most
+
   function outlines(graph) {
     let found = graph.parentElement.querySelectorAll(":scope > .outline:not(.selected)");
-    if (found.length < 3) {
-      for (let n = found.length; n < 3; n += 1) {
+    if (found.length < WALLS) {
+      for (let n = found.length; n < WALLS; n += 1) {
         const box = document.createElement("div");
         box.className = "outline";
         box.hidden = true;
@@ -42,7 +44,7 @@
       const point = value && value.points && value.points[0];
       if (!point || !plot.data.some((trace) => trace.type === "heatmap")) continue;
       const offset = { left: graph.offsetLeft, top: graph.offsetTop };
-      ["", "2", "3"].forEach((number, index) => {
+      ["", "2", "3", "4"].forEach((number, index) => {
         if (plot._fullLayout["xaxis" + number] && plot._fullLayout._plots["x" + number + "y" + number]) {
           place(boxes[index], plot._fullLayout, number, Math.floor(point.x), Math.floor(point.y), offset);
         }
@@ -75,7 +77,7 @@
       plot.on("plotly_afterplot", () => hookscope.mark());
     }
     const offset = { left: graph.offsetLeft, top: graph.offsetTop };
-    ["", "2", "3"].forEach((number) => {
+    ["", "2", "3", "4"].forEach((number) => {
       if (!plot._fullLayout["xaxis" + number] || !plot._fullLayout._plots["x" + number + "y" + number]) return;
       const box = document.createElement("div");
       box.className = "outline selected";

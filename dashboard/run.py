@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import signal
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable
 
 import waitress
 from waitress.server import BaseWSGIServer, MultiSocketServer
@@ -19,7 +17,8 @@ from hookscope.dashboard.engine.local import LocalEngine
 from hookscope.dashboard.inputs.store import InputStore
 from hookscope.dashboard.settings.address import address, check_port
 from hookscope.dashboard.settings.models import options_for
-from hookscope.dashboard.settings.parse import Settings
+from hookscope.dashboard.settings.table import Settings
+from hookscope.dashboard.stopping import stopped_by_signals
 from hookscope.dashboard.web.server import create_app
 from hookscope.dashboard.web.shares import Shares
 
@@ -39,26 +38,27 @@ def run(settings: Settings) -> int:
         print(problem, file=sys.stderr)
         return 2
     _give_memory_back()
-    with contextlib.ExitStack() as stack:
-        # waitress waits for its threads when a signal comes, so the streams and workers have to end before that.
-        stop = _stop_on_signals()
+    # waitress waits for its threads when a signal comes, so the streams and workers have to end before that.
+    with contextlib.ExitStack() as stack, stopped_by_signals() as stop:
         try:
-            cache, inputs = _stores(settings)
+            with stop.undisturbed():
+                inputs = _inputs(settings)
+                stack.callback(inputs.close)
+                cache = Cache(settings.cache_dir / "answers", settings.cache_limit_mb * MEGABYTE)
+                stack.callback(cache.close)
         except OSError as error:
             print(
                 f"The folder {settings.cache_dir} cannot be used ({error.strerror}): name another with --cache-dir.",
                 file=sys.stderr,
             )
             return 2
-        stack.callback(cache.close)
-        stack.callback(inputs.close)
         engine = _engine(settings)
         stack.callback(engine.close)
         service = Service(engine, cache, inputs, settings.max_streams)
         stack.callback(service.close)
         stop += [service.close, engine.close]
         app = create_app(settings, service, Shares(settings.cache_dir / "shares"))
-        engine.open(settings.models[0])
+        engine.open(settings.names[0])
         # waitress keeps a whole body on disk before anybody sees it, a gigabyte by default.
         largest = settings.max_upload_mb * MEGABYTE + OTHER_BODY_BYTES
         server = waitress.create_server(
@@ -74,29 +74,12 @@ def run(settings: Settings) -> int:
     return 0
 
 
-def _stores(settings: Settings) -> tuple[Cache, InputStore]:
-    inputs = InputStore(
+def _inputs(settings: Settings) -> InputStore:
+    return InputStore(
         settings.cache_dir / "inputs",
         settings.inputs_limit_mb * MEGABYTE,
         max_upload_bytes=settings.max_upload_mb * MEGABYTE,
     )
-    return Cache(settings.cache_dir / "answers", settings.cache_limit_mb * MEGABYTE), inputs
-
-
-def _stop_on_signals() -> list[Callable[[], None]]:
-    """From now on a signal ends what is in the list that this returns, and then the process; another one is ignored."""
-    stop: list[Callable[[], None]] = []
-
-    def leave(*_: object) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_IGN)
-        for each in stop:
-            each()
-        raise SystemExit(0)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, leave)
-    return stop
 
 
 def _give_memory_back() -> None:
@@ -114,24 +97,14 @@ def _give_memory_back() -> None:
 
 
 def _engine(settings: Settings) -> LocalEngine:
-    models = options_for(
-        settings.models,
-        weights=settings.weights,
-        labels=settings.labels,
-        factory_args=settings.factory_args,
-        input_size=settings.input_size,
-        mean=settings.mean,
-        std=settings.std,
-        interpolation=settings.interpolation,
-        seed=settings.seed,
-    )
     return LocalEngine(
-        models,
+        options_for(settings),
         workers=settings.workers,
         device=settings.device,
         threads=settings.threads,
         job_timeout_seconds=settings.job_timeout_seconds,
         load_timeout_seconds=settings.load_timeout_seconds,
+        models_limit_bytes=settings.models_limit_mb * MEGABYTE,
     )
 
 

@@ -113,7 +113,7 @@ def depths() -> list[Accepted]:
     filled[0, :3] = [0, 255, 0]
     signed = GREY.astype("<i2") - 100
     signed_range = signed.astype(float) - signed.min()
-    cut, scaled = "16-bit colours cut to 8 bits", "16-bit grey scaled to 8 bits"
+    cut, scaled = "16-bit colours cut to 8 bits", "of 65535 used"
     return [
         Accepted("PNG, 1-bit grey", png(WIDTH, HEIGHT, 1, 0, packed(bilevel, 1)), bilevel * 255),
         Accepted("PNG, 2-bit grey", png(WIDTH, HEIGHT, 2, 0, packed(INDEX, 2)), INDEX * 85),
@@ -128,7 +128,10 @@ def depths() -> list[Accepted]:
             cut,
         ),
         Accepted(
-            "PNG, 16-bit RGB", png(WIDTH, HEIGHT, 16, 2, [r.astype(">u2").tobytes() for r in wide]), wide >> 8, 0, cut
+            "PNG, 16-bit RGB",
+            png(WIDTH, HEIGHT, 16, 2, [r.astype(">u2").tobytes() for r in wide]),
+            wide >> 8,
+            note=scaled,
         ),
         Accepted("TIFF, 16-bit grey", tiff(GREY16.astype("<u2").tobytes(), WIDTH, HEIGHT, 16), rounded, note=scaled),
         Accepted(
@@ -151,7 +154,10 @@ def depths() -> list[Accepted]:
             bilevel * 255,
         ),
         Accepted(
-            "TIFF, 12-bit grey", tiff(b"\x80\x0f\xff", 2, 1, 12), np.array([[128, 255]]), note="12-bit grey scaled"
+            "TIFF, 12-bit grey",
+            tiff(b"\x80\x0f\xff", 2, 1, 12),
+            np.array([[128, 255]]),
+            note="of 4095 used",
         ),
         Accepted(
             "TIFF, 32-bit whole numbers",
@@ -186,7 +192,7 @@ def depths() -> list[Accepted]:
             filled,
             note="0 to 1 scaled",
         ),
-        Accepted("TIFF, 16-bit RGB", rgb_tiff(wide.astype("<u2").tobytes(), bits=16), wide >> 8, 0, cut),
+        Accepted("TIFF, 16-bit RGB", rgb_tiff(wide.astype("<u2").tobytes(), bits=16), wide >> 8, note=scaled),
     ]
 
 

@@ -19,7 +19,7 @@ from hookscope.dashboard.answers.cache import Cache
 from hookscope.dashboard.answers.service import Service
 from hookscope.dashboard.inputs.store import InputStore
 from hookscope.dashboard.run import WAITRESS
-from hookscope.dashboard.settings.parse import Settings
+from hookscope.dashboard.settings.table import Settings
 from hookscope.dashboard.web.server import create_app
 from hookscope.dashboard.web.shares import Shares
 

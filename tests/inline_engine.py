@@ -10,11 +10,13 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from units import what_of
 
-from hookscope.dashboard.asking.questions import NO_TARGET, TOP, Unit
+from hookscope.dashboard.asking.questions import Unit
 from hookscope.dashboard.drawing.ranking import channel_numbers
 from hookscope.dashboard.engine.base import Event, ModelInfo, ModelState, Phase, Preprocessing
 from hookscope.dashboard.engine.queue import Batch, Queue
@@ -33,7 +35,10 @@ from hookscope.hooks.results.looks import (
     Prediction,
     Statistics,
 )
+from hookscope.hooks.results.outputs import Found, Output, Reading, Scores
+from hookscope.hooks.results.scores import softmax
 from hookscope.hooks.results.summaries import Survey, SurveyedCall
+from hookscope.hooks.results.targets import Box, Class
 
 MODEL = "toy"
 CLASSES = ("cat", "dog", "<b>cup</b>", "cat")
@@ -72,7 +77,15 @@ INFO = ModelInfo(
     classes=CLASSES,
     preprocessing=Preprocessing(8, CROP, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     layers=LAYERS,
+    outputs=(Output("", (1, len(CLASSES)), "vector"),),
+    answer=Found(Reading("", "softmax"), "as given"),
 )
+DETECTOR = replace(INFO, outputs=(Output("0/boxes", (3, 4), "boxes"),), answer=Found(Reading("0/boxes"), ""))
+
+
+def read_as_softmax(logits: np.ndarray) -> Scores:
+    """What a classifier answers with these logits."""
+    return Scores("", "softmax", logits, logits, softmax(logits).astype(np.float32))
 
 
 def activation_of(name: str, values: np.ndarray, call: int = 0, axes: tuple[str, ...] | None = None) -> Activation:
@@ -141,32 +154,35 @@ def statistics_of(values: np.ndarray, axes: tuple[str, ...]) -> Statistics:
 
 def answer_to(unit: Unit) -> Any:
     """What the made-up model computes."""
-    seed = hashlib.sha256(repr((unit.input, unit.question, unit.layer, unit.call, unit.target)).encode()).digest()
+    asked, aim = what_of(unit), getattr(unit.question, "target", None)
+    number = aim.index if isinstance(aim, Class | Box) else -1
+    side = (unit.side.model, unit.side.input, unit.side.preparation)
+    seed = hashlib.sha256(repr((side, asked, unit.layer, unit.call, aim)).encode()).digest()
     rng = np.random.default_rng(list(seed))
-    if unit.question == "prediction":
+    if asked == "prediction":
         logits = rng.normal(size=len(CLASSES)).astype(np.float32)
         pixels = rng.integers(0, 256, (*CROP, 3), np.uint8)
-        return Prediction(logits, pixels, crop=(0.0, 1.0, 8.0, 9.0), milliseconds=3.0)
-    target = unit.target if unit.target >= 0 else 1
-    if unit.question in MAPS:
+        return Prediction(read_as_softmax(logits), pixels, crop=(0.0, 1.0, 8.0, 9.0), milliseconds=3.0)
+    target = number if isinstance(aim, Class) else 1
+    if asked in MAPS:
         values = rng.normal(size=(3, 3)).astype(np.float32)
-        note = "From the 64 strongest of 99 channels." if unit.question == "scorecam" else ""
-        return GradCam(unit.layer, unit.call, target, 1.5, values, 9.0, unit.question, note)
-    if unit.question in INPUTS:
+        note = "From the 64 strongest of 99 channels." if asked == "scorecam" else ""
+        return GradCam(unit.layer, unit.call, target, 1.5, values, 9.0, asked, note)
+    if asked in INPUTS:
         values = rng.normal(size=CROP).astype(np.float32)
-        return InputAttribution(unit.question, target, 1.5, values, 0.5, "Made up.", 9.0)
-    if unit.question == "gradients":
+        return InputAttribution(asked, target, 1.5, values, 0.5, "Made up.", 9.0)
+    if asked == "gradients":
         calls = [("conv", 0), ("relu", 0), ("relu", 1), ("vector", 0)]
         return Gradients(target, 1.5, tuple(gradient_of(*call, rng.normal(size=50)) for call in calls), 9.0)
-    if unit.question == "survey":
+    if asked == "survey":
         calls = [(each.name, n) for each in LAYERS for n in range(len(each.calls))]
         numbers = tuple(
             SurveyedCall(name, n, dict(zip(METRICS, rng.uniform(0.01, 1, 5).tolist(), strict=False)))
             for name, n in calls
         )
-        return Survey(numbers, {TOP: 1, NO_TARGET: -1}.get(unit.target, unit.target))
+        return Survey(numbers, -1 if aim is None else target)
     call = next(each for each in LAYERS if each.name == unit.layer).calls[unit.call]
-    if unit.question == "attention":
+    if asked == "attention":
         return attention_of(unit.layer, rng.random((call.heads, 10, 10)), call.grid, call.prefix_tokens)
     return activation_of(unit.layer, rng.normal(size=call.shape[1:]).astype(np.float32), unit.call)
 
@@ -269,6 +285,14 @@ class InlineEngine:
                 self._left = [unit for unit in self._left if unit not in units]
             self._condition.notify_all()
 
+    def stop(self, slot: str, units: Sequence[Unit]) -> None:
+        """As the real engine."""
+        with self._condition:
+            for stopped in self._queue.stop(slot, units, time.monotonic()).values():
+                self.stopped += stopped
+                self._left = [unit for unit in self._left if unit not in stopped]
+            self._condition.notify_all()
+
     def close(self) -> None:
         """As the real engine."""
         with self._condition:
@@ -311,6 +335,13 @@ class InlineEngine:
                 self.computed.append(unit)
                 self._condition.notify_all()
         return done
+
+    def tell(self, done: int, total: int) -> None:
+        """Say how far the batch is."""
+        with self._condition:
+            assert self._batch is not None
+            self._queue.progress(self._batch.task, done, total)
+            self._condition.notify_all()
 
     def waiting_slots(self) -> int:
         """How many slots the queue still holds that have not ended."""

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from checkout import ROOT
 
-NEEDED = ("src", "hooks", "dashboard", "assets", "pyproject.toml", "README.md", "LICENSE", "requirements.txt")
+NEEDED = ("src", "hooks", "dashboard", "assets", "pyproject.toml", "README.md", "LICENSE")
+REQUIREMENTS = ("requirements.txt", "requirements-fast.txt")  # the page's
 
 
 def copy_checkout(target: Path) -> Path:
     """Copy what the application consists of, links as links."""
-    for name in (*NEEDED, "app.py"):
+    for name in (*NEEDED, *REQUIREMENTS, "app.py"):
         if (ROOT / name).is_dir():
             ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
             shutil.copytree(ROOT / name, target / name, symlinks=True, ignore=ignored)

@@ -15,8 +15,10 @@ from PIL import Image
 from playwright.sync_api import BrowserContext, expect
 from served import Application, open_page
 from test_panels import Desk, all_drawn, text
+from units import of, what_of
 
 from hookscope.dashboard.asking.answers import Failure
+from hookscope.dashboard.asking.questions import AttentionOf
 from hookscope.dashboard.drawing.attention_pictures import MARK, SIDE_PX, attention_picture
 from hookscope.dashboard.panels.order import parts
 from hookscope.hooks.results import attending
@@ -41,7 +43,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
 def section(desk: Desk, result: Any = None, layer: str = "tokens", **view: Any) -> dict[str, Any]:
     """The properties of a card's attention, and its text, once everything is answered."""
     scene = desk.scene(layers=(layer,), **view)
-    results = dict.fromkeys(scene.units("attention", layer).values(), result) if result is not None else {}
+    results = dict.fromkeys(scene.of_layer(AttentionOf, layer).values(), result) if result is not None else {}
     shown = all_drawn(desk, scene, results)["card-attention 0"]
     return {**shown, "text": " ".join(text(node) for node in shown["tree"])}
 
@@ -110,7 +112,7 @@ def test_a_layer_with_attention(desk: Desk) -> None:
 def test_the_picture_is_of_the_chosen_patch_and_head(desk: Desk) -> None:
     scene = desk.scene(layers=("tokens",), patch=5)
     addresses = images(section(desk, SQUARE, patch=5)["tree"])
-    prediction = answer_to(scene.unit("a", "prediction"))
+    prediction = answer_to(of(scene, "a", "prediction"))
     assert isinstance(prediction, Prediction)
     shares = SQUARE.weights[1, 6, 1:].reshape(3, 3)
     item = desk.gallery.get(addresses[2].rpartition("/")[2])
@@ -149,7 +151,7 @@ def test_a_failure_stands_where_the_maps_would(desk: Desk) -> None:
 def test_other_layers_have_no_such_section_and_are_not_asked(desk: Desk) -> None:
     assert section(desk, layer="conv")["hidden"] is True
     asked = {unit for part in parts(desk.scene(layers=("conv", "tokens")), 2, "/") for unit in part.units}
-    assert [unit.layer for unit in asked if unit.question == "attention"] == ["tokens"]
+    assert [unit.layer for unit in asked if what_of(unit) == "attention"] == ["tokens"]
 
 
 def test_another_patch_draws_the_attention_anew_and_nothing_else(desk: Desk) -> None:

@@ -151,7 +151,8 @@ def test_one_more_card_leaves_the_others_as_they_are_and_is_made_before_it_is_ne
     until(lambda: page.locator("#cards .card").count() == 3)  # the second was there, and is shown
     until(lambda: page.locator("#cards .card:not([hidden])").count() == 2 and images(page, "wall", card=1) == 1)
     kept = page.locator("#cards .js-plotly-plot").evaluate_all("(plots) => plots.map((plot) => plot.dataset.kept)")
-    assert kept[:6] == ["yes"] * 6 and kept[6:] == [None] * 3
+    each = len(kept) // 3  # graphs of a card
+    assert kept == ["yes"] * 2 * each + [None] * each and each >= 3
 
 
 def test_a_wall_that_was_hidden_while_the_window_shrank_is_laid_out_for_it(
@@ -160,7 +161,7 @@ def test_a_wall_that_was_hidden_while_the_window_shrank_is_laid_out_for_it(
     open_page(page, f"{application.url}?a=sample-coffee&b=sample-chelsea&layer=conv_stem")
     until(lambda: images(page, "wall") == 3)
     wide = array(figure(page, "wall")["data"][0]["z"]).shape[1]
-    page.get_by_role("button", name="Gradients", exact=True).click()
+    page.get_by_role("button", name="Depth", exact=True).click()
     until(lambda: (found := plot_of(page, "#gradients")) and len(found["data"]) == 6)
     page.set_viewport_size({"width": 1024, "height": 900})
     page.wait_for_timeout(400)  # the page asks anew once the window has come to rest
@@ -209,7 +210,12 @@ def test_the_enlarged_channel_shows_the_values_walks_and_stays(
     assert np.abs(shown - expected[best]).max() <= 1e-5
     page.keyboard.press("ArrowLeft")
     until(lambda: "mean of all channels" in page.locator("#detail").inner_text())
+    # the order of the cells comes after the channel itself: a key that is pressed before it is there waits for it
+    until(lambda: page.evaluate("window.hookscope.walk.layer") == "blocks.4.2.bn2")
+    page.evaluate("() => { window.walked = window.hookscope.walk; window.hookscope.walk = null; }")
     page.keyboard.press("ArrowRight")
+    assert f"channel {best}" not in page.locator("#detail").inner_text()
+    page.evaluate("() => window.dash_clientside.hookscope.walk(window.walked)")
     until(lambda: f"channel {best}" in page.locator("#detail").inner_text())
     row(page, "conv_head").click()
     until(lambda: page.locator(".card:not([hidden]) h2").first.inner_text() == "conv_head")
@@ -343,7 +349,7 @@ def test_alexnets_first_layer_is_shown_as_it_was_before_the_in_place_relu(applic
     open_page(page, f"{application.url}?a=sample-coffee")
     until(lambda: len(top5(page, "a")) == 5)
     page.locator("#model-select").click()
-    page.get_by_role("option", name="alexnet").click()
+    page.get_by_role("listbox").get_by_role("option", name="alexnet").click()
     row(page, "features.0").click(timeout=120_000)
     until(lambda: images(page, "wall") == 1)
     expected = forward_to(load(ModelOptions(ALEXNET), "cpu"), "features.0", "coffee.png")

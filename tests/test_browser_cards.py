@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from inline_app import InlineApp, served
-from inline_engine import INFO, MODEL, InlineEngine, answer_to
+from inline_engine import DETECTOR, MODEL, InlineEngine, answer_to
 from playwright.sync_api import Page, expect
-from served import open_page
+from served import open_page, until
+from units import box, what_of
 
-from hookscope.dashboard.asking.questions import Unit, box_target
+from hookscope.dashboard.asking.questions import Unit
 from hookscope.dashboard.panels.card.attention import LARGE_PX
 from hookscope.hooks.results.looks import Detections, Prediction
 
@@ -26,18 +26,18 @@ MANY = np.tile(np.array([[520, 10, 590, 60]], np.float32), (20, 1))
 
 def answer(unit: Unit) -> Any:
     """As the made-up model, with boxes on its pictures."""
-    if unit.question != "prediction":
+    if what_of(unit) != "prediction":
         return answer_to(unit)
     found = Detections(
         np.concatenate([BOXES, MANY]), np.array([0, 1, 1] + [3] * 20), np.linspace(0.9, 0.1, 23, dtype=np.float32)
     )
-    return Prediction(np.empty(0, np.float32), np.zeros((40, 60, 3), np.uint8), (0.0, 0.0, 600.0, 400.0), 3.0, found)
+    return Prediction(None, np.zeros((40, 60, 3), np.uint8), (0.0, 0.0, 600.0, 400.0), 3.0, found)
 
 
 @pytest.fixture(scope="module")
 def detector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     engine = InlineEngine(at_once=True, answer=answer)
-    engine.infos = {MODEL: replace(INFO, kind="detector")}
+    engine.infos = {MODEL: DETECTOR}
     app = InlineApp(tmp_path_factory.mktemp("detector"), engine)
     with served(app) as port:
         yield f"http://127.0.0.1:{port}/"
@@ -90,6 +90,37 @@ def test_a_row_of_the_table_enlarges_its_channel_by_mouse_and_by_key(cards: str,
     expect(title).to_contain_text(f"channel {second}")
 
 
+def test_a_column_that_the_table_is_sorted_by_stays_so_and_stands_in_its_file(cards: str, page: Page) -> None:
+    open_page(page, f"{cards}?a=sample-coffee&layer=conv&table=1&rank=strongest")
+    rows = page.locator(".channel-table .ag-center-cols-container .ag-row")
+    expect(rows).to_have_count(8)
+    link = page.get_by_role("link", name="this table as CSV")
+
+    def listed() -> list[str]:
+        places = "(all) => all.map((row) => [Number(row.getAttribute('row-index')), row.getAttribute('row-id')])"
+        return [channel for _, channel in sorted(rows.evaluate_all(places))]
+
+    def saved() -> list[str]:
+        address = page.url.split("?")[0].rstrip("/") + str(link.get_attribute("href"))
+        return [line.split(",")[0] for line in page.request.get(address).text().splitlines()[1:]]
+
+    before = listed()
+    assert saved() == before
+    head = page.locator(".channel-table .ag-header-cell[col-id=A_mean] .ag-header-cell-label")
+    for way in ("asc", "desc"):
+        head.click()
+        expect(page).to_have_url(re.compile(f"sort=A_mean.{way}"))
+    until(lambda: listed() not in (before, before[::-1]) and saved() == listed())
+    order = listed()
+    page.reload()
+    expect(rows).to_have_count(8)
+    until(lambda: listed() == order == saved())
+    page.locator("#rank").click()
+    page.get_by_role("option", name="mean", exact=True).click()
+    expect(page).to_have_url(re.compile("^(?!.*sort=).*rank=mean"))  # the table follows what was chosen last
+    until(lambda: saved() == listed())
+
+
 def test_one_head_is_enlarged_by_its_caption_and_the_arrow_keys_walk_to_the_next(cards: str, page: Page) -> None:
     open_page(page, f"{cards}?a=sample-coffee&layer=tokens&patch=5")
     card = page.locator(".card:not([hidden])")
@@ -134,7 +165,7 @@ def test_a_row_and_its_rectangle_light_each_other_and_either_explains_the_box(de
     rectangle.click()
     expect(row).to_contain_class("chosen")
     expect(page.locator("#target")).to_have_value("box 2")
-    assert f"target={box_target(2)}" in page.url
+    assert f"target={box(2)}" in page.url
 
 
 def test_a_box_that_is_not_drawn_shows_while_its_row_is_pointed_at(detector: str, page: Page) -> None:

@@ -14,7 +14,10 @@ from served import SAMPLES, Application, array, figure, images, open_page, plot_
 
 from hookscope.dashboard.engine.options import ModelOptions
 from hookscope.dashboard.sources.load import LoadedModel, load
+from hookscope.hooks.causes.effects import effects
+from hookscope.hooks.causes.shares import channel_shares
 from hookscope.hooks.looks.cam import layer_map
+from hookscope.hooks.results.targets import Against
 
 pytestmark = pytest.mark.browser
 
@@ -48,9 +51,9 @@ def test_gradients_along_the_depth_and_from_a_box_to_its_layer(
     open_page(page, f"{application.url}?a=sample-coffee&b=sample-chelsea&target=967")
     row(page, "blocks.6").click()
     until(lambda: images(page, "cam") == 4, what="for the card")
-    page.get_by_role("button", name="Gradients", exact=True).click()
+    page.get_by_role("button", name="Depth", exact=True).click()
     plot = until(lambda: (found := plot_of(page, "#gradients")) and len(found["data"]) == 6 and found)
-    assert page.locator(".cards").is_hidden() and "tab=gradients" in page.url
+    assert page.locator(".cards").is_hidden() and "tab=depth" in page.url
     # the page's own style sheet leaves Plotly's elements alone
     framed = page.locator("#gradients path.box").first.evaluate("(path) => getComputedStyle(path).outlineStyle")
     assert framed == "none"
@@ -147,3 +150,60 @@ def test_the_exported_page_is_about_what_is_shown(
     if "gradients" in query:
         until(lambda: offline.locator(".gradients path.box").count() > 90)
     elsewhere.close()
+
+
+def test_why_espresso_and_not_cup(application: Application, page: Page, oracle: LoadedModel) -> None:
+    """From the start page: one click to the runner-up, which is cup; typed, it is any other class; and the way back."""
+    open_page(page, application.url)
+    page.get_by_role("button", name="Why not the next?").click()
+    caption = page.locator(".cam-text .class")
+    until(
+        lambda: caption.count() and caption.inner_text().split() == ["espresso", "against", "cup"], what="for the map"
+    )
+    assert page.locator("#against").input_value() == "runner-up" and "against=next" in page.url
+    espresso, cup = (oracle.info.classes.index(name) for name in ("espresso", "cup"))
+    key = str(page.evaluate("hookscope.view().layers[0]"))
+    right = layer_map(oracle.module, tensor_of(oracle, "coffee.png"), key, Against(espresso, cup)).values
+    (trace,) = [each for each in figure(page, "cam")["data"] if each["type"] == "heatmap"]
+    np.testing.assert_allclose(numbers(trace["z"]).reshape(right.shape), right, rtol=1e-3, atol=1e-4)
+    page.locator("#against").click()
+    page.keyboard.type("consomme")
+    page.get_by_role("option", name="consomme", exact=True).click()
+    until(lambda: caption.inner_text().split() == ["espresso", "against", "consomme"], what="for the other class")
+    page.locator("#input-a-top button.row", has_text="cup").first.click(modifiers=["Shift"])
+    until(lambda: caption.inner_text().split() == ["espresso", "against", "cup"], what="for the row")
+    page.reload()
+    until(
+        lambda: caption.count() and caption.inner_text().split() == ["espresso", "against", "cup"],
+        what="after a reload",
+    )
+    page.locator("#against").click()
+    page.get_by_role("option", name="nothing").click()
+    until(lambda: caption.inner_text() == "espresso", what="for the class alone")
+    assert page.locator("#against").is_hidden() and page.get_by_role("button", name="against another").is_visible()
+
+
+def test_a_wall_is_ranked_by_what_its_channels_do_to_the_class(
+    application: Application, page: Page, oracle: LoadedModel
+) -> None:
+    open_page(page, f"{application.url}?a=sample-coffee&layer=blocks.6&table=1")
+    until(lambda: images(page, "wall") == 1)
+    given = tensor_of(oracle, "coffee.png")
+    ((_, _, shares),) = channel_shares(oracle.module, given, [("blocks.6", 0)], None, oracle.info.layers)
+    best = int(shares.values.argmax())
+
+    def first() -> int:
+        return int(array(figure(page, "wall")["data"][0]["z"]).ravel()[1])
+
+    def topmost() -> str:
+        return page.locator(".card .ag-row[row-index='0'] .ag-cell[col-id='channel']").first.inner_text()
+
+    page.locator("#rank").click()
+    page.get_by_role("option", name="for the class").click()
+    until(lambda: first() == best and topmost() == str(best), what="for the order and the table")
+    page.locator("#rank").click()
+    page.get_by_role("option", name="measured effect").click()
+    until(lambda: "320 of 320 measured in" in page.locator(".card .ranked").inner_text(), 90, what="for all channels")
+    assert "rank=effect" in page.url and "Spearman" in page.locator(".card .ranked").inner_text()
+    found = effects(oracle.module, given, "blocks.6", layers=oracle.info.layers)
+    until(lambda: first() == int(found.strongest(1)[0]) and topmost() == str(first()))

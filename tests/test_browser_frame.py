@@ -74,6 +74,30 @@ def test_nothing_is_cut_or_jumps_when_the_scroll_bar_comes(
     assert drawn == wall
 
 
+def test_a_class_and_what_it_is_held_against_need_no_second_line(
+    application: Application, page_with_scroll_bar: Page
+) -> None:
+    page = page_with_scroll_bar
+    for more in ("", "&b=sample-chelsea&apart=1"):
+        open_page(page, application.url + CARD + "&against=next" + more)
+        until(lambda more=more: images(page, "wall") == (3 if more else 1), what="for the wall")
+        until(lambda: page.locator("#against").is_visible())
+        assert rows_of(page, ".toolbar .control") == 1
+        for name in ("target", "against"):
+            box = page.locator(f"#{name}").bounding_box()
+            assert box is not None and box["width"] > 90  # as wide as a name of some letters
+        assert page.get_by_role("textbox", name="scale").count() == 1  # readers hear what it is called
+
+
+def test_nothing_beside_a_picture_is_cut_in_a_narrow_window(application: Application, page: Page) -> None:
+    page.set_viewport_size({"width": 1024, "height": 700})
+    open_page(page, application.url + "?a=sample-coffee&b=sample-coffee&prepare_b=bgr,bytes&edits_b=conv_stem~~0.5")
+    captions = page.locator(".caption")
+    until(lambda: captions.nth(1).locator(".badge").count() == 2 and "→" in captions.nth(1).inner_text())
+    script = "(all) => all.filter((one) => one.scrollWidth > one.clientWidth + 1).map((one) => one.textContent)"
+    assert page.locator(".caption, .caption > span").evaluate_all(script) == []
+
+
 def test_the_toolbar_comes_with_the_first_card_and_goes_with_the_last(application: Application, page: Page) -> None:
     open_page(page, application.url)
     assert page.locator(".toolbar .control:visible").count() == 0
@@ -87,7 +111,7 @@ def test_the_toolbar_comes_with_the_first_card_and_goes_with_the_last(applicatio
     page.set_viewport_size({"width": 1024, "height": 900})
     assert rows_of(page, ".toolbar .walls .control") == rows_of(page, ".toolbar .maps .control") == 1
     assert rows_of(page, ".toolbar .control") == 2
-    page.get_by_role("button", name="Gradients", exact=True).click()
+    page.get_by_role("button", name="Depth", exact=True).click()
     until(lambda: page.locator(".toolbar .control:visible").count() == 1)  # which class is explained counts there too
     assert page.locator("#target").is_visible()
     page.get_by_role("button", name="Layers", exact=True).click()
@@ -262,7 +286,7 @@ def test_a_model_that_cannot_be_loaded_is_told_once_and_not_waited_for(tmp_path:
         text = page.locator("body").inner_text()
         assert text.count(sentence) == 1 and "is being loaded" not in text and "has loaded" not in text
         assert page.locator("#input-a-top .waiting").count() == 0
-        page.get_by_role("button", name="Gradients", exact=True).click()
+        page.get_by_role("button", name="Depth", exact=True).click()
         until(lambda: "could not be loaded" in page.locator("#gradients-text").inner_text())
         page.get_by_role("button", name="Try again").click()
         until(lambda: sentence in page.locator("#banner").inner_text())

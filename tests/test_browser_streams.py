@@ -15,9 +15,9 @@ from inline_app import InlineApp, served
 from inline_engine import MODEL, InlineEngine
 from playwright.sync_api import Page, Route
 from served import images, row, until
+from units import unit_of
 
 from hookscope.dashboard.answers.parts import Part
-from hookscope.dashboard.asking.questions import Unit
 
 pytestmark = pytest.mark.browser
 VIEW = "?a=sample-coffee&layer=conv"
@@ -90,12 +90,20 @@ def proxy(app: InlineApp) -> Iterator[Proxy]:
 
 @pytest.fixture
 def waiting(app: InlineApp, proxy: Proxy, page: Page, watch: Watch) -> Page:
-    """A page whose card is being computed, and nothing of it has come."""
+    """A page whose card is being computed, and nothing of it has come; it has asked all that it asks by itself."""
+    asked: list[str] = []
+    page.on("request", lambda each: asked.append(each.url) if each.url.endswith("/ask") else None)
     for expected in ("ERR_CONNECTION", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_EMPTY_RESPONSE", "RESET"):
         watch.expect(expected)
     page.clock.install()  # so that a minute of waiting is a moment
     page.goto(f"http://127.0.0.1:{proxy.port}/{VIEW}")
     until(lambda: "computing" in page.locator(".card .status").inner_text(), what="for the card that waits")
+
+    def settled() -> bool:
+        page.wait_for_timeout(20)  # hands over what has happened in the browser
+        return len(asked) == 2
+
+    until(settled, what="for the question of the address, and the one when the model is known")
     return page
 
 
@@ -117,7 +125,7 @@ def finish(app: InlineApp, page: Page) -> None:
 def test_a_page_in_use_is_answered_whatever_others_ask(app: InlineApp, waiting: Page) -> None:
     """They ask with a token of their own each and come for no answer; some even before this page opens its stream."""
     for n in range(2200):
-        unit = Unit(MODEL, f"{n}", "activation", "wide")
+        unit = unit_of(MODEL, f"{n}", "activation", "wide")
         app.service.ask(f"stranger {n}", [Part("p", (unit,), (), lambda _: [])], {})
     finish(app, waiting)
 

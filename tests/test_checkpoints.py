@@ -19,8 +19,8 @@ from torchvision import models
 from hookscope.dashboard.engine.base import ModelState
 from hookscope.dashboard.engine.local import LocalEngine
 from hookscope.dashboard.engine.options import ModelOptions
-from hookscope.dashboard.sources import checkpoints, weights
-from hookscope.dashboard.sources.checkpoints import WeightsError
+from hookscope.dashboard.sources import checkpoints, fitting
+from hookscope.dashboard.sources.file_kinds import WeightsError
 from hookscope.dashboard.sources.load import load
 
 ADVICE = re.compile(r"weights.only|safe_globals|allowlist|trusted source|docs/stable", re.I)
@@ -43,7 +43,7 @@ def test_it_is_read(folder: Path, case: Good) -> None:
     (folder / case.file).write_bytes(case.data)
     module = net()
     nn.init.zeros_(module[3].weight)
-    weights.fill(module, checkpoints.read(case.file), case.file)
+    fitting.fill(module, checkpoints.read(case.file), case.file)
     for name, value in module.state_dict().items():
         assert value.dtype == net().state_dict()[name].dtype
         assert torch.equal(value.nan_to_num(), case.weights.get(name, value).nan_to_num())
@@ -58,7 +58,7 @@ def test_it_is_refused_and_nothing_runs(
     (folder / case.file).write_bytes(case.data)
     module = net()
     with pytest.raises(WeightsError) as caught:
-        weights.fill(module, checkpoints.read(case.file), case.file)
+        fitting.fill(module, checkpoints.read(case.file), case.file)
     sentence = str(caught.value)
     assert case.reason in sentence
     assert case.file in sentence and sentence.endswith(".") and "\n" not in sentence
@@ -98,7 +98,9 @@ def peak_bytes(forget: bool = False) -> int:
 
 def test_paths_that_are_no_file(folder: Path) -> None:
     (folder / "weights.pt").mkdir()
-    with pytest.raises(WeightsError, match=r"weights\.pt is a folder\. Give the \.safetensors or \.pt file in it\."):
+    with pytest.raises(
+        WeightsError, match=r"The folder weights\.pt holds no file of weights\. Give the \.safetensors or"
+    ):
         checkpoints.read("weights.pt")
     with pytest.raises(WeightsError, match=r"There is no weights file none\.pt\. Give the path"):
         checkpoints.read("none.pt")
@@ -120,20 +122,20 @@ def test_tied_weights_are_given_once_or_twice(folder: Path) -> None:
     (folder / "once.safetensors").write_bytes(save({"second.weight": original.second.weight.detach()}))
     for file in ("twice.pt", "once.safetensors"):
         module = Tied()
-        weights.fill(module, checkpoints.read(file), file)
+        fitting.fill(module, checkpoints.read(file), file)
         assert torch.equal(module.first.weight, original.first.weight)
         assert module.first.weight is module.second.weight
     apart = Tied()
     apart.second.weight = nn.Parameter(torch.zeros(3, 3))
     with pytest.raises(WeightsError, match=r"1 missing \(first\.weight\)"):
-        weights.fill(apart, checkpoints.read("once.safetensors"), "once.safetensors")
+        fitting.fill(apart, checkpoints.read("once.safetensors"), "once.safetensors")
 
 
 def test_what_hangs_on_a_parameter_stays_in_the_file(folder: Path) -> None:
     parameter = nn.Parameter(torch.ones(2))
     parameter.detach = "not a method any more"  # type: ignore[method-assign, assignment]
     (folder / "w.pt").write_bytes(pt({"w": parameter}))
-    found = checkpoints.read("w.pt")["w"]
+    found = checkpoints.read("w.pt")[""]["w"]
     assert type(found) is torch.Tensor and not found.__dict__ and not found.requires_grad
 
 
@@ -161,7 +163,7 @@ def test_a_worker_reads_good_weights(folder: Path) -> None:
     (folder / "w.pt").write_bytes(pt({"state_dict": {f"module.{name}": value.half() for name, value in state.items()}}))
     found = opened(ModelOptions(spec, weights=str(folder / "w.pt"))).info
     assert found is not None
-    assert (found.weights, found.random) == ("From w.pt.", False)
+    assert (found.weights, found.random) == ("From w.pt (state_dict.module).", False)
     here = load(ModelOptions(spec, weights=str(folder / "w.pt")), "cpu")
     assert found.fingerprint == here.info.fingerprint
     assert all(torch.equal(value, state[name].half().float()) for name, value in here.module.state_dict().items())

@@ -15,11 +15,24 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from checkout import ENVIRON
-from made_pictures import SHOWN, claims, colours, encoded, orientation_exif, png, png_chunk, scans, tiff, with_scans
+from made_pictures import (
+    SHOWN,
+    claims,
+    colours,
+    encoded,
+    orientation_exif,
+    png,
+    png_chunk,
+    scans,
+    tiff,
+    tiff_from,
+    with_scans,
+)
 from PIL import Image
 from tempo import limit
 
 from hookscope.dashboard.inputs import decoder as decoder_module
+from hookscope.dashboard.inputs import rows
 from hookscope.dashboard.inputs.child.decoding import Refused, decode
 from hookscope.dashboard.inputs.decoder import Decoder, InputRefused
 
@@ -35,7 +48,7 @@ class Reader:
         source = self.folder / "upload"
         source.write_bytes(data)
         decoded = SimpleNamespace(**decode(source, source))
-        with Image.open(source.with_suffix(".png")) as image:
+        with rows.picture(source.with_suffix(".rgb").read_bytes()) as image:
             assert image.mode == "RGB"
             assert image.size == (decoded.width, decoded.height)
             return np.asarray(image), decoded
@@ -128,7 +141,7 @@ def test_sixteen_bit_grey_is_divided_by_257(read: Reader) -> None:
         found, decoded = read(data)
         assert np.array_equal(found[:, :, 0], expected)
         assert np.array_equal(found[:, :, 0], found[:, :, 2])
-        assert "scaled to 8 bits" in decoded.notes[0]
+        assert decoded.notes[0] in ("16-bit grey, 0 to 65535 of 65535 used", "32-bit grey, 0 to 65535 scaled to 8 bits")
     found, _ = read(tiff(values.astype("<u2").tobytes(), 256, 256, 16, photometric=0))
     assert np.array_equal(found[:, :, 1], 255 - expected)
 
@@ -137,10 +150,67 @@ def test_twelve_bit_and_sixteen_bit_colours(read: Reader) -> None:
     # Two 12-bit values, 0x800 and 0xfff, in three bytes.
     found, decoded = read(tiff(b"\x80\x0f\xff", 2, 1, 12))
     assert found[0, :, 0].tolist() == [128, 255]
-    assert decoded.notes == ["12-bit grey scaled to 8 bits"]
+    assert decoded.notes == ["12-bit grey, 2048 to 4095 of 4095 used"]
     found, decoded = read(png(2, 1, 16, 2, [struct.pack(">6H", 0, 0x8080, 0xFFFF, 0x1234, 257, 514)]))
     assert found[0].tolist() == [[0, 128, 255], [18, 1, 2]]
-    assert decoded.notes == ["16-bit colours cut to 8 bits"]
+    assert decoded.notes == ["16-bit colours, 0 to 65535 of 65535 used"]
+
+
+COLOURS16 = np.random.default_rng(5).integers(0, 65536, (21, 34, 3)).astype(np.uint16)
+
+
+def png16(*chunks: tuple[bytes, bytes], up: bool = False) -> bytes:
+    """A PNG of these colours; with `up`, each row is written as what differs from the one above, as encoders do."""
+    rows_of = [row.astype(">u2").tobytes() for row in COLOURS16]
+    if not up:
+        return png(34, 21, 16, 2, rows_of, *chunks)
+    above = [bytes(34 * 6), *rows_of[:-1]]
+    differs = [
+        bytes((byte - other) & 255 for byte, other in zip(*pair, strict=True))
+        for pair in zip(rows_of, above, strict=True)
+    ]
+    parts = [png_chunk(b"IHDR", struct.pack(">IIBBBBB", 34, 21, 16, 2, 0, 0, 0))]
+    parts += [png_chunk(b"IDAT", zlib.compress(b"".join(b"\2" + row for row in differs))), png_chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def tiff16(order: str = "<", compression: int = 1, orientation: int = 1) -> bytes:
+    data = COLOURS16.astype(f"{order}u2").tobytes()
+    data = zlib.compress(data) if compression == 8 else data
+    tags = {256: 34, 257: 21, 259: compression, 262: 2, 273: 8, 274: orientation, 277: 3, 278: 21, 279: len(data)}
+    made = {tag: ("I" if tag in (256, 257, 273, 278, 279) else "H", [value]) for tag, value in tags.items()}
+    return tiff_from({**made, 258: ("H", [16, 16, 16])}, data, order)
+
+
+@pytest.mark.parametrize(
+    ("data", "turned"),
+    [
+        (png16(), 0),
+        (png16(up=True), 0),
+        (png16((b"eXIf", orientation_exif(8))), 1),
+        (tiff16(), 0),
+        (tiff16(">"), 0),
+        (tiff16(compression=8), 0),
+        (tiff16(">", compression=8), 0),
+        (tiff16(orientation=8), 1),
+    ],
+)
+def test_colours_of_16_bits_keep_them(read: Reader, data: bytes, turned: int) -> None:
+    found, decoded = read(data)
+    right = np.rot90(COLOURS16, turned)
+    exact = rows.exact((read.folder / "upload.rgb").read_bytes())
+    assert exact is not None and np.array_equal(exact.values, right) and (exact.low, exact.high) == (0, 65535)
+    assert np.array_equal(found, right >> 8)
+    assert f"16-bit colours, {right.min()} to {right.max()} of 65535 used" in decoded.notes and not decoded.spread
+
+
+@pytest.mark.parametrize(
+    "data", [png16((b"tRNS", struct.pack(">3H", 1, 2, 3))), encoded(Image.new("RGB", (9, 9)), "PNG")]
+)
+def test_what_is_kept_of_other_colours_is_8_bits(read: Reader, data: bytes) -> None:
+    _, decoded = read(data)
+    assert rows.exact((read.folder / "upload.rgb").read_bytes()) is None
+    assert decoded.notes in ([], ["16-bit colours cut to 8 bits"])
 
 
 @pytest.mark.parametrize(
@@ -365,7 +435,7 @@ def test_a_picture_under_another_name_and_with_something_behind_it(read: Reader)
     pixels = colours()
     data = encoded(Image.fromarray(pixels), "PNG") + b"<script>alert(1)</script>"
     assert np.array_equal(read(data)[0], pixels)
-    assert b"script" not in (read.folder / "upload.png").read_bytes()
+    assert b"script" not in (read.folder / "upload.rgb").read_bytes()
 
 
 def test_text_bombs_in_a_png_cost_nothing(read: Reader) -> None:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from units import answer_of, unit_of
 
-from hookscope.dashboard.asking.questions import TOP, Unit, box_target
+from hookscope.dashboard.asking.targets import Target
 from hookscope.dashboard.engine import protocol
 from hookscope.dashboard.engine.options import ModelOptions
 from hookscope.dashboard.sources.load import LoadedModel, Prepared, load
-from hookscope.dashboard.sources.preprocessing import MAXIMUM_DETECTED_PIXELS
+from hookscope.dashboard.sources.steps import MAXIMUM_DETECTED_PIXELS
 from hookscope.dashboard.worker.handlers import handler_of
 from hookscope.dashboard.worker.task import Task
 from hookscope.hooks.errors import HooksError
 from hookscope.hooks.passes.registry import live_hooks
-from hookscope.hooks.results.codec import Result, decode
 from hookscope.hooks.results.looks import GradCam, Gradients, InputAttribution, Prediction
 from hookscope.hooks.results.summaries import Survey
+from hookscope.hooks.results.targets import OWN, Box
 
 SPEC = "torchvision:fasterrcnn_mobilenet_v3_large_320_fpn@random"
 SAMPLES = Path(__file__).parent.parent / "assets/samples"
@@ -38,18 +40,21 @@ def prepared(detector: LoadedModel) -> Prepared:
     return detector.prepare(Image.open(SAMPLES / "chelsea.png").convert("RGB"))
 
 
-def answer(model: LoadedModel, prepared: Prepared, question: str, layer: str = "", target: int = TOP) -> Result:
+def answer(
+    model: LoadedModel, prepared: Prepared, question: str, layer: str = "", target: Target | int | None = OWN
+) -> Any:
     """What the worker sends; a refusal is raised."""
     sent: list[protocol.FromWorker] = []
-    task = Task(protocol.Run(1, (Unit(SPEC, "0", question, layer, 0, target),)), sent.append, frozenset)
-    handler_of(question)(model, task, prepared)
+    unit = unit_of(SPEC, "0", question, layer, 0, target)
+    task = Task(protocol.Run(1, (unit,)), sent.append, frozenset)
+    handler_of(unit)(model, task, prepared)
     task.finish()
     assert not live_hooks()
     for message in sent:
         if isinstance(message, protocol.Failed):
             raise HooksError(message.sentence)
-    (found,) = [decode(message.data) for message in sent if isinstance(message, protocol.Answered)]
-    return found  # type: ignore[no-any-return]
+    (found,) = [answer_of(message.data) for message in sent if isinstance(message, protocol.Answered)]
+    return found
 
 
 def directly(model: LoadedModel, prepared: Prepared, layer: str = LAYER) -> tuple[dict, torch.Tensor, torch.Tensor]:
@@ -66,8 +71,8 @@ def directly(model: LoadedModel, prepared: Prepared, layer: str = LAYER) -> tupl
 
 def test_a_detector_opens_with_its_own_classes(detector: LoadedModel) -> None:
     info = detector.info
-    assert info.kind == "detector" and info.random and len(info.classes) == 91
-    assert info.classes[CAT] == "cat" and info.preprocessing.resize == 0
+    assert info.form() == "boxes" and info.random and len(info.classes) == 91
+    assert info.classes[CAT] == f"class {CAT}" and info.preprocessing.resize == 0
 
 
 def test_the_numbers_of_classes_are_the_models_and_not_its_weights(detector: LoadedModel) -> None:
@@ -96,7 +101,15 @@ def test_the_boxes_are_torchs_own(detector: LoadedModel, prepared: Prepared) -> 
     assert np.allclose(found.detections.boxes, expected["boxes"], atol=1e-4)
     assert np.array_equal(found.detections.labels, expected["labels"])
     assert np.array_equal(found.detections.scores, expected["scores"])
-    assert found.logits.shape == (0,)
+    assert found.scores is None
+
+
+def test_the_first_answer_takes_one_pass(detector: LoadedModel, prepared: Prepared) -> None:
+    passes: list[None] = []
+    handle = detector.module.backbone.register_forward_hook(lambda *each: passes.append(None))
+    answer(detector, prepared, "prediction")
+    handle.remove()
+    assert len(passes) == 1
 
 
 def test_boxes_lie_on_the_original_where_the_picture_was_made_smaller(detector: LoadedModel) -> None:
@@ -123,10 +136,10 @@ def test_the_networks_view_is_what_the_backbone_gets(detector: LoadedModel, prep
     assert found.crop == pytest.approx((0, 0, 451 * padded.shape[2] / width, 300 * padded.shape[1] / height))
 
 
-@pytest.mark.parametrize("target", [TOP, box_target(3), "label"])
-def test_a_map_of_a_boxs_score_is_torchs_own(detector: LoadedModel, prepared: Prepared, target: int | str) -> None:
+@pytest.mark.parametrize("target", [OWN, Box(3), "label"])
+def test_a_map_of_a_boxs_score_is_torchs_own(detector: LoadedModel, prepared: Prepared, target: Target | str) -> None:
     expected, _, value = directly(detector, prepared)
-    place = 3 if target == box_target(3) else 0
+    place = 3 if target == Box(3) else 0
     label = int(expected["labels"][place])
     found = answer(detector, prepared, "gradcam", LAYER, label if isinstance(target, str) else target)
     (slope,) = torch.autograd.grad(expected["scores"][place], value)
@@ -138,11 +151,11 @@ def test_a_map_of_a_boxs_score_is_torchs_own(detector: LoadedModel, prepared: Pr
 def test_the_gradients_of_a_box_are_torchs_own(detector: LoadedModel, prepared: Prepared) -> None:
     expected, _, value = directly(detector, prepared)
     (slope,) = torch.autograd.grad(expected["scores"][2], value)
-    found = answer(detector, prepared, "gradients", target=box_target(2))
+    found = answer(detector, prepared, "gradients", target=Box(2))
     assert isinstance(found, Gradients)
     (layer,) = [layer for layer in found.layers if layer.layer == LAYER]
     assert layer.norm == pytest.approx(float(slope.norm()), rel=1e-4) and layer.norm > 0
-    seen = answer(detector, prepared, "survey", target=box_target(2))
+    seen = answer(detector, prepared, "survey", target=Box(2))
     assert isinstance(seen, Survey) and seen.target == int(expected["labels"][2])
     (call,) = [call for call in seen.calls if call.layer == LAYER]
     assert call["gradient"] == pytest.approx(layer.norm, rel=1e-4)
@@ -151,7 +164,7 @@ def test_the_gradients_of_a_box_are_torchs_own(detector: LoadedModel, prepared: 
 def test_the_saliency_of_a_box_is_torchs_own(detector: LoadedModel, prepared: Prepared) -> None:
     expected, given, _ = directly(detector, prepared)
     (slope,) = torch.autograd.grad(expected["scores"][1], given)
-    found = answer(detector, prepared, "saliency", target=box_target(1))
+    found = answer(detector, prepared, "saliency", target=Box(1))
     assert isinstance(found, InputAttribution) and found.values.shape == (300, 451)
     assert np.allclose(found.values, slope[0].abs().amax(0), atol=1e-5 * float(slope.abs().max()))
 
@@ -159,16 +172,16 @@ def test_the_saliency_of_a_box_is_torchs_own(detector: LoadedModel, prepared: Pr
 @pytest.mark.parametrize(
     ("question", "layer", "target", "sentence"),
     [
-        ("occlusion", "", TOP, "a detector's box or a callable belongs to one output"),
-        ("scorecam", LAYER, TOP, "a detector's box or a callable belongs to one output"),
-        ("gradcam", LAYER, box_target(5000), "There is no box 5000: the model found"),
+        ("occlusion", "", OWN, "a detector's box or a callable belongs to one output"),
+        ("scorecam", LAYER, OWN, "a detector's box or a callable belongs to one output"),
+        ("gradcam", LAYER, Box(5000), "There is no box 5000: the model found"),
         ("gradcam", LAYER, 0, "The model detects nothing of class 0 in this image"),
-        ("gradcam", "roi_heads.box_head.fc6", TOP, "has no map"),
-        ("gradcam", "rpn.head.cls_logits", TOP, "No path leads from the layer to the score"),
+        ("gradcam", "roi_heads.box_head.fc6", OWN, "has no map"),
+        ("gradcam", "rpn.head.cls_logits", OWN, "No path leads from the layer to the score"),
     ],
 )
 def test_what_a_detector_cannot_answer_is_a_sentence(
-    detector: LoadedModel, prepared: Prepared, question: str, layer: str, target: int, sentence: str
+    detector: LoadedModel, prepared: Prepared, question: str, layer: str, target: Target | int, sentence: str
 ) -> None:
     with pytest.raises(HooksError, match=sentence):
         answer(detector, prepared, question, layer, target)
@@ -177,9 +190,9 @@ def test_what_a_detector_cannot_answer_is_a_sentence(
 @pytest.mark.parametrize("name", ["ssdlite320_mobilenet_v3_large", "retinanet_resnet50_fpn", "fcos_resnet50_fpn"])
 def test_the_classes_of_other_heads_are_counted(name: str) -> None:
     info = load(ModelOptions(f"torchvision:{name}@random", arguments='{"num_classes": 7}'), "cpu").info
-    assert info.kind == "detector" and len(info.classes) == 7
+    assert info.form() == "boxes" and len(info.classes) == 7
 
 
 def test_a_segmenter_is_no_detector() -> None:
     info = load(ModelOptions("torchvision:lraspp_mobilenet_v3_large@random"), "cpu").info
-    assert info.kind == "segmenter" and len(info.classes) == 21
+    assert info.form() == "pixels" and len(info.classes) == 21

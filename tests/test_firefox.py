@@ -188,7 +188,7 @@ def firefox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firefox]:
 def test_from_the_first_visit_to_two_photographs_side_by_side(application: Application, firefox: Firefox) -> None:
     firefox.visit(application.url)
     until(lambda: firefox.count("[role=treeitem]"), what="for the tree")
-    assert "Hookscope shows what every layer" in firefox.text("main")
+    until(lambda: "Hookscope shows what every layer" in firefox.text("main"), what="for what it is")
 
     firefox.choose_file("#file-a", SAMPLES / "coffee.png")
     until(lambda: len(firefox.top5("a")) == 5, what="for A's classes")
@@ -215,7 +215,7 @@ def test_from_the_first_visit_to_two_photographs_side_by_side(application: Appli
     until(lambda: len(firefox.top5("b")) == 5, what="for B's classes")
     assert next(iter(firefox.top5("b"))) == "tiger cat"
     until_a_card_of(firefox, sides=2)
-    assert re.search(r"^A\n.*\nB\n.*\nB − A$", firefox.text(CARD), re.M)
+    assert re.search(r"^A\n.*\nB\n.*\nB − A\n\+ A restored in B$", firefox.text(CARD), re.M)
     until(lambda: firefox.count("#detail .heatmaplayer image") == 3, what="for the channel of A, B and B - A")
     until(lambda: min(firefox.colours("#detail .heatmaplayer image")) > 20, what="for its maps")
     assert not firefox.problems(application.url)

@@ -16,15 +16,16 @@ import pytest
 from inline_app import InlineApp
 from inline_engine import MODEL, InlineEngine, activation_of, answer_to, attention_of
 from served import Application, until
+from units import answer_of, but, unit_of, what_of
 
 from bench.client import Client
 from hookscope.dashboard.asking.questions import Unit
 from hookscope.dashboard.worker.fitting import AnswerTooLarge, fit, mean_over_squares, size
-from hookscope.hooks.results.codec import decode, encode
+from hookscope.hooks.results.codec import encode
 from hookscope.hooks.results.looks import InputAttribution
 from hookscope.hooks.results.maps import maps
 
-CONV = Unit(MODEL, "digest", "activation", "conv")
+CONV = unit_of(MODEL, "digest", "activation", "conv")
 
 
 def by_hand(values: np.ndarray, side: int) -> np.ndarray:
@@ -53,7 +54,7 @@ def test_a_square_with_a_broken_value_is_broken_and_no_other() -> None:
 
 
 def test_what_fits_is_left_as_it_is() -> None:
-    for unit in (CONV, replace(CONV, question="prediction"), replace(CONV, layer="vector")):
+    for unit in (CONV, unit_of(MODEL, "digest", "prediction"), but(CONV, layer="vector")):
         result = answer_to(unit)
         assert fit(result, size(result)) is result
 
@@ -61,7 +62,7 @@ def test_what_fits_is_left_as_it_is() -> None:
 def test_an_activation_keeps_its_exact_numbers_and_becomes_as_large_as_it_may() -> None:
     values = np.random.default_rng(1).normal(size=(8, 6, 6)).astype(np.float32)
     whole = activation_of("conv", values)
-    found = decode(encode(fit(whole, 300)))
+    found = answer_of(encode(fit(whole, 300)))
     assert found.whole == found.shape == (8, 6, 6) and found.axes == ("channel", "height", "width")
     np.testing.assert_allclose(found.values, by_hand(values, 2), rtol=1e-6, atol=1e-7)
     assert found.values.dtype == np.float32 and found.values.nbytes == 288
@@ -79,8 +80,8 @@ def test_tokens_are_reduced_on_their_grid_without_those_before_it() -> None:
 
 @pytest.mark.parametrize("layer", ["vector", "conv"])
 def test_what_has_no_smaller_map_keeps_its_numbers_only(layer: str) -> None:
-    whole = answer_to(replace(CONV, layer=layer))
-    found = decode(encode(fit(whole, 16)))
+    whole = answer_to(but(CONV, layer=layer))
+    found = answer_of(encode(fit(whole, 16)))
     assert found.values.size == 0 and found.whole == whole.values.shape
     assert encode(found.statistics) == encode(whole.statistics)
 
@@ -105,7 +106,7 @@ def app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Inline
 
     def answer(unit: Unit) -> Any:
         result = answer_to(unit)
-        return fit(result, request.param) if unit.question == "activation" else result
+        return fit(result, request.param) if what_of(unit) == "activation" else result
 
     made = InlineApp(tmp_path, InlineEngine(at_once=True, answer=answer))
     yield made, request.param == 300

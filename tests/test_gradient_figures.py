@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from inline_engine import gradient_of
 
-from hookscope.dashboard.drawing.gradient_figures import BELOW, BOX_LEVELS, MOST_TICKS, gradient_figure
+from hookscope.dashboard.drawing.gradient_figures import BELOW, BOX_LEVELS, gradient_figure
+from hookscope.dashboard.drawing.layer_axis import MOST_TICKS
 from hookscope.hooks.results.looks import LayerGradient
 
 

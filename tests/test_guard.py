@@ -13,7 +13,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.serving import make_server
 
-from hookscope.dashboard.settings.parse import Settings
+from hookscope.dashboard.settings.table import Settings
 from hookscope.dashboard.web.guard import content_policy, host_name, install, own_names
 
 if TYPE_CHECKING:

@@ -9,10 +9,12 @@ import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 import numpy as np
 import psutil
 import pytest
+from cachetools import LRUCache
 from PIL import Image
 from plotly.io.json import to_json_plotly
 
@@ -23,7 +25,6 @@ from hookscope.dashboard.engine.base import ModelInfo
 from hookscope.dashboard.engine.local import LocalEngine
 from hookscope.dashboard.engine.options import ModelOptions
 from hookscope.dashboard.inputs.store import InputStore
-from hookscope.dashboard.page import gallery as gallery_module
 from hookscope.dashboard.page.gallery import Gallery
 from hookscope.dashboard.page.reading import Readings
 from hookscope.dashboard.page.scene import Scene
@@ -70,7 +71,7 @@ class Desk:
         layer = LAYERS[number % len(LAYERS)]
         first, second = (self.key(number // len(LAYERS) + place) for place in (1, 0))
         view = View(model=MODEL, a=first, b=second, layers=(layer,))
-        scene = Scene.build(view, self.info, self.service, gallery, readings, 900)
+        scene = Scene.build(view, {view.model: self.info}, self.service, gallery, readings, 900)
         name = self.service.ask(f"page {number % 7}", parts(scene, 1, "/"), {}, number + 1)
         for shown in self.service.updates(name, lambda: False):
             assert shown is None or "Try again" not in to_json_plotly(shown[1])
@@ -110,10 +111,8 @@ def held() -> dict[str, int]:
 @pytest.mark.parametrize(("clicks", "last"), [(40, 25), pytest.param(300, 200, marks=pytest.mark.slow)])
 def test_a_click_leaves_nothing_behind(desk: Desk, clicks: int, last: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # What may be kept is kept within these limits; small ones are full after a few clicks, then it is level.
-    monkeypatch.setattr(service_module, "MEMORY_BYTES", 16 << 20)
-    monkeypatch.setattr(gallery_module, "MAX_BYTES", 2 << 20)
-    monkeypatch.setattr(gallery_module, "MAX_ENTRIES", 120)
-    gallery, readings = Gallery("/picture/"), Readings()
+    monkeypatch.setattr(desk.service, "_memory", LRUCache(16 << 20, getsizeof=itemgetter(1)))
+    gallery, readings = Gallery("/picture/", 120, 2 << 20), Readings()
     processes = {"server": psutil.Process(), "worker": psutil.Process(desk.engine.pids(MODEL)[0])}
     sizes: dict[str, list[int]] = {name: [] for name in processes}
     alive = {}

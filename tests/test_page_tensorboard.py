@@ -15,14 +15,15 @@ from inline_app import InlineApp
 from inline_engine import MODEL, InlineEngine, answer_to
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from units import unit_of
 
 from hookscope.dashboard.answers.service import Service
-from hookscope.dashboard.asking.questions import Unit
 from hookscope.dashboard.exports import tensorboard
 from hookscope.dashboard.exports.tensorboard import NotWritten, write
 from hookscope.dashboard.page.view import View
 from hookscope.hooks.datasets.tensorboard import levels, scale, tag
 from hookscope.hooks.results.maps import maps
+from hookscope.hooks.results.targets import Class
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def compute(app: InlineApp, view: View) -> dict[tuple[str, str], Any]:
     for side in ("a", "b"):
         for layer, call in (("conv", 0), ("relu", 1), ("vector", 0)):
             digest = app.inputs.get(getattr(view, side)).digest
-            unit = Unit(MODEL, digest, "activation", layer, call)
+            unit = unit_of(MODEL, digest, "activation", layer, call)
             found[side, layer] = answer_to(unit)
             app.service._remember(app.service._key(unit), found[side, layer], 0)
     return found
@@ -96,10 +97,10 @@ def test_what_is_not_computed_yet_is_left_out_and_said(app: InlineApp, tmp_path:
 def test_gradients_are_written_where_they_were_computed_for_the_class(
     app: InlineApp, tmp_path: Path, layers: tuple[str, ...]
 ) -> None:
-    view = replace(shown(app), layers=layers, target=2)
+    view = replace(shown(app), layers=layers, target=Class(2))
     values = compute(app, view)
-    unit = Unit(MODEL, app.inputs.get(view.a).digest, "gradients", target=2)
-    other = Unit(MODEL, app.inputs.get(view.b).digest, "gradients", target=1)  # of another class than the shown one
+    unit = unit_of(MODEL, app.inputs.get(view.a).digest, "gradients", target=2)
+    other = unit_of(MODEL, app.inputs.get(view.b).digest, "gradients", target=1)  # of another class than the shown one
     found = answer_to(unit)
     for each in (unit, other):
         app.service._remember(app.service._key(each), answer_to(each), 0)

@@ -14,13 +14,24 @@ from typing import Any
 import numpy as np
 import pytest
 from inline_app import InlineApp
-from inline_engine import CLASSES, INFO, LAYERS, MODEL, InlineEngine, activation_of, answer_to, gradient_of
+from inline_engine import (
+    CLASSES,
+    INFO,
+    LAYERS,
+    MODEL,
+    InlineEngine,
+    activation_of,
+    answer_to,
+    gradient_of,
+    read_as_softmax,
+)
 from PIL import Image
 from plotly.io.json import to_json_plotly
+from units import of, what_of
 
 from hookscope.dashboard.answers.parts import Part
 from hookscope.dashboard.asking.answers import Answer, Answers, Failure
-from hookscope.dashboard.asking.questions import Unit
+from hookscope.dashboard.asking.questions import SurveyOf, Unit
 from hookscope.dashboard.components.layer_tree import tree_nodes
 from hookscope.dashboard.drawing.aligning import aligned
 from hookscope.dashboard.drawing.numbers import short_count
@@ -37,8 +48,10 @@ from hookscope.dashboard.panels.order import parts
 from hookscope.dashboard.panels.toolbar import property_of, targets, values
 from hookscope.dashboard.sources.spec import title_of
 from hookscope.hooks.results.looks import GradCam, Gradients, Prediction
+from hookscope.hooks.results.outputs import Output, Scores
 from hookscope.hooks.results.scores import softmax
 from hookscope.hooks.results.summaries import Survey, SurveyedCall
+from hookscope.hooks.results.targets import Class
 
 MARKUP = "<img src=x onerror=alert(1)>"
 LINK = '<a href="https://example.org">click</a>.png'
@@ -72,7 +85,7 @@ class Desk:
     def scene(self, info: ModelInfo = INFO, width: int = 800, **view: Any) -> Scene:
         """A scene of input A, unless the view says otherwise."""
         chosen = View().but(**{"model": MODEL, "a": self.one, **view})
-        return Scene.build(chosen, info, self.app.service, self.gallery, self.readings, width)
+        return Scene.build(chosen, {chosen.model: info}, self.app.service, self.gallery, self.readings, width)
 
     def answered(self, scene: Scene, shown: Sequence[Part], results: dict[Unit, Any] | None = None) -> Answers:
         """An answer to each unit, which the service keeps too, so that pictures can be drawn."""
@@ -252,9 +265,10 @@ def test_one_address_always_stands_for_one_picture(desk: Desk) -> None:
         ({"detail": "wide"}, {"detail", "walk", "export"}),
         ({"channel": 5}, {"detail", "export"}),
         ({"seen": True}, {"input a", "input b", "export"}),
-        ({"target": 3}, {"input a", "input b", "card 0 cam", "card 1 cam", "export"}),
+        ({"target": 3}, {"input a", "input b", "card 0 cam", "card 1 cam", "apart", "export"}),
+        ({"against": "next"}, {"input a", "input b", "card 0 cam", "card 1 cam", "apart", "export"}),
         ({"table": True}, {"card 0 table", "card 1 table", "export"}),
-        ({"layers": ("conv", "wide", "vector")}, {"card 2", "card 2 cam", "card 2 table", "export"}),
+        ({"layers": ("conv", "wide", "vector")}, {"card 2", "card 2 cam", "card 2 table", "card 2 weights", "export"}),
         ({"layers": ("conv", "")}, {"card 1", "export"}),
         ({"rank": "mean"}, {"card 0", "card 1", "walk", "export"}),
     ],
@@ -272,7 +286,7 @@ def test_a_change_redraws_what_it_concerns_and_nothing_else(desk: Desk, change: 
 def test_walls_come_before_grad_cam_and_shallow_layers_before_deep_ones(desk: Desk) -> None:
     shown = parts(desk.scene(b=desk.two, layers=("vector", "wide", "conv")), 3, "/")
     units = list(dict.fromkeys(unit for part in shown for unit in part.units))
-    assert [(unit.question, unit.layer) for unit in units[::2]] == [
+    assert [(what_of(unit), unit.layer) for unit in units[::2]] == [
         ("prediction", ""),
         ("activation", "conv"),
         ("activation", "wide"),
@@ -280,13 +294,13 @@ def test_walls_come_before_grad_cam_and_shallow_layers_before_deep_ones(desk: De
         ("gradcam", "conv"),
         ("gradcam", "wide"),
     ]
-    first, second = units[0].input, units[1].input
-    assert [unit.input for unit in units] == [first, second] * 6
+    first, second = units[0].side, units[1].side
+    assert [unit.side for unit in units] == [first, second] * 6
 
 
 def test_a_layer_that_cannot_be_asked_is_not(desk: Desk) -> None:
     shown = parts(desk.scene(layers=("never", "gone", "relu:7")), 3, "/")
-    assert {unit.question for part in shown for unit in part.units} == {"prediction"}
+    assert {what_of(unit) for part in shown for unit in part.units} == {"prediction"}
     empty = parts(desk.scene(a="", layers=("conv",), detail="conv", table=True, overlay=True), 1, "/")
     assert [unit for part in empty for unit in part.units] == []
 
@@ -295,7 +309,8 @@ def test_another_method_asks_for_maps_alone(desk: Desk) -> None:
     for method, title in (("gradcam++", "Grad-CAM++"), ("layercam", "LayerCAM"), ("scorecam", "Score-CAM")):
         scene = desk.scene(layers=("conv",), maps=method, target=2)
         units = {unit for part in parts(scene, 1, "/") for unit in part.units}
-        assert [(unit.question, unit.target) for unit in units if unit.target == 2] == [(method, 2)]
+        explained = [unit.question for unit in units if hasattr(unit.question, "target")]
+        assert [(asked.method, asked.target) for asked in explained] == [(method, Class(2))]
         page = all_drawn(desk, scene)
         assert said(page, "card-cam-title 0") == f"{title} enlarge"
         assert ("64 strongest of 99 channels" in said(page, "card-cam-text 0")) == (method == "scorecam")
@@ -307,10 +322,11 @@ def test_attributions_are_asked_for_when_they_are_open(desk: Desk) -> None:
     assert all_drawn(desk, closed)["attributions"]["hidden"] is True
     scene = desk.scene(b=desk.two, attributions=True, target=1)
     units = [unit for part in parts(scene, 0, "/") for unit in part.units if part.name == "attributions"]
-    assert [unit.question for unit in units[2:]] == [
+    assert [what_of(unit) for unit in units[2:]] == [
         *("saliency", "saliency", "integrated gradients", "integrated gradients", "occlusion", "occlusion")
     ]
-    assert {unit.target for unit in units[2:]} == {1} and {unit.input for unit in units[2::2]} == {units[2].input}
+    assert {unit.question.target for unit in units[2:]} == {Class(1)}
+    assert {unit.side for unit in units[2::2]} == {units[2].side}
     page = all_drawn(desk, scene)
     shown = page["attributions"]
     assert shown["hidden"] is False and page["attributions-fold"] == {"aria-expanded": "true"}
@@ -324,7 +340,7 @@ def test_attributions_are_asked_for_when_they_are_open(desk: Desk) -> None:
 def test_one_attribution_that_fails_leaves_the_others(desk: Desk) -> None:
     scene = desk.scene(attributions=True)
     broken = Failure("There is no class 7.", final=True)
-    page = all_drawn(desk, scene, {scene.unit("a", "occlusion"): broken})
+    page = all_drawn(desk, scene, {of(scene, "a", "occlusion"): broken})
     text_ = said(page, "attributions")
     assert "There is no class 7." in text_ and text_.count("Made up.") == 2
     waiting = next(part for part in parts(scene, 0, "/") if part.name == "attributions")
@@ -336,7 +352,7 @@ def test_one_attribution_that_fails_leaves_the_others(desk: Desk) -> None:
 def test_the_gradients_tab_asks_for_gradients_and_for_no_card(desk: Desk) -> None:
     scene = desk.scene(b=desk.two, tab="gradients", layers=("conv",), detail="conv", attributions=True)
     shown = parts(scene, 1, "/")
-    assert [unit.question for part in shown for unit in part.units] == ["prediction"] * 2 + ["gradients"] * 2
+    assert [what_of(unit) for part in shown for unit in part.units] == ["prediction"] * 2 + ["gradients"] * 2
     page = all_drawn(desk, scene)
     figure = page["gradients"]["figure"]
     assert figure["layout"]["meta"]["keys"] == ["conv", "relu", "relu:1", "vector"]
@@ -349,12 +365,12 @@ def test_anomalies_and_layers_without_a_gradient_are_sentences(desk: Desk) -> No
     layers = [gradient_of("conv", 0, np.ones(4) * 1e-9), gradient_of("side", 0, np.ones(4), "No path leads there.")]
     layers += [gradient_of(f"x{number}", 0, np.array([1.0, np.nan])) for number in range(9)]
     odd = Gradients(5, 1.0, tuple(layers))
-    page = all_drawn(desk, scene, {scene.unit("a", "gradients"): odd})
+    page = all_drawn(desk, scene, {of(scene, "a", "gradients"): odd})
     text_ = said(page, "gradients-text")
     assert "vanishes on its way back" not in text_  # no ratio is taken of what is not finite
     assert "The gradient vanishes at 'conv'" in text_ and "The gradient at 'x0' holds 1 NaN" in text_
     assert "class 5" in text_ and "No path leads there." in text_
-    refused = all_drawn(desk, scene, {scene.unit("a", "gradients"): Failure("No graph.", final=True)})
+    refused = all_drawn(desk, scene, {of(scene, "a", "gradients"): Failure("No graph.", final=True)})
     assert "No graph." in said(refused, "gradients-text") and is_blank(refused["gradients"])
     assert "Choose a picture" in said(all_drawn(desk, desk.scene(a="", tab="gradients")), "gradients-text")
 
@@ -365,7 +381,7 @@ def test_layers_that_say_the_same_are_one_sentence_with_the_others_behind_it_and
     layers = [gradient_of(f"features.{n}", 0, np.array([size, 0])) for n, size in enumerate(sizes)]
     layers += [gradient_of("features.3", 1, np.array([5e-9, 0]))]
     layers += [gradient_of(f"side.{n}", 0, np.ones(1), "No path leads there.") for n in range(3)]
-    page = all_drawn(desk, scene, {scene.unit("a", "gradients"): Gradients(1, 1.0, tuple(layers))})
+    page = all_drawn(desk, scene, {of(scene, "a", "gradients"): Gradients(1, 1.0, tuple(layers))})
     folds = [each for each in page["gradients-text"]["tree"][1][2] if each[0] == "details"]
     assert [text(fold[2][0]) for fold in folds] == [
         "The gradient vanishes at 3 of 5 layers, from features.0 to features.3: "
@@ -406,16 +422,17 @@ def test_a_card_of_two_inputs(desk: Desk) -> None:
     assert page["card-card 0"]["hidden"] is False
     head = said(page, "card-head 0")
     assert all(word in head for word in ("relu:1", "ReLU", "8 × 6 × 6", "computed before", "call 2 of 2"))
-    assert re.fullmatch(r"A 8 of 8 channels.* B 8 of 8 channels.* B − A", said(page, "card-labels 0"))
+    labels = said(page, "card-labels 0")
+    assert re.fullmatch(r"A 8 of 8 channels.* B 8 of 8 channels.* B − A \+ A restored in B", labels)
     wall = page["card-wall 0"]["figure"]
     assert len(wall["layout"]["images"]) == 3
-    mean = answer_to(scene.unit("b", "activation", "relu:1")).values.mean(axis=(1, 2))
+    mean = answer_to(of(scene, "b", "activation", "relu:1")).values.mean(axis=(1, 2))
     shown = np.frombuffer(bytes_of(wall["data"][2]["customdata"]), np.float32).reshape(-1, 4)[:, 0]
     assert sorted(shown[~np.isnan(shown)]) == pytest.approx(sorted(mean), rel=1e-5)
-    rows = page["card-table 0"]["children"]["props"]["rowData"]
+    rows = page["card-table 0"]["children"][0]["props"]["rowData"]
     assert [row["channel"] for row in rows] == list(range(8))
     ranked = all_drawn(desk, desk.scene(b=desk.two, layers=("relu:1",), table=True, rank="mean"))
-    rows = ranked["card-table 0"]["children"]["props"]["rowData"]
+    rows = ranked["card-table 0"]["children"][0]["props"]["rowData"]
     assert [row["rank"] for row in rows] == list(range(1, 9))  # as the wall above it
     assert [row["channel"] for row in rows] != list(range(8))
     assert said(page, "card-cam-text 0").count("logits per position") == 2
@@ -459,16 +476,16 @@ def test_the_enlarged_channel_lies_over_the_picture_only_with_overlay(desk: Desk
 def test_a_failure_names_the_class_that_it_counts(desk: Desk) -> None:
     scene = desk.scene(layers=("conv",), target=2, attributions=True, metric="gradient")
     broken = Failure("Layer 'conv' has no gradient for class 2. There is no class 40.", final=True)
-    units = [scene.unit("a", question, "conv" if question == "gradcam" else "") for question in ("gradcam", "saliency")]
+    units = [of(scene, "a", question, "conv" if question == "gradcam" else "") for question in ("gradcam", "saliency")]
     page = all_drawn(desk, scene, dict.fromkeys(units, broken))
     for region in ("card-cam-text 0", "attributions"):
         assert "no gradient for class 2 (“<b>cup</b>”). There is no class 40." in said(page, region)
 
 
 def test_a_wall_of_few_maps_has_cells_as_large_as_the_card_has_room_for(desk: Desk) -> None:
-    few = wall_source.geometry_for(desk.scene(width=800), (32, 56, 56))
+    few = wall_source.geometry_for(desk.scene(width=800), "conv", (32, 56, 56))
     assert (few.columns, few.rows, few.shown) == (8, 5, 32) and few.cell_px == 100 and few.height_px == 500
-    many = wall_source.geometry_for(desk.scene(width=800), (1280, 7, 7))
+    many = wall_source.geometry_for(desk.scene(width=800), "conv", (1280, 7, 7))
     assert many.height_px <= wall_source.MAX_HEIGHT_PX and many.shown < 1280
 
 
@@ -505,7 +522,7 @@ def test_what_every_picture_has_to_say_of_itself(desk: Desk) -> None:
 def test_an_input_with_its_classes_in_order(desk: Desk) -> None:
     scene = desk.scene(target=1)
     page = all_drawn(desk, scene)
-    logits = answer_to(scene.unit("a", "prediction")).logits
+    logits = answer_to(of(scene, "a", "prediction")).scores.logits
     shares = np.exp(logits) / np.exp(logits).sum()
     best = np.argsort(-shares)
     assert page["input-a-full"] == {"hidden": False} and page["input-a-empty"] == {"hidden": True}
@@ -544,7 +561,7 @@ def test_the_enlarged_channel_shows_its_own_values(desk: Desk) -> None:
     scene = desk.scene(b=desk.two, detail="conv", channel=3)
     page = all_drawn(desk, scene)
     assert "conv · channel 3" in said(page, "detail-title").replace("  ", " ")
-    values = answer_to(scene.unit("a", "activation", "conv")).values[3]
+    values = answer_to(of(scene, "a", "activation", "conv")).values[3]
     figure = page["detail-figure"]["figure"]
     assert np.array_equal(np.frombuffer(bytes_of(figure["data"][0]["z"]), np.float32).reshape(6, 6), values)
     assert len(figure["data"]) == 3 and f"{values.min():.4g}" in said(page, "detail-numbers")
@@ -624,7 +641,7 @@ def test_a_failure_of_the_enlarged_layer_is_said_in_its_place(desk: Desk) -> Non
 
 def test_what_one_side_lacks_does_not_take_the_other_away(desk: Desk) -> None:
     scene = desk.scene(b=desk.two, layers=("conv",), detail="conv", channel=1)
-    unit, cam = scene.unit("b", "activation", "conv"), scene.unit("b", "gradcam", "conv")
+    unit, cam = of(scene, "b", "activation", "conv"), of(scene, "b", "gradcam", "conv")
     shown = parts(scene, 1, "/")
     answers = {**desk.answered(scene, shown), unit: Answer(Failure("B failed.")), cam: Answer(Failure("B failed."))}
     page: dict[str, Any] = {}
@@ -693,7 +710,7 @@ PAIRS = [
 def test_no_values_stop_a_card_its_pictures_or_its_files(desk: Desk, first: str, second: str) -> None:
     scene = desk.scene(b=desk.two, layers=("conv",), detail="conv", **VIEWS[first == second])
     results = {
-        scene.unit(side, "activation", "conv"): activation_of("conv", ODD[name])
+        of(scene, side, "activation", "conv"): activation_of("conv", ODD[name])
         for side, name in (("a", first), ("b", second))
     }
     for key in addresses(all_drawn(desk, scene, results)):
@@ -705,7 +722,7 @@ def test_a_layer_that_has_maps_for_one_input_only_shows_those(desk: Desk) -> Non
     scene = desk.scene(b=desk.two, layers=("conv",), detail="conv", table=True, rank="difference")
     flat = activation_of("conv", np.ones(5), axes=("feature",))
     for side, other in (("a", "b"), ("b", "a")):
-        page = all_drawn(desk, scene, {scene.unit(side, "activation", "conv"): flat})
+        page = all_drawn(desk, scene, {of(scene, side, "activation", "conv"): flat})
         assert page["card-wall 0"]["figure"]["data"], other
         for key in addresses(page):
             fetched(desk, key)
@@ -714,7 +731,7 @@ def test_a_layer_that_has_maps_for_one_input_only_shows_those(desk: Desk) -> Non
 def test_a_layer_of_one_input_only_with_every_odd_value(desk: Desk) -> None:
     for odd in ODD.values():
         scene = desk.scene(layers=("conv",), detail="conv", channel=1, table=True)
-        unit = scene.unit("a", "activation", "conv")
+        unit = of(scene, "a", "activation", "conv")
         for key in addresses(all_drawn(desk, scene, {unit: activation_of("conv", odd)})):
             fetched(desk, key)
 
@@ -724,8 +741,8 @@ def test_no_vector_stops_a_card(desk: Desk, values: np.ndarray) -> None:
     scene = desk.scene(b=desk.two, layers=("vector",), detail="vector", channel=0, table=True)
     axes = ("feature",) if values.ndim else ()
     odd = activation_of("vector", values, axes=axes)
-    for results in ({scene.unit("a", "activation", "vector"): odd}, dict.fromkeys(
-        (scene.unit(side, "activation", "vector") for side in "ab"), odd
+    for results in ({of(scene, "a", "activation", "vector"): odd}, dict.fromkeys(
+        (of(scene, side, "activation", "vector") for side in "ab"), odd
     )):  # fmt: skip
         for key in addresses(all_drawn(desk, scene, results)):
             fetched(desk, key)
@@ -736,7 +753,7 @@ def test_no_map_stops_grad_cam(desk: Desk, value: float) -> None:
     scene = desk.scene(layers=("conv",))
     for shape in ((3, 3), (1, 1), (1, 9)):
         cam = GradCam("conv", 0, 2, float(value), np.full(shape, value, np.float32))
-        page = all_drawn(desk, scene, {scene.unit("a", "gradcam", "conv"): cam})
+        page = all_drawn(desk, scene, {of(scene, "a", "gradcam", "conv"): cam})
         assert "<b>cup</b>" in said(page, "card-cam-text 0")
         for key in addresses(page):
             fetched(desk, key)
@@ -747,18 +764,18 @@ def test_no_map_stops_grad_cam(desk: Desk, value: float) -> None:
 )
 def test_no_logits_stop_an_input(desk: Desk, logits: list[float]) -> None:
     scene = desk.scene()
-    odd = Prediction(np.array(logits, np.float32), np.zeros((8, 8, 3), np.uint8), (0.0, 0.0, 8.0, 8.0))
-    page = all_drawn(desk, scene, {scene.unit("a", "prediction"): odd})
+    odd = Prediction(read_as_softmax(np.array(logits, np.float32)), np.zeros((8, 8, 3), np.uint8), (0.0, 0.0, 8.0, 8.0))
+    page = all_drawn(desk, scene, {of(scene, "a", "prediction"): odd})
     if not np.isfinite(logits).all() and not (np.array(logits) == -np.inf).any():
         assert "there is no ranking" in said(page, "input-a-top")
 
 
 def test_a_segmenter_lists_the_classes_that_have_a_share(desk: Desk) -> None:
-    scene = desk.scene(replace(INFO, kind="segmenter"))
-    shares = Prediction(
-        np.log(np.array([0.25, 1e-9, 0.75, 1e-9], np.float32)), np.zeros((8, 8, 3), np.uint8), (0, 0, 8, 8)
-    )
-    rows = all_drawn(desk, scene, {scene.unit("a", "prediction"): shares})["input-a-top"]["tree"]
+    scene = desk.scene(replace(INFO, outputs=(Output("", (1, 4, 8, 8), "pixels"),)))
+    numbers = np.zeros(4, np.float32)
+    scores = Scores("", "softmax", numbers, numbers, np.array([0.25, 0, 0.75, 0], np.float32))
+    shares = Prediction(scores, np.zeros((8, 8, 3), np.uint8), (0, 0, 8, 8))
+    rows = all_drawn(desk, scene, {of(scene, "a", "prediction"): shares})["input-a-top"]["tree"]
     assert [row[1]["data-value"] for row in rows] == ["2", "0"] and "75.0 % of the positions" in rows[0][1]["title"]
 
 
@@ -859,6 +876,7 @@ def test_the_controls_show_the_view() -> None:
         ids.TABLE: True,
         ids.TARGET: "0",
         ids.MAPS: "layercam",
+        ids.AGAINST: "off",
     }
     assert values(View())[ids.TARGET] == "top" and values(View()).keys() == set(ids.CONTROLS)
     assert [property_of(name) for name in (ids.RANK, ids.OVERLAY, ids.TABLE)] == ["value", "checked", "checked"]
@@ -918,7 +936,7 @@ def test_the_trees_bars_texts_and_scale(desk: Desk) -> None:
     scene = desk.scene(metric="zeros", b=desk.two)
     (shown,) = (part for part in parts(scene, 0, "/") if part.name == "tree metric")
     (unit,) = shown.units
-    assert unit.input == scene.inputs["a"].digest and unit.target == -2
+    assert unit.side == scene.side("a") and unit.question == SurveyOf(None)
     waiting = {name_of(id): properties for id, properties in json.loads(drawn(shown, {}))}
     assert waiting[ids.TREE]["metric"] is None and "computing" in str(waiting[ids.METRIC_TEXT])
     survey = Survey((SurveyedCall("conv", 0, {"zeros": 0.25}), SurveyedCall("relu", 0, {"zeros": 0.5})), -1)
@@ -937,7 +955,7 @@ def test_the_trees_bars_texts_and_scale(desk: Desk) -> None:
 def test_the_trees_gradient_names_its_class_or_says_why_there_is_none(desk: Desk) -> None:
     scene = desk.scene(metric="gradient", target=2)
     (unit,) = next(part for part in parts(scene, 0, "/") if part.name == "tree metric").units
-    assert unit.target == 2
+    assert unit.question == SurveyOf(Class(2))
     assert CLASSES[2] in str(all_drawn(desk, scene)[ids.METRIC_TEXT])
     page = all_drawn(desk, scene, {unit: Survey((), -1, "There is no class.")})
     assert page[ids.TREE]["metric"] is None and "There is no class." in str(page[ids.METRIC_TEXT])

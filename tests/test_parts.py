@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from units import but, unit_of
 
 from hookscope.dashboard.answers.parts import Part, failures, result_of
 from hookscope.dashboard.asking.answers import Answer, Failure
-from hookscope.dashboard.asking.questions import Unit
+from hookscope.dashboard.asking.sides import Preparation
 
-UNIT = Unit("m", "digest", "activation", "conv")
-OTHER = replace(UNIT, layer="fc")
+UNIT = unit_of("m", "digest", "activation", "conv")
+OTHER = but(UNIT, layer="fc")
 PART = Part("card 0", (UNIT, OTHER), ("conv", 3, None), lambda _: [])
 
 
@@ -27,16 +28,17 @@ PART = Part("card 0", (UNIT, OTHER), ("conv", 3, None), lambda _: [])
         replace(PART, shows=("conv", 3, False)),
         replace(PART, shows=()),
         *(
-            replace(PART, units=(replace(UNIT, **{name: value}), OTHER))
+            replace(PART, units=(but(UNIT, **{name: value}), OTHER))
             for name, value in (
                 ("model", "n"),
                 ("input", "digest2"),
-                ("question", "gradcam"),
                 ("layer", "conv2"),
                 ("call", 1),
-                ("target", 5),
             )
         ),
+        replace(PART, units=(unit_of("m", "digest", "gradcam", "conv"), OTHER)),
+        replace(PART, units=(unit_of("m", "digest", "gradcam", "conv", 0, 5), OTHER)),
+        replace(PART, units=(but(UNIT, preparation=Preparation(channels="bgr")), OTHER)),
     ],
 )
 def test_whatever_a_region_shows_is_in_its_signature(changed: Part) -> None:
@@ -71,7 +73,7 @@ def test_a_result_is_given_only_as_what_it_is() -> None:
 
 
 def test_each_reason_is_said_once_in_the_order_of_the_units() -> None:
-    third, fourth = replace(UNIT, layer="c"), replace(UNIT, layer="d")
+    third, fourth = but(UNIT, layer="c"), but(UNIT, layer="d")
     answers = {
         fourth: Answer(Failure("second")),
         UNIT: Answer(Failure("first")),

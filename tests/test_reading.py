@@ -86,11 +86,17 @@ def test_a_layer_without_maps_has_its_values_in_a_row() -> None:
     assert reading(a=activation_of("number", np.array(7.0))).vectors["a"].tolist() == [7.0]
 
 
-def test_with_another_number_of_channels_b_is_left_out() -> None:
-    other = activation_of("conv", np.ones((3, 1, 2)))
-    one = reading(replace(WALLS, rank="difference"), a=A, b=other)
-    assert one.maps.keys() == {"a"} and one.order.tolist() == [0, 1]
-    assert not one.comparable and one.numbers.keys() == {"a"}
+def test_sides_of_other_numbers_of_channels_stand_side_by_side_by_index() -> None:
+    """Channel 1 of A is no more B's channel 1 than any other: there is no order and no scale per channel of both."""
+    other = activation_of("conv", np.arange(6.0).reshape(3, 1, 2))
+    for rank in ("index", "strongest", "difference"):
+        one = reading(replace(WALLS, rank=rank), a=A, b=other)  # type: ignore[arg-type]
+        assert one.maps.keys() == one.numbers.keys() == {"a", "b"} and not (one.comparable or one.aligned)
+        assert (one.order_of("a").tolist(), one.order_of("b").tolist()) == ([0, 1], [0, 1, 2])
+        assert one.scale_of["a"] is one.scale_of["b"]
+    apart = reading(replace(WALLS, scale="channel"), a=A, b=other)
+    assert [len(apart.scale_of[side]) for side in "ab"] == [3, 4]  # type: ignore[arg-type]  # and the mean map's
+    assert apart.channel("a", 2) is None and apart.channel("b", 2) is not None
 
 
 def test_maps_of_another_size_stand_side_by_side_without_a_difference() -> None:

@@ -17,9 +17,11 @@ from inline_app import InlineApp
 from inline_engine import INFO, LAYERS, MODEL, InlineEngine, activation_of, answer_to
 from PIL import Image
 from plotly.offline import get_plotlyjs
+from units import of
 
 from hookscope.dashboard.answers.parts import Part
 from hookscope.dashboard.engine.base import ModelInfo
+from hookscope.dashboard.exports import report
 from hookscope.dashboard.inputs.store import InputMissing
 from hookscope.dashboard.page.gallery import Gallery
 from hookscope.dashboard.page.reading import Readings
@@ -27,6 +29,7 @@ from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.page.view import View
 from hookscope.dashboard.panels import export
 from hookscope.dashboard.panels.order import PANELS, parts, saved
+from hookscope.dashboard.places import ASSETS
 
 NASTY = "</script><!--<script><img src=x onerror=alert(1)>"
 LAYOUT = ("conv", "vector", "never")
@@ -75,7 +78,7 @@ class Desk:
 
     def scene(self, info: ModelInfo = INFO, **view: Any) -> Scene:
         chosen = View().but(**{"model": MODEL, "a": self.one, "b": "sample-coffee", "layers": LAYOUT, **view})
-        return Scene.build(chosen, info, self.app.service, Gallery("/picture/"), Readings(), 800)
+        return Scene.build(chosen, {chosen.model: info}, self.app.service, Gallery("/picture/"), Readings(), 800)
 
     def remember(self, scene: Scene) -> None:
         """Have every answer that the view needs."""
@@ -83,11 +86,15 @@ class Desk:
             self.app.service._remember(unit.key(scene.info.fingerprint), answer_to(unit), 0)
 
     def exported(self, scene: Scene) -> Reader:
-        """The file behind the header's "Export page"."""
+        """The file behind the header's "Export page", read."""
+        return Reader(self.file(scene))
+
+    def file(self, scene: Scene) -> bytes:
+        """The same as it is saved."""
         ((_, shown),) = export.part(scene, saved).drawn({})
         item = scene.gallery.get(shown["href"].rsplit("/", 1)[1])
         assert item is not None and item.media_type == "text/html" and item.file_name.endswith(".html")
-        return Reader(item.data)
+        return item.data
 
 
 @pytest.fixture(scope="module")
@@ -135,11 +142,30 @@ def test_it_holds_the_channels_numbers_and_the_bars_of_the_tree(desk: Desk) -> N
     scene = desk.scene(table=True, metric="zeros")
     desk.remember(scene)
     text = desk.exported(scene).text
-    unit = scene.unit("a", "activation", "conv")
+    unit = of(scene, "a", "activation", "conv")
     mean = desk.app.service.value(unit).statistics.channels["mean"]
     assert "mean |A − B|" in text
     assert f"{float(f'{mean[3]:.6g}'):.4g}" in text
     assert "share of zeros of A: " in text and "bars from 0 to 100 %" in text
+
+
+def test_its_table_is_sorted_as_the_pages(desk: Desk) -> None:
+    found = {}
+    for sort in ("", "A_mean.desc"):
+        scene = desk.scene(layers=("conv",), table=True, sort=sort)
+        desk.remember(scene)
+        grid = desk.file(scene).decode().split('class="statistics plain-grid"')[1]
+        found[sort] = [int(row) for row in re.findall(r"<tr><td>(\d+)</td>", grid)]
+    mean = desk.app.service.value(of(scene, "a", "activation", "conv")).statistics.channels["mean"]
+    assert found[""] == list(range(len(mean)))
+    assert found["A_mean.desc"] == np.argsort(-mean, kind="stable").tolist() != found[""]
+
+
+def test_its_trees_bars_have_the_colour_of_the_pages() -> None:
+    page = (ASSETS / "dashboard.css").read_text()
+    assert len(re.findall(r"--metric: #", page)) == 2  # light and dark, where the tree's own sheet finds them
+    assert "var(--metric" in (ASSETS / "layer_tree.css").read_text()
+    assert re.search(r"\.plain-tree \.bar span \{[^}]*var\(--metric\)", report.IN_A_FILE)
 
 
 def test_it_asks_for_nothing_from_anywhere(complete: Reader) -> None:
@@ -212,7 +238,7 @@ def test_it_works_when_only_the_predictions_are_gone(desk: Desk) -> None:
     scene = desk.scene(detail="conv", channel=1, overlay=True)
     desk.remember(scene)
     for side in ("a", "b"):
-        desk.app.service._memory.pop(scene.unit(side, "prediction").key(INFO.fingerprint))
+        desk.app.service._memory.pop(of(scene, side, "prediction").key(INFO.fingerprint))
     page = desk.exported(scene)
     assert page.figures() and "channel 1" in page.text
 
@@ -299,7 +325,7 @@ def test_odd_values_can_be_exported(desk: Desk) -> None:
     scene = desk.scene(layers=("conv",), b="", detail="conv", channel=0)
     desk.remember(scene)
     odd = activation_of("conv", np.full((8, 6, 6), np.nan))
-    key = scene.unit("a", "activation", "conv").key(INFO.fingerprint)
+    key = of(scene, "a", "activation", "conv").key(INFO.fingerprint)
     desk.app.service._memory[key] = (odd, 0)
     page = desk.exported(scene)
     assert "288 NaN" in page.text and len(page.figures()) >= 3

@@ -17,11 +17,13 @@ from inline_engine import INFO, MODEL
 from made_pictures import colours, encoded
 from PIL import Image
 
+from hookscope.dashboard.inputs import rows
 from hookscope.dashboard.inputs.store import InputMissing
 from hookscope.dashboard.page.gallery import Gallery
 from hookscope.dashboard.page.scene import Gone
 from hookscope.dashboard.page.view import View
 from hookscope.dashboard.web import server as server_module
+from hookscope.hooks.results.targets import Class
 
 HOSTILE_NAME = '"><img src=x onerror=alert(1)>.png'
 PICTURE = encoded(Image.fromarray(colours()), "PNG")
@@ -82,7 +84,7 @@ def test_an_upload_is_kept_under_a_key_and_its_pixels_come_back(app: InlineApp) 
     assert (given["name"], given["width"], given["height"]) == ("holiday.png", 30, 20)
     kept = app.inputs.get(given["key"])
     assert kept is not None
-    with Image.open(io.BytesIO(app.inputs.png(kept.digest))) as image:
+    with rows.picture(app.inputs.pixels(kept.digest)) as image:
         assert np.array_equal(np.asarray(image), colours())
 
 
@@ -286,7 +288,7 @@ def test_a_model_that_is_not_offered_is_neither_described_nor_loaded(app: Inline
 
 
 def test_a_share_link_leads_to_the_view(app: InlineApp) -> None:
-    view = View(model=MODEL, a="sample-coffee", layers=("conv",), target=2)
+    view = View(model=MODEL, a="sample-coffee", layers=("conv",), target=Class(2))
     path = app.client.post("/share", json=view.to_dict()).get_json()["path"]
     found = re.fullmatch(r"/\?share=([A-Za-z0-9_-]{22})", path)
     assert found and app.shares.get(found[1]) == view

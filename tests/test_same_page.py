@@ -197,7 +197,7 @@ class Visitor:
             if kind == "event: message":
                 message = json.loads(text.removeprefix("data: "))
                 parts[message["part"]] = {"whole": message["signature"] is not None, "updates": message["updates"]}
-        return {name: answer[name] for name in ("query", "unknown_target")}, parts
+        return {name: answer[name] for name in ("query", "changes")}, parts
 
     def dash(self, prop: str, value: Any) -> Any:
         """Call the callback of an input such as "location.search" as Dash's own script does."""

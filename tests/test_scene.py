@@ -12,13 +12,16 @@ import pytest
 from inline_app import InlineApp
 from inline_engine import INFO, MODEL, InlineEngine, answer_to
 from PIL import Image
+from units import unit_of
 
-from hookscope.dashboard.asking.questions import TOP, Unit
+from hookscope.dashboard.asking.questions import ActivationOf, ClassMap, PredictionOf
 from hookscope.dashboard.page.gallery import Gallery
+from hookscope.dashboard.page.previews import find
 from hookscope.dashboard.page.reading import Readings
-from hookscope.dashboard.page.scene import Gone, Scene, find
+from hookscope.dashboard.page.scene import Gone, Scene
 from hookscope.dashboard.page.view import View
 from hookscope.hooks.results.looks import Activation, Prediction
+from hookscope.hooks.results.targets import OWN, Class
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +33,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InlineApp]:
 
 def scene(app: InlineApp, **view: object) -> Scene:
     shown = View().but(model=MODEL, **view)
-    return Scene.build(shown, INFO, app.service, Gallery("/picture/"), Readings(), 800)
+    return Scene.build(shown, {MODEL: INFO}, app.service, Gallery("/picture/"), Readings(), 800)
 
 
 def test_inputs_that_are_there_are_found_and_others_are_missing(app: InlineApp) -> None:
@@ -70,13 +73,13 @@ def test_a_layers_key_leads_to_its_call_or_to_nothing(app: InlineApp, key: str, 
 def test_units_name_the_pixels_the_call_and_for_grad_cam_the_target(app: InlineApp) -> None:
     both = scene(app, a="sample-coffee", b="sample-chelsea", target=3)
     digests = {side: given.digest for side, given in both.inputs.items()}
-    assert both.units("activation", "relu:1") == {
-        side: Unit(MODEL, digest, "activation", "relu", 1, TOP) for side, digest in digests.items()
+    assert both.of_layer(ActivationOf, "relu:1") == {
+        side: unit_of(MODEL, digest, "activation", "relu", 1) for side, digest in digests.items()
     }
-    assert both.unit("a", "gradcam", "conv") == Unit(MODEL, digests["a"], "gradcam", "conv", 0, 3)
-    assert both.unit("a", "prediction") == Unit(MODEL, digests["a"], "prediction", "", 0, TOP)
-    assert scene(app, a="sample-coffee").unit("a", "gradcam", "conv").target == TOP
-    assert scene(app, a="sample-coffee", target=0).unit("a", "gradcam", "conv").target == 0
+    assert both.of_layer(ClassMap, "conv", explained=True)["a"] == unit_of(MODEL, digests["a"], "gradcam", "conv", 0, 3)
+    assert both.predictions()["a"] == unit_of(MODEL, digests["a"], "prediction")
+    assert scene(app, a="sample-coffee").target("a") == OWN
+    assert scene(app, a="sample-coffee", target=0).target("a") == Class(0)
 
 
 def test_the_same_picture_uploaded_twice_is_the_same_question(app: InlineApp) -> None:
@@ -84,12 +87,12 @@ def test_the_same_picture_uploaded_twice_is_the_same_question(app: InlineApp) ->
     Image.new("RGB", (20, 10), (1, 2, 3)).save(buffer, "PNG")
     first, second = (app.inputs.receive(io.BytesIO(buffer.getvalue()), None, name) for name in ("a.png", "b.png"))
     assert first.key != second.key
-    assert scene(app, a=first.key).unit("a", "prediction") == scene(app, a=second.key).unit("a", "prediction")
+    assert scene(app, a=first.key).unit("a", PredictionOf()) == scene(app, a=second.key).unit("a", PredictionOf())
 
 
 def test_what_is_kept_is_given_and_what_is_not_is_gone(app: InlineApp) -> None:
     one = scene(app, a="sample-coffee")
-    unit = one.unit("a", "activation", "conv")
+    unit = one.unit("a", ActivationOf("conv"))
     with pytest.raises(Gone, match=r"no longer kept\. Choose the layer again"):
         one.kept(unit, Activation)
     app.service._remember(unit.key(INFO.fingerprint), answer_to(unit), 100)
@@ -103,7 +106,7 @@ def test_what_the_network_saw_is_drawn_from_the_prediction(app: InlineApp) -> No
     key = one.seen("a").rsplit("/", 1)[1]
     with pytest.raises(Gone):
         one.gallery.get(key)
-    unit = one.unit("a", "prediction")
+    unit = one.unit("a", PredictionOf())
     prediction = answer_to(unit)
     app.service._remember(unit.key(INFO.fingerprint), prediction, 100)
     item = one.gallery.get(key)
@@ -113,14 +116,14 @@ def test_what_the_network_saw_is_drawn_from_the_prediction(app: InlineApp) -> No
 
 def test_pictures_of_another_fingerprint_have_another_address(app: InlineApp) -> None:
     one = scene(app, a="sample-coffee")
-    other = replace(one, info=replace(INFO, fingerprint="another"))
+    other = replace(one, infos={MODEL: replace(INFO, fingerprint="another")})
     assert one.picture(("x",), lambda: b"") != other.picture(("x",), lambda: b"")
     assert one.file(("x",), lambda: b"", "text/csv", "x.csv") != other.file(("x",), lambda: b"", "text/csv", "x.csv")
 
 
 def test_a_class_without_a_name_is_called_by_its_number(app: InlineApp) -> None:
-    one = scene(app)
-    assert [one.class_name(index) for index in (0, 2, 4, 999)] == ["cat", "<b>cup</b>", "class 4", "class 999"]
+    one = scene(app, a="sample-coffee")
+    assert [one.class_name("a", index) for index in (0, 2, 4, 999)] == ["cat", "<b>cup</b>", "class 4", "class 999"]
 
 
 def test_a_scene_of_an_input_that_goes_away_does_not_fail(app: InlineApp, tmp_path: Path) -> None:

@@ -6,16 +6,10 @@ no other one; it answers by the code that every worker runs.
 
 from __future__ import annotations
 
-import base64
-import io
-import json
 import re
-import sys
-import textwrap
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,163 +17,38 @@ import numpy as np
 import pytest
 import torch
 from inline_app import until
-from PIL import Image
+from own_page import NET, Page, array, opened, operators_folder, texts
 from tempo import limit
 from torch import nn
 
-from hookscope.dashboard.answers.cache import Cache
 from hookscope.dashboard.answers.parts import Part, Update
-from hookscope.dashboard.answers.service import Service
 from hookscope.dashboard.asking import questions
 from hookscope.dashboard.asking.answers import Answers
+from hookscope.dashboard.asking.sides import Side
 from hookscope.dashboard.components.markup import Markup, to_markup
-from hookscope.dashboard.engine.local import LocalEngine
-from hookscope.dashboard.inputs.store import InputStore
 from hookscope.dashboard.page import view
 from hookscope.dashboard.panels import order
 from hookscope.dashboard.panels.panel import Panel
-from hookscope.dashboard.settings.models import options_for
-from hookscope.dashboard.settings.parse import Settings
 from hookscope.dashboard.settings.values import BadValue, model_spec
-from hookscope.dashboard.sources import preprocessing
+from hookscope.dashboard.sources import presets
 from hookscope.dashboard.sources.building import Source
 from hookscope.dashboard.sources.spec import SOURCES, ModelSource, how_written
-from hookscope.dashboard.web.server import create_app
-from hookscope.dashboard.web.shares import Shares
 from hookscope.dashboard.worker import handlers
-from hookscope.dashboard.worker.in_thread import WorkerThread
 from hookscope.hooks.methods import MAPS, METRICS, MapMethod, Metric, Rows
-from hookscope.hooks.results import codec
-
-NET = """
-    import torch
-    from torch import nn
-
-    def make(scale=1.0):
-        torch.manual_seed(3)
-        net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
-        with torch.no_grad():
-            net[0].weight.mul_(scale)
-        return net.eval(), {"input_size": 12, "resize": 12, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
-
-    def other():
-        return make(-1.0)
-"""
-
-
-class Page:
-    """An application whose models run in this process, and what a page of it is sent."""
-
-    def __init__(self, folder: Path, *models: str) -> None:
-        settings = Settings(cache_dir=folder / "cache", models=models)
-        self.engine = LocalEngine(options_for(models), device="cpu", start_worker=WorkerThread)
-        self.inputs = InputStore(folder / "inputs", 2**24, max_upload_bytes=2**20)
-        self.cache = Cache(folder / "answers", 2**24)
-        self.service = Service(self.engine, self.cache, self.inputs)
-        self.dash = create_app(settings, self.service, Shares(folder / "shares"))
-        self.client = self.dash.server.test_client()
-        self.models = models
-        for model in models:
-            self.engine.open(model)
-        for model in models:
-            until(lambda model=model: self.engine.state(model).info or self.engine.state(model).phase == "failed", 60)
-            assert self.engine.state(model).info, self.engine.state(model).sentence
-        pixels = np.random.default_rng(0).integers(0, 256, (12, 12, 3), np.uint8)
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, "PNG")
-        self.picture = self.inputs.receive(io.BytesIO(buffer.getvalue()), None, "noise.png").key
-        self.tensor = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 127.5 - 1
-        self._number = 0
-
-    def close(self) -> None:
-        self.service.close()
-        self.engine.close()
-        self.inputs.close()
-        self.cache.close()
-
-    def net(self, model: str) -> nn.Module:
-        """A model of the operator's, built anew: the oracle."""
-        module, _, name = model.partition(":")
-        net: nn.Module = getattr(sys.modules[module], name)()[0]
-        return net
-
-    def ask(self, **chosen: Any) -> str:
-        """The name of the stream that answers a view."""
-        self._number += 1
-        default = view.View(model=self.models[0], a=self.picture)
-        question = {
-            "view": {**default.to_dict(), **chosen},
-            "page": "p",
-            "number": self._number,
-            "drawn": {},
-            "mounted": 2,
-            "width": 700,
-        }
-        answer = self.client.post("/ask", json=question).get_json()
-        self.query: str = answer["query"]
-        return str(answer["stream"])
-
-    def messages(self, stream: str) -> Iterator[dict[str, Any]]:
-        """What the page is told, as it is told."""
-        left = ""
-        for chunk in self.client.get(stream).response:
-            left += chunk.decode() if isinstance(chunk, bytes) else chunk
-            while "\n\n" in left:
-                event, left = left.split("\n\n", 1)
-                if event.startswith("event: message"):
-                    yield json.loads(event.split("data: ", 1)[1])
-
-    def shows(self, **chosen: Any) -> dict[str, Any]:
-        """What stands on the page in the end: the properties of each component, by id."""
-        found: dict[str, Any] = {}
-        for message in self.messages(self.ask(**chosen)):
-            for component, properties in message["updates"]:
-                key = component if isinstance(component, str) else f"{component['type']} {component['card']}"
-                found.setdefault(key, {}).update(properties)
-        return found
-
-    def layout(self) -> str:
-        """The page as it is before anything was chosen."""
-        return str(self.client.get("/_dash-layout").get_data(as_text=True))
 
 
 @pytest.fixture(scope="module", autouse=True)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The operator's current directory, with a factory in it."""
-    with pytest.MonkeyPatch.context() as patch:
-        path = tmp_path_factory.mktemp("seams")
-        (path / "seams_net.py").write_text(textwrap.dedent(NET))
-        patch.chdir(path)
-        patch.syspath_prepend(str(path))
+    with operators_folder(tmp_path_factory.mktemp("seams"), seams_net=NET) as path:
         yield path
-        sys.modules.pop("seams_net", None)
 
 
 @pytest.fixture
 def page(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Page]:
     """Opened after what the test adds; `added` fixtures come first in a test's arguments."""
-    made = Page(tmp_path, *getattr(request, "param", ("seams_net:make",)))
-    yield made
-    made.close()
-    until(lambda: not any(thread.name == "worker" for thread in threading.enumerate()))
-
-
-def texts(node: Any) -> str:
-    """Every text of a tree of elements."""
-    if isinstance(node, str):
-        return node
-    if isinstance(node, Mapping):
-        return texts(list(node.values()))
-    return " ".join(map(texts, node)) if isinstance(node, list | tuple) else ""
-
-
-def array(trace: Any) -> np.ndarray:
-    """A figure's values, as Plotly writes them."""
-    if isinstance(trace, dict):
-        flat = np.frombuffer(base64.b64decode(trace["bdata"]), trace["dtype"])
-        shape = [int(n) for n in str(trace.get("shape", flat.size)).split(",")]
-        return flat.reshape(shape).astype(float)
-    return np.array(trace, float)
+    with opened(tmp_path, *getattr(request, "param", ("seams_net:make",))) as made:
+        yield made
 
 
 def lend(monkeypatch: pytest.MonkeyPatch, *tables: Rows[Any]) -> None:
@@ -264,7 +133,7 @@ def loudest(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def parts(scene: Any) -> list[Part]:
         asked = scene.view.of(Loudest).loudest
-        units = scene.units("activation", "0") if asked else {}
+        units = scene.of_layer(questions.ActivationOf, "0") if asked else {}
 
         def draw(asked: bool, answers: Answers) -> list[Update]:
             found = [float(answer.result.values.max()) for answer in answers.values()]
@@ -301,20 +170,24 @@ class Count:
     values: np.ndarray
 
 
+@dataclass(frozen=True)
+class CountTo:
+    """Count, fifty a second."""
+
+    number: int
+
+
 @pytest.fixture
 def counting(monkeypatch: pytest.MonkeyPatch) -> None:
     lend(monkeypatch, questions.QUESTIONS, handlers.HANDLERS, order.PANELS)
     monkeypatch.setattr(view, "STATES", list(view.STATES))
-    monkeypatch.setattr(codec, "TYPES", dict(codec.TYPES))
+    questions.question("counting", Count, takes_minutes=True)(CountTo)
 
+    @handlers.answers(CountTo)
     def count(model: Any, task: Any, prepared: Any) -> Iterator[Count]:
-        for reached in range(1, int(task.units[0].settings) + 1):
+        for reached in range(1, task.question.number + 1):
             time.sleep(0.02)
             yield Count(reached, np.full(3, reached, np.float32))
-
-    asked = questions.Question("count", "counting", (Count,), about_input=True, explained=False, takes_minutes=True)
-    questions.QUESTIONS.add(asked)
-    handlers.HANDLERS.add(handlers.Handler("count", count))
 
     @view.state
     @dataclass(frozen=True)
@@ -323,7 +196,7 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def parts(scene: Any) -> list[Part]:
         number = scene.view.of(Counted).to
-        units = [scene.unit(side, "count", settings=str(number)) for side in scene.inputs] if number else []
+        units = [scene.unit(side, CountTo(number)) for side in scene.inputs] if number else []
 
         def draw(number: int, answers: Answers) -> list[Update]:
             reached = [answer.result.reached for answer in answers.values()]
@@ -350,16 +223,17 @@ def test_a_question_with_partial_answers(counting: None, page: Page) -> None:
 def test_a_click_during_a_long_question_is_answered_and_the_long_one_is_cancelled(counting: None, page: Page) -> None:
     engine = page.engine
     digest = page.inputs.get(page.picture).digest
-    long = questions.Unit("seams_net:make", digest, "count", settings="10000")  # 200 s
-    engine.submit("long", [long], page.inputs.png)
+    side = Side("seams_net:make", digest)
+    long = questions.Unit(side, CountTo(10_000))  # 200 s
+    engine.submit("long", [long], page.inputs.pixels)
     until(lambda: any(event.kind == "partial" for event in engine.events("long", 0, 0.1)[0]))
     begun = time.monotonic()
-    quick = [questions.Unit("seams_net:make", digest, "activation", name) for name in ("0", "1")]
-    engine.submit("quick", quick, page.inputs.png)
+    quick = [questions.Unit(side, questions.ActivationOf(name)) for name in ("0", "1")]
+    engine.submit("quick", quick, page.inputs.pixels)
     found: list[str] = []
     until(lambda: found.extend(each.kind for each in engine.events("quick", len(found), 0.1)[0]) or "end" in found)
     assert found.count("done") == 2 and time.monotonic() - begun < limit(1.0)
-    engine.submit("other", [replace(long, settings="20000")], page.inputs.png)
+    engine.submit("other", [questions.Unit(side, CountTo(20_000))], page.inputs.pixels)
     assert engine.state("seams_net:make").waiting == 1  # one such question at a time
     begun = time.monotonic()
     engine.cancel("long")
@@ -389,7 +263,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> None:
 def build_toy(name: str, options: Any, progress: Any) -> Any:
     torch.manual_seed(int(name))
     net = nn.Sequential(nn.Conv2d(3, int(name), 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    prepare = preprocessing.plain((12, 12), 12, "bilinear", (0.5,) * 3, (0.5,) * 3)
+    prepare = presets.plain((12, 12), 12, "bilinear", (0.5,) * 3, (0.5,) * 3)
     return Source(net, "Toy", prepare, "Made up.", random=True)
 
 
@@ -408,7 +282,6 @@ def test_a_source(toy: None, page: Page) -> None:
 
 
 @pytest.mark.parametrize("page", [("seams_net:make", "seams_net:other")], indirect=True)
-@pytest.mark.xfail(strict=True, reason="B has no model of its own yet")
 def test_the_same_picture_in_another_model_as_b(page: Page) -> None:
     with torch.no_grad():
         ours, theirs = (page.net(model)[:1](page.tensor)[0].double().numpy() for model in page.models)

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from inline_app import InlineApp
 from inline_engine import INFO, LAYERS, MODEL, InlineEngine
+from units import what_of
 
 from hookscope.dashboard.answers import service
 from hookscope.dashboard.page import ids
-from hookscope.dashboard.page.view import MAX_LAYERS, View
+from hookscope.dashboard.page.view import MAX_LAYERS, MEAN, View
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +100,7 @@ def test_a_card_shows_its_first_side_while_the_other_is_computed(
         raise AssertionError("the stream ended")
 
     assert next_card() == (False, False)
-    while app.engine.work(1)[0].question != "activation":
+    while what_of(app.engine.work(1)[0]) != "activation":
         pass
     assert next_card() == (True, False)
     app.engine.work()
@@ -184,11 +185,10 @@ def test_a_share_link_opens_the_shared_view(app: InlineApp) -> None:
     assert View.from_dict(arrive(app, path.removeprefix("/"))[ids.VIEW]["data"]) == view
 
 
-def test_a_ready_model_brings_its_tree_its_facts_and_its_classes(app: InlineApp) -> None:
+def test_a_ready_model_brings_its_tree_and_its_facts(app: InlineApp) -> None:
     found = call(app, "model-ready.data", {"spec": MODEL, "fingerprint": "f"}).get_json()["response"]
     assert len(found[ids.TREE]["nodes"]) >= len(LAYERS)
     assert "1.23 k parameters" in json.dumps(found[ids.MODEL_FACTS]["children"])
-    assert [each["label"] for each in found[ids.TARGET]["data"]][:2] == ["top class", "cat (0)"]
     app.engine.infos = {}
     assert call(app, "model-ready.data", {"spec": MODEL, "fingerprint": "f"}).get_json()["response"] == {}
 
@@ -202,8 +202,12 @@ def test_a_question_is_answered_with_a_stream_of_everything(app: InlineApp) -> N
     assert View.from_query(found["query"]).layers == ("conv",)
     messages = streamed(app, found)
     names = {message["part"] for message in messages}
-    below = {"guide", "card 0", "card 0 cam", "card 0 table", "detail", "walk", "attributions", "tree metric", "export"}
-    assert names == {"input a", "input b"} | below
+    card = {"card 0", "card 0 cam", "card 0 table", "card 0 weights"}
+    enlarged = {"detail", "detail told", "detail answer", "walk"}
+    below = {"guide", *card, *enlarged, "attributions", "ladder", "painting", "tree metric"}
+    assert names == {"edits", "input a", "input b", "targets", "ranks", "apart", "export"} | below
+    (offered,) = (message["updates"][0][1]["data"] for message in messages if message["part"] == "targets")
+    assert [each["label"] for each in offered][:2] == ["top class", "cat (0)"]
     last = {message["part"]: message["signature"] for message in messages}
     assert all(last.values())
     again = ask(app, page="all", number=2, drawn=last, layers=["conv"], detail="conv", channel=1)
@@ -285,8 +289,18 @@ def test_what_is_no_question_is_refused_in_a_sentence(app: InlineApp, value: Any
 
 def test_a_target_that_the_model_lacks_is_said_to_the_page(app: InlineApp) -> None:
     found = ask(app, page="target", layers=["conv"], target=len(INFO.classes))
-    assert found["unknown_target"] and "target" not in found["query"]
-    assert not ask(app, page="target", number=2, layers=["conv"], target=0)["unknown_target"]
+    assert found["changes"] == {"target": ""} and "target" not in found["query"]
+    assert ask(app, page="target", number=2, layers=["conv"], target=0)["changes"] == {}
+
+
+def test_layers_that_another_model_lacks_go_when_it_was_chosen_and_are_told_of_in_a_link(app: InlineApp) -> None:
+    layers = ["conv", "gone", "relu:1", "never"]
+    told = ask(app, page="lacking", layers=layers, detail="gone")
+    assert told["changes"] == {} and "layer=gone" in told["query"]
+    chosen = {**asked(page="lacking", number=2, layers=layers, detail="gone"), "moved": True}
+    found = app.client.post("/ask", json=chosen).get_json()
+    assert found["changes"] == {"layers": ["conv", "relu:1", "never"], "detail": "", "channel": MEAN}
+    assert "gone" not in found["query"] and found["ready"]
 
 
 def test_a_model_that_changed_is_drawn_anew(app: InlineApp) -> None:

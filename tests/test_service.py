@@ -9,11 +9,14 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cachetools import LRUCache
 from inline_engine import INFO, MODEL, InlineEngine, answer_to
+from units import answer_of, but, unit_of, what_of
 
 from hookscope.dashboard.answers import service as service_module
 from hookscope.dashboard.answers.cache import Cache
@@ -21,20 +24,20 @@ from hookscope.dashboard.answers.parts import Part, Update
 from hookscope.dashboard.answers.service import PATIENCE_SECONDS, STOPPED, UNDRAWN, Service
 from hookscope.dashboard.asking.answers import Answer, Answers, Failure
 from hookscope.dashboard.asking.questions import Unit
-from hookscope.hooks.results.codec import decode, encode
+from hookscope.hooks.results.codec import encode
 from hookscope.hooks.results.looks import Activation
 
-PREDICTION = Unit(MODEL, "digest", "prediction")
-CONV = Unit(MODEL, "digest", "activation", "conv")
-WIDE = replace(CONV, layer="wide")
-VECTOR = replace(CONV, layer="vector")
-CAM = Unit(MODEL, "digest", "gradcam", "conv")
+PREDICTION = unit_of(MODEL, "digest", "prediction")
+CONV = unit_of(MODEL, "digest", "activation", "conv")
+WIDE = but(CONV, layer="wide")
+VECTOR = but(CONV, layer="vector")
+CAM = unit_of(MODEL, "digest", "gradcam", "conv")
 
 
 class Inputs:
     """Stands for the store of uploaded pictures, of which the service needs the pixels only."""
 
-    def png(self, digest: str) -> bytes:
+    def pixels(self, digest: str) -> bytes:
         return digest.encode()
 
 
@@ -66,7 +69,7 @@ def part(name: str, *units: Unit, shows: tuple[Any, ...] = (), eager: bool = Tru
 
     def draw(*shown_and_answers: Any) -> list[Update]:
         answers = shown_and_answers[-1]
-        return [(name, {unit.layer or unit.question: word(answers.get(unit)) for unit in units})]
+        return [(name, {unit.layer or what_of(unit): word(answers.get(unit)) for unit in units})]
 
     return Part(name, units, shows, draw, error=f"{name} error", eager=eager)
 
@@ -160,7 +163,7 @@ def test_a_kept_unit_comes_at_once_and_never_reaches_the_engine(service: Service
 
 
 def test_after_a_restart_the_cache_answers_with_the_same_bytes(cache: Cache, engine: InlineEngine) -> None:
-    units = (PREDICTION, CONV, VECTOR, CAM, replace(CONV, layer="number"))
+    units = (PREDICTION, CONV, VECTOR, CAM, but(CONV, layer="number"))
     first = make(engine, cache)
     answered(first, engine, *units)
     fresh = [encode(first.value(unit)) for unit in units]
@@ -186,7 +189,7 @@ def test_another_fingerprint_is_another_answer(service: Service, engine: InlineE
 
 
 def test_a_model_that_is_not_loaded_has_no_answers_and_is_asked(service: Service, engine: InlineEngine) -> None:
-    unit = replace(CONV, model="later")
+    unit = but(CONV, model="later")
     assert service.value(unit) is None
     reader = ask(service, "page", part("p", unit))
     assert engine.submitted == [[unit]]
@@ -475,6 +478,44 @@ def test_cancel_before_the_stream_is_read(service: Service, engine: InlineEngine
     assert engine.work() == []
 
 
+def test_one_region_is_stopped_and_what_others_need_goes_on(service: Service, engine: InlineEngine) -> None:
+    reader = ask(service, "page", part("one", CONV, WIDE), part("two", WIDE, VECTOR))
+    service.stop("page", "one")
+    service.stop("page", "no such region")
+    assert engine.work() == [WIDE, VECTOR]
+    assert reader.end().done
+    assert reader.last("one") == {"conv": STOPPED, "wide": "Activation"}
+    assert reader.last("two") == {"wide": "Activation", "vector": "Activation"}
+
+
+def test_what_takes_minutes_is_stopped_for_every_region_that_waits_for_it(
+    service: Service, engine: InlineEngine
+) -> None:
+    """A wall and the table under it wait for the same effects; the button stands above the wall."""
+    long = unit_of(MODEL, "a", "effects", "conv")
+    reader = ask(service, "page", part("wall", WIDE, long), part("table", WIDE, long))
+    service.stop("page", "wall")
+    assert engine.work() == [WIDE]
+    assert reader.end().done
+    assert reader.last("wall") == reader.last("table") == {"wide": "Activation", "conv": STOPPED}
+
+
+def test_how_far_an_answer_is_reaches_the_region_that_waits_for_it(service: Service, engine: InlineEngine) -> None:
+    told: list[dict[str, tuple[int, int]]] = []
+
+    def draw(answers: Answers) -> list[Update]:
+        told.append({unit.layer: far for unit, far in answers.progress.items()})
+        return []
+
+    reader = ask(service, "page", Part("p", (CONV, WIDE), (), draw))
+    assert engine.start() == CONV
+    for done in (3, 7):
+        engine.tell(done, 12)
+        reader.until(lambda done=done: told and told[-1].get("conv") == (done, 12))
+    engine.work()
+    reader.end()
+
+
 def test_cancel_leaves_other_pages_and_what_is_over_alone(service: Service, engine: InlineEngine) -> None:
     one, two = ask(service, "one", part("p", CONV)), ask(service, "two", part("p", CONV))
     service.stop("one")
@@ -586,18 +627,22 @@ def test_memory_is_kept_within_its_limit_and_the_newest_stay(
     cache: Cache, engine: InlineEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = len(encode(answer_to(CONV)))
-    monkeypatch.setattr(service_module, "MEMORY_BYTES", 5 * size + size // 2)
     service = make(engine, cache)
-    units = [replace(CONV, input=f"digest {n}") for n in range(20)]
+    limit_memory(service, 5 * size + size // 2)
+    units = [but(CONV, input=f"digest {n}") for n in range(20)]
     answered(service, engine, *units)
     service.value(units[15])  # is the newest now
     kept = in_memory(service, units)
     assert kept == set(units[15:])
-    answered(service, engine, *(replace(CONV, input=f"more {n}") for n in range(4)))
+    answered(service, engine, *(but(CONV, input=f"more {n}") for n in range(4)))
     assert units[15] in in_memory(service, units)
     assert all(service.value(unit) is not None for unit in units)  # from the cache
-    assert service._memory_bytes <= 5.5 * size
-    assert service._memory_bytes == sum(size for _, size in service._memory.values())
+    assert service._memory.currsize <= 5.5 * size
+    assert service._memory.currsize == sum(size for _, size in service._memory.values())
+
+
+def limit_memory(service: Service, most: float) -> None:
+    service._memory = LRUCache(most, getsizeof=itemgetter(1))
 
 
 def in_memory(service: Service, units: list[Unit]) -> set[Unit]:
@@ -608,10 +653,10 @@ def in_memory(service: Service, units: list[Unit]) -> set[Unit]:
 def test_one_answer_larger_than_the_memory_is_still_an_answer(
     cache: Cache, engine: InlineEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service_module, "MEMORY_BYTES", 10)
     service = make(engine, cache)
+    limit_memory(service, 10)
     answered(service, engine, CONV, WIDE)
-    assert len(service._memory) == 1
+    assert len(service._memory) == 0  # what is larger than all that may be kept is read from the cache
     assert service.value(CONV) is not None and service.value(WIDE) is not None
 
 
@@ -657,18 +702,18 @@ def test_an_answer_that_two_pages_get_is_kept_once(cache: Cache, engine: InlineE
     engine.work()
     for reader in readers:
         reader.end()
-    assert service._memory_bytes == len(encode(answer_to(CONV)))
+    assert service._memory.currsize == len(encode(answer_to(CONV)))
 
 
 def test_a_page_that_was_answered_holds_no_values(
     service: Service, engine: InlineEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tab may stay open for days; what it was sent is the memory's and the cache's business."""
-    monkeypatch.setattr(service_module, "MEMORY_BYTES", 0)
+    limit_memory(service, 0)
     engine._at_once = True
     references = []
     for n in range(30):
-        unit = replace(CONV, input=f"digest {n}")
+        unit = but(CONV, input=f"digest {n}")
         drawn: list[Any] = []
         region = Part("p", (unit,), (), lambda answers, drawn=drawn: drawn.append(answers) or [])
         list(service.updates(service.ask(f"page {n}", [region], {}), lambda: False))
@@ -682,12 +727,12 @@ def test_a_stream_of_many_kept_answers_holds_a_few_at_a_time(
     cache: Cache, engine: InlineEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A page of 24 large layers for A and B would else be read into memory at once, and stay there to its end."""
-    kept = [replace(CONV, input=f"digest {n}") for n in range(40)]
+    kept = [but(CONV, input=f"digest {n}") for n in range(40)]
     answered(make(engine, cache), engine, *kept)
     size = len(encode(answer_to(CONV)))
-    monkeypatch.setattr(service_module, "MEMORY_BYTES", 0)
     monkeypatch.setattr(service_module, "LOADED_BYTES", 3 * size)
     service = make(engine, cache)
+    limit_memory(service, 0)
     most = 0
 
     def draw(answers: Answers) -> list[Update]:
@@ -712,9 +757,9 @@ def test_an_answer_that_left_the_cache_before_its_turn_is_asked_for_again(
     cache: Cache, engine: InlineEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answered(make(engine, cache), engine, CONV, WIDE)
-    monkeypatch.setattr(service_module, "MEMORY_BYTES", 0)
     monkeypatch.setattr(service_module, "LOADED_BYTES", 0)
     service = make(engine, cache)
+    limit_memory(service, 0)
     name = service.ask("page", [part("one", CONV), part("two", WIDE)], {})
     cache.clear()
     service._memory.clear()
@@ -729,12 +774,12 @@ def test_streams_that_nobody_reads_do_not_pile_up(
     service: Service, engine: InlineEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two thousand pages ask and never read; each would hold an answer of its own from the cache."""
-    monkeypatch.setattr(service_module, "MEMORY_BYTES", 0)
+    limit_memory(service, 0)
     monkeypatch.setattr(service_module, "UNREAD_SECONDS", 0.3)
-    kept = [replace(CONV, input=f"digest {n}") for n in range(20)]
+    kept = [but(CONV, input=f"digest {n}") for n in range(20)]
     answered(service, engine, *kept)
     for n in range(2000):
-        service.ask(f"page {n}", [part("p", kept[n % 20], replace(WIDE, input=f"{n}"))], {})
+        service.ask(f"page {n}", [part("p", kept[n % 20], but(WIDE, input=f"{n}"))], {})
     time.sleep(0.35)
     last = service.ask("last", [part("p", CONV)], {})
     assert list(service._streams) == [last]
@@ -749,7 +794,7 @@ def test_the_number_of_pages_is_limited_and_the_oldest_go(
     service: Service, engine: InlineEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service_module, "MAX_PAGES", 10)
-    names = [service.ask(f"page {n}", [part("p", replace(CONV, input=f"{n}"))], {}) for n in range(25)]
+    names = [service.ask(f"page {n}", [part("p", but(CONV, input=f"{n}"))], {}) for n in range(25)]
     assert len(service._pages) == 10 and len(service._streams) == 10
     assert engine.waiting_slots() == 10
     assert Reader(service, names[0]).end().items == []
@@ -759,10 +804,10 @@ def test_the_number_of_pages_is_limited_and_the_oldest_go(
 
 def test_a_page_in_use_stays_whatever_others_ask(service: Service, engine: InlineEngine) -> None:
     """More pages than are kept ask meanwhile; those who have their answer, or do not come for it, go first."""
-    idle = ask(service, "idle", part("p", replace(CONV, input="idle")))
+    idle = ask(service, "idle", part("p", but(CONV, input="idle")))
     engine.work()
     assert idle.end().done
-    unread = service.ask("unread", [part("p", replace(CONV, input="unread"))], {})
+    unread = service.ask("unread", [part("p", but(CONV, input="unread"))], {})
     page = ask(service, "page", part("p", CONV))
     page.until(lambda: page.items)
     for n in range(service_module.MAX_PAGES - 3):
@@ -770,7 +815,7 @@ def test_a_page_in_use_stays_whatever_others_ask(service: Service, engine: Inlin
         list(service.updates(service._pages[f"other {n}"].name, lambda: False))
     assert {"idle", "unread", "page"} <= set(service._pages)
     for n in range(2200):
-        service.ask(f"stranger {n}", [part("p", replace(WIDE, input=f"{n}"))], {})
+        service.ask(f"stranger {n}", [part("p", but(WIDE, input=f"{n}"))], {})
     assert len(service._pages) == service_module.MAX_PAGES
     assert "idle" not in service._pages and "unread" not in service._pages
     assert not Reader(service, unread).end().done
@@ -827,9 +872,7 @@ def test_many_people_at_once_each_get_the_answer_to_their_last_question(cache: C
     def person(number: int) -> None:
         page = f"page {number}"
         for click in range(10):
-            unit = replace(
-                CONV, input=f"digest {(number * 7 + click) % 40}", layer=("conv", "wide", "vector")[click % 3]
-            )
+            unit = but(CONV, input=f"digest {(number * 7 + click) % 40}", layer=("conv", "wide", "vector")[click % 3])
             seen: list[Answers] = []
             region = Part("p", (unit,), (click,), lambda _, answers, seen=seen: seen.append(dict(answers)) or [])
             name = service.ask(page, [region], {}, click + 1)
@@ -851,7 +894,7 @@ def test_many_people_at_once_each_get_the_answer_to_their_last_question(cache: C
     helper.join(5)
     assert len(shown) == 30
     assert all(encode(result) == encode(answer_to(unit)) for unit, result in shown.values())
-    assert decode(encode(answer_to(CONV))).layer == "conv"
+    assert answer_of(encode(answer_to(CONV))).layer == "conv"
     until(lambda: engine.waiting_slots() == 0)
     assert service._streams == {}
 
@@ -862,7 +905,7 @@ def test_many_people_at_once_each_get_the_answer_to_their_last_question(cache: C
 def test_a_thousand_answers_of_one_region_are_drawn_ten_times_a_second_and_the_last_at_once(
     service: Service, engine: InlineEngine
 ) -> None:
-    units = [replace(CONV, input=f"digest {n}") for n in range(1000)]
+    units = [but(CONV, input=f"digest {n}") for n in range(1000)]
     reader = ask(service, "page", part("p", *units))
     begun = time.monotonic()
     while time.monotonic() - begun < 1.0:

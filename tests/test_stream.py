@@ -17,14 +17,15 @@ from dash import html
 from inline_app import Connection, InlineApp, served, until
 from inline_engine import MODEL, InlineEngine
 from tempo import limit
+from units import unit_of
 
 from hookscope.dashboard.answers.parts import Part, Update
 from hookscope.dashboard.asking.answers import Answers
 from hookscope.dashboard.asking.questions import Unit
 from hookscope.dashboard.web.stream import BUSY
 
-CONV = Unit(MODEL, "digest", "activation", "conv")
-WIDE = Unit(MODEL, "digest", "activation", "wide")
+CONV = unit_of(MODEL, "digest", "activation", "conv")
+WIDE = unit_of(MODEL, "digest", "activation", "wide")
 NASTY = "</script><b>\n\ndata: forged\r\nevent: done\u2028\x00é😀"
 
 
@@ -199,7 +200,7 @@ def test_a_closed_tab_is_noticed_quickly_and_its_work_withdrawn(app: InlineApp, 
     """Waitress has to look ahead on the connection for that; without, it notices at the next ping, seconds later."""
     delays = []
     for n in range(5):
-        connection = visitors.stream(ask(app, part("one", Unit(MODEL, f"{n}", "activation", "conv")), page=f"{n}"))
+        connection = visitors.stream(ask(app, part("one", unit_of(MODEL, f"{n}", "activation", "conv")), page=f"{n}"))
         assert app.engine.waiting_slots() == 1
         connection.close()
         delays.append(until(lambda: app.engine.waiting_slots() == 0))
@@ -209,7 +210,7 @@ def test_a_closed_tab_is_noticed_quickly_and_its_work_withdrawn(app: InlineApp, 
 
 
 def test_forty_streams_are_open_at_most_and_the_next_is_told_so_at_once(app: InlineApp, visitors: Visitors) -> None:
-    units = [Unit(MODEL, f"{n}", "activation", "conv") for n in range(41)]
+    units = [unit_of(MODEL, f"{n}", "activation", "conv") for n in range(41)]
     paths = [ask(app, part("one", unit), page=f"page {n}") for n, unit in enumerate(units)]
     connections = [visitors.stream(path) for path in paths[:40]]
     begun = time.monotonic()

@@ -9,7 +9,15 @@ import numpy as np
 from test_charts import statistics
 
 from hookscope.dashboard.drawing.ranking import channel_numbers, distance, order
-from hookscope.dashboard.drawing.tables import channel_columns, channel_csv, channel_rows, layer_csv, statistics_rows
+from hookscope.dashboard.drawing.tables import (
+    SORTS,
+    channel_columns,
+    channel_csv,
+    channel_rows,
+    in_order,
+    layer_csv,
+    statistics_rows,
+)
 
 A = np.array([[[0, 2]], [[-4, math.nan]]], np.float32)
 B = np.array([[[1, 1]], [[-4, -4]]], np.float32)
@@ -43,7 +51,8 @@ def test_channel_rows_are_plain_json_numbers():
 def test_the_tables_columns_are_the_rows_fields():
     for labels, inputs in ((("A", "B"), [A, B]), (("A",), [A])):
         gap = distance(A, B) if len(inputs) == 2 else None
-        row = channel_rows([channel_numbers(each) for each in inputs], np.arange(2), gap, labels)[0]
+        both = (np.zeros(2), np.ones(2)) if len(inputs) == 2 else None
+        row = channel_rows([channel_numbers(each) for each in inputs], np.arange(2), gap, labels, both)[0]
         columns = channel_columns(labels)
         assert [column["field"] for column in columns] == list(row)
         assert all(column["headerTooltip"] for column in columns)
@@ -56,7 +65,27 @@ def test_csv_has_every_digit():
     assert rows[0]["A NaN"] == "0"
     two = channel_csv([channel_numbers(A), channel_numbers(B)], np.array([1, 0]), distance(A, B))
     assert two.splitlines()[0].endswith(",mean |A - B|")
-    assert two.splitlines()[1].startswith("0,2,1.0,")
+    assert two.splitlines()[2].startswith("0,2,1.0,")
+
+
+def test_a_table_and_its_file_are_in_the_walls_order_or_in_that_of_the_column_that_was_chosen():
+    values = np.array([[[3.0]], [[math.nan]], [[1.0]], [[2.0]]], np.float32)
+    numbers, ranked = [channel_numbers(values)], np.array([3, 0, 1, 2])
+
+    def listed(sort: str) -> list[object]:
+        return [row["channel"] for row in in_order(channel_rows(numbers, ranked), sort)]
+
+    assert listed("") == listed("B_mean.asc") == [3, 0, 1, 2]  # a column that is not there changes nothing
+    assert listed("A_mean.asc") == [1, 2, 3, 0] and listed("A_mean.desc") == [0, 3, 2, 1]  # as ag-grid has NaN
+    lines = [line.split(",")[0] for line in channel_csv(numbers, ranked).splitlines()]
+    assert lines == ["channel", "3", "0", "1", "2"]
+    lines = [line.split(",")[0] for line in channel_csv(numbers, ranked, listed=[1, 2, 3, 0]).splitlines()]
+    assert lines == ["channel", "1", "2", "3", "0"]
+    assert {column["field"]: column["sort"] for column in channel_columns(("A",), sort="A_mean.desc")}[
+        "A_mean"
+    ] == "desc"
+    fields = {column["field"] for column in channel_columns(("A", "B"), ("share", "effect", "estimate"), restored=True)}
+    assert {f"{field}.{way}" for field in fields for way in ("asc", "desc")} == SORTS
 
 
 def test_layer_csv():

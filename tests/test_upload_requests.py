@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import io
 import json
 import os
 import re
@@ -24,6 +23,7 @@ from made_pictures import colours, encoded
 from PIL import Image
 from served import Application, until
 
+from hookscope.dashboard.inputs import rows
 from hookscope.dashboard.inputs.child.decoding import MAX_PIXELS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes as Linux shows them")
@@ -298,9 +298,9 @@ def test_what_is_served_is_not_what_was_sent(server: Server) -> None:
         # Where there is no such address, Dash answers with the page.
         assert status == 404 or "<title>Hookscope</title>" in text
         assert "PAYLOAD" not in text
-    with Image.open(io.BytesIO((server.folder / "inputs" / "pixels" / pixels_of(server, key)).read_bytes())) as image:
-        assert np.array_equal(np.asarray(image), PIXELS) and not image.info
+    with rows.picture((server.folder / "inputs" / "pixels" / pixels_of(server, key)).read_bytes()) as image:
+        assert np.array_equal(np.asarray(image), PIXELS)
 
 
 def pixels_of(server: Server, key: str) -> str:
-    return json.loads((server.folder / "inputs" / "keys" / f"{key}.json").read_text())["digest"] + ".png"
+    return json.loads((server.folder / "inputs" / "keys" / f"{key}.json").read_text())["digest"] + ".rgb"

@@ -21,6 +21,7 @@ from tempo import limit
 from upload_cases import ACCEPTED, PAYLOAD, REFUSED, Accepted, Refused
 
 from hookscope.dashboard.inputs import decoder as decoder_module
+from hookscope.dashboard.inputs import rows
 from hookscope.dashboard.inputs.child.decoding import MAX_PIXELS
 from hookscope.dashboard.inputs.store import Input, InputRefused, InputStore
 
@@ -73,16 +74,19 @@ def test_there_are_as_many_as_were_promised() -> None:
 @pytest.mark.parametrize("case", ACCEPTED, ids=lambda case: case.name)
 def test_it_becomes_the_right_picture(measured: Measured, case: Accepted) -> None:
     found = measured.receive(case.data, case.name)
-    png, preview = measured.store.png(found.digest), measured.store.preview(found.key)
-    with Image.open(io.BytesIO(png)) as image:
+    kept, preview = measured.store.pixels(found.digest), measured.store.preview(found.key)
+    with rows.picture(kept) as image:
         shown = np.asarray(image).astype(int)
     expected = case.picture if case.picture.ndim == 3 else np.repeat(case.picture[..., None], 3, -1)
     assert shown.shape == expected.shape == (found.height, found.width, 3)
     assert np.abs(shown - expected).max() <= case.within
     assert case.note in " ".join(found.notes)
     # What is served has nothing in it but pixels: no text, EXIF, profile, nor what stood behind the picture.
-    assert PAYLOAD not in png and PAYLOAD not in preview
-    assert set(chunks(png)) == {b"IHDR", b"IDAT", b"IEND"}
+    assert PAYLOAD not in kept and PAYLOAD not in preview
+    exact = rows.exact(kept)  # 16 bits per value, or all frames, where the file has them
+    assert (exact is not None) == any(text in case.note for text in ("of 65535 used", "of 4095 used", "frames"))
+    more = 0 if exact is None else 28 + exact.values.nbytes
+    assert len(kept) == 8 + found.width * found.height * 3 + more - (1 if exact is not None else 0)
     assert set(segments(preview)) <= {0xE0, 0xDB, 0xC0, 0xC4, 0xDA}  # JFIF, tables, the frame, its one scan
 
 

@@ -16,27 +16,59 @@ from hookscope.dashboard.page import view as view_module
 from hookscope.dashboard.page.reading import Walls
 from hookscope.dashboard.page.view import MAX_LAYERS, MEAN, STATES, View, state
 from hookscope.dashboard.panels.order import PANELS
+from hookscope.hooks.results.targets import OWN, Class
 
 CHOSEN = View().but(
     model="torchvision:resnet50@IMAGENET1K_V2",
     a="sample-coffee",
     b="Ab_-" * 5,
+    second_a="sample-chelsea",
+    second_b="sample-coffee",
+    model_b="old",
+    prepare_a="bgr",
+    prepare_b="bytes,grey,squeezed,nearest",
+    shown_a="4.1.0",
+    shown_b="0.0.12",
+    edits_a="blocks.4.0~5~0",
+    edits_b="layer1.0.relu:1~~mean~(model)~0~1.5",
+    side="b",
+    target_b="box:3",
+    against="next",
+    against_b="285",
+    apart=True,
+    reading="sigmoid:heads/age",
+    reading_b=":1",
+    captions="a photo of a cat\n<b>50 %</b> & more",
+    captions_b="日本",
     layers=("layer1.0.relu:1", "(model)", "blocks.4.2.bn2"),
+    matched="layer1.0.relu:1=features.3",
     target=0,
     rank="difference",
     scale="channel",
     colours="grey",
     count="256",
     overlay=True,
+    moment=500,
     seen=True,
+    readings=True,
     table=True,
+    restored=True,
+    sort="A_mean.desc",
+    weights=True,
     patch=0,
     metric="zeros",
     detail="layer1.0.relu:1",
     channel=0,
     maps="scorecam",
     attributions=True,
-    tab="gradients",
+    models=True,
+    likeness=True,
+    ladder=True,
+    painting=True,
+    depth="back",
+    back_into="a",
+    back_by="channels",
+    tab="depth",
 )
 ODD_KEYS = (
     "a b",
@@ -63,7 +95,7 @@ FIELDS = tuple(View().to_dict())
 def test_every_field_differs_from_its_default_in_the_example() -> None:
     default, chosen = View().to_dict(), CHOSEN.to_dict()
     assert [name for name in FIELDS if chosen[name] == default[name]] == []
-    assert len(FIELDS) == 19 and len(CHOSEN.states) == len(STATES)
+    assert len(FIELDS) == 50 and len(CHOSEN.states) == len(STATES)
 
 
 @pytest.mark.parametrize("name", FIELDS)
@@ -145,7 +177,7 @@ def test_an_unknown_choice_falls_back(name: str, value: Any) -> None:
     ],
 )
 def test_a_class_is_a_number_or_nothing(value: Any, wanted: int | None) -> None:
-    assert View.from_dict({"target": value}).target == wanted
+    assert View.from_dict({"target": value}).target == (OWN if wanted is None else Class(wanted))
     assert View.from_dict({"channel": value}).channel == (MEAN if wanted is None else wanted)
 
 
@@ -170,7 +202,7 @@ def test_two_ways_to_write_a_call_are_one_card() -> None:
     assert view.layers == ("conv", "", "conv:1", "conv:01") and view.detail == "conv"
 
 
-@pytest.mark.parametrize("name", ["overlay", "seen", "table", "attributions"])
+@pytest.mark.parametrize("name", ["overlay", "seen", "table", "attributions", "ladder", "painting"])
 def test_a_switch_in_the_url_is_on_only_as_we_write_it(name: str) -> None:
     assert View.from_query(f"{name}=1").to_dict()[name] is True
     assert not any(View.from_query(f"{name}={text}").to_dict()[name] for text in ("0", "", "false", "yes", "2"))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import pytest
 
-from hookscope.dashboard.panels.welcome import last_map, welcome
+from hookscope.dashboard.components.layer_tree import tree_nodes
+from hookscope.dashboard.panels import welcome as welcome_module
+from hookscope.dashboard.panels.welcome import last_map, offer, welcome, why_recommended
 from hookscope.hooks.results.looks import Call, LayerInfo
+from hookscope.hooks.results.maps import why_no_maps
 
 NCHW = ("image", "channel", "height", "width")
 TOKENS = ("image", "token", "channel")
@@ -48,6 +52,47 @@ def test_the_layer_that_is_offered(layers: list[LayerInfo], key: str) -> None:
     assert last_map(layers) == key
 
 
+def defined(layers: list[LayerInfo]) -> str:
+    """The same as its docstring says it, of every layer."""
+    maps = [each for each in layers if not why_no_maps(each.calls[0], each.calls[0].shape)]
+    if not maps:
+        return ""
+    last = max(maps, key=lambda each: each.calls[0].order)
+    if last.calls[0].grid is None:
+        rivals = [each for each in maps if "conv" in each.type.lower() and each.calls[0].shape == last.calls[0].shape]
+    else:
+        reads = max((each.calls[0].order for each in layers if each.calls[0].heads), default=-1)
+        rivals = [each for each in maps if "norm" in each.type.lower() and each.calls[0].order < reads]
+        rivals = rivals if last.calls[0].prefix_tokens else []
+    return max(rivals or [last], key=lambda each: each.calls[0].order).name
+
+
+def test_whatever_the_order_of_the_layers_it_is_the_one_that_is_meant() -> None:
+    draw = random.Random(0)
+    kinds = [*CONVOLUTIONS, *TRANSFORMER]
+    found = set()
+    for _ in range(500):
+        chosen = [draw.choice(kinds) for _ in range(draw.randrange(1, 12))]
+        orders = draw.sample(range(50), len(chosen))
+        layers = [
+            replace(each, name=f"l{order}", calls=(replace(each.calls[0], order=order),))
+            for each, order in zip(chosen, orders, strict=True)
+        ]
+        assert last_map(layers) == defined(layers)
+        found.add(next((each.type for each in layers if each.name == last_map(layers)), ""))
+    assert found == {"", "Conv2d", "BatchNorm2d", "LayerNorm", "MultiheadAttention"}
+
+
+def test_of_twenty_thousand_layers_only_the_last_ones_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(
+        welcome_module, "why_no_maps", lambda call, shape: asked.append(call.order) or why_no_maps(call, shape)
+    )
+    layers = [layer(f"l{order}", "ReLU", order, 1, 8, 4, 4) for order in range(20_000)]
+    assert last_map([*layers, layer("fc", "Linear", 20_000, 1, 10)]) == "l19999"
+    assert asked == [20_000, 19_999]
+
+
 def test_of_a_detector_the_body_is_offered_and_not_a_head() -> None:
     layers = [
         layer("stem", "Conv2d", 1, 1, 16, 160, 160),
@@ -58,6 +103,15 @@ def test_of_a_detector_the_body_is_offered_and_not_a_head() -> None:
         layer("last_head", "Conv2d", 6, 1, 24, 2, 2),
     ]
     assert last_map(layers) == "last_head" and last_map(layers, detector=True) == "body"
+
+
+def test_the_layer_is_recommended_with_a_reason_and_offered_to_who_has_a_picture() -> None:
+    assert "the last maps of 7 × 7 positions on the way to the answer" in why_recommended(CONVOLUTIONS, "head")
+    assert "the class token alone" in why_recommended(TRANSFORMER, "ln_1")
+    assert "before the heads" in why_recommended(CONVOLUTIONS, "head", detector=True)
+    assert '{"layers": ["head"]}' in str(offer(CONVOLUTIONS)) and offer(CONVOLUTIONS[-1:]) == []
+    nodes = tree_nodes(CONVOLUTIONS, "net", ("head", "Because."))
+    assert {node["name"]: node["advice"] for node in nodes if "advice" in node} == {"head": "Because."}
 
 
 def test_a_model_without_maps_is_offered_too() -> None:

@@ -6,6 +6,7 @@ is left for a new one beside it, and while no folder can be used, values stay in
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import queue
@@ -14,13 +15,13 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
 import diskcache
+from cachetools import LRUCache
 
 from hookscope.dashboard.answers.shelf import Shelf, is_ours
 
@@ -191,38 +192,31 @@ class _Keeper(threading.Thread):
 
 
 class _Memory:
-    """Bytes by key in memory, least recently used out first."""
+    """Bytes by key in memory, least recently used out first; safe from any thread."""
 
     def __init__(self, limit_bytes: int) -> None:
-        self.limit_bytes = limit_bytes
-        self.size_bytes = 0
-        self._values: OrderedDict[str, bytes] = OrderedDict()
+        self._values: LRUCache[str, bytes] = LRUCache(limit_bytes, getsizeof=len)
         self._lock = threading.Lock()
+
+    @property
+    def size_bytes(self) -> int:
+        return int(self._values.currsize)
 
     def get(self, key: str) -> bytes | None:
         with self._lock:
-            value = self._values.get(key)
-            if value is not None:
-                self._values.move_to_end(key)
-            return value
+            return self._values.get(key)
 
     def put(self, key: str, value: bytes) -> None:
-        self.discard(key)
-        with self._lock:
+        with self._lock, contextlib.suppress(ValueError):  # it is larger than all that may be kept
             self._values[key] = value
-            self.size_bytes += len(value)
-            while self.size_bytes > self.limit_bytes:
-                self.size_bytes -= len(self._values.popitem(last=False)[1])
 
     def discard(self, key: str) -> None:
         with self._lock:
-            value = self._values.pop(key, b"")
-            self.size_bytes -= len(value)
+            self._values.pop(key, None)
 
     def clear(self) -> None:
         with self._lock:
             self._values.clear()
-            self.size_bytes = 0
 
 
 def _choose(folder: Path, damaged: frozenset[Path]) -> Path:

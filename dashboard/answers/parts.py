@@ -7,11 +7,11 @@ as the answers come. A part's signature says what it shows, so a page that has d
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hookscope.dashboard.asking.answers import Answers, Failure
+from hookscope.dashboard.asking.answers import Answer, Answers, Failure
 from hookscope.dashboard.asking.questions import Unit
 
 ComponentId = str | dict[str, Any]
@@ -45,15 +45,15 @@ class Part:
         """One that waits for nothing and looks like this."""
         return cls(name, (), (updates,), _as_it_is)
 
-    def drawn(self, answers: Answers) -> list[Update]:
+    def drawn(self, answers: Mapping[Unit, Answer]) -> list[Update]:
         """The properties to set."""
-        return self.draw(*self.shows, answers)
+        return self.draw(*self.shows, answers if isinstance(answers, Answers) else Answers(answers))
 
     def signature(self) -> str:
         """Changes whenever the region would be drawn differently."""
         return hashlib.sha256(repr((self.name, tuple(self.units), self.shows)).encode()).hexdigest()[:24]
 
-    def complete(self, answers: Answers) -> bool:
+    def complete(self, answers: Mapping[Unit, Answer]) -> bool:
         """Whether every unit has been answered."""
         return all(unit in answers for unit in self.units)
 
@@ -63,9 +63,19 @@ def _as_it_is(updates: list[Update], answers: Answers) -> list[Update]:
 
 
 def result_of(answers: Answers, unit: Unit | None, kind: type) -> Any:
-    """The unit's result if it was answered with one of that kind, else None."""
+    """The unit's result if it was answered with one of that kind, or what was known before it failed, else None."""
     answer = answers.get(unit) if unit is not None else None
-    return answer.result if answer is not None and isinstance(answer.result, kind) else None
+    found = answer.result if answer is not None else None
+    found = found.so_far if isinstance(found, Failure) else found
+    return found if isinstance(found, kind) else None
+
+
+def failures_by_side(answers: Answers, *asked: Mapping[str, Unit]) -> list[tuple[str, Failure]]:
+    """The same of units by side, each with the side that it is about."""
+    found = [
+        (side, failure) for units in asked for side, unit in units.items() for failure in failures(answers, (unit,))
+    ]
+    return list({failure: (side, failure) for side, failure in reversed(found)}.values())[::-1]
 
 
 def failures(answers: Answers, units: Sequence[Unit]) -> list[Failure]:

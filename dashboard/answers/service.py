@@ -6,20 +6,25 @@ page asks for parts -> units -> memory or cache: at once
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, Literal
+
+from cachetools import LRUCache
 
 from hookscope.dashboard.answers.cache import Cache
 from hookscope.dashboard.answers.parts import Part, Update
-from hookscope.dashboard.asking.answers import Answer, Failure
+from hookscope.dashboard.answers.streams import ELSEWHERE, Stream
+from hookscope.dashboard.asking.answers import Answer, Answers, Failure
 from hookscope.dashboard.asking.questions import Unit
 from hookscope.dashboard.engine.base import Engine, Event, ModelState
+from hookscope.dashboard.engine.queue import STOPPED
 from hookscope.dashboard.inputs.store import InputStore
 from hookscope.hooks.results.codec import CodecError, decode
 
@@ -27,6 +32,7 @@ Shown = tuple[Part, list[Update], str | None]  # a part, what it shows now, and 
 Done = Literal["done"]  # the last of a stream that has shown all of its parts whole
 
 MEMORY_BYTES = 256 << 20
+TRIED_BYTES = 32 << 20  # of answers that are not kept, for the pictures that are drawn from them a moment later
 LOADED_BYTES = 256 << 20  # kept answers that a stream holds before it draws; the others are read when their turn comes
 MAX_PAGES = 2_000
 POLL_SECONDS = 0.25  # between two looks whether anybody still reads
@@ -36,75 +42,28 @@ PING_SECONDS = 5.0
 # takes the browser 40 ms to put "computing ..." on the page, for which the answer would have to wait.
 PATIENCE_SECONDS = 0.15
 DRAW_SECONDS = 0.1  # between two drawings of a part whose answers come one by one; the first and the last come at once
-STOPPED = "Stopped before it was computed. Choose the layer again to compute it."
+STOPPED_HALFWAY = "Stopped: what was known by then stays here, and the rest was not computed."
 UNDRAWN = "The values are there, but drawing them failed. The server's log has the details; another view may work."
 
 log = logging.getLogger(__name__)
 
 
-class Elsewhere:
-    """Stands for an answer that a stream does not hold: it is kept in the cache, or was drawn and let go."""
-
-
-ELSEWHERE = Answer(Elsewhere(), cached=True)
-
-
-@dataclass
-class Stream:
-    """One answer on its way to a page.
-
-    Attributes:
-        number: the page's own count of its questions.
-        parts: what it draws, left: those of them that have not been shown whole, answers: from what; all are let go as
-            soon as it was read, and an answer as soon as nothing that is left is drawn from it.
-        partial: what is known of answers that take minutes.
-        unsaved: computed answers, by key, that are written into the cache once they were drawn.
-        slot: where the engine's events for it are; "" if it waits for none.
-        replaced: set once a newer question has taken its place. stopped: the person withdrew what had not come.
-        read: a browser has begun to read it.
-    """
-
-    name: str
-    number: int
-    parts: Sequence[Part]
-    asked_at: float = field(default_factory=time.monotonic)
-    slot: str = ""
-    answers: dict[Unit, Answer] = field(default_factory=dict)
-    partial: dict[Unit, Answer] = field(default_factory=dict)
-    unsaved: dict[str, bytes] = field(default_factory=dict)
-    replaced: threading.Event = field(default_factory=threading.Event)
-    stopped: bool = False
-    read: bool = False
-    left: list[Part] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.left = list(self.parts)
-
-    @property
-    def idle(self) -> bool:
-        """Whether nobody waits for it: it was read, or there was nothing to show."""
-        return not self.parts
-
-    def let_go(self) -> None:
-        """Keep nothing but the name; a page may stay open for days after its answer."""
-        self.parts, self.left, self.answers, self.partial = (), [], {}, {}
-
-    def shown(self, part: Part) -> None:
-        """Let go of what only this part, which was shown whole, is drawn from."""
-        self.left = [each for each in self.left if each is not part]
-        needed = {unit for each in self.left for unit in each.units}
-        self.answers.update(dict.fromkeys(set(part.units) - needed, ELSEWHERE))
-
-
 class Service:
     """What the panels ask; it knows units, answers and parts, and nothing of how a page looks."""
 
-    def __init__(self, engine: Engine, cache: Cache, inputs: InputStore, max_streams: int = 40) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        cache: Cache,
+        inputs: InputStore,
+        max_streams: int = 40,
+        memory_bytes: int = MEMORY_BYTES,
+    ) -> None:
         self.engine = engine
         self.cache = cache
         self.inputs = inputs
-        self._memory: OrderedDict[str, tuple[Any, int]] = OrderedDict()
-        self._memory_bytes = 0
+        self._memory: LRUCache[str, tuple[Any, int]] = LRUCache(memory_bytes, getsizeof=itemgetter(1))
+        self._tried: LRUCache[str, tuple[Any, int]] = LRUCache(TRIED_BYTES, getsizeof=itemgetter(1))
         self._pages: OrderedDict[str, Stream] = OrderedDict()
         self._streams: dict[str, Stream] = {}
         self._open = threading.BoundedSemaphore(max_streams)
@@ -115,7 +74,9 @@ class Service:
         """What a model is doing now."""
         return self.engine.state(model)
 
-    def ask(self, page: str, parts: Sequence[Part], drawn: Mapping[str, str], number: int = 0) -> str:
+    def ask(
+        self, page: str, parts: Sequence[Part], drawn: Mapping[str, str], number: int = 0, *, kept: bool = True
+    ) -> str:
         """Begin to answer a page, in place of what it asked before.
 
         Arguments:
@@ -123,19 +84,20 @@ class Service:
             parts: everything the page shows.
             drawn: signatures of the parts that it shows already, by name.
             number: the page's own count of its questions; one that a newer question has overtaken is not answered.
+            kept: whether what is computed is kept for the next who asks.
 
         Returns:
             The name of a stream to read with `updates`, "" if the page shows all of it already.
         """
         wanted = [part for part in parts if drawn.get(part.name) != part.signature()]
-        stream = Stream(secrets.token_urlsafe(18), number, wanted)
+        stream = Stream(secrets.token_urlsafe(18), number, wanted, kept=kept)
         old = self._take_place(page, stream)
         if old is None:
             return ""
         missing: list[Unit] = []
         loaded = 0
         for unit in dict.fromkeys(unit for part in wanted for unit in part.units):
-            found = self._find(unit)
+            found = self._find(unit, disk=kept or not unit.side.edits)
             if found is None:
                 missing.append(unit)
             else:
@@ -144,7 +106,7 @@ class Service:
                 stream.answers[unit] = Answer(value, cached=True) if loaded <= LOADED_BYTES else ELSEWHERE
         if missing:
             stream.slot = stream.name
-            self.engine.submit(stream.slot, missing, self.inputs.png)
+            self.engine.submit(stream.slot, missing, self.inputs.pixels)
         self._end(old)  # not before the new units are there, so that what both want goes on
         if stream.replaced.is_set():  # by a newer question, while this one looked its values up
             self._end([stream])
@@ -194,13 +156,26 @@ class Service:
                 self.engine.cancel(gone.slot)
             gone.let_go()
 
-    def stop(self, page: str) -> None:
-        """The person cancelled: withdraw what the page still waits for; what it has, stays."""
+    def stop(self, page: str, part: str = "") -> None:
+        """The person cancelled: withdraw what the page still waits for; what it has, stays.
+
+        Arguments:
+            part: withdraw only what this part waits for, and of what takes seconds nothing that another one needs. What
+                takes minutes is what the person wants stopped, also where a table waits for it too.
+        """
         with self._lock:
             stream = self._pages.get(page)
-        if stream is not None and stream.slot:
+        if stream is None or not stream.slot:
+            return
+        if not part:
             stream.stopped = True
             self.engine.cancel(stream.slot)
+            return
+        left = list(stream.left)
+        others = {unit for each in left if each.name != part for unit in each.units}
+        own = [unit for each in left if each.name == part for unit in each.units]
+        units = [unit for unit in own if unit.takes_minutes or unit not in others]
+        self.engine.stop(stream.slot, units)
 
     def leave(self, page: str) -> None:
         """A page was closed: nobody waits for its answers any more."""
@@ -249,7 +224,7 @@ class Service:
                 if not self._load(stream, part):
                     return
                 yield self._show(stream, part)
-            else:
+            elif stream.kept:  # while something is dragged, what was there stays until its answer comes
                 silent.append(part)
         while stream.slot and not (ended or over()):
             now = time.monotonic()
@@ -260,7 +235,7 @@ class Service:
             answered: set[Unit] = set()
             for event in events:
                 ended = event.kind == "end"
-                if ended and not stream.stopped and _unanswered(stream):
+                if ended and not stream.stopped and stream.unanswered():
                     return
                 answered |= self._take(stream, event)
             for part in list(stream.left):
@@ -304,29 +279,32 @@ class Service:
 
     def _show(self, stream: Stream, part: Part) -> Shown:
         """Draw a part, and let go of what nothing else is drawn from."""
-        shown = draw(part, stream.answers, stream.partial)
+        shown = draw(part, stream.answers, stream.partial, stream.progress)
         if part.complete(stream.answers):
             stream.shown(part)
         return shown
 
     def _take(self, stream: Stream, event: Event) -> set[Unit]:
-        """Note what an event says; returns the units that it answers."""
+        """Note what an event says; returns the units that it says something about."""
         if event.kind == "end":  # what has no answer by now was withdrawn by the person
-            left = _unanswered(stream)
-            stream.answers.update(dict.fromkeys(left, Answer(Failure(STOPPED))))
+            left = stream.unanswered()
+            stream.answers.update({unit: Answer(_failure(STOPPED, before=stream.partial.get(unit))) for unit in left})
             return left
         if event.unit is None or event.kind == "started":
             return set()
         if event.kind == "partial":
             try:
-                stream.partial[event.unit] = Answer(decode(event.data))
+                stream.partial[event.unit] = Answer(decode(event.data, *event.unit.row.results))
             except CodecError:
                 return set()  # the answer itself will come
             return {event.unit}
-        stream.partial.pop(event.unit, None)
+        if event.kind == "progress":
+            stream.progress[event.unit] = event.done, event.total
+            return {event.unit}
+        before = stream.partial.pop(event.unit, None)
         result: Any
         if event.kind == "failed":
-            result = Failure(event.sentence, event.details, event.final)
+            result = _failure(event.sentence, event.details, event.final, before)
         else:
             result = self._received(stream, event.unit, event.data)
         stream.answers[event.unit] = Answer(result)
@@ -343,22 +321,29 @@ class Service:
     def value(self, unit: Unit) -> Any:
         """A unit's answer if it is in memory or in the cache, else None."""
         found = self._find(unit)
+        if found is None and (key := self._key(unit)) is not None:
+            with self._lock:
+                found = self._tried.get(key)
         return found[0] if found is not None else None
 
-    def _find(self, unit: Unit) -> tuple[Any, int] | None:
-        """The same with its size in bytes."""
+    def _find(self, unit: Unit, *, disk: bool = True) -> tuple[Any, int] | None:
+        """The same with its size in bytes.
+
+        Arguments:
+            disk: whether to look there too, which takes 5 ms; what somebody only tries has hardly been kept.
+        """
         key = self._key(unit)
         if key is None:
             return None
         with self._lock:
             if key in self._memory:
-                self._memory.move_to_end(key)
-                return self._memory[key]
-        data = self.cache.get(key)
+                found: tuple[Any, int] = self._memory[key]
+                return found
+        data = self.cache.get(key) if disk else None
         if data is None:
             return None
         try:
-            result = decode(data)
+            result = decode(data, *unit.row.results)
         except CodecError:
             return None
         self._remember(key, result, len(data))
@@ -366,16 +351,22 @@ class Service:
 
     def _key(self, unit: Unit) -> str | None:
         info = self.engine.info(unit.model)
-        return unit.key(info.fingerprint) if info else None
+        other = self.engine.info(unit.other_model) if unit.other_model else info
+        if info is None or other is None:
+            return None
+        return unit.key(info.fingerprint, other.fingerprint if unit.other_model else "")
 
     def _received(self, stream: Stream, unit: Unit, data: bytes) -> Any:
         """Keep an answer that the engine just gave, and decode it."""
         try:
-            result = decode(data)
+            result = decode(data, *unit.row.results)
         except CodecError as error:
             return Failure("The worker's answer was damaged on its way. Choose the layer again.", str(error))
         key = self._key(unit)
-        if key is not None and self._remember(key, result, len(data)):
+        if key is not None and not stream.kept:
+            with self._lock, contextlib.suppress(ValueError):
+                self._tried[key] = (result, len(data))
+        elif key is not None and self._remember(key, result, len(data)):
             stream.unsaved[key] = data
         return result
 
@@ -389,11 +380,8 @@ class Service:
         with self._lock:
             if key in self._memory:
                 return False
-            self._memory[key] = (result, size)
-            self._memory_bytes += size
-            while self._memory_bytes > MEMORY_BYTES and len(self._memory) > 1:
-                _, (_, freed) = self._memory.popitem(last=False)
-                self._memory_bytes -= freed
+            with contextlib.suppress(ValueError):  # it is larger than all that may be kept
+                self._memory[key] = (result, size)
             return True
 
     def close(self) -> None:
@@ -405,22 +393,30 @@ class Service:
             stream.replaced.set()
 
 
-def _unanswered(stream: Stream) -> set[Unit]:
-    return {unit for part in stream.parts for unit in part.units if unit not in stream.answers}
+def _failure(sentence: str, details: str = "", final: bool = False, before: Answer | None = None) -> Failure:
+    """A failure, with what was known by then."""
+    if before is None:
+        return Failure(sentence, details, final)
+    return Failure(STOPPED_HALFWAY if sentence == STOPPED else sentence, details, final, before.result)
 
 
-def draw(part: Part, answers: Mapping[Unit, Answer], partial: Mapping[Unit, Answer] | None = None) -> Shown:
+def draw(
+    part: Part,
+    answers: Mapping[Unit, Answer],
+    partial: Mapping[Unit, Answer] | None = None,
+    progress: Mapping[Unit, tuple[int, int]] | None = None,
+) -> Shown:
     """What a part shows; a fault in drawing is a sentence in its place.
 
     Arguments:
-        partial: what is known of answers that are not there yet.
+        partial: what is known of answers that are not there yet. progress: how far those are.
     """
     known = {unit: answers[unit] for unit in part.units if unit in answers}
     signature = part.signature() if part.complete(known) else None
     if partial:
         known = {unit: partial[unit] for unit in part.units if unit in partial} | known
     try:
-        return part, part.drawn(known), signature
+        return part, part.drawn(Answers(known, progress)), signature
     except Exception:  # a fault of ours in one region: say so there, and let the rest of the page go on
         log.exception("drawing %s failed", part.name)
         return part, [(part.error, {"tree": [UNDRAWN]})] if part.error is not None else [], signature

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hookscope.dashboard.asking.questions import Unit
@@ -15,11 +15,13 @@ class Failure:
 
     Attributes:
         final: asking again would give the same; a fact about the model, not a fault.
+        so_far: what was known of the answer by then, None if nothing was.
     """
 
     sentence: str
     details: str = ""
     final: bool = False
+    so_far: Any = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -35,4 +37,15 @@ class Answer:
     cached: bool = False
 
 
-Answers = Mapping[Unit, Answer]
+class Answers(dict[Unit, Answer]):
+    """What is known of some units, and how far those are that take long.
+
+    Attributes:
+        progress: by unit, (done, in all), of those that have told.
+    """
+
+    def __init__(
+        self, known: Mapping[Unit, Answer] | None = None, progress: Mapping[Unit, tuple[int, int]] | None = None
+    ) -> None:
+        super().__init__(known or {})
+        self.progress = dict(progress or {})

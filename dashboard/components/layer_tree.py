@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from dash.development.base_component import Component
 
-from hookscope.dashboard.asking.layer_keys import key_of
+from hookscope.dashboard.asking.layer_keys import key_of, parse_key
 from hookscope.hooks.results.looks import Call, LayerInfo
 
 OPERATION = "/"  # before the operation, in the names that `passes.operations` gives
@@ -112,7 +112,9 @@ class LayerTree(Component):
         super().__init__(**{name: value for name, value in props.items() if value is not None})
 
 
-def tree_nodes(layers: Sequence[LayerInfo], title: str = "") -> list[dict[str, Any]]:
+def tree_nodes(
+    layers: Sequence[LayerInfo], title: str = "", advice: tuple[str, str] = ("", "")
+) -> list[dict[str, Any]]:
     """The layers as the browser draws them: one dict per layer, parents before children (pre-order).
 
     Siblings keep the order in which `layers` names them; the functional operations of a module stand between its
@@ -122,6 +124,7 @@ def tree_nodes(layers: Sequence[LayerInfo], title: str = "") -> list[dict[str, A
     Args:
         layers: every module of the model, and its operations, as the recorded run saw them.
         title: what the root shows instead of its class name.
+        advice: the key of the layer that is recommended, and why, as a sentence.
     """
     by_name = {layer.name: layer for layer in layers}
     siblings: dict[str | None, list[LayerInfo]] = {}
@@ -137,6 +140,10 @@ def tree_nodes(layers: Sequence[LayerInfo], title: str = "") -> list[dict[str, A
         nodes.append(_node(by_name[name], [by_name[child] for child in below], depth, parent, title))
         stack.extend((child, depth + 1, name) for child in reversed(below))
     _mark_kinds(nodes)
+    recommended, why = advice
+    for node in nodes:
+        if why and node["key"] == key_of(*parse_key(recommended)[:1]):
+            node["advice"] = why
     return nodes
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from hookscope.dashboard.drawing.numbers import format_count, format_share
-from hookscope.dashboard.drawing.plain_figures import NEUTRAL, Draft
+from hookscope.dashboard.drawing.plain_figures import NEUTRAL, Draft, corner_note
 from hookscope.hooks.results.looks import HISTOGRAM_BINS, Statistics
 
 COLOURS = ("#1c7ed6", "#e8590c")  # A and B; both read on white and on the dark page
@@ -46,17 +46,7 @@ def histogram_figure(
         if len(shares) > 1
         else f"zeros {shares[0]}"
     )
-    draft.add_annotation(
-        text=" · ".join([zeros, *_broken_notes(statistics)]),
-        xref="paper",
-        yref="paper",
-        x=1,
-        y=1,
-        xanchor="right",
-        yanchor="bottom",
-        showarrow=False,
-        font={"color": NEUTRAL, "size": 11},
-    )
+    corner_note(draft, " · ".join([zeros, *_broken_notes(statistics)]), size=11)
     counted = [_own_bins(one) for one in statistics] if values is None else shared_bins(values, bins)
     if not any(counts.sum() for counts, _ in counted):
         _say(draft, "no finite value")

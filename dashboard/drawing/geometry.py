@@ -32,6 +32,10 @@ class WallGeometry:
     cell_px: float
     height_px: int
 
+    def rows_of(self, count: int) -> int:
+        """How many rows a side takes that has `count` channels, which may be fewer than the wall has room for."""
+        return math.ceil((min(self.shown, count) + 1) / self.columns)
+
     @property
     def text(self) -> str:
         """What is on the wall, e.g. "32 of 512 channels"."""

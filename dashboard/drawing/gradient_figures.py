@@ -10,6 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from hookscope.dashboard.drawing.charts import COLOURS, FILLS
+from hookscope.dashboard.drawing.layer_axis import GRID, layer_axis, plain_text
 from hookscope.dashboard.drawing.numbers import format_number, format_share
 from hookscope.dashboard.drawing.plain_figures import NEUTRAL, Draft
 from hookscope.hooks.results.looks import QUANTILE_LEVELS, LayerGradient
@@ -17,12 +18,10 @@ from hookscope.hooks.results.looks import QUANTILE_LEVELS, LayerGradient
 HEIGHT_PX = 500
 BOX_LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)  # whisker, box, median, box, whisker
 BELOW = 1e-3  # of the smallest root mean square: smaller values, and zeros, lie on the ground
-MOST_TICKS = 44
 PLAIN = 1e-3, 1e5  # numbers between these are written without an exponent
 SIZE_TITLE = "size of the gradient's values: median, quartiles, 5 % to 95 %; zeros lie on the lower edge"
 NORM_TITLE = "its L2 norm; a hollow mark on the lower edge is 0"
 MARKED = "rgba(232,160,12,0.16)"  # behind layers that sentences warn of; on white and on the dark page
-_GRID = "rgba(134,142,150,0.25)"
 
 
 def gradient_figure(
@@ -117,9 +116,7 @@ def gradient_figure(
         draft.add_annotation(
             text="no finite gradient", xref="paper", yref="paper", x=0.5, y=0.7, showarrow=False, font={"size": 13}
         )
-    step = max(1, math.ceil(count / MOST_TICKS))
-    ticks = list(range(0, count, step))
-    log = {"type": "log", "showgrid": True, "gridcolor": _GRID, "zeroline": False, "tick0": 0}
+    log = {"type": "log", "showgrid": True, "gridcolor": GRID, "zeroline": False, "tick0": 0}
     log["tickfont"] = {"color": NEUTRAL, "size": 11}
     draft.update_layout(
         meta={"keys": list(keys)},
@@ -127,17 +124,7 @@ def gradient_figure(
         hovermode="closest",
         hoverdistance=40,
         margin={"l": 56, "r": 8, "t": 22, "b": 116},
-        xaxis={
-            "range": [-0.7, max(count, 1) - 0.3],
-            "tickvals": ticks,
-            "ticktext": [_short(keys[place]) for place in ticks],
-            "tickangle": -60,
-            "tickfont": {"color": NEUTRAL, "size": 10},
-            "showgrid": False,
-            "zeroline": False,
-            "anchor": "y2",
-            "fixedrange": True,
-        },
+        xaxis={**layer_axis(keys), "anchor": "y2"},
         yaxis={**log, "domain": [0.4, 1], **_axis(ground, top, 7), "fixedrange": True},
         yaxis2={**log, "domain": [0, 0.3], **_axis(low, high, 5), "fixedrange": True},
     )
@@ -227,7 +214,7 @@ def _axis(low: float, high: float, most: int) -> dict[str, Any]:
 def _hover(label: str, key: str, layer: LayerGradient) -> str:
     broken = [f"{count:,} {name}" for count, name in ((layer.nan, "NaN"), (layer.inf, "Inf")) if count]
     lines = [
-        f"<b>{_plain(key)}</b>",
+        f"<b>{plain_text(key)}</b>",
         f"{label}: norm {format_number(layer.norm)}, largest {format_number(layer.max_abs)}",
         f"median size {format_number(float(layer.magnitudes[QUANTILE_LEVELS.index(0.5)]))}, "
         f"zeros {format_share(layer.zeros)}",
@@ -235,12 +222,3 @@ def _hover(label: str, key: str, layer: LayerGradient) -> str:
         "Click to show this layer.",
     ]
     return "<br>".join(lines)
-
-
-def _short(key: str) -> str:
-    return _plain(key if len(key) <= 22 else f"…{key[-21:]}")
-
-
-def _plain(text: str) -> str:
-    """Plotly reads some tags in texts; a layer's name is none."""
-    return text.replace("&", "&amp;").replace("<", "&lt;")

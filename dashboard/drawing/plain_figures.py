@@ -124,3 +124,18 @@ def panel_label(draft: Draft, text: str, x: str) -> None:
         font={"color": NEUTRAL, "size": 12},
         borderpad=1,
     )
+
+
+def corner_note(draft: Draft, text: str, size: int = 12) -> None:
+    """Write a line above the right end of a figure's axes; `size` in pixels."""
+    draft.add_annotation(
+        text=text,
+        xref="paper",
+        yref="paper",
+        x=1,
+        y=1,
+        xanchor="right",
+        yanchor="bottom",
+        showarrow=False,
+        font={"color": NEUTRAL, "size": size},
+    )

@@ -13,8 +13,10 @@ import numpy as np
 from hookscope.dashboard.drawing import ranking
 from hookscope.hooks.results.looks import QUANTILE_LEVELS, Statistics
 
-Rank = Literal["index", "strongest", "mean", "variance", "zeros", "difference"]
+Rank = Literal["index", "strongest", "mean", "variance", "zeros", "difference", "class", "effect", "back"]
 RANKS: tuple[Rank, ...] = get_args(Rank)
+
+TOLD: tuple[Rank, ...] = ("class", "effect", "back")  # which the values alone do not tell
 
 Numbers = Mapping[str, np.ndarray]
 
@@ -30,7 +32,7 @@ def order(
 
     Arguments:
         values_a, values_b: float (channel, ...) of the inputs A and B; B is None without a second input.
-        rank: one of `RANKS`; "difference" without B is "index".
+        rank: one of `RANKS`; "difference" without B is "index", and so are those that are `TOLD` by the model.
         numbers_a, numbers_b: the per-channel numbers, where they are known (`Statistics.channels` or
             `channel_numbers`); ignored if they are of another number of channels.
 
@@ -39,7 +41,7 @@ def order(
     """
     if rank not in RANKS:
         raise ValueError(f"there is no rank {rank!r}; choose one of {', '.join(RANKS)}")
-    if rank == "index" or (rank == "difference" and values_b is None):
+    if rank in ("index", *TOLD) or (rank == "difference" and values_b is None):
         return np.arange(len(values_a))
     if rank == "difference" and values_b is not None:
         key = distance(values_a, values_b)

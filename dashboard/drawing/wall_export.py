@@ -30,12 +30,14 @@ class ExportPanel:
         label: drawn above it, e.g. "A: coffee.png".
         picture: its sprite, PNG or JPEG bytes.
         scale, palette: what its colours mean.
+        rows: of its cells, if not as many as the others have.
     """
 
     label: str
     picture: bytes
     scale: Scales
     palette: Palette
+    rows: int = 0
 
 
 def wall_png(
@@ -57,8 +59,8 @@ def wall_png(
     """
     large, small = _font(20), _font(14)
     title, lines = _printable(title, large), [_printable(line, small) for line in lines]
-    sides = [_cell_side(panel.picture, columns, rows) for panel in panels]
-    walls = [_wall(panel.picture, columns, rows, max(cell_px, *sides)) for panel in panels]
+    sides = [_cell_side(panel.picture, columns, panel.rows or rows) for panel in panels]
+    walls = [_wall(panel.picture, columns, panel.rows or rows, max(cell_px, *sides)) for panel in panels]
     texts = [(_printable(panel.label, small), _printable(scale_text(panel.scale), small)) for panel in panels]
     widths = [
         max(wall.width, *(round(small.getlength(text)) for text in pair))

@@ -44,11 +44,14 @@ IN_A_FILE = (
     " .plain-grid th { position: sticky; top: 0; background: var(--panel); }"
     " .plain-tree .row { display: grid; grid-template-columns: minmax(0, 1fr) 120px minmax(0, 1fr); gap: 12px; }"
     " .plain-tree .bar { align-self: center; height: 6px; background: var(--raised); border-radius: 3px; }"
-    " .plain-tree .bar span { display: block; height: 100%; background: var(--accent); border-radius: 3px; }"
+    " .plain-tree .bar span { display: block; height: 100%; background: var(--metric); border-radius: 3px; }"
     " .gradient-side { display: block; } .attribution-side:not(:has(.attributions)) { display: none; }"
+    " .edits-bar { position: static; } .edits-bar :is(.link, .cross), .detail-edit { display: none; }"
     " .fold::before { content: none !important; } .fold, .top5 .row, .attention .cell button { cursor: default; }"
 )
-_DEAD_HINT = re.compile(r"(?:<br>| )?Click to (?:show|explain|enlarge) [a-z ]+\.")  # nothing can be clicked in a file
+_DEAD_HINT = re.compile(
+    r"(?:<br>| )?(?:Click to (?:show|explain|enlarge) [a-z ]+|With Shift, [a-z ]+)\."
+)  # nothing can be clicked in a file
 
 
 def write(title: str, head: list[Any], body: list[Any], parts: list[Part], service: Service, gallery: Gallery) -> bytes:

@@ -17,17 +17,19 @@ from pathlib import Path
 import flask
 
 from hookscope.dashboard.answers.service import Service
-from hookscope.dashboard.asking.layer_keys import parse_key
-from hookscope.dashboard.asking.questions import TOP, Unit
+from hookscope.dashboard.asking.questions import ActivationOf, GradientsOf
 from hookscope.dashboard.asking.texts import file_name
 from hookscope.dashboard.engine.process import environment
-from hookscope.dashboard.page.scene import SIDES, find
+from hookscope.dashboard.page.gallery import Gallery
+from hookscope.dashboard.page.reading import Readings
+from hookscope.dashboard.page.scene import Scene, loaded
 from hookscope.dashboard.page.view import View
 from hookscope.dashboard.places import IMPORTED_FROM
 from hookscope.hooks.results.codec import encode
 from hookscope.hooks.results.looks import Activation, Gradients
 
 TIMEOUT_SECONDS = 120
+NOTHING = "Choose a picture and a layer first: what is shown is what is written."
 FOLDER_NAME_LENGTH = 50  # letters of up to four bytes, of 255 with the time
 COMMAND = (sys.executable, "-P", "-m", "hookscope.dashboard.exports.tensorboard_writer")
 
@@ -63,26 +65,22 @@ def write(view: View, service: Service, folder: Path) -> str:
     Raises:
         NotWritten: there is nothing to write, or the folder cannot be written to.
     """
-    info = service.state(view.model).info
-    inputs = {side: item for side in SIDES if (item := find(service.inputs, getattr(view, side)))}
+    infos = loaded(view, service)
+    if not infos:
+        raise NotWritten(NOTHING)
+    scene = Scene.build(view, infos, service, Gallery(""), Readings(), 0)
     wanted = {
-        (side, key): Unit(view.model, item.digest, "activation", *parse_key(key))
-        for side, item in inputs.items()
-        for key in view.layers
-        if key
+        (side, key): unit for key in view.layers if key for side, unit in scene.of_layer(ActivationOf, key).items()
     }
-    target = TOP if view.target is None else view.target
-    gradients = {
-        side: service.value(Unit(view.model, item.digest, "gradients", target=target)) for side, item in inputs.items()
-    }
+    gradients = {side: service.value(scene.unit(side, GradientsOf(scene.target(side)))) for side in scene.inputs}
     slopes = [(side.upper(), value) for side, value in gradients.items() if isinstance(value, Gradients)]
-    if info is None or not (wanted or slopes):
-        raise NotWritten("Choose a picture and a layer first: what is shown is what is written.")
-    values = {about: service.value(unit) for about, unit in wanted.items()}
+    if not (wanted or slopes):
+        raise NotWritten(NOTHING)
+    values = {about: service.value(unit) for about, unit in sorted(wanted.items())}
     found = [(side.upper(), value) for (side, _), value in values.items() if isinstance(value, Activation)]
     if not (found or slopes):
         raise NotWritten("None of the shown layers has been computed yet. Wait for the cards and try again.")
-    run = _new_folder(folder, info.title)
+    run = _new_folder(folder, "-".join(info.title for info in scene.models.values()))
     _run(run, [*found, *slopes])
     left_out = len(wanted) - len(found)
     missing = f" {left_out} of {len(wanted)} were not computed yet and are left out." if left_out else ""

@@ -38,7 +38,7 @@ def read(stream: BinaryIO) -> Iterator[tuple[str, Activation | Gradients]]:
     """The sides and answers on a stream."""
     while side := stream.read(1):
         length = int.from_bytes(stream.read(8), "little")
-        yield side.decode(), decode(stream.read(length))
+        yield side.decode(), decode(stream.read(length), Activation, Gradients)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,14 @@ as the server runs, so a browser may keep it for ever, and nobody who was not to
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import secrets
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from cachetools import LRUCache
 
 MAX_ENTRIES = 4_000  # a page with 24 cards has about 400
 MAX_BYTES = 64 << 20
@@ -26,24 +28,22 @@ class Item:
     file_name: str = ""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Entry:
     draw: Callable[[], bytes]
     media_type: str
     file_name: str
-    data: bytes | None = None
 
 
 class Gallery:
     """Addresses for things that can be drawn, and the newest drawings themselves."""
 
-    def __init__(self, prefix: str) -> None:
-        """`prefix` is the path that addresses start with, e.g. "/picture/"."""
+    def __init__(self, prefix: str, max_entries: int = MAX_ENTRIES, max_bytes: int = MAX_BYTES) -> None:
+        """`prefix` is the path that addresses start with, e.g. "/picture/"; `max_bytes` is for what was drawn."""
         self._prefix = prefix
         self._secret = secrets.token_bytes(32)
-        self._entries: OrderedDict[str, _Entry] = OrderedDict()
-        self._drawn: OrderedDict[str, int] = OrderedDict()
-        self._bytes = 0
+        self._entries: LRUCache[str, _Entry] = LRUCache(max_entries)
+        self._drawn: LRUCache[str, bytes] = LRUCache(max_bytes, getsizeof=len)
         self._lock = threading.Lock()
 
     def add(self, shows: tuple[object, ...], draw: Callable[[], bytes], media_type: str, file_name: str = "") -> str:
@@ -56,35 +56,18 @@ class Gallery:
         """
         key = hmac.digest(self._secret, repr((shows, media_type, file_name)).encode(), "sha256").hex()[:40]
         with self._lock:
-            entry = self._entries.setdefault(key, _Entry(draw, media_type, file_name))
-            entry.draw = draw
-            self._entries.move_to_end(key)
-            while len(self._entries) > MAX_ENTRIES:
-                oldest, _ = self._entries.popitem(last=False)
-                self._bytes -= self._drawn.pop(oldest, 0)
+            self._entries[key] = _Entry(draw, media_type, file_name)
         return self._prefix + key
 
     def get(self, key: str) -> Item | None:
         """The thing at an address (its last part), or None if there is none, or no more."""
         with self._lock:
-            entry = self._entries.get(key)
+            entry, data = self._entries.get(key), self._drawn.get(key)
         if entry is None:
             return None
-        data = entry.data
         if data is None:
             data = entry.draw()
             if not entry.file_name:
-                self._keep(key, entry, data)
+                with self._lock, contextlib.suppress(ValueError):  # it is larger than all that may be kept
+                    self._drawn[key] = data
         return Item(data, entry.media_type, entry.file_name)
-
-    def _keep(self, key: str, entry: _Entry, data: bytes) -> None:
-        with self._lock:
-            if key not in self._entries or key in self._drawn:
-                return
-            entry.data = data
-            self._drawn[key] = len(data)
-            self._bytes += len(data)
-            while self._bytes > MAX_BYTES and self._drawn:
-                oldest, size = self._drawn.popitem(last=False)
-                self._entries[oldest].data = None
-                self._bytes -= size

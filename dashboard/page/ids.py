@@ -19,6 +19,9 @@ THEME = "theme"
 NOTICE = "notice"  # what an address named and this server does not have
 BANNER = "banner"  # one sentence over the page: loading, failed, busy, connection lost
 
+# what was changed
+EDITS = "edits"  # the bar that lists it
+
 # tree
 TREE = "tree"
 METRIC = "metric"  # which number the rows show as a bar
@@ -32,9 +35,12 @@ COUNT = "count"
 OVERLAY = "overlay"
 TABLE = "table"
 TARGET = "target"
+AGAINST = "against"
+WHOSE = "whose"  # which side's those are
+APART = "apart"  # whether B has a target of its own
 MAPS = "maps"
 OPACITY = "opacity"
-CONTROLS = (RANK, SCALE, COLOURS, COUNT, OVERLAY, TABLE, TARGET, MAPS)
+CONTROLS = (RANK, SCALE, COLOURS, COUNT, OVERLAY, TABLE, TARGET, MAPS, AGAINST)
 
 # cards
 CARDS = "cards"
@@ -42,7 +48,19 @@ GUIDE = "guide"  # what stands where the cards will be, before a layer is chosen
 
 # what is asked of whole inputs
 ATTRIBUTIONS = "attributions"  # the maps
+PAINTING = "painting"  # the tools for painting on A
+PAPER = "paper"  # the picture that is painted on
+PAINTED = "painted"  # the list of what is
+LADDER = "ladder"  # the levels of a detector's pyramid
+MODELS = "models"  # every offered model's answer
+MODELS_FOLD = "models-fold"
+LIKENESS = "likeness-figure"  # the matrix of two models' layers
+LIKENESS_TEXT = "likeness-text"
+LIKENESS_LIST = "likeness-list"
+LIKENESS_FOLD = "likeness-fold"
 ATTRIBUTIONS_FOLD = "attributions-fold"  # the button that opens and closes them
+DEPTH_CHARTS = "depth-charts"  # which of them is shown
+DEPTH_CHANNELS = "depth-channels"  # of the chosen layer
 GRADIENTS = "gradients"  # the graph
 GRADIENTS_TEXT = "gradients-text"
 

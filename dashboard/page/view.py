@@ -21,14 +21,23 @@ from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 from urllib.parse import parse_qs, urlencode
 
+from hookscope.dashboard.asking.captions import read_captions
+from hookscope.dashboard.asking.edits import read_edits, write_edits
 from hookscope.dashboard.asking.layer_keys import MAX_KEY_LENGTH, canonical
-from hookscope.dashboard.asking.questions import box_of
+from hookscope.dashboard.asking.readings import read_reading, write_reading
+from hookscope.dashboard.asking.sides import AS_WANTED, Preparation
+from hookscope.dashboard.asking.targets import Other, Target, read_other, read_target, write_other, write_target
+from hookscope.dashboard.inputs.colours import WRITTEN
+from hookscope.dashboard.page.matching import read_pairs
+from hookscope.hooks.results.outputs import AS_FOUND, Reading
+from hookscope.hooks.results.targets import OWN, Rival
 
-Tab = Literal["layers", "gradients"]
+Tab = Literal["layers", "depth"]
+FORMER_TABS = {"gradients": "depth"}  # as addresses of earlier versions call them
+SideName = Literal["a", "b"]
 StateT = TypeVar("StateT")
 
 MAX_LAYERS = 24
-MAX_BOXES = 10_000
 MEAN = -1  # the "channel" that is the mean over all channels
 _KEY = re.compile(r"[A-Za-z0-9_-]{0,64}")
 
@@ -58,25 +67,55 @@ class View:
     """What the page shows.
 
     Attributes:
-        model: spec of the model.
-        a, b: keys of the inputs; "" if there is none.
+        model: the model of A, by name. model_b: that of B; "" for the same.
+        a, b: keys of the inputs; "" if there is none. second_a, second_b: of a second picture beside each, for a model
+            that takes two. prepare_a, prepare_b: how they are prepared for their models.
+        shown_a, shown_b: which of their channels are seen as red, green and blue, "4.1.0"; "" for the usual ones.
+        edits_a, edits_b: what is changed of what their models compute, as `asking.edits` writes it.
+        side: the one that the header and the tree are about.
         layers: the cards' layer keys by position; "" is a card that was closed and waits for the next layer.
-        target: the class that is explained, or `questions.box_target` of a detector's box; None for the class or box
-            that each input's prediction ranks first.
+        matched: which layer of the other side's model stands beside one of these, where a person has chosen it.
+        target: what is explained. target_b: of B, where its model answers other classes, or B explains its own.
+        against, against_b: what each is held against, None for nothing.
+        reading: how the model's answer is read. reading_b: that of B's, where it is another.
+        captions: with which a model of pictures and texts compares, a line each. captions_b: those of B's, where it is
+            another.
         detail: the layer key of the enlarged channel, "" if none is open. channel: its index, or `MEAN`.
-        tab: what stands under the inputs: the cards, or the gradient at every layer.
+        tab: what stands under the inputs: the cards, or what runs along the depth.
         states: of the panels, those that are not at their defaults.
     """
 
     model: str = ""
     a: str = ""
     b: str = ""
+    second_a: str = ""
+    second_b: str = ""
+    model_b: str = ""
+    prepare_a: Preparation = AS_WANTED
+    prepare_b: Preparation = AS_WANTED
+    shown_a: str = ""
+    shown_b: str = ""
+    edits_a: str = ""
+    edits_b: str = ""
+    side: SideName = "a"
     layers: tuple[str, ...] = ()
-    target: int | None = None
+    matched: str = ""
+    target: Target = OWN
+    target_b: Target = OWN
+    against: Other = None
+    against_b: Other = None
+    reading: Reading = AS_FOUND
+    reading_b: Reading = AS_FOUND
+    captions: str = ""
+    captions_b: str = ""
     detail: str = ""
     channel: int = MEAN
     tab: Tab = "layers"
     states: tuple[Any, ...] = ()
+
+    def model_of(self, side: str) -> str:
+        """The name of a side's model."""
+        return self.model_b or self.model if side == "b" else self.model
 
     def of(self, kind: type[StateT]) -> StateT:
         """A panel's state."""
@@ -104,11 +143,29 @@ class View:
             model=_text(values.get("model")),
             a=_input_key(values.get("a")),
             b=_input_key(values.get("b")),
+            second_a=_input_key(values.get("second_a")),
+            second_b=_input_key(values.get("second_b")),
+            model_b="" if values.get("model_b") == values.get("model") else _text(values.get("model_b")),
+            prepare_a=Preparation.read(values.get("prepare_a")),
+            prepare_b=Preparation.read(values.get("prepare_b")),
+            shown_a=_shown(values.get("shown_a")),
+            shown_b=_shown(values.get("shown_b")),
+            edits_a=write_edits(read_edits(values.get("edits_a"))),
+            edits_b=write_edits(read_edits(values.get("edits_b"))),
+            side=_read(SideName, values.get("side"), "a"),
             layers=_layers(values.get("layers")),
-            target=_explained(values.get("target")),
+            matched=read_pairs(values.get("matched")),
+            target=read_target(values.get("target")),
+            target_b=read_target(values.get("target_b")),
+            against=read_other(values.get("against")),
+            against_b=read_other(values.get("against_b")),
+            reading=read_reading(values.get("reading")),
+            reading_b=read_reading(values.get("reading_b")),
+            captions=read_captions(values.get("captions")),
+            captions_b=read_captions(values.get("captions_b")),
             detail=_layer(values.get("detail")),
             channel=_whole(values.get("channel"), MEAN),
-            tab=_read(Tab, values.get("tab"), "layers"),
+            tab=_tab(values.get("tab")),
             states=tuple(each for kind in STATES if (each := _state(kind, values)) != kind()),
         )
 
@@ -127,8 +184,7 @@ class View:
 
     def to_dict(self) -> dict[str, Any]:
         """The view as the page's store holds it: its own fields and the panels', side by side."""
-        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "states"}
-        found = own | {"layers": list(self.layers)}
+        found = {field.name: _written(getattr(self, field.name)) for field in fields(self) if field.name != "states"}
         for kind in STATES:
             found |= asdict(self.of(kind))
         return found
@@ -172,6 +228,12 @@ def _read(hint: Any, value: Any, default: Any) -> Any:
     return text if text in names else default
 
 
+def _tab(value: Any) -> Tab:
+    text = value if isinstance(value, str) else ""
+    found: Tab = _read(Tab, FORMER_TABS.get(text, text), "layers")
+    return found
+
+
 def _text(value: Any, length: int = 400) -> str:
     # JSON can spell half of a surrogate pair, which no address and no answer can carry
     return value[:length].encode("utf-8", "ignore").decode() if isinstance(value, str) else ""
@@ -184,6 +246,10 @@ def _layer(value: Any) -> str:
 
 def _input_key(value: Any) -> str:
     return value if isinstance(value, str) and _KEY.fullmatch(value) else ""
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) and WRITTEN.fullmatch(value) else ""
 
 
 def _layers(value: Any) -> tuple[str, ...]:
@@ -202,10 +268,14 @@ def _whole(value: Any, default: Any) -> Any:
     return number if 0 <= number < 10**6 else default
 
 
-def _explained(value: Any) -> int | None:
-    try:
-        box = box_of(int(value))
-    except (TypeError, ValueError, OverflowError):
-        return None
-    found: int | None = _whole(value, None) if box is None else int(value) if box < MAX_BOXES else None
-    return found
+def _written(value: Any) -> Any:
+    """A field's value as the page's store and an address hold it."""
+    if isinstance(value, tuple):
+        return list(value)
+    if isinstance(value, Preparation):
+        return value.write()
+    if isinstance(value, Reading):
+        return write_reading(value)
+    if value is None or isinstance(value, Rival):
+        return write_other(value)
+    return write_target(value) if isinstance(value, Target) else value

@@ -10,8 +10,7 @@ from dash import ClientsideFunction, Dash, Input, dcc, html
 
 from hookscope.dashboard.answers.parts import Part, Update, failures, result_of
 from hookscope.dashboard.asking.answers import Answers
-from hookscope.dashboard.asking.layer_keys import parse_key
-from hookscope.dashboard.asking.questions import Unit
+from hookscope.dashboard.asking.questions import ActivationOf, Unit
 from hookscope.dashboard.components.markup import Markup
 from hookscope.dashboard.drawing import ranking, scales
 from hookscope.dashboard.drawing.channel_figure import channel_figure
@@ -19,18 +18,20 @@ from hookscope.dashboard.drawing.charts import bins_for, histogram_figure
 from hookscope.dashboard.drawing.numbers import format_number, format_share
 from hookscope.dashboard.drawing.palettes import palette_for
 from hookscope.dashboard.drawing.ranking import map_statistics
-from hookscope.dashboard.page import ids, wall_source
+from hookscope.dashboard.drawing.tables import HELP
+from hookscope.dashboard.page import ids, restoring, standing, wall_source
+from hookscope.dashboard.page.explaining import EXPLAINED
 from hookscope.dashboard.page.reading import Reading
 from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.page.view import MEAN
-from hookscope.dashboard.panels import regions
+from hookscope.dashboard.panels import edited_answer, regions
 from hookscope.dashboard.panels.card import wall
 from hookscope.dashboard.panels.panel import Panel
-from hookscope.dashboard.panels.regions import graph, keep_room, refuse, show_figure, show_text
+from hookscope.dashboard.panels.regions import graph, keep_room, paint_over, refuse, show_figure, show_text
 from hookscope.hooks.results.looks import Activation
 from hookscope.hooks.results.maps import reason_no_maps
 
-HEIGHT_PX = 264
+HEIGHT_PX = 228  # with the sliders above it, the card stays in sight at 900 pixels
 HISTOGRAM_PX = 150
 NUMBERS = ("mean", "std", "min", "max", "zeros")
 
@@ -49,6 +50,12 @@ def layout() -> html.Aside:
                     Markup(ids.detail("notes"), className="notes"),
                     html.Span("← → ↑ ↓ walk the wall · Esc closes", className="muted keys"),
                     html.Button(
+                        "▾",
+                        className="icon fold-detail",
+                        title="Show the name and the sliders alone, with more of the wall in sight; or all again",
+                        **{"data-do": "fold-detail", "aria-label": "Fold", "aria-expanded": "true"},
+                    ),
+                    html.Button(
                         "✕",
                         className="icon",
                         title="Close (Escape)",
@@ -59,9 +66,18 @@ def layout() -> html.Aside:
             ),
             html.Div(
                 [
+                    html.Div(id=ids.detail("edit"), className="gains"),  # assets/edits.js puts the sliders there
+                    Markup(ids.detail("mean"), className="to-mean"),
+                    html.Span("m mutes · b doubles · 0 resets", className="muted keys"),
+                ],
+                className="detail-edit",
+            ),
+            Markup(ids.detail("answer"), className="edited-answer", role="status"),
+            html.Div(
+                [
                     graph(ids.detail("figure"), HEIGHT_PX, "detail-figure"),
                     graph(ids.detail("histogram"), HISTOGRAM_PX, "histogram"),
-                    Markup(ids.detail("numbers"), className="statistics"),
+                    html.Div([Markup(ids.detail("numbers")), Markup(ids.detail("told"))], className="statistics"),
                 ],
                 className="detail-body",
             ),
@@ -75,13 +91,31 @@ def parts(scene: Scene) -> list[Part]:
     key = scene.view.detail
     if not key or scene.call_of(key) is None or not scene.inputs:
         return [close()]
-    units = scene.units("activation", key)
-    overlay = list(scene.units("prediction").values()) if scene.walls.overlay else []
+    units = scene.of_layer(ActivationOf, key)
+    overlay = [scene.prediction(side) for side in units] if scene.walls.overlay else []
+    ranked, restored = wall_source.ranked_units(scene, key), restoring.unit_of(scene, key)
+    restored = restoring.ranking_unit(scene, restored)
+    told = (*ranked.values(), *([restored] if restored else []))
     shown = scene.only("detail", "channel", "scale", "colours", "overlay")
-    walked = scene.only("detail", "rank", "scale", "colours", "count", width=True)
+    walked = scene.only("detail", "rank", "scale", "colours", "count", "restored", width=True)
     return [
         Part("detail", (*overlay, *units.values()), (shown, units), _draw, error=ids.detail("numbers")),
-        Part("walk", tuple(units.values()), (walked, units), _walk, eager=False),
+        edited_answer.part(scene),
+        _told(scene, ranked),
+        Part("walk", (*units.values(), *told), (walked, units, ranked, restored), _walk, eager=False),
+    ]
+
+
+def live(scene: Scene) -> list[Part]:
+    """What of it follows a slider: the map in the scale that it is shown on, its numbers, and the answer's line."""
+    key = scene.view.detail
+    if not key or scene.call_of(key) is None or not scene.inputs:
+        return []
+    units = scene.of_layer(ActivationOf, key)
+    shown = scene.only("detail", "channel", "scale", "colours")
+    return [
+        edited_answer.part(scene),
+        Part("detail", tuple(units.values()), (shown, units, "tried"), _draw_tried, error=ids.detail("numbers")),
     ]
 
 
@@ -90,19 +124,48 @@ def close() -> Part:
     return Part.still("detail", [(ids.DETAIL, {"hidden": True})])
 
 
-def _reading(scene: Scene, units: dict[str, Unit], answers: Answers) -> Reading | None:
+def _reading(
+    scene: Scene, units: dict[str, Unit], answers: Answers, told: standing.Standing = standing.NOTHING
+) -> Reading | None:
     results = {side: result_of(answers, unit, Activation) for side, unit in units.items()}
     there = {side: result for side, result in results.items() if result is not None}
-    return scene.readings.get(scene.walls, there) if there else None
+    return scene.readings.get(scene.walls, there, told) if there else None
 
 
-def _walk(scene: Scene, units: dict[str, Unit], answers: Answers) -> list[Update]:
-    reading = _reading(scene, units, answers)
+def _walk(
+    scene: Scene, units: dict[str, Unit], ranked: dict[str, Unit], restored: Unit | None, answers: Answers
+) -> list[Update]:
+    reading = _reading(scene, units, answers, standing.standing(answers, ranked, restored))
     if reading is None or not reading.maps:
         return []
-    geometry = wall_source.geometry_for(scene, next(iter(reading.maps.values())).shape)
+    geometry = wall_source.geometry_of(scene, scene.view.detail, reading)
     order = [MEAN, *reading.order[: geometry.shown].tolist()]
     return [(ids.WALK, {"data": {"layer": scene.view.detail, "order": order, "columns": geometry.columns}})]
+
+
+def _told(scene: Scene, ranked: dict[str, Unit]) -> Part:
+    """What the model has to tell of the channel, where the wall is ranked by that."""
+    if not ranked or scene.view.channel == MEAN:
+        return Part.still("detail told", [show_text(ids.detail("told"), None)])
+    shown = scene.only("detail", "channel", "rank", *EXPLAINED)
+    return Part("detail told", tuple(ranked.values()), (shown, ranked), _draw_told, error=ids.detail("told"))
+
+
+def _draw_told(scene: Scene, ranked: dict[str, Unit], answers: Answers) -> list[Update]:
+    told, channel = standing.standing(answers, ranked), scene.view.channel
+    columns = {side: told.columns(side) for side in ranked}
+    rows = []
+    for name in dict.fromkeys(name for found in columns.values() for name in found):
+        found = {side: each[name] for side, each in columns.items() if name in each and channel < len(each[name])}
+        cells = [html.Td(_told_text(found[side][channel]) if side in found else "") for side in ranked]
+        rows.append(html.Tr([html.Th(wall.HOVERED[name], title=HELP[name]), *cells]))
+    if failures(answers, tuple(ranked.values())) or not rows:  # the card says why, and how far it is
+        return [show_text(ids.detail("told"), None)]
+    return [show_text(ids.detail("told"), html.Table(html.Tbody(rows)))]
+
+
+def _told_text(value: np.floating[Any]) -> str:
+    return (f"{value:+.4g}" if value else "0") if np.isfinite(value) else "…"
 
 
 def _draw(scene: Scene, units: dict[str, Unit], answers: Answers) -> list[Update]:
@@ -114,9 +177,10 @@ def _draw(scene: Scene, units: dict[str, Unit], answers: Answers) -> list[Update
         html.Strong("mean of all channels" if index == MEAN else f"channel {index}"),
     ]
     updates: list[Update] = [(ids.DETAIL, {"hidden": False}), show_text(ids.detail("title"), title)]
+    updates.append(show_text(ids.detail("mean"), _to_mean(reading)))
     found = scene.call_of(key)
     if found:
-        badges = regions.notes(scene, *found, parse_key(key)[1])
+        badges = regions.notes(scene, key, *found)
         there = list(reading.activations.values()) if reading else []
         badges += [html.Span(text, title=more, className=f"badge {kind}") for text, more, kind in wall.reduced(there)]
         updates.append(show_text(ids.detail("notes"), badges))
@@ -137,9 +201,10 @@ def _draw(scene: Scene, units: dict[str, Unit], answers: Answers) -> list[Update
         ]
     gap = ranking.difference(maps["a"], maps["b"]) if len(maps) == 2 and reading.comparable else None
     scale = _scale(reading, index)
-    pictures = [scene.seen(side) for side in maps] if scene.walls.overlay else []
+    seen = [scene.seen(side, second=scene.sees_second(units[side])) for side in maps]
+    pictures = seen if scene.walls.overlay else []
     figure = channel_figure(
-        [(side.upper(), array) for side, array in maps.items()],
+        [(_letter(scene, side), array) for side, array in maps.items()],
         scale,
         palette_for(scale.kind, scene.walls.colours),
         difference=gap,
@@ -158,6 +223,44 @@ def _draw(scene: Scene, units: dict[str, Unit], answers: Answers) -> list[Update
     ]
 
 
+def _draw_tried(scene: Scene, units: dict[str, Unit], tried: str, answers: Answers) -> list[Update]:
+    """The maps alone, which the page paints over those of the figure that is there."""
+    key, index = scene.view.detail, scene.view.channel
+    reading = _reading(scene, units, answers)
+    channels = {side: reading.channel(side, index) for side in reading.maps} if reading else {}
+    maps = {side: array for side, array in channels.items() if array is not None}
+    if wrong := failures(answers, tuple(units.values())):
+        return [show_text(ids.detail("numbers"), html.P(refuse(wrong[0], "detail"), className="sentence"))]
+    found = scene.call_of(key)
+    if reading is None or not maps or found is None:
+        return []
+    shown = list(maps.values())
+    if len(maps) == 2 and reading.comparable:
+        shown.append(ranking.difference(maps["a"], maps["b"]))
+    numbers = {side: _channel_numbers(reading, side, index, array) for side, array in maps.items()}
+    return [
+        paint_over(ids.detail("figure"), shown),
+        show_text(ids.detail("notes"), regions.notes(scene, key, *found)),
+        show_text(ids.detail("numbers"), _numbers(reading, index, numbers)),
+    ]
+
+
+def _letter(scene: Scene, side: str) -> str:
+    return f"{side.upper()}, edited" if scene.edits(side) else side.upper()
+
+
+def _to_mean(reading: Reading | None) -> list[html.Button]:
+    """The way to set a channel to its mean, which where values are signed is what 0 is behind a ReLU."""
+    if reading is None or not any((array < 0).any() for array in reading.maps.values()):
+        return []
+    help_text = (
+        "Every position becomes the channel's mean over the positions of its own picture: how strong it is stays, and "
+        "where it is strong is gone. Where values are signed, 0 is no neutral value."
+    )
+    action = {"data-do": "edit", "data-value": "mean"}
+    return [html.Button("set to the mean", className="link", title=help_text, **action)]
+
+
 def _channel_numbers(reading: Reading, side: str, index: int, array: np.ndarray) -> Mapping[str, np.ndarray]:
     """One channel's numbers; where the map is reduced, those of all values."""
     if reading.activations[side].whole and index != MEAN:
@@ -167,9 +270,13 @@ def _channel_numbers(reading: Reading, side: str, index: int, array: np.ndarray)
 
 def _scale(reading: Reading, index: int) -> scales.Scale:
     """The scale that the wall draws this channel on."""
-    if isinstance(reading.scale, scales.Scale):
-        return reading.scale
-    return reading.scale[index]  # the last one, which `MEAN` = -1 finds, is the mean map's
+    found = [each if isinstance(each, scales.Scale) else each[index] for each in _having(reading, index)]
+    return found[0]  # of scales per channel the last one, which `MEAN` = -1 finds, is the mean map's
+
+
+def _having(reading: Reading, index: int) -> list[scales.Scales]:
+    """The scales of those sides that have a channel."""
+    return [reading.scale_of[side] for side, maps in reading.maps.items() if index < len(maps)]
 
 
 def _histogram(maps: dict[str, np.ndarray]) -> Any:
@@ -194,11 +301,15 @@ def _numbers(reading: Reading, index: int, numbers: Mapping[str, Mapping[str, np
         title = f"The {name} in which the largest |value| lies, counted from 0"
         cells = [html.Td(_place(reading, side, strongest[side], axis)) for side in numbers]
         rows.append(html.Tr([html.Th(f"strongest: {name}", title=title), *cells]))
-    if reading.distance is not None and index != MEAN:
-        rows.append(
-            html.Tr([html.Th("mean |A − B|"), html.Td(format_number(float(reading.distance[index])), colSpan=2)])
-        )
-    head = html.Tr([html.Th(""), *(html.Th(side.upper(), className=side) for side in numbers)])
+    if reading.comparable and index != MEAN:
+        gap = ranking.distance(reading.maps["a"][[index]], reading.maps["b"][[index]])
+        rows.append(html.Tr([html.Th("mean |A − B|"), html.Td(format_number(float(gap[0])), colSpan=2)]))
+    head = html.Tr(
+        [
+            html.Th("of this frame" if reading.of_frames else ""),
+            *(html.Th(side.upper(), className=side) for side in numbers),
+        ]
+    )
     return html.Table([html.Thead(head), html.Tbody(rows)])
 
 
@@ -233,4 +344,5 @@ PANEL = Panel(
     saved=lambda scene: layout(),
     register=register,
     tabs=("layers",),
+    live=live,
 )

@@ -1,24 +1,22 @@
-"""The gradients' tab: how large the class's gradient is at every layer of the network, and where that is a problem."""
+"""Along the depth: how large the class's gradient is at every layer of the network, and where that is a problem."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import dash
-from dash import ClientsideFunction, Input, State, html
+from dash import html
 
-from hookscope.dashboard.answers.parts import Part, Update, failures, result_of
+from hookscope.dashboard.answers.parts import Part, Update, failures_by_side, result_of
 from hookscope.dashboard.asking.answers import Answers
-from hookscope.dashboard.asking.questions import Unit
-from hookscope.dashboard.components.markup import Markup
+from hookscope.dashboard.asking.questions import GradientsOf, Unit
 from hookscope.dashboard.drawing.aligning import aligned
 from hookscope.dashboard.drawing.gradient_figures import HEIGHT_PX, gradient_figure
 from hookscope.dashboard.drawing.gradient_words import Finding, find_words, odd_keys
 from hookscope.dashboard.drawing.numbers import format_number
 from hookscope.dashboard.page import ids
+from hookscope.dashboard.page.explaining import EXPLAINED
 from hookscope.dashboard.page.scene import Scene
-from hookscope.dashboard.panels.panel import Panel
-from hookscope.dashboard.panels.regions import graph, keep_room, random_weights, refuse, show_figure, show_text
+from hookscope.dashboard.panels.regions import keep_room, refuse, reservations, show_figure, show_text
 from hookscope.hooks.results.looks import Gradients
 
 MOST_DETAILS = 200
@@ -29,19 +27,10 @@ HELP = (
 )
 
 
-def layout() -> html.Section:
-    """Draw the panel, empty."""
-    return html.Section(
-        [Markup(ids.GRADIENTS_TEXT), graph(ids.GRADIENTS, HEIGHT_PX, "gradients")],
-        className="panel gradient-side",
-        **{"aria-label": "Gradients by layer"},
-    )
-
-
 def part(scene: Scene) -> Part:
     """The part that draws every input's gradients."""
-    units = scene.units("gradients")
-    return Part(NAME, tuple(units.values()), (scene.only("target"), units), _draw, error=ids.GRADIENTS_TEXT)
+    units = {side: scene.unit(side, GradientsOf(scene.target(side))) for side in scene.inputs}
+    return Part(NAME, tuple(units.values()), (scene.only(*EXPLAINED), units), _draw, error=ids.GRADIENTS_TEXT)
 
 
 def while_loading(sentence: str) -> Part:
@@ -59,8 +48,8 @@ def _draw(scene: Scene, units: dict[str, Unit], answers: Answers) -> list[Update
         return _instead("Choose a picture above to see how large the gradient of its class is at every layer.")
     results = {side: result_of(answers, unit, Gradients) for side, unit in units.items()}
     found = {side: result for side, result in results.items() if result is not None}
-    texts: list[Any] = [html.H2(["Gradients by layer ", *random_weights(scene.info)], title=HELP)]
-    texts += [refuse(scene.worded(failure), NAME) for failure in failures(answers, tuple(units.values()))]
+    texts: list[Any] = [html.H2(["Gradients by layer ", *reservations(scene)], title=HELP)]
+    texts += [refuse(scene.worded(side, failure), NAME) for side, failure in failures_by_side(answers, units)]
     words = {side: find_words(result) for side, result in found.items()}
     texts += [_said_of(scene, side, result, words[side][0]) for side, result in found.items()]
     hints = dict.fromkeys(hint for _, hint in words.values() if hint)
@@ -81,8 +70,8 @@ def _draw(scene: Scene, units: dict[str, Unit], answers: Answers) -> list[Update
 def _said_of(scene: Scene, side: str, result: Gradients, findings: list[Finding]) -> html.Div:
     head = [
         html.Span(side.upper(), className=f"letter small {side}"),
-        html.Span(scene.class_name(result.target), className="class"),
-        html.Span(f"{scene.explained} {format_number(result.score)}", className="muted"),
+        html.Span(scene.explained_name(side, result.target, result.against), className="class"),
+        html.Span(f"{scene.explained(side)} {format_number(result.score)}", className="muted"),
         html.Span("" if findings else "nothing vanishes or explodes", className="muted"),
     ]
     return html.Div([html.Div(head, className="cam-caption"), *map(_found, findings)], className="gradient-text")
@@ -96,26 +85,3 @@ def _found(finding: Finding) -> html.P | html.Details:
     if len(finding.details) > MOST_DETAILS:
         each.append(html.P(f"… and {len(finding.details) - MOST_DETAILS} more such layers."))
     return html.Details([html.Summary(finding.sentence, className="warning"), html.Div(each, className="each muted")])
-
-
-def register(app: dash.Dash) -> None:
-    """A click on a box shows its layer; the browser's own business."""
-    app.clientside_callback(
-        ClientsideFunction("hookscope", "gradientClick"),
-        Input(ids.GRADIENTS, "clickData"),
-        State(ids.GRADIENTS, "figure"),
-        prevent_initial_call=True,
-    )
-
-
-PANEL = Panel(
-    "gradients",
-    "main",
-    urgency=3,
-    layout=lambda setup: layout(),
-    parts=lambda scene: [part(scene)],
-    waiting=lambda wait: [while_loading(wait.sentence)],
-    saved=lambda scene: layout(),
-    register=register,
-    tabs=("gradients",),
-)

@@ -13,11 +13,11 @@ from hookscope.dashboard.engine.base import ModelInfo
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.panels.panel import Panel
 from hookscope.dashboard.panels.regions import random_weights
-from hookscope.dashboard.sources.spec import title_of
+from hookscope.dashboard.sources.spec import name_of, title_of
 
 TABS = (
     ("layers", "Layers", "What the chosen layers computed"),
-    ("gradients", "Gradients", "The gradient of the explained class at every layer, along the depth"),
+    ("depth", "Depth", "What runs along the network: gradients, where A and B part, what comes back"),
 )
 TENSORBOARD_HELP = (
     "Write the shown layers' maps, histograms and numbers for TensorBoard, and the gradients if their tab was opened, "
@@ -26,7 +26,7 @@ TENSORBOARD_HELP = (
 
 
 def layout(models: tuple[str, ...], *, tensorboard: bool = False) -> html.Header:
-    """Draw the header; `models` are the specs that the operator offers.
+    """Draw the header; `models` are what the operator offers, as they were written.
 
     Arguments:
         tensorboard: whether what is shown may be written for TensorBoard.
@@ -41,10 +41,11 @@ def layout(models: tuple[str, ...], *, tensorboard: bool = False) -> html.Header
             html.Div(
                 className="pill model-pill",
                 children=[
+                    html.Span(id="model-letter", hidden=True),  # whose model it is, where there are A and B
                     dmc.Select(
                         id=ids.MODEL_SELECT,
-                        data=[{"value": spec, "label": title_of(spec)} for spec in models],
-                        value=models[0],
+                        data=[{"value": name_of(model), "label": title_of(model)} for model in models],
+                        value=name_of(models[0]),
                         allowDeselect=False,
                         variant="unstyled",
                         size="sm",
@@ -100,7 +101,7 @@ def facts(info: ModelInfo) -> list[Any]:
     if not info.random:
         licence = f" Licence: {info.licence}." if info.licence else ""
         parts[0].title = f"{format_count(info.parameters)} parameters. {info.weights}{licence}"
-    return [*parts, *random_weights(info, narrow=True)]
+    return [*parts, *random_weights(info)]
 
 
 def register(app: dash.Dash) -> None:

@@ -8,18 +8,37 @@ from typing import Any
 
 from hookscope.dashboard.answers.parts import Part
 from hookscope.dashboard.page.scene import Scene
-from hookscope.dashboard.panels import attributions, detail, export, gradients, header, inputs, toolbar, tree
+from hookscope.dashboard.panels import (
+    attributions,
+    depth,
+    detail,
+    edits,
+    export,
+    header,
+    inputs,
+    ladder,
+    likeness,
+    models,
+    painting,
+    toolbar,
+    tree,
+)
 from hookscope.dashboard.panels.card import cards
-from hookscope.dashboard.panels.panel import Panel, Place, Setup, Waiting
+from hookscope.dashboard.panels.panel import Panel, Place, Setup, Trying, Waiting
 from hookscope.hooks.methods import Rows
 
 PANELS = Rows(
     header.PANEL,
     tree.PANEL,
+    edits.PANEL,
     inputs.PANEL,
+    painting.PANEL,
+    models.PANEL,
+    likeness.PANEL,
     attributions.PANEL,
+    ladder.PANEL,
     toolbar.PANEL,
-    gradients.PANEL,
+    depth.PANEL,
     cards.PANEL,
     detail.PANEL,
     Panel("export", urgency=9, parts=lambda scene: [export.part(replace(scene, mounted=0), saved)]),
@@ -36,14 +55,19 @@ def layouts(place: Place, setup: Setup) -> list[Any]:
     return found
 
 
-def parts(scene: Scene, mounted: int, prefix: str) -> list[Part]:
+def parts(scene: Scene, mounted: int, prefix: str, *, trying: Trying = "") -> list[Part]:
     """Everything the page shows, most urgent first; what stands behind another tab waits until that is chosen.
 
     Arguments:
         mounted: how many cards the page has. prefix: the path that it is served under.
+        trying: only those that follow a slider while it is being dragged.
     """
     scene = replace(scene, mounted=mounted, prefix=prefix)
-    return [part for panel in _urgent() if scene.view.tab in panel.tabs for part in panel.parts(scene)]
+    panels = [panel for panel in _urgent() if scene.view.tab in panel.tabs]
+    if not trying:
+        return [part for panel in panels for part in panel.parts(scene)]
+    found = [part for panel in panels for part in panel.live(scene)]
+    return found + [part for panel in panels for part in panel.resting(scene) if trying == "rests"]
 
 
 def waiting(wait: Waiting) -> list[Part]:

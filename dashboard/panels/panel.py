@@ -19,6 +19,7 @@ from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.page.view import Tab, View
 
 Place = Literal["top", "side", "main", ""]
+Trying = Literal["", "moves", "rests"]  # whether a slider is being dragged, and what it does
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Setup:
     """What a page knows before anything was chosen.
 
     Attributes:
-        models: specs that the operator offers. store: has the samples. prefix: the path that the page is served under.
+        models: what the operator offers, as they were written. store: has the samples.
+        prefix: the path that the page is served under.
         tensorboard: whether what is shown may be written for TensorBoard.
     """
 
@@ -69,6 +71,8 @@ class Panel:
         waiting: the same while there is no model. tabs: behind which tabs the parts are shown.
         saved: the elements of the exported page, which gets the same parts; None leaves the panel out.
         register: makes its Dash callbacks.
+        live: the parts that are drawn while a slider is being dragged, of which nothing is kept; usually none.
+        resting: those that are drawn besides once the slider is held still.
     """
 
     name: str
@@ -80,3 +84,5 @@ class Panel:
     saved: Callable[[Scene], Any] | None = None
     register: Callable[[dash.Dash], None] = _nothing
     tabs: tuple[Tab, ...] = get_args(Tab)
+    live: Callable[[Scene], Sequence[Part]] = _nothing
+    resting: Callable[[Scene], Sequence[Part]] = _nothing

@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import flask
 
-from hookscope.dashboard.settings.parse import Settings
+from hookscope.dashboard.settings.table import Settings
 from hookscope.dashboard.settings.values import is_ip, is_loopback
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")

@@ -68,7 +68,7 @@ def register(
         if model not in models:
             return _sentence(404, "This server does not offer that model. Choose one in the page's header.")
         now = service.state(model)
-        if now.phase == "idle":
+        if now.phase == "idle" and now.info is None:  # one that was unloaded is loaded when something is asked of it
             service.engine.open(model)
         answer = {
             "model": model,
@@ -106,7 +106,7 @@ def register(
 
     @server.post(f"{prefix}cancel/<page>")
     def cancel(page: str) -> flask.Response:
-        service.stop(page)
+        service.stop(page, flask.request.args.get("part", ""))
         return flask.Response(status=204)
 
 

@@ -11,17 +11,16 @@ import dash_ag_grid  # noqa: F401  its scripts must be known before the first pa
 from dash import ClientsideFunction, Input, Output, no_update
 
 from hookscope.dashboard.answers.service import Service
-from hookscope.dashboard.components.layer_tree import tree_nodes
 from hookscope.dashboard.exports import tensorboard
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.page.gallery import Gallery
 from hookscope.dashboard.page.view import View
-from hookscope.dashboard.panels import header, toolbar
+from hookscope.dashboard.panels import header, toolbar, tree
 from hookscope.dashboard.panels.callbacks import NotAsked
 from hookscope.dashboard.panels.order import PANELS
 from hookscope.dashboard.panels.panel import Setup
 from hookscope.dashboard.places import ASSETS
-from hookscope.dashboard.settings.parse import Settings
+from hookscope.dashboard.settings.table import Settings
 from hookscope.dashboard.web import ask, dash_routes, guard, layout, routes, stream
 from hookscope.dashboard.web.dash_environment import hidden
 from hookscope.dashboard.web.shares import Shares
@@ -39,8 +38,8 @@ def create_app(settings: Settings, service: Service, shares: Shares) -> dash.Das
     for panel in PANELS.values():
         panel.register(app)
     _register_view(app, settings, service, shares)
-    ask.register(app.server, prefix, service, gallery)
-    routes.register(app.server, prefix, service, gallery, shares, settings.models)
+    ask.register(app.server, prefix, service, gallery, settings.models)
+    routes.register(app.server, prefix, service, gallery, shares, settings.names)
     if settings.tensorboard_dir is not None:
         tensorboard.register(app.server, prefix, service, settings.tensorboard_dir)
     stream.register(app.server, service, f"{prefix}stream/")
@@ -99,7 +98,7 @@ def _register_view(app: dash.Dash, settings: Settings, service: Service, shares:
             raise NotAsked
         view, notice = _view_of(query or "", settings, shares)
         shown = dict(text=notice, hidden=not notice)
-        return dict(view=view.to_dict(), notice=shown, model=view.model, controls=toolbar.values(view))
+        return dict(view=view.to_dict(), notice=shown, model=view.model_of(view.side), controls=toolbar.values(view))
 
     app.clientside_callback(
         ClientsideFunction("hookscope", "adopt"),
@@ -112,7 +111,6 @@ def _register_view(app: dash.Dash, settings: Settings, service: Service, shares:
         output=dict(
             nodes=Output(ids.TREE, "nodes"),
             facts=Output(ids.MODEL_FACTS, "children"),
-            targets=Output(ids.TARGET, "data"),
         ),
         inputs=dict(ready=Input(ids.MODEL, "data")),
         prevent_initial_call=True,
@@ -122,8 +120,8 @@ def _register_view(app: dash.Dash, settings: Settings, service: Service, shares:
             raise NotAsked
         info = service.state(ready["spec"]).info
         if info is None:
-            return dict(nodes=no_update, facts=no_update, targets=no_update)
-        return dict(nodes=tree_nodes(info.layers, info.title), facts=header.facts(info), targets=toolbar.targets(info))
+            return dict(nodes=no_update, facts=no_update)
+        return dict(nodes=tree.nodes_of(info), facts=header.facts(info))
 
 
 def _view_of(query: str, settings: Settings, shares: Shares) -> tuple[View, str]:
@@ -131,9 +129,13 @@ def _view_of(query: str, settings: Settings, shares: Shares) -> tuple[View, str]
     key = parse_qs(query.removeprefix("?")).get("share", [""])[0]
     shared = shares.get(key) if key else None
     view = shared or View.from_query(query)
+    names = settings.names
     if key and shared is None:
-        return replace(view, model=settings.models[0]), "This link is not known here, or no more: ask for a new one."
-    if view.model in settings.models:
-        return view, ""
-    notice = f"This server does not offer the model '{view.model}'. It offers {', '.join(settings.models)}."
-    return replace(view, model=settings.models[0]), notice if view.model else ""
+        return replace(view, model=names[0], model_b=""), "This link is not known here, or no more: ask for a new one."
+    unknown = [name for name in (view.model, view.model_b) if name and name not in names]
+    if view.model not in names:
+        view = replace(view, model=names[0])
+    if view.model_b not in names or view.model_b == view.model:
+        view = replace(view, model_b="")
+    offer = f"It offers {', '.join(names)}."
+    return view, f"This server does not offer the model '{unknown[0]}'. {offer}" if unknown else ""

@@ -10,7 +10,7 @@ from dash import html
 
 from hookscope.dashboard.answers.parts import Part, Update, failures, result_of
 from hookscope.dashboard.asking.answers import Answers
-from hookscope.dashboard.asking.questions import Unit
+from hookscope.dashboard.asking.questions import AttentionOf, Unit
 from hookscope.dashboard.drawing.attention_pictures import SIDE_PX, attention_picture
 from hookscope.dashboard.drawing.numbers import format_share
 from hookscope.dashboard.page import ids
@@ -19,6 +19,7 @@ from hookscope.dashboard.page.view import state
 from hookscope.dashboard.panels.regions import refuse, show_text
 from hookscope.hooks.results.attending import MEAN, ROLLOUT, Query, is_windowed, query_of, shares_of
 from hookscope.hooks.results.looks import AttentionMaps, Call, Prediction
+from hookscope.hooks.results.maps import plane_of
 
 NO_PATCH = -1
 LARGE_PX = 900  # the longer side of one that is enlarged
@@ -32,8 +33,8 @@ HELP = {
 @state
 @dataclass(frozen=True)
 class Patch:
-    """The position from which attention is shown, counted row by row over the grid; `NO_PATCH` for the class token, or
-    the middle where there is none."""
+    """The position from which attention is shown, counted row by row over the grid, of a clip over that of one frame;
+    `NO_PATCH` for the class token, or the middle where there is none."""
 
     patch: int = NO_PATCH
 
@@ -46,7 +47,7 @@ def heads(scene: Scene, key: str) -> int:
 
 def room(call: Call, sides: int) -> list[html.Div]:
     """Cells without content: the room that the maps will take above the wall, which must not jump when they come."""
-    rows, columns = call.grid or (1, 1)
+    rows, columns = plane_of(call)
     picture = html.Div(style={"aspectRatio": f"{columns} / {rows}"}, className="blank")
     cell = html.Div([picture, html.Div("\u00a0"), html.Div("\u00a0")], className="cell")
     one_side = [html.Div("\u00a0", className="line"), html.Div([cell] * (call.heads + 2), className="cells")]
@@ -55,7 +56,8 @@ def room(call: Call, sides: int) -> list[html.Div]:
 
 def part(scene: Scene, position: int, key: str) -> Part:
     """The part that draws one card's attention of every input."""
-    predictions, units = scene.units("prediction"), scene.units("attention", key)
+    units = scene.of_layer(AttentionOf, key)
+    predictions = {side: scene.prediction(side) for side in units}
     shows = (scene.only("patch"), position, predictions, units)
     return Part(
         f"card {position} attention",
@@ -84,7 +86,7 @@ def _draw(
 
 
 def _side(scene: Scene, side: str, unit: Unit, prediction: Unit, maps: AttentionMaps) -> list[Any]:
-    query = query_of(maps, scene.view.of(Patch).patch)
+    query = query_of(maps, scene.view.of(Patch).patch, scene.walls.moment)
     limit = f"ln {maps.weights.shape[-1]} = {maps.entropy_limit:.2f}"
     entropy_help = (
         "The entropy of each head's attention, in nats, averaged over all positions that look: "
@@ -99,6 +101,7 @@ def _side(scene: Scene, side: str, unit: Unit, prediction: Unit, maps: Attention
         line.append(html.Button("class token", className="link", **{"data-do": "patch", "data-value": "-1"}))
     if maps.grid is None:
         return [html.Div(line, className="line"), _entropies(maps)]
+    line += _over(scene, unit)
     line.append(html.Span(_left_out(maps, query), className="muted"))
     cells = [MEAN, *map(str, range(len(maps.entropy))), *([ROLLOUT] if maps.rollout is not None else [])]
     return [
@@ -126,6 +129,22 @@ def _seen_from(maps: AttentionMaps, query: Query) -> list[Any]:
     return [f"from {query.text}", _live("; click a patch, or use the arrow keys on a map, to look from there.")]
 
 
+def _over(scene: Scene, unit: Unit) -> list[html.Span]:
+    """Over which of two pictures the maps lie, where these are not the ones that look."""
+    attends = scene.attends(unit)
+    if attends is None:
+        return []
+    names = scene.infos[unit.model].pictures
+    if attends.crosses:
+        seen = attends.keys[0]
+        text = f"It looks from {names[1 - seen]} at {names[seen]}, over which its maps lie."
+    elif len(attends.keys) == 2:
+        text = f"What it looks at is made of both pictures; its maps lie over {names[0]}."
+    else:
+        return []
+    return [html.Span(text, className="muted")]
+
+
 def _live(text: str) -> html.Span:
     """What can be done on the page, and not in a file."""
     return html.Span(text, className="live-only")
@@ -141,19 +160,21 @@ def _left_out(maps: AttentionMaps, query: Query) -> str:
 
 
 def _cell(scene: Scene, unit: Unit, prediction: Unit, maps: AttentionMaps, query: Query, which: str) -> html.Div:
-    shares = shares_of(maps, which, query.index)
-    assert shares is not None and maps.grid is not None
+    shares = shares_of(maps, which, query.index, scene.walls.moment)
+    assert shares is not None
     title = HELP.get(which) or f"Head {which}: entropy {float(maps.entropy[int(which)]):.4f} nats"
     peak = f"{float(shares.max()):.2g}"
     address = scene.picture(
-        ("attention", unit, which, query), partial(_picture, scene, unit, prediction, which, query), "image/webp"
+        ("attention", unit, prediction, which, query, scene.walls.moment),
+        partial(_picture, scene, unit, prediction, which, query),
+        "image/webp",
     )
     large = scene.picture(
-        ("attention", unit, which, query, LARGE_PX),
+        ("attention", unit, prediction, which, query, scene.walls.moment, LARGE_PX),
         partial(_picture, scene, unit, prediction, which, query, LARGE_PX),
         "image/webp",
     )
-    rows, columns = maps.grid
+    rows, columns = shares.shape
     room = {"aspectRatio": f"{columns} / {rows}"}  # before it is loaded too: a click must not meet another patch
     image = html.Img(src=address, alt=f"{title}, from {query.text}", style=room)
     grid = f"{rows},{columns}"
@@ -176,10 +197,14 @@ def _cell(scene: Scene, unit: Unit, prediction: Unit, maps: AttentionMaps, query
 
 def _picture(scene: Scene, unit: Unit, prediction: Unit, which: str, query: Query, side_px: int = SIDE_PX) -> bytes:
     maps = scene.kept(unit, AttentionMaps)
-    shares = shares_of(maps, which, query.index)
+    shares = shares_of(maps, which, query.index, scene.walls.moment)
     assert shares is not None
-    pixels = None if is_windowed(maps) else scene.kept(prediction, Prediction).pixels
-    return attention_picture(shares, pixels, query.place, side_px)
+    attends = scene.attends(unit)
+    second = scene.sees_second(unit) if attends is None else attends.keys == (1,)
+    marked = None if attends is not None and attends.crosses else query.place  # which is a place of the other picture
+    seen = None if is_windowed(maps) else scene.kept(prediction, Prediction)
+    pixels = scene.frame_of(unit.model, seen, second=second) if seen else None
+    return attention_picture(shares, pixels, marked, side_px)
 
 
 def _entropies(maps: AttentionMaps) -> html.Div:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated
 
@@ -10,22 +10,28 @@ import numpy as np
 import plotly.graph_objects as go
 from dash import html
 
-from hookscope.dashboard.answers.parts import Part, Update, failures, result_of
+from hookscope.dashboard.answers.parts import Part, Update, failures_by_side, result_of
 from hookscope.dashboard.asking.answers import Answers
-from hookscope.dashboard.asking.questions import Unit
+from hookscope.dashboard.asking.questions import ClassMap, Unit
+from hookscope.dashboard.drawing.against_pictures import FOR, FOR_OTHER, PALETTE, against_overlay, net_map
 from hookscope.dashboard.drawing.numbers import format_number
 from hookscope.dashboard.drawing.palettes import PALETTES
 from hookscope.dashboard.drawing.pictures import cam_overlay
 from hookscope.dashboard.drawing.plain_figures import Draft
 from hookscope.dashboard.page import ids
+from hookscope.dashboard.page.explaining import EXPLAINED
 from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.page.view import state
-from hookscope.dashboard.panels.regions import MIN_HEIGHT_PX, keep_room, refuse, show_figure, show_text
+from hookscope.dashboard.panels.regions import MIN_HEIGHT_PX, computing, keep_room, refuse, show_figure, show_text
 from hookscope.hooks.methods import MAPS
 from hookscope.hooks.results.looks import GradCam, Prediction
+from hookscope.hooks.results.maps import frame
+from hookscope.hooks.results.targets import SIDES, Box
 
 GAP = 0.04  # between A and B, as a share of the figure's width
 WIDTH_PX = 264
+NET = "what speaks for each, less what speaks for the other"
+OF_PART = {**dict.fromkeys(SIDES, "pixels "), "mask": "logits ", "keypoint": "of the keypoint's score "}
 
 
 @state
@@ -38,10 +44,36 @@ class Maps:
 
 def part(scene: Scene, position: int, key: str) -> Part:
     """The part that draws one card's map of every input, by the method that the view names."""
-    predictions, maps = scene.units("prediction"), scene.units(scene.view.of(Maps).maps, key)
+    method = scene.view.of(Maps).maps
+    maps = scene.of_layer(ClassMap, key, explained=True, method=method)
+    predictions = {side: scene.prediction(side) for side in maps}
     units = (*predictions.values(), *maps.values())
-    shows = (scene.only("target", "maps"), position, predictions, maps)
+    shows = (scene.only("maps", *EXPLAINED), position, predictions, maps)
     return Part(f"card {position} cam", units, shows, _draw, error=ids.card("cam-text", position))
+
+
+def live_part(scene: Scene, position: int, key: str) -> Part:
+    """The same while a slider is dragged: its pictures alone are exchanged."""
+    whole = part(scene, position, key)
+    return replace(whole, shows=(*whole.shows, "tried"), draw=_draw_tried)
+
+
+def _draw_tried(
+    scene: Scene,
+    position: int,
+    predictions: dict[str, Unit],
+    maps: dict[str, Unit],
+    tried: str,
+    answers: Answers,
+) -> list[Update]:
+    if not all(unit in answers for unit in (*predictions.values(), *maps.values())):
+        return []
+    updates = _draw(scene, position, predictions, maps, answers)
+    figure = updates[0][1].get("figure")
+    if figure is None:
+        return updates
+    pictures = {"images": [image.source for image in figure.layout.images]}
+    return [(ids.card("cam", position), {"tried": pictures}), *updates[1:]]
 
 
 def _draw(
@@ -54,16 +86,17 @@ def _draw(
         cam = result_of(answers, unit, GradCam)
         if prediction is not None and cam is not None:
             shown.append((side, prediction, cam))
-            texts.append(_caption(scene, side, cam, prediction))
+            texts.append(_caption(scene, side, unit, cam, prediction))
         elif unit not in answers:
-            texts.append(_waiting(side))
+            texts.append(_waiting(side, computing(answers, unit, f"card {position} cam")))
     if len(shown) == 2:
         texts.append(html.Span("A and B: each on a scale of its own.", className="muted"))
-    wrong = failures(answers, (*predictions.values(), *maps.values()))
-    texts += [refuse(scene.worded(failure), f"card {position} cam") for failure in wrong[:1]]
+    wrong = failures_by_side(answers, predictions, maps)
+    texts += [refuse(scene.worded(side, failure), f"card {position} cam") for side, failure in wrong[:1]]
     waiting = [unit for unit in maps.values() if unit not in answers]
-    known = [result_of(answers, unit, Prediction) for unit in predictions.values()]
-    height = _height([prediction.pixels.shape[:2] for prediction in known if prediction is not None], len(maps))
+    known = [(unit, result_of(answers, unit, Prediction)) for unit in predictions.values()]
+    sizes = [scene.frame_of(unit.model, prediction).shape[:2] for unit, prediction in known if prediction is not None]
+    height = _height(sizes, len(maps))
     graph = ids.card("cam", position)
     room = height if waiting else MIN_HEIGHT_PX
     return [
@@ -78,39 +111,81 @@ def _title(scene: Scene, has_map: bool) -> list[object]:
     return [html.Span(MAPS[scene.view.of(Maps).maps].title), *([enlarge] if has_map else [])]
 
 
-def _waiting(side: str) -> html.Div:
+def _waiting(side: str, text: list[object]) -> html.Div:
     """As high as what will stand there, so that the numbers below keep their place."""
-    line = [html.Span(side.upper(), className=f"letter small {side}"), html.Span("computing …", className="muted")]
+    line = [html.Span(side.upper(), className=f"letter small {side}"), html.Span(text, className="muted")]
     return html.Div([html.Div(line, className="cam-caption"), html.Div(className="cam-scale")], className="cam-side")
 
 
-def _caption(scene: Scene, side: str, cam: GradCam, prediction: Prediction) -> html.Div:
-    overlay = cam_overlay(cam.values, prediction.pixels.shape[:2])
-    words = {"classifier": "logits", "segmenter": "logits", "detector": "of the score"}[scene.info.kind]
+def _caption(scene: Scene, side: str, unit: Unit, cam: GradCam, prediction: Prediction) -> html.Div:
+    second = scene.sees_second(unit)
+    size = scene.frame_of(unit.model, prediction, second=second).shape[:2]
+    values, two = _values(scene, unit, cam), _is_of_two(cam)
+    unit_text = _unit_text(scene, side, cam)
     row = MAPS[cam.method]
-    unit = f" {words} {row.unit}" if row.unit else ""
     source = f" ({row.source})" if row.source else ""
-    help_text = (
-        f"{row.title}{source}: {row.help}, and summed; only what speaks for the class is drawn. "
-        f"Strongest: {format_number(overlay.peak)}{unit}. {cam.note}"
-    ).rstrip()
+    about = f"{row.title}{source}: {row.help}, and summed"
+    if two:
+        against = against_overlay(values, size)
+        note = against.note
+        help_text = (
+            f"{about}. Red speaks for the first and blue for the other: {NET}. "
+            f"Both colours end at {format_number(against.limit)}{unit_text}. {cam.note}"
+        ).rstrip()
+        scale = _scale("", PALETTE.css(), f"±{format_number(against.limit)}{unit_text}")
+    else:
+        overlay = cam_overlay(values, size)
+        note = overlay.note
+        help_text = (
+            f"{about}; only what speaks for the class is drawn. "
+            f"Strongest: {format_number(overlay.peak)}{unit_text}. {cam.note}"
+        ).rstrip()
+        scale = _scale("0", PALETTES["magma"].css(), f"{format_number(overlay.peak)}{unit_text}")
     line = [
         html.Span(side.upper(), className=f"letter small {side}"),
-        html.Span(scene.class_name(cam.target), className="class", title=help_text),
+        html.Span(
+            _named(scene, side, cam), className="class", title=f"{scene.explained(side).capitalize()}. {help_text}"
+        ),
         html.Span(cam.note.rstrip("."), className="muted") if cam.note else None,
+        html.Span(f"over {scene.info_of(side).pictures[1]}", className="muted") if second else None,
     ]
-    scale: list[object] = [
-        html.Span("0"),
-        html.Span(className="gradient", style={"background": PALETTES["magma"].css()}),
-        html.Span(f"{format_number(overlay.peak)}{unit}"),
-    ]
+    clipped = two and not np.array_equal(cam.opposite, -cam.values)
     return html.Div(
         [
             html.Div(line, className="cam-caption"),
-            html.Div(overlay.note or scale, className="muted" if overlay.note else "cam-scale", title=help_text),
+            html.Div(note or scale, className="muted" if note else "cam-scale", title=help_text),
+            html.Div(f"{NET[:1].upper()}{NET[1:]}", className="muted") if clipped else None,
         ],
         className="cam-side",
     )
+
+
+def _is_of_two(cam: GradCam) -> bool:
+    """Whether it is a map of one target against another."""
+    return cam.opposite.size > 0
+
+
+def _named(scene: Scene, side: str, cam: GradCam) -> list[object] | str:
+    """What is explained; of one against another each with its colour."""
+    name = scene.explained_name(side, cam.target, cam.against)
+    if not _is_of_two(cam):
+        return name
+    first, _, other = name.partition(" against ")
+    colours = (html.Span(className="swatch", style={"background": colour}) for colour in (FOR, FOR_OTHER))
+    return [next(colours), f"{first} against ", next(colours), other]
+
+
+def _unit_text(scene: Scene, side: str, cam: GradCam) -> str:
+    """The unit of a map's values, after a number."""
+    words = {"logit": "logits ", "sum of logits": "logits ", "score": "of the score "}.get(scene.called(side), "")
+    target = scene.aim(side)
+    words = OF_PART.get(target.part, words) if isinstance(target, Box) else words
+    unit = MAPS[cam.method].unit
+    return f" {words}{unit}" if unit else ""
+
+
+def _scale(low: str, colours: str, high: str) -> list[object]:
+    return [html.Span(low), html.Span(className="gradient", style={"background": colours}), html.Span(high)]
 
 
 def _share(sides: int) -> float:
@@ -148,16 +223,25 @@ def _figure(
 
 
 def _heat(scene: Scene, unit: Unit, size: tuple[int, int]) -> bytes:
-    return cam_overlay(scene.kept(unit, GradCam).values, size).png
+    cam = scene.kept(unit, GradCam)
+    values = _values(scene, unit, cam)
+    return against_overlay(values, size).png if _is_of_two(cam) else cam_overlay(values, size).png
+
+
+def _values(scene: Scene, unit: Unit, cam: GradCam) -> np.ndarray:
+    """The map, (height, width); of several frames the one that is shown."""
+    values = net_map(cam.values, cam.opposite) if _is_of_two(cam) else cam.values
+    return frame(values, scene.depth(unit), scene.walls.moment)
 
 
 def _add_side(
     draft: Draft, scene: Scene, number: str, unit: Unit, side: str, prediction: Prediction, cam: GradCam
 ) -> None:
-    heat = scene.picture(
-        ("cam", unit, prediction.pixels.shape[:2]), partial(_heat, scene, unit, prediction.pixels.shape[:2])
-    )
-    for place, source in ((0, scene.seen(side)), (1e-9, heat)):  # Plotly draws one image per place
+    second = scene.sees_second(unit)
+    size = scene.frame_of(unit.model, prediction, second=second).shape[:2]
+    values = _values(scene, unit, cam)
+    heat = scene.picture(("cam", unit, size, scene.walls.moment), partial(_heat, scene, unit, size))
+    for place, source in ((0, scene.seen(side, second=second)), (1e-9, heat)):  # Plotly draws one image per place
         draft.add_layout_image(
             source=source,
             xref=f"x{number}",
@@ -169,10 +253,10 @@ def _add_side(
             sizing="stretch",
             layer="below",
         )
-    rows, columns = cam.values.shape
+    rows, columns = values.shape
     draft.add_trace(
         "heatmap",
-        z=cam.values.astype(np.float32),
+        z=values.astype(np.float32),
         x0=0.5 / columns,
         dx=1 / columns,
         y0=0.5 / rows,

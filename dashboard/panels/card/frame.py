@@ -8,6 +8,7 @@ from hookscope.dashboard.components.markup import Markup
 from hookscope.dashboard.drawing.charts import HISTOGRAM_PX
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.panels.card.cam import Maps
+from hookscope.dashboard.panels.card.order import REGIONS
 from hookscope.dashboard.panels.regions import graph
 from hookscope.hooks.methods import MAPS
 
@@ -71,6 +72,6 @@ def card(position: int) -> html.Section:
                     ),
                 ],
             ),
-            html.Div(id=ids.card("table", position), className="channel-table"),
+            *(region.layout(position) for region in REGIONS.values()),
         ],
     )

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dash import html
 
 from hookscope.dashboard.asking.answers import Answers
 from hookscope.dashboard.asking.questions import Unit
+from hookscope.dashboard.page import restoring, wall_source
 from hookscope.dashboard.page.scene import Scene
 from hookscope.hooks.results.looks import Activation, Call
+
+BACK_HELP = (
+    "What each channel of A brings back of A's answer when it alone is put into B's run: the difference of the two "
+    "classes' logits, 0 is nothing and 100 % all of it. Estimated at once, then measured, the strongest first."
+)
 
 
 def shapes_text(call: Call, there: dict[str, Activation]) -> str:
@@ -42,22 +49,49 @@ def status_text(answers: Answers, units: dict[str, Unit], there: dict[str, Activ
     return "computed before" if there else ""
 
 
-def wall_labels(scene: Scene, text: str, there: Collection[str], difference: bool = True) -> html.Div:
-    """What stands above each panel of a wall; `text` beside the sides that are there."""
+def wall_labels(
+    scene: Scene, key: str, texts: Mapping[str, str], difference: str | None = "", back: Sequence[Any] = ()
+) -> html.Div:
+    """What stands above each panel of a wall.
+
+    Arguments:
+        texts: of the sides that are there. difference: of B - A; None if there is no place for it.
+        back: of what comes back of A in B, where that is shown.
+    """
     heads = []
-    for side, given in scene.inputs.items():
-        said_of_it = text if side in there else "…"
+    for side in scene.walled(key):
+        said_of_it = texts.get(side, "…") if side in scene.inputs else "its model is being loaded …"
         heads.append(
             html.Div(
                 [
                     html.Span(className=f"dot {side}"),
                     html.Strong(side.upper()),
-                    html.Span(said_of_it, className="muted", title=f"{given.name}: {said_of_it}"),
+                    _in_its_place(scene, key, side),
+                    html.Strong("edited", className="edited") if scene.edits(side) else None,
+                    html.Span(said_of_it, className="muted", title=f"{scene.label(side)}: {said_of_it}"),
                 ],
-                title=given.name,
+                title=scene.label(side),
             )
         )
-    if len(heads) == 2 and difference:
+    if len(heads) == 2 and difference is not None:
         help_text = "The difference, on a scale of its own that is symmetric about zero"
-        heads.append(html.Div([html.Strong("B − A")], title=help_text))
+        why = [html.Span(difference, className="muted")] if difference else []
+        fourth = wall_source.places(scene, key) == 4
+        offered = not fourth and restoring.can_stand(scene, key) and restoring.can_be_answered(scene, key)
+        more = [_switch("+ A restored in B", on=True)] if offered else []
+        heads.append(html.Div([html.Strong("B − A"), *why, *more], title=help_text))
+        if fourth:
+            heads.append(html.Div([html.Strong("A in B"), *back, _switch("hide", on=False)], title=BACK_HELP))
     return html.Div(heads, className="wall-labels")
+
+
+def _switch(text: str, *, on: bool) -> html.Button:
+    """What adds the fourth wall to every card, or takes it away."""
+    named = {"data-do": "set", "data-value": json.dumps({"restored": on})}
+    return html.Button(text, className="link fourth", title=BACK_HELP if on else "Leave this wall out", **named)
+
+
+def _in_its_place(scene: Scene, key: str, side: str) -> html.Span | None:
+    """The layer that is shown of a side whose model lacks this one."""
+    there = scene.key_in(key, side) if side in scene.inputs else key
+    return html.Span(there, className="mono") if there not in ("", key) else None

@@ -11,56 +11,72 @@ import numpy as np
 import plotly.graph_objects as go
 from dash import html
 
-from hookscope.dashboard.drawing import scales
+from hookscope.dashboard.drawing import ranking, scales
 from hookscope.dashboard.drawing.charts import bars_figure
 from hookscope.dashboard.drawing.geometry import WallGeometry
 from hookscope.dashboard.drawing.palettes import DIFFERENCE
 from hookscope.dashboard.drawing.scales import scale_text
 from hookscope.dashboard.drawing.wall_figure import Panel, cell_numbers, wall_figure
 from hookscope.dashboard.engine.protocol import ANSWER_BYTES
+from hookscope.dashboard.page import restoring, wall_source
 from hookscope.dashboard.page.reading import Reading, kind_of
 from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.page.wall_source import WallSource
+from hookscope.dashboard.panels.card import restored
 from hookscope.hooks.results.looks import Activation, Call, LayerInfo
 from hookscope.hooks.results.maps import reason_no_maps, why_no_maps
+from hookscope.hooks.results.restoring import RestoredParts
 
+HOVERED = {"share": "for the class", "effect": "muted", "estimate": "Taylor’s estimate"}
 MAX_BARS = 4096  # beyond, bars are one block of colour
 
 
-def figure(source: WallSource, reading: Reading, geometry: WallGeometry) -> go.Figure:
-    """The wall: one panel per side that is there, in the places that A, B and B - A will have."""
+def figure(source: WallSource, reading: Reading, geometry: WallGeometry, refused: str = "") -> go.Figure:
+    """The wall: one panel per side that is there, in the places that A, B, B - A and what comes back will have.
+
+    Arguments:
+        refused: why the last of them stays empty.
+    """
     scene = source.scene
     sides = tuple(reading.activations)
     order = reading.order[: geometry.shown]
-    panels = []
+    panels, places = [], scene.walled(source.key)
     for which in (*reading.maps, *(("difference",) if reading.comparable else ())):
         values = reading.difference if which == "difference" else reading.maps[which]
         assert values is not None
+        own = order if which == "difference" else reading.order_of(which)[: geometry.shown]
+        overlaid = scene.walls.overlay and which != "difference"
         shows = (
             which,
             tuple(source.units[s] for s in sides),
             scene.walls.rank,
             scene.walls.scale,
             scene.walls.colours,
-            scene.walls.overlay,
+            scene.prediction(which) if overlaid else None,
+            scene.walls.moment,
+            source.standing.signature,
             geometry,
         )
-        overlaid = scene.walls.overlay and which != "difference"
         address = scene.picture(
             shows,
             partial(source.sprite, which, geometry, sides, geometry.cell_px * (2 if overlaid else 1)),
             "image/webp" if overlaid else "image/png",
         )
         label = "B − A" if which == "difference" else which.upper()
-        place = len(scene.inputs) if which == "difference" else list(scene.inputs).index(which)
-        panels.append(Panel(label, address, cell_numbers(values, order, reading.numbers.get(which)), place))
-    places = 3 if len(scene.inputs) == 2 else 1
+        place = len(places) if which == "difference" else places.index(which)
+        marks = None if (marked := source.standing.speaks(which)) is None else marked[own]
+        said = {HOVERED[name]: column[own] for name, column in source.standing.columns(which).items()}
+        of_map = which not in reading.maps or reading.depth(which) > 1  # and not of all frames
+        numbers = cell_numbers(values, own, None if of_map else reading.numbers[which])
+        panels.append(Panel(label, address, numbers, place, marks, said))
+    fourth = restored.panel(source, reading, geometry) if scene.walls.restored else None
     return wall_figure(
-        panels,
+        [*panels, *([fourth] if fourth else [])],
         order,
         geometry,
-        distance=reading.distance,
-        places=places,
+        distance=ranking.distance(reading.maps["a"], reading.maps["b"]) if reading.comparable else None,
+        places=wall_source.places(scene, source.key),
+        refused=refused,
         key=source.key,
         width_px=scene.width,
     )
@@ -71,19 +87,21 @@ def bars(scene: Scene, reading: Reading, layer: LayerInfo) -> go.Figure | None:
     vectors = list(reading.vectors.values())
     if any(each.whole for each in reading.activations.values()) or max(len(vector) for vector in vectors) > MAX_BARS:
         return None
-    is_answer = (
-        bool(vectors) and len(vectors[0]) == len(scene.info.classes) and layer.calls[0].axes[-1:] != ("channel",)
-    )
+    first = next(iter(reading.vectors))
+    names_of = () if scene.captions(first) else scene.classes(first)  # no layer computes typed captions' scores
+    is_answer = bool(vectors) and len(vectors[0]) == len(names_of) and layer.calls[0].axes[-1:] != ("channel",)
     labels = [side.upper() for side in reading.vectors]
-    names = [escape(name) for name in scene.info.classes] if is_answer else ()  # Plotly reads tags in its texts
+    names = [escape(name) for name in names_of] if is_answer else ()  # Plotly reads tags in its texts
     return bars_figure(vectors, labels, names, height_px=240, key=layer.name)
 
 
-def colour_bars(reading: Reading) -> list[html.Div]:
+def colour_bars(reading: Reading, parts: RestoredParts | None = None) -> list[html.Div]:
     """The colour bars under a wall, each with the range that it spans."""
     found = [_colour_bar(reading.palette.css(), reading.scale, "A, B" if len(reading.maps) == 2 else "")]
     if reading.comparable:
         found.append(_colour_bar(DIFFERENCE.css(), reading.difference_scale, "B − A"))
+    if reading.comparable and parts is not None:
+        found.append(_colour_bar(DIFFERENCE.css(), restoring.scale_of(parts), "A in B, share that comes back"))
     return found
 
 
