@@ -16,17 +16,24 @@ from bench.report import Table, missing_markers, write
 
 TOPICS = {
     "click": "click",
+    "slider": "slider",
     "hooks": "hooks_cost",
+    "training": "training",
     "load": "load",
     "memory": "memory",
     "start": "start",
     "peers": "peers",
     "attention": "attention",
+    "effects": "effects",
+    "parting": "parting",
 }
-README = ROOT / "README.md"
+MEASUREMENTS = ROOT / "docs" / "measurements.md"
 ELSEWHERE = {  # tables that stand in another document
     "peers": ROOT / "docs" / "truth.md",
     "attention": ROOT / "docs" / "examples" / "attention.md",
+    "effects": ROOT / "docs" / "examples" / "effects.md",
+    "parting": ROOT / "docs" / "examples" / "parting.md",
+    "slider": ROOT / "docs" / "examples" / "edits.md",
 }
 
 
@@ -52,31 +59,29 @@ def main(arguments: Sequence[str]) -> int:
         print(f"### {name}\n\n{found.markdown()}\n", flush=True)
         tables.append(found)
     if given.write:
-        for document in (README, *ELSEWHERE.values()):
-            write(document, [found for found in tables if ELSEWHERE.get(found.name, README) == document])
+        for document in (MEASUREMENTS, *ELSEWHERE.values()):
+            write(document, [found for found in tables if ELSEWHERE.get(found.name, MEASUREMENTS) == document])
     return 0 if len(tables) == len(names) else 1
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure what Hookscope costs.")
     parser.add_argument("topics", nargs="*", choices=[*TOPICS, []], metavar="TOPIC", help=f"{', '.join(TOPICS)}; all")
-    parser.add_argument(
-        "--write", action="store_true", help="put the tables between their markers in README.md and docs"
-    )
+    parser.add_argument("--write", action="store_true", help="put the tables between their markers in docs")
     parser.add_argument("--quick", action="store_true", help="measure next to nothing, to see that everything works")
     return parser
 
 
 def _not_writable(names: Sequence[str], quick: bool) -> str:
     if quick:
-        return "--quick measures too little to be written into the README: leave one of --quick and --write away."
+        return "--quick measures too little to be written into the documents: leave one of --quick and --write away."
     missing = [
-        name for name in names if missing_markers(ELSEWHERE.get(name, README).read_text(encoding="utf-8"), [name])
+        name for name in names if missing_markers(ELSEWHERE.get(name, MEASUREMENTS).read_text(encoding="utf-8"), [name])
     ]
     if not missing:
         return ""
     wanted = ", ".join(f"<!-- bench:{name} --> ... <!-- /bench -->" for name in missing)
-    return f"README.md, or the table's own document, lacks the places for these tables: {wanted}."
+    return f"docs/measurements.md, or the table's own document, lacks the places for these tables: {wanted}."
 
 
 if __name__ == "__main__":

@@ -17,11 +17,13 @@ from hookscope.dashboard.engine.options import ModelOptions
 from hookscope.dashboard.sources.load import LoadedModel, load
 from hookscope.hooks.bench.cost import GRAD_CAM, costs, our_map, rows
 from hookscope.hooks.bench.timing import Times, Work, in_turns
+from hookscope.hooks.causes.parting import parting
 from hookscope.hooks.layers.names import select
 
 CONVS = ":Conv2d"
 TARGET = 285  # a class; which one makes no difference to the time
 OURS = f"{GRAD_CAM}, **Hookscope**"
+PARTING = "A against B at every layer and function: both sides together"
 PEERS = {  # by module
     "captum": "captum",
     "pytorch_grad_cam": "grad-cam",
@@ -74,6 +76,7 @@ def works(model: LoadedModel, subject: Subject) -> dict[str, Work]:
     found = costs(module, picture, list(select(module, CONVS)), layers, subject.late, TARGET)
     found = {name: work for name, work in found.items() if name != GRAD_CAM}
     found |= _peers_of_capture(module, picture)
+    found[PARTING] = lambda: parting(module, picture, -picture, layers=layers, distributions="none")
 
     def ours() -> np.ndarray:
         return our_map(module, picture, subject.late, layers, TARGET).values

@@ -30,7 +30,7 @@ def run(options: Options) -> Table:
 
 
 def table(found: Crowd, same: dict[str, int], streams: Rush, ended: int, options: Options) -> Table:
-    """The README's table."""
+    """The table of `docs/measurements.md`."""
     first = [value * 1000 for each in found.sessions for value in each.first_bytes]
     last = [each.answer_seconds * 1000 for each in found.sessions if not each.problem]
     rushed = [value * 1000 for value in streams.first_bytes]

@@ -1,4 +1,4 @@
-"""What a benchmark found, as a Markdown table, and its way into the README."""
+"""What a benchmark found, as a Markdown table, and its way into a document."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Table:
     """One topic's findings.
 
     Attributes:
-        name: the topic, as the command line and the README's markers spell it.
+        name: the topic, as the command line and the document's markers spell it.
         columns: what heads them; the first column names the rows.
         rows: as many texts each as there are columns.
         notes: sentences that a reader needs to understand the numbers.
@@ -49,9 +49,9 @@ def with_tables(text: str, tables: Iterable[Table]) -> str:
     return text
 
 
-def write(readme: Path, tables: Sequence[Table]) -> None:
+def write(document: Path, tables: Sequence[Table]) -> None:
     """Put the tables between their markers in a file that has them all."""
-    readme.write_text(with_tables(readme.read_text(encoding="utf-8"), tables), encoding="utf-8")
+    document.write_text(with_tables(document.read_text(encoding="utf-8"), tables), encoding="utf-8")
 
 
 def _begin(name: str) -> str:
