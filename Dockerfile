@@ -15,8 +15,9 @@ WORKDIR /app
 
 # First what changes seldom. PyPI's torch for Linux brings CUDA, about 5 GB; PIP_ARGS can name another index.
 ARG PIP_ARGS=""
-COPY requirements.txt constraints.txt ./
-RUN python -m pip install --no-cache-dir --disable-pip-version-check $PIP_ARGS -r requirements.txt -c constraints.txt
+COPY requirements.txt requirements-fast.txt constraints.txt ./
+RUN python -m pip install --no-cache-dir --disable-pip-version-check $PIP_ARGS \
+    -r requirements.txt -r requirements-fast.txt -c constraints.txt
 
 COPY LICENSE app.py ./
 COPY src ./src

@@ -1,6 +1,7 @@
 # Needs Python 3.11 or later and nothing else; everything is installed into .venv in this folder.
 #
 #   make run ARGS="--model torchvision:resnet50 --port 8060"
+#   make quick       the tests that need no process, no browser and no library's model, in about a minute
 #   make test        what CI runs: lint, format, types and all tests but the slow ones
 #
 # Only relative paths below, and programs only as "python -m NAME": both hold in a folder with a space in its name, and
@@ -17,12 +18,14 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint test-slow bench sweep screenshot docker clean
+.PHONY: help run quick test lint test-slow test-device bench sweep screenshot docker clean
 
 help:
 	@echo "make run         start the page; options go through ARGS=\"...\", \"make run ARGS=--help\" lists them"
+	@echo "make quick       the tests that need no process, no browser and no library's model: about a minute"
 	@echo "make test        lint, types and tests"
 	@echo "make test-slow   the tests that take minutes, or need root or Firefox"
+	@echo "make test-device  whether it all holds on this machine's accelerator (CUDA, MPS), with the Python in PYTHON=..."
 	@echo "make bench       the benchmarks"
 	@echo "make sweep       every layer of 150 models against an oracle; takes an hour, and goes on where it stopped"
 	@echo "make screenshot  make the README's picture anew"
@@ -34,7 +37,10 @@ run: $(PAGE)
 
 # On two processes, each with whole files, because the fixtures of a file are shared. What needs more, names it in ARGS.
 test: lint
-	$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
+	$(PY) -m pytest -n 2 --dist loadfile --durations=25 --durations-min=1 $(ARGS)
+
+quick: $(DEV)
+	$(PY) -m pytest -p tests.quick -n 2 --dist loadfile $(ARGS)
 
 lint: $(DEV)
 	$(PY) tests/find_chromium.py
@@ -46,6 +52,10 @@ test-slow: $(DEV)
 	$(PY) tests/find_chromium.py
 	$(PY) tests/find_firefox.py
 	$(PY) -m pytest -m slow $(ARGS)
+
+# Installs nothing: it runs with the Python that is given, in which torch is, e.g. make test-device PYTHON=python3.
+test-device:
+	@PYTHONPATH=src $(or $(PYTHON),$(PY)) -m bench.device $(ARGS)
 
 bench: $(DEV)
 	$(PY) tests/find_chromium.py
@@ -82,12 +92,12 @@ $(PY):
 	echo "Making a virtual environment in $(VENV)."; \
 	"$$found" -m venv $(VENV) || { rm -rf $(VENV); echo "Making the virtual environment failed; the lines above say why." >&2; exit 1; }
 
-$(PAGE): requirements.txt constraints.txt | $(PY)
+$(PAGE): requirements.txt requirements-fast.txt constraints.txt | $(PY)
 	@echo "Installing PyTorch and the other packages into $(VENV): about 5 GB on Linux, once. This takes some minutes."
-	@$(PIP) -r requirements.txt || { $(FAILED); }
+	@$(PIP) -r requirements.txt -r requirements-fast.txt || { $(FAILED); }
 	@touch $@
 
-$(DEV): requirements-dev.txt $(PAGE)
+$(DEV): requirements-dev.txt requirements-hf.txt $(PAGE)
 	@echo "Installing what the tests need, once."
 	@$(PIP) -r requirements-dev.txt || { $(FAILED); }
 	@touch $@
