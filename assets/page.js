@@ -127,8 +127,7 @@
   }
 
   /* Ask the server for the view, with what the page shows already; what has been asked before no longer counts. */
-  hookscope.askAgain = async function (walking = false, trying = "") {
-    if (!view) return;
+  async function ask(walking, trying) {
     showTab(view);
     hookscope.showEdits(view);
     hookscope.showSides(view); // before the room for the walls is measured, which hidden cards have not
@@ -138,8 +137,8 @@
     const number = (hookscope.question += 1);
     needed = Math.max(needed, view.layers.length);
     hookscope.mark();
-    hookscope.watch(modelOf(view.side), modelOf(view.side === "a" ? "b" : "a"));
     const { page, drawn } = hookscope;
+    const nothing = !Object.keys(drawn).length;
     const body = JSON.stringify({ view, page, drawn, mounted: needed, width: wallWidth(), number, moved, trying });
     const asked = hookscope.post("ask", { headers: { "Content-Type": "application/json" }, body });
     mount();
@@ -150,15 +149,23 @@
       return hookscope.lost();
     }
     if (!answer.ok) return hookscope.banner("connection", await answer.text());
-    const { stream, query, title, changes, targets: field, ready } = await answer.json();
+    const { stream, query, title, changes, targets: field, models } = await answer.json();
     if (number !== hookscope.question) return;
     targets = field;
     showTab({ ...view, ...changes });
-    if (ready) moved = false;
+    if (modelOf(view.side) in models) moved = false;
+    if (nothing) hookscope.drawnOf = new Set(Object.entries(models).map((each) => each.join(" ")));
     view = { ...view, ...changes }; // what the models do not have
     document.title = title;
     hookscope.follow(stream);
     if (!trying) keep(query ? "?" + query : "", about, walking); // second, because Chromium takes 10 ms for it
+  }
+
+  /* The models are followed once it is known of which ones, by their fingerprints, the answer is. */
+  hookscope.askAgain = async function (walking = false, trying = "") {
+    if (!view) return;
+    await ask(walking, trying);
+    hookscope.watch(modelOf(view.side), modelOf(view.side === "a" ? "b" : "a"));
   };
 
   /* The address says what the page shows; another model, input, layer, class or place is another entry of the history. */
@@ -185,7 +192,7 @@
     adopt(data, ready) {
       const changed = window.dash_clientside.callback_context.triggered.map((each) => each.prop_id);
       const isReady = changed.some((id) => id.startsWith("model-ready"));
-      if (!data || (same(data, view) && !isReady)) return;
+      if (!data || (same(data, view) && (!isReady || ready.drawn))) return;
       if (!view || changed.some((id) => id.startsWith("view"))) view = data;
       hookscope.askAgain().finally(tell);
     },

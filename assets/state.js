@@ -40,9 +40,15 @@
     const key = state.fingerprint ? state.model + " " + state.fingerprint : null;
     if (key && key !== fingerprint) {
       fingerprint = key;
-      hookscope.drawn = {};
-      hookscope.set("model-ready", { data: { spec: state.model, fingerprint: state.fingerprint } });
+      const drawn = hookscope.drawnOf.has(key); // a question was here before this answer, and is being answered from it
+      if (!drawn) hookscope.drawn = {};
+      hookscope.set("model-ready", { data: { spec: state.model, fingerprint: state.fingerprint, drawn } });
     }
+  }
+
+  function forget() {
+    fingerprint = null;
+    hookscope.drawnOf = new Set();
   }
 
   async function poll() {
@@ -53,7 +59,7 @@
         const answer = await fetch(hookscope.url("state?model=" + encodeURIComponent(wanted)));
         if (answer.ok) {
           const state = await answer.json();
-          if (!state.fingerprint || lost) fingerprint = null; // what is loaded now has to be shown anew
+          if (!state.fingerprint || lost) forget(); // what is loaded now has to be shown anew
           if (lost) { lost = 0; hookscope.banner("server", ""); hookscope.askAgain(); }
           if (state.model === wanted) show(state);
           if (!state.fingerprint) next = 250;

@@ -15,6 +15,7 @@
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   hookscope.page = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
   hookscope.drawn = {};
+  hookscope.drawnOf = new Set(); // the models, each with its fingerprint, that all of it is of
   hookscope.question = 0;
 
   /* Set properties; an id that is not on the page (yet) throws inside Dash. */

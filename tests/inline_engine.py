@@ -236,7 +236,7 @@ class InlineEngine:
         self.phase: Phase = "ready"
         self.infos: dict[str, ModelInfo] = {MODEL: INFO}
         self._answer = answer
-        self._at_once = at_once
+        self.at_once = at_once
         self._queue = Queue()
         self._condition = threading.Condition(threading.RLock())
         self._batch: Batch | None = None
@@ -262,7 +262,7 @@ class InlineEngine:
             self.submitted.append(list(units))
             self._queue.submit(slot, units, fetch, time.monotonic())
             self._condition.notify_all()
-        if self._at_once:
+        if self.at_once:
             self.work()
 
     def events(self, slot: str, since: int, timeout_seconds: float) -> tuple[list[Event], int]:

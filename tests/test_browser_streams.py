@@ -99,11 +99,9 @@ def waiting(app: InlineApp, proxy: Proxy, page: Page, watch: Watch) -> Page:
     page.goto(f"http://127.0.0.1:{proxy.port}/{VIEW}")
     until(lambda: "computing" in page.locator(".card .status").inner_text(), what="for the card that waits")
 
-    def settled() -> bool:
-        page.wait_for_timeout(20)  # hands over what has happened in the browser
-        return len(asked) == 2
-
-    until(settled, what="for the question of the address, and the one when the model is known")
+    until(lambda: row(page, "conv").count(), what="for the tree, which comes when the model is known")
+    page.wait_for_timeout(20)  # hands over what has happened in the browser
+    assert len(asked) == 1
     return page
 
 
@@ -120,6 +118,28 @@ def finish(app: InlineApp, page: Page) -> None:
         return shown(page) and page.locator("#banner").is_hidden()
 
     until(there, what="for the card")
+
+
+def test_what_is_drawn_already_stays_when_the_model_is_known_later(app: InlineApp, proxy: Proxy, page: Page) -> None:
+    """A page is drawn once, however late the browser hears which model it is of."""
+    app.engine.at_once = True
+    page.add_init_script(
+        """const { fetch } = window; window.held = [];
+        window.fetch = (address, ...more) => new Promise((answer) => {
+          const go = () => answer(fetch(address, ...more));
+          if (window.held && String(address).includes("state?")) window.held.push(go); else go(); });"""
+    )
+    page.goto(f"http://127.0.0.1:{proxy.port}/{VIEW}")
+    until(lambda: shown(page), what="for the card")
+    assert row(page, "conv").count() == 0
+    page.evaluate(
+        """() => { window.parts = []; const { set } = window.hookscope;
+          window.hookscope.set = (id, props) => { window.parts.push(id.type || id); return set(id, props); };
+          const { held } = window; window.held = null; held.forEach((go) => go()); }"""
+    )
+    until(lambda: row(page, "conv").count(), what="for the tree")
+    page.wait_for_timeout(300)
+    assert page.evaluate("[window.parts, window.hookscope.question]") == [["model-ready"], 1]
 
 
 def test_a_page_in_use_is_answered_whatever_others_ask(app: InlineApp, waiting: Page) -> None:

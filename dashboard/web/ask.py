@@ -1,7 +1,7 @@
 """A page's questions: the view that it wants to show and what it shows already, answered with where the rest will come.
 
     POST ask  {"view", "page", "drawn", "mounted", "width", "number", "moved", "trying"}
-    ->  {"stream", "query", "changes", "targets", "ready", "title"}
+    ->  {"stream", "query", "changes", "targets", "models", "title"}
 
 Not a Dash callback: one cost 35 ms on its way through the page's stores before it left the browser.
 """
@@ -113,7 +113,7 @@ def register(
             "query": view.to_query(),
             "changes": changes,
             "targets": targets,
-            "ready": view.model_of(view.side) in infos,
+            "models": {model: info.fingerprint for model, info in infos.items()},
             "title": title(view, infos, service),
         }
         return flask.Response(json.dumps(answer), mimetype="application/json")
