@@ -9,6 +9,7 @@
   const ANSWER = /^input/;
   let next = null; // fields of the view
   let waiting = 0;
+  let unanswered = false; // whether what was asked last has not been answered whole, however long it takes
   let resting = 0;
 
   function go() {
@@ -18,10 +19,12 @@
     const fields = next;
     next = null;
     waiting = setTimeout(go, SILENT_MS);
+    unanswered = true;
     if (!hookscope.choose(fields, true, "moves")) go();
   }
   document.addEventListener("answered", () => {
-    if (!waiting) return;
+    if (!unanswered) return;
+    unanswered = false;
     go();
     if (!waiting) resting = setTimeout(() => hookscope.askAgain(true, "rests"), RESTS_MS);
   });
@@ -128,6 +131,7 @@
     clearTimeout(waiting);
     clearTimeout(resting);
     waiting = 0;
+    unanswered = false;
     for (const part of Object.keys(hookscope.drawn)) if (LIVE.test(part)) delete hookscope.drawn[part];
     if (!hookscope.choose(fields, walking)) hookscope.askAgain(walking);
   };

@@ -150,6 +150,27 @@ def test_a_page_in_use_is_answered_whatever_others_ask(app: InlineApp, waiting: 
     finish(app, waiting)
 
 
+def test_a_slider_that_rests_is_answered_whole_however_long_the_answer_takes(app: InlineApp, waiting: Page) -> None:
+    finish(app, waiting)
+    asked: list[str] = []
+    waiting.on(
+        "request", lambda each: asked.append((each.post_data_json or {})["trying"]) if "/ask" in each.url else None
+    )
+    waiting.evaluate("window.hookscope.tryOut({edits_a: 'conv~~0.5'})")
+    until(lambda: waiting.wait_for_timeout(20) or asked, what="for the question of the moved slider")
+    waiting.clock.fast_forward(3_000)  # longer than the page waits before it asks for the next place of the slider
+    waiting.wait_for_timeout(300)
+    assert asked == ["moves"]
+
+    def rests() -> bool:
+        app.engine.work()
+        waiting.clock.fast_forward(500)
+        waiting.wait_for_timeout(20)
+        return asked == ["moves", "rests"]
+
+    until(rests, what="for the question of the slider that rests")
+
+
 def test_a_stream_that_the_server_ends_is_asked_for_again(app: InlineApp, proxy: Proxy, waiting: Page) -> None:
     before = proxy.streams
     for stream in list(app.service._pages.values()):
