@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 # torch is imported, and so for every test, whichever comes first.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+# How long playwright waits for what it expects: as `served.until` does. Its own five seconds are too few for a machine
+# that does something else for a while.
+EXPECT_MS = 60_000
+
 # What a script starts in the background, as CI systems do, ignores SIGINT, and so does all that it starts in turn. The
 # programs that are tested here have to hear it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -48,8 +52,9 @@ def chromium_path() -> str:
 @pytest.fixture(scope="session")
 def browser(chromium_path: str) -> Iterator[Browser]:
     """One Chromium for the whole run; each test gets a context of its own, which shares nothing."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=EXPECT_MS)
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=chromium_path, args=CHROMIUM_FLAGS)
         yield started

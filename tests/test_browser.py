@@ -204,7 +204,7 @@ def test_the_enlarged_channel_shows_the_values_walks_and_stays(
     best = int(np.argmax(np.abs(expected).max(axis=(1, 2))))
     columns = array(figure(page, "wall")["data"][0]["z"]).shape[1]
     cell = box["width"] / columns
-    page.mouse.click(box["x"] + 1.5 * cell, box["y"] + 0.5 * cell)  # the cell after the mean map
+    wall.click(position={"x": 1.5 * cell, "y": 0.5 * cell})  # the cell after the mean map
     until(lambda: f"channel {best}" in page.locator("#detail").inner_text(), what=f"for channel {best}")
     shown = array(until(lambda: plot_of(page, "#detail")["data"])[0]["z"])
     assert np.abs(shown - expected[best]).max() <= 1e-5
@@ -236,7 +236,7 @@ def test_reload_share_and_a_second_tab(application: Application, page: Page) -> 
     until(lambda: images(page, "wall") == 1)
     assert "computed before" in page.locator(".card:not([hidden]) .status").inner_text()
     page.locator("#share").click()
-    link = until(lambda: page.locator("#share-link input").input_value(timeout=10_000))
+    link = until(lambda: page.locator("#share-link input").input_value())
     assert re.search(r"share=[A-Za-z0-9_-]{20,}$", link)
     second = page.context.new_page()
     open_page(second, link)
@@ -279,7 +279,7 @@ def test_what_is_saved_is_what_was_computed(
     assert float(rows[3]["B mean"]) == pytest.approx(float(expected[3].mean(dtype=np.float64)), abs=1e-9)
     picture = Image.open(io.BytesIO(fetch("Picture, PNG")))
     assert picture.format == "PNG" and picture.width > 600
-    whole = context.request.get(page.evaluate("document.getElementById('export-view').href")).text()
+    whole = context.request.get(page.locator("#export-view[href]").evaluate("link => link.href")).text()
     assert "tiger cat" in whole and whole.count("data:image/") >= 5
     assert not re.search(r'(src|href)="(?!data:)[^"]*/', whole.split("<script>")[1])
 
@@ -290,7 +290,8 @@ def test_the_exported_page_opens_offline(
     open_page(page, f"{application.url}?a=sample-coffee&layer=conv_head")
     until(lambda: images(page, "wall") == 1 and images(page, "cam") == 2)
     saved = tmp_path / "view.html"
-    saved.write_bytes(context.request.get(page.evaluate("document.getElementById('export-view').href")).body())
+    link = page.locator("#export-view[href]")
+    saved.write_bytes(context.request.get(link.evaluate("link => link.href")).body())
     elsewhere = browser.new_context(offline=True)
     offline = elsewhere.new_page()
     problems: list[str] = []

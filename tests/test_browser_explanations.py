@@ -74,15 +74,15 @@ def test_gradients_along_the_depth_and_from_a_box_to_its_layer(
     assert numbers(plot["data"][2]["y"])[place] == pytest.approx(float(slope.norm()), rel=1e-4)
     assert numbers(plot["data"][0]["median"])[place] == pytest.approx(float(slope.abs().median()), rel=1e-2)
 
-    box = page.locator("#gradients .nsewdrag").first.bounding_box()
+    area = page.locator("#gradients .nsewdrag").first
+    box = area.bounding_box()
     low, high = plot["layout"]["xaxis"]["range"]
     rows = plot["layout"]["yaxis"]["range"]
     share = (np.log10(numbers(plot["data"][1]["y"])[place]) - rows[0]) / (rows[1] - rows[0])
     across = (numbers(plot["data"][1]["x"])[place] - low) / (high - low)
-    at = box["x"] + box["width"] * across, box["y"] + box["height"] * (1 - share)
-    page.mouse.move(*at)
+    area.hover(position=(at := {"x": box["width"] * across, "y": box["height"] * (1 - share)}))
     until(lambda: "blocks.4.0.bn2" in page.locator("#gradients .hoverlayer").text_content())
-    page.mouse.click(*at)
+    area.click(position=at)
     until(lambda: page.locator(".card:not([hidden]) h2").first.inner_text() == "blocks.4.0.bn2")
     assert page.locator(".gradient-side").is_hidden() and "tab=" not in page.url
     until(lambda: images(page, "wall") == 3, what="for the wall at its full width")
@@ -139,7 +139,7 @@ def test_the_exported_page_is_about_what_is_shown(
         until(lambda: (found := plot_of(page, "#gradients")) and len(found["data"]) == 3)
     if "attributions" in query:
         until(lambda: page.locator("#attributions .heat").count() >= 2)
-    address = until(lambda: page.evaluate("document.getElementById('export-view').href"))
+    address = page.locator("#export-view[href]").evaluate("link => link.href")
     saved = tmp_path / "view.html"
     saved.write_bytes(page.context.request.get(address).body())
     elsewhere = browser.new_context(offline=True)

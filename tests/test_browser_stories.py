@@ -194,10 +194,8 @@ def test_a_cell_of_the_likeness_and_a_line_of_its_list_open_both_layers(
     box = plot.bounding_box()
     assert box is not None
     # the cell of A's third layer and B's second
-    page.mouse.move(box["x"] + box["width"] * 1.5 / 4, box["y"] + box["height"] * 2.4 / 4)
-    page.mouse.move(box["x"] + box["width"] * 1.5 / 4, box["y"] + box["height"] * 2.5 / 4)
-    page.mouse.down()
-    page.mouse.up()
+    plot.hover(position={"x": box["width"] * 1.5 / 4, "y": box["height"] * 2.4 / 4})
+    plot.click(position={"x": box["width"] * 1.5 / 4, "y": box["height"] * 2.5 / 4})
     until(lambda: shown_layers(page) == [keys["rows"][2], keys["columns"][1]])
     until(lambda: images(page, "wall", 1) == 3)
     walked_by_keyboard(page, keys, array(plot_of(page, "#likeness-figure")["data"][0]["z"]))
