@@ -347,15 +347,17 @@ class _Pair:
             return answer(model, *nested.private(self.given, requires_grad=False))
 
     def _before(self, place: Place) -> dict[nn.Module, list[Any]]:
-        """What is handed out in place of being computed: of each module its calls that ended before a place.
+        """What is handed out in place of being computed: of each module its calls up to a place, and that of the place.
 
-        What is inside a module is not called where that is handed out, and the calls of each are told by their number.
-        So a module with others inside is handed out only if these are not called any more; and one in which the
-        function happens whose value is changed, not at all.
+        A module whose value is changed need not compute the one that is thrown away. What is inside a module is not
+        called where that is handed out, and the calls of each are told by their number. So a module with others inside
+        is handed out only if these are not called any more; and one in which the function happens whose value is
+        changed, not at all.
         """
-        ended = list(islice(self.b.whole.items(), self.passed[place]))
+        is_function = split_name(place[0]) is not None
+        ended = list(islice(self.b.whole.items(), self.passed[place] + (not is_function)))
         done = Counter(self.modules[name] for (name, _), _ in ended if not split_name(name))
-        holder = self.module(place) if split_name(place[0]) else None
+        holder = self.module(place) if is_function else None
         chosen = {
             module
             for module in done
