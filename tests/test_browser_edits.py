@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +46,15 @@ def pictures(page: Page, selector: str) -> list[str]:
 
 
 def bytes_of(folder: Path) -> int:
+    """What the kept answers take, once none comes any more."""
+    before, now = -1, _bytes_of(folder)
+    while now != before:
+        time.sleep(1)
+        before, now = now, _bytes_of(folder)
+    return now
+
+
+def _bytes_of(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("answers/**/*") if file.is_file())
 
 
@@ -110,8 +120,12 @@ def test_a_dragged_slider_is_answered_and_only_what_is_released_is_kept(
     expect(page.locator("#detail-histogram")).not_to_have_class(re.compile("outdated"))
     until(lambda: answer(page, "a") == plain)
     assert "edits" not in address_of(page) and page.evaluate("history.length") == entries
+    expect(page.locator("#edits")).to_be_hidden()
+    box = page.locator("#detail .gain input").nth(1).bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.mouse.down()
-    page.mouse.move(left + box["width"] * 0.2, middle)
+    page.mouse.move(box["x"] + box["width"] * 0.2, box["y"] + box["height"] / 2)
     until(lambda: len(answer(page, "a")) == 5 and answer(page, "a") != plain)
     assert address_of(page) == address and page.evaluate("history.length") == entries and bytes_of(cache) == size
     page.mouse.up()

@@ -221,8 +221,7 @@ def test_what_is_painted_on_a_makes_b_moves_and_stays_in_the_address(application
     page.locator("#paper-box").focus()
     page.keyboard.press("ArrowDown")
     until(lambda: address_of(page) != before)
-    moved, address = settled(page), address_of(page)
-    assert moved != first
+    moved, address = until(lambda: now if (now := settled(page)) != first else None), address_of(page)
     page.reload()
     until(lambda: shares(page, "b") == moved and address_of(page) == address)
     expect(picture).to_be_visible()
