@@ -44,13 +44,6 @@
     element.hidden = !sentence;
   };
 
-  /* The pictures of a figure come while Plotly draws it; it asks for them only when it is done. */
-  function fetchPictures(updates) {
-    for (const [, { figure }] of updates) {
-      for (const { source: address } of (figure && figure.layout.images) || []) new Image().src = address;
-    }
-  }
-
   /* The element of a component, by the id that Dash gives it: keys in alphabetical order. */
   function elementOf(id) {
     return document.getElementById(typeof id === "string" ? id : JSON.stringify(id, Object.keys(id).sort()));
@@ -80,11 +73,14 @@
   }
 
   /* Apply what has come in the order in which it came: what is meant for a card that is not mounted yet waits for it, and
-     so does what comes behind. `frames` counts how long. */
+     so does what comes behind; so do figures for their pictures. `frames` counts how long. */
   function apply(from, frames) {
     while (from === source && arrived.length) { // else a newer question is on screen
       const message = arrived[0];
-      message.updates = message.updates.filter((update) => !put(update));
+      const now = hookscope.allowed(message, elementOf, frames);
+      const may = ([, { figure }]) => now === "all" || (now === "texts" && !figure);
+      message.updates = message.updates.filter((update) => !(may(update) && put(update)));
+      if (now === "texts") delete hookscope.drawn[message.part]; // half of it is on the page
       if (message.updates.length && frames < RETRY_FRAMES) {
         requestAnimationFrame(() => apply(from, frames + 1));
         return;
@@ -108,6 +104,7 @@
     if (source) source.close();
     source = null;
     arrived = [];
+    hookscope.clearEarly();
     if (!url) return void document.dispatchEvent(new Event("answered"));
     const stream = (source = new EventSource(url));
     const number = hookscope.question;
@@ -122,7 +119,7 @@
       refusals = 0;
       hookscope.banner("busy", "");
       const message = JSON.parse(event.data);
-      fetchPictures(message.updates);
+      hookscope.fetchPictures(message);
       arrived.push(message);
       if (arrived.length === 1) apply(stream, 0);
     };

@@ -33,17 +33,19 @@ class Drawn:
     """One answered click; times in milliseconds since the click.
 
     Attributes:
-        milliseconds: to the second animation frame after everything was there.
+        milliseconds: to the second animation frame after everything was there: the page can be used.
+        shown: to the second animation frame after the wall's pictures were, which may be before that.
         asked, answered: the question leaves the page, and its answer (of Hookscope: where the stream is) is there.
         streamed, told: the stream is opened, and the figure comes out of it. loaded: the picture is there.
         answer_bytes, picture_bytes: what came over the wire: the message with the figure, and the picture.
     """
 
     milliseconds: float
+    shown: float
     loaded: float
-    asked: float
-    told: float
-    answer_bytes: int
+    asked: float = 0.0
+    told: float = 0.0
+    answer_bytes: int = 0
     answered: float = 0.0
     streamed: float = 0.0
     picture_bytes: int = 0
@@ -52,7 +54,7 @@ class Drawn:
     def read(cls, text: str) -> Drawn:
         """Read what watch.js logs."""
         values: dict[str, Any] = json.loads(text)
-        sizes = {"answer_bytes": values.pop("answerBytes"), "picture_bytes": values.pop("pictureBytes", 0)}
+        sizes = {"answer_bytes": values.pop("answerBytes", 0), "picture_bytes": values.pop("pictureBytes", 0)}
         return cls(**values, **sizes)
 
 

@@ -17,6 +17,7 @@ UNCACHED = "uncached, in a card that is there"
 UNCACHED_NEW = "uncached, in a new card"
 CACHED = "cached, in a card that is there"
 CACHED_NEW = "cached, in a new card"
+FLOOR = "nothing asked: a ready figure and its ready picture"
 
 
 class Visitor:
@@ -54,6 +55,21 @@ class Visitor:
             for wall in walls:
                 self.open(pictures[1], FIRST)
                 yield kind, wall, self.click(wall, 1)
+        for wall in walls:
+            self.open(pictures[1], FIRST)
+            yield FLOOR, wall, self.floor(wall)
+
+    def floor(self, wall: Wall) -> Drawn:
+        """What no click can be faster than: another ready figure with a ready picture in the first card."""
+        names = FIRST, wall.layer
+        self.page.evaluate("(name) => window.bench.keep(name)", names[0])
+        self.click(wall, 0)
+        self.page.evaluate("(name) => window.bench.keep(name)", names[1])
+        for name in names:
+            self.page.evaluate("(name) => window.bench.offer(name)", name)
+            expected = {"kind": "floor", "card": 0, "key": name}
+            drawn = timed_click(self.page, self.page.locator("#bench-floor"), expected, seconds=PATIENCE_SECONDS)
+        return drawn
 
     def means(self) -> np.ndarray:
         """The mean of every channel as the first card's wall shows it on hover: float32 (channel,)."""

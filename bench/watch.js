@@ -9,12 +9,14 @@
   let expected = null;
   let clicked = 0;
   let streamed = 0;
+  let shown = 0; // when the wall's pictures were painted, before its figure was drawn
   let messages = [];
+  const kept = {};
 
   bench.expect = function (what) {
     performance.clearResourceTimings();
     messages = [];
-    clicked = streamed = 0;
+    clicked = streamed = shown = 0;
     expected = what;
     const graph = document.querySelector(".js-plotly-plot");
     if (what.kind === "figure" && !watched.has(graph)) {
@@ -22,6 +24,29 @@
       graph.on("plotly_afterplot", () => lookForFigure(graph));
     }
   };
+
+  const plot = (card) => document.getElementById(JSON.stringify({ card, type: "card-wall" })).querySelector(".js-plotly-plot");
+
+  /* The floor of a click: nothing is asked, and a ready figure with a ready picture takes the place of another one. `keep`
+     remembers what card 0 shows, `offer` makes a button that shows it again. */
+  bench.keep = (name) => { kept[name] = structuredClone({ data: plot(0).data, layout: plot(0).layout }); };
+  bench.offer = function (name) {
+    document.getElementById("bench-floor")?.remove();
+    const button = Object.assign(document.createElement("button"), { id: "bench-floor", textContent: "floor" });
+    button.addEventListener("click", () => window.Plotly.react(plot(0), structuredClone(kept[name].data), structuredClone(kept[name].layout)));
+    document.querySelector(".toolbar").prepend(button);
+  };
+
+  /* Pictures that lie over a figure until it is drawn. They are laid there while a frame is made, and are on the screen when
+     the next one begins; what its code does before it says so is not their time. */
+  new MutationObserver((changes) => {
+    for (const { addedNodes } of changes) {
+      for (const node of addedNodes) {
+        if (!expected || !clicked || shown || !(node instanceof Element) || !node.matches(".early")) continue;
+        requestAnimationFrame((now) => { shown = now; });
+      }
+    }
+  }).observe(document, { childList: true, subtree: true });
 
   /* The time stamp is that of the mouse button, before any of the page's code ran. */
   document.addEventListener("click", (event) => {
@@ -44,12 +69,13 @@
 
   /* A wall's sprite is an <image> inside a Plotly figure: it is there when it has loaded. */
   document.addEventListener("load", (event) => {
-    if (!expected || !clicked || expected.kind !== "wall" || !(event.target instanceof SVGImageElement)) return;
+    if (!expected || !clicked || !["wall", "floor"].includes(expected.kind) || !(event.target instanceof SVGImageElement)) return;
     const graph = event.target.closest(`[id='${JSON.stringify({ card: expected.card, type: "card-wall" })}']`);
     const layout = graph && graph.querySelector(".js-plotly-plot").layout;
     if (!layout || layout.uirevision !== expected.key) return;
     const source = layout.images[0].source;
-    if (event.target.href.baseVal === source) finish(() => wall(source), performance.now());
+    const describe = expected.kind === "wall" ? () => wall(source) : () => ({});
+    if (event.target.href.baseVal === source) finish(describe, performance.now());
   }, true);
 
   /* A figure of the article's page is there when all of its heatmaps are. */
@@ -62,7 +88,8 @@
     expected = null;
     requestAnimationFrame(() => requestAnimationFrame(() => {
       const drawn = performance.now();
-      console.info("bench " + JSON.stringify({ milliseconds: drawn - clicked, loaded: loaded - clicked, ...describe() }));
+      const times = { milliseconds: drawn - clicked, shown: (shown || drawn) - clicked, loaded: loaded - clicked };
+      console.info("bench " + JSON.stringify({ ...times, ...describe() }));
     }));
   }
 

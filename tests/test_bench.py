@@ -16,7 +16,7 @@ from bench import article, attention, click, conditions, hooks_cost, memory, pee
 from bench.browser import Drawn
 from bench.options import QUICK, Options
 from bench.report import Table
-from bench.visitor import UNCACHED
+from bench.visitor import FLOOR, UNCACHED
 from hookscope.hooks.bench.cost import BARE
 from hookscope.hooks.bench.timing import Times
 from hookscope.hooks.results.looks import Call, LayerInfo
@@ -106,18 +106,21 @@ def test_conditions_name_cores_and_versions() -> None:
 
 
 def test_what_the_page_logs_is_read() -> None:
-    text = '{"milliseconds": 90.5, "loaded": 70, "asked": 10, "told": 40, "answerBytes": 1200, "pictureBytes": 300}'
-    drawn = Drawn.read(text)
-    assert (drawn.milliseconds, drawn.told, drawn.answer_bytes, drawn.picture_bytes) == (90.5, 40, 1200, 300)
+    times = '"milliseconds": 90.5, "shown": 60, "loaded": 70, "asked": 10, "told": 40'
+    drawn = Drawn.read(f'{{{times}, "answerBytes": 1200, "pictureBytes": 300}}')
+    assert (drawn.milliseconds, drawn.shown, drawn.told) == (90.5, 60, 40)
+    assert (drawn.answer_bytes, drawn.picture_bytes) == (1200, 300)
 
 
 def test_the_click_table_has_a_dash_where_nothing_was_measured() -> None:
     found = click.Findings(chromium="Chromium 140", gave_up={"layer2.0.bn3": 90.0})
     found.bare["layer1.0.bn1"] += [10.0, 12.0, 11.0]
-    found.drawn[UNCACHED, "layer1.0.bn1"] += [Drawn(111.0, 90.0, 10.0, 40.0, 20_000, picture_bytes=100_000)]
-    rows = {row[0]: row[1:] for row in click.table(found, Options()).rows}
+    found.drawn[UNCACHED, "layer1.0.bn1"] += [Drawn(111.0, 80.0, 90.0, 10.0, 40.0, 20_000, picture_bytes=100_000)]
+    found.drawn[FLOOR, "layer1.0.bn1"] += [Drawn(46.0, 46.0, 30.0)]
+    rows = {row[0]: row[1:] for row in reversed(click.table(found, Options()).rows)}
     assert rows["the bare forward pass to that layer"] == ["11 ms", "–", "–"]
-    assert rows["… beyond the bare forward pass"][0] in ("100 ms", "–")
+    assert rows["… beyond the bare forward pass, in floors"] == ["1.50×", "–", "–"]  # (80 - 11) / 46
+    assert rows["… usable"] == ["111 ms", "–", "–"]
     assert rows[click.HEATMAPS] == ["–", "gave up after 90 s", "not tried"]
     assert rows["on the wire: Hookscope, the whole card and its picture"] == ["120 KB", "–", "–"]
 

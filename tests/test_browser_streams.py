@@ -14,13 +14,16 @@ from conftest import Watch
 from inline_app import InlineApp, served
 from inline_engine import MODEL, InlineEngine
 from playwright.sync_api import Page, Route
-from served import images, row, until
+from served import array, figure, images, row, until
 from units import unit_of
 
 from hookscope.dashboard.answers.parts import Part
 
 pytestmark = pytest.mark.browser
 VIEW = "?a=sample-coffee&layer=conv"
+PLACES = """(all) => all.map((each) => { const { left, top, width, height } = each.getBoundingClientRect();
+  const name = each.href ? each.href.baseVal : each.getAttribute("src");
+  return [name.split("/").pop(), left, top, width, height]; })"""
 
 
 class Proxy:
@@ -242,3 +245,49 @@ def test_a_stream_that_a_newer_question_replaced_was_not_lost(app: InlineApp, pr
     waiting.wait_for_timeout(300)
     assert len(asks) == 1 and banners.json_value() == []
     finish(app, waiting)
+
+
+def test_a_walls_pictures_are_there_before_its_figure_and_where_it_draws_them(
+    app: InlineApp, proxy: Proxy, page: Page
+) -> None:
+    app.engine.at_once = True
+    page.goto(f"http://127.0.0.1:{proxy.port}/{VIEW}&b=sample-chelsea&count=all")
+    until(lambda: images(page, "wall") == 3, what="for the first layer's wall")
+    page.evaluate(
+        """() => { const { set } = window.hookscope; const held = [];
+          window.hookscope.set = (id, props) => (props.figure ? held.push([id, props]) : set(id, props));
+          window.release = () => { window.hookscope.set = set; held.forEach((update) => set(...update)); }; }"""
+    )
+    early = page.locator(".early img")
+    row(page, "wide").click()
+    until(lambda: early.count() == 3, what="for the pictures")
+    assert page.locator(".card h2").first.inner_text() == "wide"
+    assert page.locator(".card .histogram.outdated").count() == 1  # it is still the other layer's
+    places = early.evaluate_all(PLACES)
+    page.evaluate("window.release()")
+    until(lambda: early.count() == 0, what="for the figure")
+    drawn = page.locator(".card:not([hidden]) .wall .imagelayer image").evaluate_all(PLACES)
+    assert [name for name, *_ in drawn] == [name for name, *_ in places]
+    for (_, *expected), (_, *found) in zip(drawn, places, strict=True):
+        assert found == pytest.approx(expected, abs=1)
+    assert page.locator(".outdated").count() == 0
+
+
+def test_pictures_of_a_figure_that_is_not_drawn_any_more_go(app: InlineApp, proxy: Proxy, page: Page) -> None:
+    """A newer question comes between a wall's pictures and its figure; the first layer is shown as it was."""
+    app.engine.at_once = True
+    page.goto(f"http://127.0.0.1:{proxy.port}/{VIEW}")
+    until(lambda: images(page, "wall") == 1, what="for the first layer's wall")
+    whole = array(figure(page, "wall")["data"][0]["z"]).shape
+    page.evaluate(
+        """() => { const { set } = window.hookscope;
+          window.hookscope.set = (id, props) => (props.figure ? false : set(id, props));
+          window.release = () => { window.hookscope.set = set; }; }"""
+    )
+    row(page, "wide").click()
+    until(lambda: page.locator(".early img").count() == 1, what="for the pictures")
+    page.evaluate("window.release(); window.hookscope.choose({ layers: ['conv'] })")
+    until(lambda: page.locator(".early").count() == 0)
+    until(lambda: page.locator(".card h2").first.inner_text() == "conv" and images(page, "wall") == 1)
+    until(lambda: page.locator(".outdated").count() == 0, what="for the histogram")
+    assert array(figure(page, "wall")["data"][0]["z"]).shape == whole
