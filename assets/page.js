@@ -139,7 +139,7 @@
     hookscope.mark();
     const { page, drawn } = hookscope;
     const nothing = !Object.keys(drawn).length;
-    const body = JSON.stringify({ view, page, drawn, mounted: needed, width: wallWidth(), number, moved, trying });
+    const body = JSON.stringify({ view, page, drawn, mounted: needed, width: wallWidth(), number, moved, trying, ahead: true });
     const asked = hookscope.post("ask", { headers: { "Content-Type": "application/json" }, body });
     mount();
     const answer = await asked;
@@ -149,7 +149,7 @@
       return hookscope.lost();
     }
     if (!answer.ok) return hookscope.banner("connection", await answer.text());
-    const { stream, query, title, changes, targets: field, models } = await answer.json();
+    const { stream, query, title, changes, targets: field, models, first } = await answer.json();
     if (number !== hookscope.question) return;
     targets = field;
     showTab({ ...view, ...changes });
@@ -157,7 +157,7 @@
     if (nothing) hookscope.drawnOf = new Set(Object.entries(models).map((each) => each.join(" ")));
     view = { ...view, ...changes }; // what the models do not have
     document.title = title;
-    hookscope.follow(stream);
+    hookscope.follow(stream, first);
     if (!trying) keep(query ? "?" + query : "", about, walking); // second, because Chromium takes 10 ms for it
   }
 

@@ -97,10 +97,13 @@
 
   function end(stream) {
     stream.close();
-    if (source === stream) source = null;
+    if (source !== stream) return;
+    source = null;
+    hookscope.clearEarly();
   }
 
-  hookscope.follow = function (url) {
+  /* Read a stream, whose first messages may be here already. */
+  hookscope.follow = function (url, first = []) {
     if (source) source.close();
     source = null;
     arrived = [];
@@ -118,11 +121,14 @@
     stream.onmessage = (event) => {
       refusals = 0;
       hookscope.banner("busy", "");
-      const message = JSON.parse(event.data);
+      take(JSON.parse(event.data));
+    };
+    function take(message) {
       hookscope.fetchPictures(message);
       arrived.push(message);
       if (arrived.length === 1) apply(stream, 0);
-    };
+    }
+    first.forEach(take);
     /* `source` stays until the next question, so that late retries of this stream still count as its own. */
     stream.addEventListener("done", () => {
       stream.close();

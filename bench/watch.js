@@ -100,14 +100,15 @@
   function wall(source) {
     const question = entry("/ask");
     const key = source.split("/").pop(); // Plotly's JSON writes slashes as \u002f
-    const [told, answer] = messages.find(([, data]) => data.includes(key));
+    const streamedOne = messages.find(([, data]) => data.includes(key)); // else it came with the answer to the question
+    const [told, bytes] = streamedOne ? [streamedOne[0], new Blob([streamedOne[1]]).size] : [question.responseEnd, question.encodedBodySize];
     const picture = entry(key);
     return {
       asked: question.startTime - clicked,
       answered: question.responseEnd - clicked,
       streamed: streamed - clicked,
       told: told - clicked,
-      answerBytes: new Blob([answer]).size,
+      answerBytes: bytes,
       pictureBytes: picture ? picture.encodedBodySize : 0,
     };
   }

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import plotly.graph_objects as go
 import pytest
 
 if __name__ == "__main__":
@@ -224,6 +225,10 @@ class Visitor:
             state = self.ready(shown.model)
             self.ask(shown)  # computed here; from the cache, as the next one comes, no time is told
             answer, parts = self.ask(shown)
+            for part in parts.values():
+                for _, properties in part["updates"]:
+                    if "figure" in properties:
+                        go.Figure(properties["figure"])  # refuses what Plotly does not know
             return {"state": [state["phase"], state["sentence"]], "answer": answer, "parts": recorder.plain(parts)}
         if name == "addresses":
             return {address: recorder.plain(self.dash("location.search", address)) for address in ADDRESSES}

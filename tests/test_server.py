@@ -300,7 +300,7 @@ def test_layers_that_another_model_lacks_go_when_it_was_chosen_and_are_told_of_i
     chosen = {**asked(page="lacking", number=2, layers=layers, detail="gone"), "moved": True}
     found = app.client.post("/ask", json=chosen).get_json()
     assert found["changes"] == {"layers": ["conv", "relu:1", "never"], "detail": "", "channel": MEAN}
-    assert "gone" not in found["query"] and found["ready"]
+    assert "gone" not in found["query"] and found["models"]
 
 
 def test_a_model_that_changed_is_drawn_anew(app: InlineApp) -> None:

@@ -266,6 +266,34 @@ def test_the_first_sight_does_not_wait_for_the_engine(service: Service) -> None:
 # --- what is shown already
 
 
+def test_what_is_known_goes_with_the_answer_and_comes_no_second_time(service: Service, engine: InlineEngine) -> None:
+    answered(service, engine, PREDICTION, CONV)
+    parts = [part("top", PREDICTION), part("card", CONV), part("map", CAM)]
+    name = service.ask("page", parts, {})
+    ahead = service.ahead(name)
+    assert [(shown.name, updates, bool(whole)) for shown, updates, whole in ahead] == [
+        ("top", [("top", {"prediction": "Prediction from cache"})], True),
+        ("card", [("card", {"conv": "Activation from cache"})], True),
+    ]
+    reader = Reader(service, name)
+    engine.work()
+    assert {region for region, _, _ in reader.end().items} == {"map"} and reader.done
+    assert service.ahead("no stream") == service.ahead(name) == []
+
+
+def test_only_so_much_goes_with_the_answer(service: Service, engine: InlineEngine) -> None:
+    answered(service, engine, PREDICTION, CONV)
+
+    def slow(*_: Any) -> list[Update]:
+        time.sleep(2 * service_module.AHEAD_SECONDS)
+        return []
+
+    name = service.ask("page", [replace(part("top", PREDICTION), draw=slow), part("card", CONV)], {})
+    (shown, _, _), *more = service.ahead(name)
+    assert shown.name == "top" and not more
+    assert {region for region, _, _ in Reader(service, name).end().items} == {"card"}
+
+
 def test_what_a_page_shows_already_is_neither_asked_nor_sent(service: Service, engine: InlineEngine) -> None:
     parts = [part("one", CONV), part("two", WIDE), part("three")]
     reader = ask(service, "page", *parts)
@@ -710,7 +738,7 @@ def test_a_page_that_was_answered_holds_no_values(
 ) -> None:
     """A tab may stay open for days; what it was sent is the memory's and the cache's business."""
     limit_memory(service, 0)
-    engine._at_once = True
+    engine.at_once = True
     references = []
     for n in range(30):
         unit = but(CONV, input=f"digest {n}")

@@ -41,6 +41,7 @@ PING_SECONDS = 5.0
 # How long a region goes on showing what it showed before it says that it waits. Most answers are there by then, and it
 # takes the browser 40 ms to put "computing ..." on the page, for which the answer would have to wait.
 PATIENCE_SECONDS = 0.15
+AHEAD_SECONDS = 0.004  # of drawing what is known already, before the question is answered
 DRAW_SECONDS = 0.1  # between two drawings of a part whose answers come one by one; the first and the last come at once
 STOPPED_HALFWAY = "Stopped: what was known by then stays here, and the rest was not computed."
 UNDRAWN = "The values are there, but drawing them failed. The server's log has the details; another view may work."
@@ -111,6 +112,24 @@ class Service:
         if stream.replaced.is_set():  # by a newer question, while this one looked its values up
             self._end([stream])
         return stream.name if wanted else ""
+
+    def ahead(self, name: str) -> list[Shown]:
+        """What a new stream would show first, where that is known already: it may go with the answer to the question.
+
+        As much as is drawn in `AHEAD_SECONDS`; the stream shows the rest.
+        """
+        with self._lock:
+            stream = self._streams.get(name)
+        shown: list[Shown] = []
+        if stream is None:
+            return shown
+        began = time.monotonic()
+        for part in stream.parts:
+            if time.monotonic() - began > AHEAD_SECONDS:
+                break
+            if part.complete(stream.answers) and self._load(stream, part):
+                shown.append(self._show(stream, part))
+        return shown
 
     def _take_place(self, page: str, stream: Stream) -> list[Stream] | None:
         """Put a page's new stream where its old one was.
@@ -217,7 +236,7 @@ class Service:
         silent = []  # parts that wait, and do not say so yet
         drawn_at: dict[str, float] = {}
         behind: set[str] = set()  # parts that were drawn a moment ago, and know more by now
-        for part in stream.parts:
+        for part in list(stream.left):  # not what was shown ahead
             if over():
                 return
             if part.complete(stream.answers):

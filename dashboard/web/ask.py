@@ -1,19 +1,19 @@
 """A page's questions: the view that it wants to show and what it shows already, answered with where the rest will come.
 
-    POST ask  {"view", "page", "drawn", "mounted", "width", "number", "moved", "trying"}
-    ->  {"stream", "query", "changes", "targets", "models", "title"}
+    POST ask  {"view", "page", "drawn", "mounted", "width", "number", "moved", "trying", "ahead"}
+    ->  {"stream", "query", "changes", "targets", "models", "title", "first"}
 
 Not a Dash callback: one cost 35 ms on its way through the page's stores before it left the browser.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import flask
+from plotly.io.json import to_json_plotly
 
 from hookscope.dashboard.answers.service import Service
 from hookscope.dashboard.asking.layer_keys import parse_key
@@ -27,6 +27,7 @@ from hookscope.dashboard.page.view import MAX_LAYERS, MEAN, View
 from hookscope.dashboard.panels import order
 from hookscope.dashboard.panels.panel import Trying, Waiting
 from hookscope.dashboard.sources.spec import title_of
+from hookscope.dashboard.web import stream
 from hookscope.hooks.results.outputs import AS_FOUND, Reading
 from hookscope.hooks.results.raw_boxes import RAW
 from hookscope.hooks.results.targets import Box, Class, Rival
@@ -45,6 +46,7 @@ class Ask:
         mounted: how many cards it holds. width: of a card's wall, in CSS pixels.
         moved: it has just chosen another model.
         trying: a slider is being dragged: only what follows it is drawn, and nothing of it kept.
+        ahead: the answer may bring the stream's first messages, which then come no second time.
     """
 
     view: View
@@ -55,6 +57,7 @@ class Ask:
     width: int
     moved: bool
     trying: Trying = ""
+    ahead: bool = False
 
     @classmethod
     def from_json(cls, values: Any) -> Ask:
@@ -74,6 +77,7 @@ class Ask:
                 width=min(max(int(values["width"]), low), high),
                 moved=bool(values.get("moved")),
                 trying=_trying(values.get("trying")),
+                ahead=bool(values.get("ahead")),
             )
         except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"not a question: {error!r}") from error
@@ -115,8 +119,9 @@ def register(
             "targets": targets,
             "models": {model: info.fingerprint for model, info in infos.items()},
             "title": title(view, infos, service),
+            "first": [stream.message(shown) for shown in service.ahead(name)] if question.ahead else [],
         }
-        return flask.Response(json.dumps(answer), mimetype="application/json")
+        return flask.Response(to_json_plotly(answer), mimetype="application/json")
 
 
 def _trying(value: object) -> Trying:

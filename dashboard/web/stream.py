@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import flask
 from plotly.io.json import to_json_plotly
 
-from hookscope.dashboard.answers.service import Service
+from hookscope.dashboard.answers.service import Service, Shown
 
 BUSY = "Hookscope is busy: as many people as it can serve at once are waiting for answers. Trying again in a moment …"
 
@@ -49,10 +50,14 @@ def _events(service: Service, name: str, gone: Callable[[], bool]) -> Iterator[b
         if item == "done":
             yield _event("done", "{}")
             return
-        part, updates, signature = item
-        message = {"part": part.name, "signature": signature, "updates": updates}
-        yield _event("message", to_json_plotly(message))
+        yield _event("message", to_json_plotly(message(item)))
     yield _event("cut", "{}")
+
+
+def message(shown: Shown) -> dict[str, Any]:
+    """One part as assets/stream.js takes it."""
+    part, updates, signature = shown
+    return {"part": part.name, "signature": signature, "updates": updates}
 
 
 def _event(kind: str, data: str) -> bytes:
