@@ -4,7 +4,7 @@
   "use strict";
   const hookscope = (window.hookscope = window.hookscope || {});
   const PATIENCE_MS = 150; // how long pictures are waited for before Plotly begins without them
-  const LAST_MS = 3000; // after which what lies over a figure goes in any case
+  const LAST_MS = 2000; // after which what lies over a figure goes in any case
 
   const isWall = ([id, { figure }]) => Boolean(id.type === "card-wall" && figure && figure.layout.images);
 
@@ -29,7 +29,7 @@
     if (message.allowed === "all") return "all";
     const walls = message.updates.filter(isWall);
     const shown = walls.map(([id, { figure }]) => [elementOf(id), figure]);
-    const isNew = shown.some(([graph, figure]) => !graph || !shows(graph, figure.layout.images));
+    const isNew = shown.some(([graph, figure]) => !graph || unseen(graph, figure.layout.images).length);
     if (!isNew || message.laid || document.hidden) return (message.allowed = "all");
     const comes = walls.some(([, { figure }]) => figure.layout.images.some(({ source }) => !message.pictures.get(source).complete));
     if (!frames || (comes && performance.now() - message.since < PATIENCE_MS)) return "nothing";
@@ -48,10 +48,10 @@
   /* Take away what lies over figures that are not going to be drawn. */
   hookscope.clearEarly = () => document.querySelectorAll(".early").forEach((box) => box.remove());
 
-  function shows(graph, images) {
-    const layout = graph.querySelector(".js-plotly-plot")?.layout;
-    const there = (layout && layout.images) || [];
-    return there.length === images.length && images.every(({ source }, place) => source === there[place].source);
+  /* The pictures that a graph has not drawn. */
+  function unseen(graph, images) {
+    const there = [...graph.querySelectorAll(".imagelayer image")].map((image) => image.href.baseVal);
+    return images.map(({ source }) => source).filter((source) => !there.includes(source));
   }
 
   /* A figure has no margins, and its panels are as large as their cells' proportions let them be, at the left and on top. */
@@ -70,17 +70,19 @@
       const size = { left: x.domain[0] * width, top: 0, width: sizex * cell, height: sizey * cell * y.scaleratio };
       for (const [name, value] of Object.entries(size)) picture.style[name] = value + "px";
       const grid = document.createElement("div"); // between the cells, and not around them
-      grid.style.cssText = picture.style.cssText;
-      grid.style.setProperty("--gap", x.gridwidth + "px");
-      grid.style.margin = x.gridwidth / 2 + "px";
+      const [half, gap] = [x.gridwidth / 2, x.gridwidth];
+      const inside = { left: size.left + half, top: half, width: size.width - gap, height: size.height - gap };
+      for (const [name, value] of Object.entries(inside)) grid.style[name] = value + "px";
+      grid.style.setProperty("--gap", gap + "px");
       grid.style.backgroundSize = `${cell}px ${cell * y.scaleratio}px`;
-      grid.style.backgroundPosition = `${-x.gridwidth}px ${-x.gridwidth}px`;
+      grid.style.backgroundPosition = `${-gap}px ${-gap}px`;
       box.append(picture, grid);
     }
     graph.parentElement.append(box);
-    const drawn = (event) => {
-      if (box.isConnected && !(event.target instanceof SVGImageElement && graph.contains(event.target))) return;
-      if (box.isConnected && !shows(graph, layout.images)) return;
+    const awaited = new Set(unseen(graph, layout.images));
+    const drawn = ({ target }) => {
+      if (target instanceof SVGImageElement && graph.contains(target)) awaited.delete(target.href.baseVal);
+      if (box.isConnected && awaited.size) return;
       document.removeEventListener("load", drawn, true);
       requestAnimationFrame(() => box.remove());
     };

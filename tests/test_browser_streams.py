@@ -254,14 +254,14 @@ def test_a_walls_pictures_are_there_before_its_figure_and_where_it_draws_them(
     page.goto(f"http://127.0.0.1:{proxy.port}/{VIEW}&b=sample-chelsea&count=all")
     until(lambda: images(page, "wall") == 3, what="for the first layer's wall")
     page.evaluate(
-        """() => { const { set } = window.hookscope; const held = [];
-          window.hookscope.set = (id, props) => (props.figure ? held.push([id, props]) : set(id, props));
-          window.release = () => { window.hookscope.set = set; held.forEach((update) => set(...update)); }; }"""
+        """() => { const { set } = window.hookscope;
+          window.hookscope.set = (id, props) => (props.figure ? false : set(id, props)); // as before a card is mounted
+          window.release = () => { window.hookscope.set = set; }; }"""
     )
     early = page.locator(".early img")
     row(page, "wide").click()
     until(lambda: early.count() == 3, what="for the pictures")
-    assert page.locator(".card h2").first.inner_text() == "wide"
+    until(lambda: page.locator(".card h2").first.inner_text() == "wide", what="for the texts")
     assert page.locator(".card .histogram.outdated").count() == 1  # it is still the other layer's
     places = early.evaluate_all(PLACES)
     page.evaluate("window.release()")

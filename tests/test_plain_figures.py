@@ -36,7 +36,7 @@ def test_nothing_is_drawn_behind_the_figure():
 
 def test_a_part_of_the_layout_is_changed_property_by_property():
     draft = Draft(100, "key", top_px=20)
-    draft.update_layout(margin={"b": 7}, xaxis={"title": "depth"})
+    draft.update_layout(margin={"b": 7}, xaxis={"title": {"text": "depth"}})
     draft.update_layout(xaxis={"nticks": 3}, hovermode="x")
     layout = draft.figure().layout
     assert (layout.margin.t, layout.margin.b, layout.hovermode) == (20, 7, "x")
