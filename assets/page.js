@@ -164,8 +164,11 @@
   /* The models are followed once it is known of which ones, by their fingerprints, the answer is. */
   hookscope.askAgain = async function (walking = false, trying = "") {
     if (!view) return;
-    await ask(walking, trying);
-    hookscope.watch(modelOf(view.side), modelOf(view.side === "a" ? "b" : "a"));
+    try {
+      await ask(walking, trying);
+    } finally {
+      hookscope.watch(modelOf(view.side), modelOf(view.side === "a" ? "b" : "a"));
+    }
   };
 
   /* The address says what the page shows; another model, input, layer, class or place is another entry of the history. */

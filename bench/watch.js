@@ -100,8 +100,8 @@
   function wall(source) {
     const question = entry("/ask");
     const key = source.split("/").pop(); // Plotly's JSON writes slashes as \u002f
-    const streamedOne = messages.find(([, data]) => data.includes(key)); // else it came with the answer to the question
-    const [told, bytes] = streamedOne ? [streamedOne[0], new Blob([streamedOne[1]]).size] : [question.responseEnd, question.encodedBodySize];
+    const message = messages.find(([, data]) => data.includes(key)); // else it came with the answer to the question
+    const [told, bytes] = message ? [message[0], new Blob([message[1]]).size] : [question.responseEnd, question.encodedBodySize];
     const picture = entry(key);
     return {
       asked: question.startTime - clicked,

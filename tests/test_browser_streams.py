@@ -1,4 +1,7 @@
-"""A page whose answers break off asks again, later each time, and in the end it says so: it never waits for ever."""
+"""Answers on their way onto a page: each is drawn once and a wall's pictures first; where they break off it asks again.
+
+Later each time, and in the end it says so: it never waits for ever.
+"""
 
 from __future__ import annotations
 

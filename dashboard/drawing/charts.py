@@ -182,17 +182,7 @@ def bars_figure(
             )
     broken = sum(int((~np.isfinite(array)).sum()) for array in values)
     if broken:
-        draft.add_annotation(
-            text=f"{format_count(broken)} NaN or Inf not drawn",
-            xref="paper",
-            yref="paper",
-            x=1,
-            y=1,
-            xanchor="right",
-            yanchor="bottom",
-            showarrow=False,
-            font={"color": NEUTRAL, "size": 11},
-        )
+        corner_note(draft, f"{format_count(broken)} NaN or Inf not drawn", size=11)
     draft.update_layout(
         hovermode="x",
         bargap=0.15,
