@@ -55,7 +55,7 @@ test-slow: $(DEV)
 
 # Installs nothing: it runs with the Python that is given, in which torch is, e.g. make test-device PYTHON=python3.
 test-device:
-	@PYTHONPATH=src $(or $(PYTHON),$(PY)) -m bench.device $(ARGS)
+	@PYTHONPATH="src$${PYTHONPATH:+:$$PYTHONPATH}" $(or $(PYTHON),$(PY)) -m bench.device $(ARGS)
 
 bench: $(DEV)
 	$(PY) tests/find_chromium.py

@@ -31,7 +31,7 @@ def test_a_check_holds_on_the_processor(name: str) -> None:
     [
         ("maps", "layer_map", "values"),
         ("attention", "attention_maps", "weights"),
-        ("gradients", "attribute_input", "values"),
+        ("attributions", "attribute_input", "values"),
     ],
 )
 def test_a_check_finds_a_wrong_number(check: str, look: str, field: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,10 +50,27 @@ def test_a_check_finds_a_wrong_number(check: str, look: str, field: str, monkeyp
     assert not holds and "of the largest value apart" in said
 
 
+def test_the_check_of_gradients_finds_a_wrong_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = device.hs.gradients
+
+    def wrong(*given: Any, **more: Any) -> Any:
+        found = right(*given, **more)
+        return dataclasses.replace(
+            found, layers=tuple(dataclasses.replace(each, norm=each.norm * 1.01) for each in found.layers)
+        )
+
+    monkeypatch.setattr(device.hs, "gradients", wrong)
+    ((_, holds, said, _),) = device.run(CPU, ["gradients"])
+    assert not holds and "of the largest value apart" in said
+
+
 def test_a_check_that_lacks_a_package_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device.importlib.util, "find_spec", lambda name: None)
     ((_, holds, said, _),) = device.run(CPU, ["what hooks cost"])
     assert holds and said == "not run: it needs torchvision"
+    monkeypatch.setitem(sys.modules, "captum.attr", None)  # which the look asks for, and says so in a sentence
+    ((_, holds, said, _),) = device.run(CPU, ["attributions"])
+    assert holds and said == "not run: it needs captum.attr"
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="there is an accelerator to run on")

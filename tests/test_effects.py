@@ -371,7 +371,7 @@ def test_shares_of_functions_and_of_several_layers_come_from_one_pass() -> None:
     handle.remove()
     assert len(runs) == 1
     # all of a logit but the bias goes through these channels, and what is 0 after the ReLU has no gradient before it
-    rest = float(model.fc.bias[7])
+    rest = float(model.fc.bias[7].detach())
     for name in ("layer4.1/add", "layer4", "avgpool"):
         assert found[name].values.sum() + rest == pytest.approx(found[name].score, abs=1e-5)
     np.testing.assert_allclose(found["layer4"].values, found["avgpool"].values, atol=1e-5)

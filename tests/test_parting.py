@@ -17,6 +17,7 @@ from hookscope.hooks.causes.parting import parting, parting_calibration, parting
 from hookscope.hooks.errors import HooksError
 from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.looks.capture import capture
+from hookscope.hooks.numbers import elsewhere
 from hookscope.hooks.results.distributions import channel_distances
 from hookscope.hooks.results.parting import (
     Calibration,
@@ -27,6 +28,13 @@ from hookscope.hooks.results.parting import (
     first_parting,
     first_sentence,
 )
+
+
+@pytest.fixture(params=["here", "on an accelerator"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways of summing, on the processor."""
+    if request.param != "here":
+        monkeypatch.setattr(elsewhere, "lies_there", lambda values: True)
 
 
 class Block(nn.Module):
@@ -66,6 +74,7 @@ def pictures() -> list[Tensor]:
     return [torch.rand(1, 3, 12, 12) for _ in range(4)]
 
 
+@pytest.mark.usefixtures("way")
 def test_identical_inputs_are_nowhere_apart(net: Net, pictures: list[Tensor]) -> None:
     with assert_untouched(net):
         found = parting(net, pictures[0], pictures[0])
@@ -78,6 +87,7 @@ def test_identical_inputs_are_nowhere_apart(net: Net, pictures: list[Tensor]) ->
 
 
 @pytest.mark.filterwarnings("ignore:ks_2samp", "ignore:divide by zero")  # of its p, which is not asked for
+@pytest.mark.usefixtures("way")
 def test_every_number_is_that_of_numpy_and_scipy(net: Net, pictures: list[Tensor]) -> None:
     a, b = pictures[:2]
     found = parting(net, a, b)
@@ -156,6 +166,7 @@ def test_a_write_that_the_recorded_run_did_not_see_is_found_by_a_second_pass() -
     assert [each.distance for each in told.calls] == [each.distance for each in untold.calls]
 
 
+@pytest.mark.usefixtures("way")
 def test_values_that_are_not_finite_are_counted_and_left_out() -> None:
     a, b = torch.ones(1, 2, 2, 2), torch.full((1, 2, 2, 2), 3.0)
     a[0, 0, 0, 0] = math.nan
@@ -179,6 +190,7 @@ class Overflows(nn.Module):
         return self.four(self.three(found - found.amax()))
 
 
+@pytest.mark.usefixtures("way")
 def test_where_one_side_alone_has_infinite_values_the_two_part() -> None:
     """By their finite values the two are the same everywhere."""
     picture = torch.linspace(-1, 1, 32).reshape(1, 2, 4, 4)
@@ -193,6 +205,7 @@ def test_where_one_side_alone_has_infinite_values_the_two_part() -> None:
     assert first_parting(alike).call is None and not any(each.unlike for each in alike.calls)
 
 
+@pytest.mark.usefixtures("way")
 def test_values_beyond_float32_squares() -> None:
     for scale in (1e25, 1e-25):
         found = parting(nn.Sequential(nn.Identity()), torch.full((1, 2, 2, 2), scale), torch.full((1, 2, 2, 2), -scale))

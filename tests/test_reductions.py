@@ -7,14 +7,21 @@ import pytest
 import torch
 
 from hookscope.hooks.errors import ModelNotSupported
+from hookscope.hooks.numbers import elsewhere
 from hookscope.hooks.numbers.moments import PIECE, Scratch, moments
-from hookscope.hooks.numbers.reductions import statistics
-from hookscope.hooks.results.looks import HISTOGRAM_BINS, QUANTILE_LEVELS
+from hookscope.hooks.numbers.reductions import statistics, statistics_later
+from hookscope.hooks.results.looks import HISTOGRAM_BINS, QUANTILE_LEVELS, Statistics
 
 
 def compare(tensor: torch.Tensor, channel_axis: int | None) -> None:
-    """Every number against numpy's own in float64, over the finite values."""
-    found = statistics(tensor, channel_axis)
+    """Every number against numpy's own in float64, over the finite values; and again by the way of accelerators."""
+    agree(statistics(tensor, channel_axis), tensor, channel_axis)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(elsewhere, "lies_there", lambda values: True)
+        agree(statistics(tensor, channel_axis), tensor, channel_axis)
+
+
+def agree(found: Statistics, tensor: torch.Tensor, channel_axis: int | None) -> None:
     values = tensor.detach().double().numpy()
     finite = values[np.isfinite(values)]
     assert found.count == values.size
@@ -260,3 +267,36 @@ def test_rows_of_every_length_give_what_numpy_gives(length: int, dtype: torch.dt
     assert np.array_equal(found.min, values.min(1)) and np.array_equal(found.max, values.max(1))
     assert found.mean == pytest.approx(values.mean(1), rel=1e-12, abs=1e-15)
     assert found.variance == pytest.approx(values.var(1), rel=1e-9, abs=1e-15)
+
+
+def test_on_an_accelerator_numbers_are_those_of_the_moment_and_are_read_later(monkeypatch):
+    monkeypatch.setattr(elsewhere, "lies_there", lambda values: True)
+    read, right = [], elsewhere.Awaited.read
+    monkeypatch.setattr(elsewhere.Awaited, "read", lambda awaited: read.append(awaited) or right(awaited))
+    values = torch.tensor([[[1.0, 2.0, 3.0, 6.0], [0.0, 0.0, -4.0, 0.0]]])
+    later = statistics_later(values, 1, distribution="approximate")
+    values.fill_(9)
+    assert not read
+    found = later()
+    assert len(read) == 1
+    assert (found.count, found.min, found.max, found.mean, found.zeros) == (8, -4, 6, 1, 3 / 8)
+    assert found.quantiles[3] == 0.5 and not found.approximate
+
+
+@pytest.mark.parametrize("fill", [math.nan, math.inf])
+def test_on_an_accelerator_nothing_finite_is_said(monkeypatch, fill):
+    here = statistics(torch.full((1, 2, 3), fill), 1)
+    monkeypatch.setattr(elsewhere, "lies_there", lambda values: True)
+    there = statistics(torch.full((1, 2, 3), fill), 1)
+    for name, value in vars(here).items():
+        np.testing.assert_equal(getattr(there, name), value)
+
+
+def test_a_large_mean_beside_a_value_that_is_not_finite_costs_no_digits(monkeypatch):
+    torch.manual_seed(0)
+    values = 1e6 + torch.randn(1, 2, 1000, dtype=torch.float64)
+    values[0, 1, 3], values[0, 1, 5] = math.nan, -math.inf
+    monkeypatch.setattr(elsewhere, "lies_there", lambda values: True)
+    found = statistics(values, 1).channels["std"]
+    exact = [channel[np.isfinite(channel)].std() for channel in values[0].numpy()]
+    np.testing.assert_allclose(found, exact, rtol=1e-9)

@@ -89,31 +89,45 @@ def costs(
         layers, late: what `describe` said, and the layer that Grad-CAM explains; without one it is left out.
     """
 
+    def settle() -> None:
+        """An accelerator is only told what to do: what it was told has to be done, too."""
+        if picture.device.type != "cpu":
+            torch.accelerator.synchronize(picture.device)
+
     def bare() -> None:
         with torch.no_grad():
             model(picture)
+        settle()
 
     def idle() -> None:
         with torch.no_grad(), contextlib.ExitStack() as stack:
             for name, module in select(model, names).items():
                 stack.enter_context(hook(module, "forward", _nothing, layer=name, owner="bench", purpose="monitoring"))
             model(picture)
+        settle()
 
     def captured(**options: Any) -> Work:
         def work() -> None:
-            with torch.no_grad(), capture(model, names, **options):
+            with torch.no_grad(), capture(model, names, **options) as seen:
                 model(picture)
+            for record in seen.records:
+                _ = record.statistics  # an accelerator's are waited for here
+            settle()
 
         return work
 
     def gradient() -> None:
         given = _leaf(picture)
         torch.autograd.grad(_score(model(given)), given)
+        settle()
 
     def gradients() -> None:
         with capture(model, names, gradients=True, numbers="plain") as seen:
             output = model(_leaf(picture))
         seen.differentiate(_score(output))
+        for record in seen.records:
+            _ = record.statistics
+        settle()
 
     works: dict[str, Work] = {
         BARE: bare,

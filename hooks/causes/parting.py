@@ -26,7 +26,7 @@ from hookscope.hooks.errors import HooksError
 from hookscope.hooks.layers.axes import Axes, hookable
 from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.layers.names import first_names, named_layers
-from hookscope.hooks.numbers import compiled
+from hookscope.hooks.numbers import compiled, elsewhere
 from hookscope.hooks.numbers.reductions import real
 from hookscope.hooks.passes import arguments, nested
 from hookscope.hooks.passes.cancelling import cancelling
@@ -373,11 +373,17 @@ def _cosine(of_a: float, of_b: float, apart: float) -> float:
 def _squares(a: Tensor, b: Tensor, channel: int | None) -> np.ndarray:
     """The sums of squares of A, B and their difference, float64 (3, channel).
 
-    By one compiled loop where there is one, else by numpy: in rows that stay in the processor's cache, and as products
-    of vectors in their own precision, for a norm in float64 takes a hundred times as long. What leaves the range of
-    float32 is then taken in float64.
+    On an accelerator they are taken there. Here by one compiled loop where there is one, else by numpy: in rows that
+    stay in the processor's cache, and as products of vectors in their own precision, for a norm in float64 takes a
+    hundred times as long. What leaves the range of float32 is then taken in float64.
     """
     rows_a, rows_b = _rows(a, channel), _rows(b, channel)
+    if elsewhere.lies_there(rows_a):
+        with torch._C.DisableTorchFunction():
+            wide_a, wide_b = rows_a.double(), rows_b.double()
+            sums = torch.stack([each.square().sum(1) for each in (wide_a, wide_b, wide_a - wide_b)])
+            squared: np.ndarray = sums.cpu().numpy()
+        return squared
     if compiled.usable(rows_a) and compiled.usable(rows_b):
         return compiled.squares(rows_a, rows_b).T
     one, other = rows_a.cpu().numpy(), rows_b.cpu().numpy()

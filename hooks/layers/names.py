@@ -64,24 +64,30 @@ def select(model: nn.Module, patterns: Pattern | Iterable[Pattern]) -> dict[str,
     chosen: set[nn.Module] = set()
     operations: dict[str, nn.Module] = {}
     for pattern in patterns:
-        if isinstance(pattern, str) and pattern in by_name and not _SPECIAL.search(pattern):
-            matched = [by_name[pattern]]  # looked up, because fifty names against every layer take 4 ms
+        if isinstance(pattern, str) and not _SPECIAL.search(pattern):
+            # looked up, because fifty names against every layer take 4 ms
+            matched = [by_name[pattern]] if pattern in by_name else []
         else:
             matched = [module for module, own in names.items() if _matches(pattern, module, own)]
         if matched:
             chosen.update(matched)
-        elif found := _operations(pattern, names):
+        elif found := _operations(pattern, names, by_name):
             operations.update(found)
         else:
             raise LayerNotFound(_nothing_matched(unwrap(model), pattern, names))
     return {own[0]: module for module, own in names.items() if module in chosen} | operations
 
 
-def _operations(pattern: Pattern, names: dict[nn.Module, list[str]]) -> dict[str, nn.Module]:
+def _operations(
+    pattern: Pattern, names: dict[nn.Module, list[str]], by_name: Mapping[str, nn.Module]
+) -> dict[str, nn.Module]:
     """The operations that a pattern means, with the modules in which they may happen."""
     parts = split_name(pattern) if isinstance(pattern, str) and not _expression(pattern) else None
     if parts is None or any(character in parts[1] for character in "*?["):
         return {}
+    if not _SPECIAL.search(parts[0]):
+        module = by_name.get(parts[0])
+        return {} if module is None else {names[module][0] + SEPARATOR + parts[1]: module}
     return {own[0] + SEPARATOR + parts[1]: module for module, own in names.items() if _matches(parts[0], module, own)}
 
 

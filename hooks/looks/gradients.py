@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hookscope.hooks.errors import LayerNotFound
 from hookscope.hooks.layers.names import Pattern, named_layers
@@ -23,7 +22,7 @@ from hookscope.hooks.looks.capture import capture
 from hookscope.hooks.looks.outputs import answer
 from hookscope.hooks.looks.records import Record
 from hookscope.hooks.looks.targets import Target, score_of
-from hookscope.hooks.numbers.reductions import real, statistics
+from hookscope.hooks.numbers.reductions import real, statistics_later
 from hookscope.hooks.passes import arguments, nested
 from hookscope.hooks.passes.cancelling import cancelling, stop_if_cancelled
 from hookscope.hooks.passes.modes import inspecting
@@ -72,7 +71,8 @@ def gradients(
         score = score_of(output, target)
         stop_if_cancelled()
         seen.differentiate(score.tensor)
-    found = tuple(_reduced(record) for record in seen)
+    reading = [_reduced(record) for record in seen]
+    found = tuple(read() for read in reading)
     return Gradients(score.index, score.value, found, (time.perf_counter() - began) * 1000, score.against)
 
 
@@ -94,32 +94,34 @@ def layers_with_weights(model: nn.Module) -> list[str]:
     return names
 
 
-def _reduced(record: Record) -> LayerGradient:
+def _reduced(record: Record) -> Callable[[], LayerGradient]:
+    """What gives the numbers of one gradient: all of them are asked for before the first is waited for."""
     where = (record.layer, record.call, record.side, record.path)
     if record.gradient is None:
         none = np.full(len(QUANTILE_LEVELS), math.nan)
         numbers = (math.nan,) * 6
-        return LayerGradient(*where, math.prod(record.shape), *numbers, 0, 0, none, none, record.reason_no_gradient)
+        nothing = LayerGradient(*where, math.prod(record.shape), *numbers, 0, 0, none, none, record.reason_no_gradient)
+        return lambda: nothing
     values = real(record.gradient)
-    signed, size = statistics(values, None), statistics(values.abs(), None)
-    finite = values[values.isfinite()] if signed.nan or signed.inf else values
-    count = finite.numel()
-    norm = _norm(finite) if count else math.nan
-    return LayerGradient(
-        *where,
-        count=signed.count,
-        norm=norm,
-        rms=norm / math.sqrt(count) if count else math.nan,
-        max_abs=size.max,
-        min=signed.min,
-        max=signed.max,
-        zeros=signed.zeros,
-        nan=signed.nan,
-        inf=signed.inf,
-        quantiles=signed.quantiles,
-        magnitudes=size.quantiles,
-    )
+    later, sizes = statistics_later(values, None), statistics_later(values.abs(), None)
 
+    def read() -> LayerGradient:
+        signed, size = later(), sizes()
+        count = signed.count - signed.nan - signed.inf
+        rms = math.hypot(signed.mean, signed.std) if count else math.nan
+        return LayerGradient(
+            *where,
+            count=signed.count,
+            norm=rms * math.sqrt(count),
+            rms=rms,
+            max_abs=size.max,
+            min=signed.min,
+            max=signed.max,
+            zeros=signed.zeros,
+            nan=signed.nan,
+            inf=signed.inf,
+            quantiles=signed.quantiles,
+            magnitudes=size.quantiles,
+        )
 
-def _norm(values: Tensor) -> float:
-    return float(torch.linalg.vector_norm(values, dtype=torch.float64))
+    return read

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from hookscope.hooks.layers.names import aliases, first_name, named_layers
 from hookscope.hooks.layers.reasons import not_called
 from hookscope.hooks.layers.shapes import channel_axis_by_type
 from hookscope.hooks.numbers.moments import Scratch
-from hookscope.hooks.numbers.reductions import Distribution, statistics
+from hookscope.hooks.numbers.reductions import Distribution, statistics_later
 from hookscope.hooks.passes import nested
 from hookscope.hooks.passes.graph import (
     NOT_RECORDED,
@@ -48,7 +49,7 @@ class Record:
             input begins with the argument's position or name.
         value: a copy, as the layer produced or was given it; None with `statistics_only`.
         statistics: with `statistics_only`: its numbers, per channel too where the layer's type, or the recorded
-            run that `capture` was given, tells the channel axis.
+            run that `capture` was given, tells the channel axis. On an accelerator the first look waits for them.
         shape: the tensor's shape.
         gradient: set by `Captured.differentiate`: of the score with respect to this value, by way of everything that
             reads it: at an input that a skip connection reads too, it is more than what flows through the layer. None
@@ -61,13 +62,17 @@ class Record:
     side: Side
     path: str
     value: Tensor | None
-    statistics: Statistics | None
     shape: tuple[int, ...]
     gradient: Tensor | None = None
     reason_no_gradient: str = ""
     _edge: GradientEdge | None = None
     _unrecorded: str = ""
     _watch: tuple[Tensor, int] | None = None  # (a view's memory, its version when it was seen)
+    _counted: Callable[[], Statistics] | None = None
+
+    @functools.cached_property
+    def statistics(self) -> Statistics | None:
+        return self._counted() if self._counted else None
 
     def __repr__(self) -> str:
         call = f", call {self.call}" if self.call else ""
@@ -289,19 +294,20 @@ class Recorder:
     ) -> None:
         for path, tensor in found:
             edge, watch = tap(tensor) if self.gradients else (None, None)
-            kept, numbers = None, None
+            kept, counted = None, None
             if self.statistics_only:
                 seen = self._seen(layer, call, side, path, tensor)
                 channel_axis = channel_axis_by_type(module, tensor)
                 if seen is not None and "channel" in seen.axes:
                     channel_axis = seen.axes.index("channel")
-                numbers = statistics(tensor, channel_axis, distribution=self.distribution, scratch=self.scratch)
-            else:
-                # outside inference mode, or the copy could never be used with autograd
-                with torch.inference_mode(False):
+                counted = statistics_later(tensor, channel_axis, distribution=self.distribution, scratch=self.scratch)
+            elif torch.is_inference_mode_enabled():
+                with torch.inference_mode(False):  # or the copy could never be used with autograd
                     kept = tensor.detach().clone()
+            else:
+                kept = tensor.detach().clone()
             shape = tuple(tensor.shape)
-            record = Record(layer, call, side, path, kept, numbers, shape, _edge=edge, _watch=watch)
+            record = Record(layer, call, side, path, kept, shape, _edge=edge, _watch=watch, _counted=counted)
             record._unrecorded = why_not_recorded(tensor) if self.gradients else ""
             self.records.append(record)
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hookscope.hooks.numbers import compiled
+from hookscope.hooks.numbers import compiled, elsewhere
 
 PIECE = 1 << 17  # values; 1 MB as float64. Of 2^14 to 2^20 the fastest.
 SHORT = 128  # values in a row, below which extremes are faster from a transposed copy
@@ -187,20 +187,17 @@ def _variance_about(values: Tensor, mean: float) -> float:
     return float(torch.linalg.vector_norm(values.double() - mean)) ** 2 / values.numel()
 
 
+def of_the_finite(found: elsewhere.Found) -> Moments:
+    """What was found of rows of which some value may be NaN or infinite."""
+    none = found.count == 0
+    least, most = (np.where(none, np.nan, each) for each in (found.least, found.most))
+    infinite = found.size - found.count - found.nan
+    return Moments(found.count, found.mean, found.variance, least, most, found.zeros, found.nan, infinite)
+
+
 def _of_the_finite(rows: Tensor) -> Moments:
     """The slow way, for rows of which some value is NaN or infinite."""
-    usable = rows.isfinite()
-    some = usable.sum(1)
-    wide = rows.double()
-    mean = wide.where(usable, 0).sum(1) / some  # 0 / 0 is NaN: no finite value, no number
-    variance = (wide - mean[:, None]).where(usable, 0).square().sum(1) / some
-    least = wide.where(usable, math.inf).amin(1).where(some > 0, math.nan)
-    most = wide.where(usable, -math.inf).amax(1).where(some > 0, math.nan)
-    finite, nan = _numpy(some), _numpy(rows.isnan().sum(1))
-    zeros = _numpy((rows == 0).sum(1))
-    return Moments(
-        finite, _numpy(mean), _numpy(variance), _numpy(least), _numpy(most), zeros, nan, rows.shape[1] - finite - nan
-    )
+    return of_the_finite(elsewhere.reduce(rows, distribution=False)())
 
 
 def _extremes(piece: Tensor, scratch: Scratch) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ counting into 64 bins takes a third of that, and quantiles read from the bins ar
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -15,8 +16,8 @@ import torch
 from torch import Tensor
 
 from hookscope.hooks.errors import ModelNotSupported
-from hookscope.hooks.numbers import compiled
-from hookscope.hooks.numbers.moments import CHANNELS, PIECE, SPREAD, Scratch, Total, reduced
+from hookscope.hooks.numbers import compiled, elsewhere
+from hookscope.hooks.numbers.moments import CHANNELS, PIECE, SPREAD, Scratch, Total, of_the_finite, reduced
 from hookscope.hooks.results.looks import HISTOGRAM_BINS, QUANTILE_LEVELS, Statistics
 
 _Shape = tuple[np.ndarray, np.ndarray, np.ndarray]  # quantiles, histogram, edges
@@ -35,10 +36,19 @@ def statistics(
         channel_axis: which axis holds the channels; None if there is none.
         distribution: whether to compute quantiles and histogram: True for exact ones, from a sorted copy;
             "approximate" for a histogram whose bins may be off by a rounding at their edges, and quantiles read from
-            it; False for none: they are NaN and empty.
+            it (exact ones on an accelerator); False for none: they are NaN and empty.
         scratch: memory to work in, for who reduces many tensors.
     """
-    scratch = scratch or Scratch()
+    return statistics_later(tensor, channel_axis, distribution=distribution, scratch=scratch)()
+
+
+def statistics_later(
+    tensor: Tensor, channel_axis: int | None, *, distribution: Distribution = True, scratch: Scratch | None = None
+) -> Callable[[], Statistics]:
+    """The same, as what gives them when it is called: nothing waits before for what an accelerator computes.
+
+    They are those of the tensor as it is now, whatever is written into it afterwards; only they are kept of it.
+    """
     values = real(tensor)
     if channel_axis is None:
         rows = values.reshape(1, -1)
@@ -46,14 +56,55 @@ def statistics(
         count = values.shape[channel_axis]
         # contiguous, because reducing along a strided axis costs more than the copy
         rows = values.movedim(channel_axis, 0).reshape(count, values.numel() // max(count, 1)).contiguous()
+    if elsewhere.lies_there(rows) and 0 < rows.numel() <= elsewhere.LARGEST:
+        return _elsewhere(rows, channel_axis is not None, bool(distribution))
+    scratch = scratch or Scratch()
     total, channels = reduced(rows, scratch)
-    quantiles, histogram, edges = np.full(len(QUANTILE_LEVELS), np.nan), np.zeros(0, np.int64), np.zeros(0)
+    shape = _unknown()
     if distribution == "approximate":
-        quantiles, histogram, edges = _approximate(rows, total, scratch)
+        shape = _approximate(rows, total, scratch)
     elif distribution:
-        quantiles, histogram, edges = _exact(rows, total)
+        shape = _exact(rows, total)
+    numbers = _together(
+        rows.numel(), total, {} if channel_axis is None else channels, shape, distribution == "approximate"
+    )
+    return lambda: numbers
+
+
+def _elsewhere(rows: Tensor, channels: bool, distribution: bool) -> Callable[[], Statistics]:
+    """On an accelerator, where a sort costs as little as counting, so that quantiles are always exact."""
+    reading, count = elsewhere.reduce(rows, distribution), rows.numel()
+
+    def read() -> Statistics:
+        found = reading()
+        moments = of_the_finite(found)
+        total = moments.total()
+        by_name = moments.channels() if channels else {}
+        return _together(count, total, by_name, _shape(found, total), approximate=False)
+
+    return read
+
+
+def _shape(found: elsewhere.Found, total: Total) -> _Shape:
+    """Quantiles, histogram and edges of what a device found."""
+    if found.neighbours is None or found.below is None:
+        return _unknown()
+    if np.isnan(total.min):
+        return _nothing()
+    edges, count = histogram_edges(total.min, total.max), int(found.count.sum())
+    below = found.below if total.min < total.max else np.where(total.min < edges[1:-1], count, 0)
+    histogram = np.diff(below, prepend=0, append=count).astype(np.int64)
+    where = np.array(QUANTILE_LEVELS) * (count - 1)
+    lower, upper = found.neighbours
+    return lower + (upper - lower) * (where - np.floor(where)), histogram, edges
+
+
+def _together(
+    count: int, total: Total, channels: dict[str, np.ndarray], shape: _Shape, approximate: bool
+) -> Statistics:
+    quantiles, histogram, edges = shape
     return Statistics(
-        count=values.numel(),
+        count=count,
         mean=total.mean,
         std=total.std,
         min=total.min,
@@ -64,8 +115,8 @@ def statistics(
         quantiles=quantiles,
         histogram=histogram,
         edges=edges,
-        channels={} if channel_axis is None else channels,
-        approximate=distribution == "approximate",
+        channels=channels,
+        approximate=approximate,
     )
 
 
@@ -86,23 +137,8 @@ def by_image(values: Tensor) -> tuple[Statistics, np.ndarray] | None:
         return None
     channels, whole, largest = found
     mean, std, least, most, zeros, *_ = whole.tolist()
-    return (
-        Statistics(
-            count=values.numel(),
-            mean=mean,
-            std=std,
-            min=least,
-            max=most,
-            zeros=zeros,
-            nan=0,
-            inf=0,
-            quantiles=np.full(len(QUANTILE_LEVELS), np.nan),
-            histogram=np.zeros(0, np.int64),
-            edges=np.zeros(0),
-            channels=dict(zip(CHANNELS, channels.T, strict=True)),
-        ),
-        largest,
-    )
+    total, by_name = Total(mean, std, least, most, zeros, 0, 0), dict(zip(CHANNELS, channels.T, strict=True))
+    return _together(values.numel(), total, by_name, _unknown(), approximate=False), largest
 
 
 def real(tensor: Tensor) -> Tensor:
@@ -203,7 +239,13 @@ def _quantiles_of(histogram: np.ndarray, edges: np.ndarray, least: float, most: 
     return np.clip(edges[place] + inside * (edges[1] - edges[0]), least, most)
 
 
+def _unknown() -> _Shape:
+    """Of values of which nobody asked for them."""
+    return np.full(len(QUANTILE_LEVELS), np.nan), np.zeros(0, np.int64), np.zeros(0)
+
+
 def _nothing() -> _Shape:
+    """Where no value is finite."""
     return (
         np.full(len(QUANTILE_LEVELS), np.nan),
         np.zeros(HISTOGRAM_BINS, np.int64),

@@ -138,7 +138,9 @@ class Namer:
 def is_whole(module: nn.Module) -> bool:
     """Whether a module of torch has no parts to look at: what it computes is its output, which is a layer already."""
     ours = type(module).__module__.startswith("torch.nn.")
-    return ours and (isinstance(module, nn.MultiheadAttention) or not any(True for _ in module.children()))
+    if not ours:
+        return False
+    return isinstance(module, nn.MultiheadAttention) or not any(part is not None for part in module._modules.values())
 
 
 @contextlib.contextmanager
@@ -165,11 +167,24 @@ def tapping(
     with contextlib.ExitStack() as stack:
         for name, module in chosen.items():
             if name not in operations:
-                look = hook(module, "forward", hook_of(name), layer=name)
-                placed[name] = stack.enter_context(look)
+                seen = _unwatched_look(hook_of(name)) if operations else hook_of(name)
+                placed[name] = stack.enter_context(hook(module, "forward", seen, layer=name))
         if operations:
             stack.enter_context(_watching(operations, names, hook_of))
         yield placed
+
+
+def _unwatched_look(look: Callable[[nn.Module, Any, Any], None]) -> Callable[[nn.Module, Any, Any], None]:
+    """A hook that works while functions are watched: of its own ones nobody is told, which costs more than they do."""
+
+    def unwatched_look(module: nn.Module, args: Any, output: Any) -> None:
+        if type(output) is Tensor:  # one of another type may need its own functions
+            with torch._C.DisableTorchFunction():
+                look(module, args, output)
+        else:
+            look(module, args, output)
+
+    return unwatched_look
 
 
 @contextlib.contextmanager
