@@ -385,3 +385,12 @@ def test_ranks_are_scipys() -> None:
         first, second = random.integers(0, 6, (2, 12)).astype(float)
         assert spearman(first, second) == pytest.approx(spearmanr(first, second).statistic, abs=1e-12)
     assert np.isnan(spearman(np.ones(5), np.arange(5.0))) and np.isnan(spearman(np.ones(2), np.ones(2)))
+
+
+def test_effects_are_those_on_the_logits_before_a_softmax():
+    torch.manual_seed(0)
+    head = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)).eval()
+    picture = torch.rand(1, 3, 8, 8)
+    plain, ended = (hs.effects(model, picture, "0", 2) for model in (head, nn.Sequential(*head, nn.Softmax(1)).eval()))
+    assert np.isfinite(plain.measured).all() and np.abs(plain.measured).max() > 1e-3
+    np.testing.assert_allclose(ended.measured, plain.measured, rtol=1e-6)

@@ -419,3 +419,12 @@ def test_a_part_that_is_called_inside_a_container_and_again_outside_it() -> None
             for x, y in ((a, a), (b, b), (b, a))
         )
     assert found.layers[0].whole == pytest.approx((restored - of_b) / (of_a - of_b), abs=1e-5)
+
+
+def test_what_comes_back_is_that_of_the_logits_before_a_softmax(net: Net, sides: tuple[Tensor, Tensor]) -> None:
+    ending = nn.Sequential(net, nn.Softmax(1)).eval()
+    plain, ended = last(restore(net, *sides)), last(restore(ending, *sides))
+    by_name = {each.layer: each for each in ended.layers}
+    assert len(plain.layers) > 10
+    for each in plain.layers:
+        assert by_name[f"0.{each.layer}" if each.layer[0] != "/" else f"0{each.layer}"].whole == each.whole

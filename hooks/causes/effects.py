@@ -32,7 +32,7 @@ from hookscope.hooks.errors import HooksError, NoGradient
 from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.layers.finder import Finder
 from hookscope.hooks.looks.map_taps import MapTap
-from hookscope.hooks.looks.outputs import Answered
+from hookscope.hooks.looks.outputs import Answered, needs_watching
 from hookscope.hooks.looks.targets import Target
 from hookscope.hooks.passes import arguments
 from hookscope.hooks.passes.looking import Steps
@@ -122,7 +122,9 @@ def effects_as_measured(
     seen = info.calls[call]
     axis = channel_axis(asked, seen, seen.shape)
     trials = Trials(model, arguments.arguments(inputs), torch.get_rng_state())
-    known = explained(trials.plain(), target)
+    plain = trials.plain()
+    known = explained(plain, target)
+    trials = replace(trials, watched=needs_watching(model, plain))
     tap = MapTap(asked, name, call, module, seen)
     estimate, no_estimate = np.full(seen.shape[axis], np.nan), ""
     try:

@@ -36,7 +36,7 @@ from hookscope.hooks.layers.axes import Axes
 from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.layers.finder import Finder
 from hookscope.hooks.layers.names import named_layers
-from hookscope.hooks.looks.outputs import Answered, answer
+from hookscope.hooks.looks.outputs import Answered, answer, needs_watching
 from hookscope.hooks.looks.targets import Target
 from hookscope.hooks.numbers.reductions import real
 from hookscope.hooks.passes import arguments, nested
@@ -192,6 +192,7 @@ class _Pair:
         self.axes = Axes(layers)
         self.passed = {place: number for number, place in enumerate(b.whole)}
         self.gradients = gradients_of(scores.tensor, b)
+        self.watched = needs_watching(model, a.answered) or needs_watching(model, b.answered)
         self.around_b = around[1]
         # what changes B's values would change those that are played back once more
         kept = self.modules.values() if self.around_b is PLAIN[1] else ()
@@ -344,7 +345,7 @@ class _Pair:
             else:
                 stack.enter_context(patched(self.module(place), *place, change))
             stack.enter_context(cancelling())
-            return answer(model, *nested.private(self.given, requires_grad=False))
+            return answer(model, *nested.private(self.given, requires_grad=False), watched=self.watched)
 
     def _before(self, place: Place) -> dict[nn.Module, list[Any]]:
         """What is handed out in place of being computed: of each module its calls up to a place, and that of the place.

@@ -26,11 +26,13 @@ class Trials:
 
     Attributes:
         inputs: the model's positional arguments, of one image. state: torch's random state at the beginning.
+        watched: as `looks.outputs.answer` has it.
     """
 
     model: nn.Module
     inputs: tuple[Any, ...]
     state: Tensor
+    watched: bool = True
 
     def plain(self) -> Answered:
         """The model's answer as it is."""
@@ -64,7 +66,7 @@ class Trials:
     def _run(self, inputs: tuple[Any, ...]) -> Answered:
         with inspecting(self.model) as inner, cancelling():
             torch.set_rng_state(self.state)
-            return answer(inner, *nested.private(inputs, requires_grad=False))
+            return answer(inner, *nested.private(inputs, requires_grad=False), watched=self.watched)
 
 
 def one_picture(inputs: tuple[Any, ...]) -> bool:

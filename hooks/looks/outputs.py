@@ -18,6 +18,8 @@ from hookscope.hooks.passes.looking import current
 from hookscope.hooks.passes.mask_heads import watching_masks
 from hookscope.hooks.results.outputs import PREFERRED, form_of
 
+FUSED = nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder  # whose kernels depend on who watches
+
 
 @dataclass(frozen=True)
 class Answered:
@@ -38,11 +40,31 @@ class Answered:
         return None if self.endings is None else self.endings.of(tensor)
 
 
-def answer(model: nn.Module, *inputs: Any) -> Answered:
-    """Run the model, and remember what stood before a last softmax or sigmoid, and before its masks."""
+def answer(model: nn.Module, *inputs: Any, watched: bool = True) -> Answered:
+    """Run the model, and remember what stood before a last softmax or sigmoid, and before its masks.
+
+    Arguments:
+        watched: False where it is known that there is none, of which `needs_watching` can tell.
+    """
+    if not watched:
+        return Answered(model(*inputs))
     with watching_endings(model) as endings, watching_masks(model) as masks:
         value = model(*inputs)
     return Answered(value, endings, masks[-1] if masks else None)
+
+
+def needs_watching(model: nn.Module, answered: Answered) -> bool:
+    """Whether a further pass has to be watched as the one that gave this answer was, to be read as that one is.
+
+    Nothing of most models' output comes of a softmax or sigmoid, and watching every function of each of hundreds of
+    passes costs as much as a block of a ResNet. torch's own transformers leave their fused kernels where functions are
+    watched, and would differ in the last bits.
+    """
+    return (
+        answered.mask_logits is not None
+        or any(answered.ended(tensor) for _, tensor in nested.tensors(answered.value))
+        or any(isinstance(module, FUSED) for module in model.modules())
+    )
 
 
 @dataclass(frozen=True)
