@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 from checkout import ROOT
+from scipy.stats import ks_2samp, wasserstein_distance
 
 from hookscope.hooks.numbers import compiled
 from hookscope.hooks.numbers.reductions import LONG, by_image, statistics
+from hookscope.hooks.results.distributions import channel_distances
 from hookscope.hooks.results.looks import HISTOGRAM_BINS, QUANTILE_LEVELS
 
 
@@ -102,6 +104,36 @@ def test_sums_of_squares_are_numpys(shape: tuple[int, int], scale: float) -> Non
     expected = np.stack([(a**2).sum(1), (b**2).sum(1), ((a - b) ** 2).sum(1)], 1)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     assert not compiled.squares(one, one)[:, 2].any()
+
+
+SHAPES = [((1, 1), (1, 1)), ((3, 5), (3, 9)), ((6, 400), (6, 400)), ((7, 90_000), (7, 80_001)), ((2, 4), (2, 1))]
+
+
+@pytest.mark.parametrize("shape, other", SHAPES)
+@pytest.mark.parametrize("kind", ["noise", "ties", "the same", "apart", "not finite", "huge"])
+def test_distances_of_distributions_are_numpys_and_scipys(
+    shape: tuple[int, int], other: tuple[int, int], kind: str
+) -> None:
+    a, b = noise(*shape), noise(*other, seed=1)
+    if kind == "ties":
+        a, b = a.round(), b.round()
+    elif kind == "the same":
+        b = a.flip(1)
+    elif kind == "apart":
+        b = b + 20
+    elif kind == "not finite":
+        a[0, 0], b[-1, -1] = torch.nan, -torch.inf
+    elif kind == "huge":
+        a, b = a * 1e38, b * 1e38
+    found = compiled.distances(a, b)
+    expected = channel_distances(a.numpy(), b.numpy())
+    for one, by_numpy in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, by_numpy, rtol=1e-5, atol=1e-12)
+    row = len(a) // 2
+    values = a[row].numpy(), b[row].numpy()
+    if all(np.isfinite(each).all() for each in values):
+        assert found[0][row] == pytest.approx(wasserstein_distance(*map(np.float64, values)), rel=1e-9, abs=1e-12)
+        assert found[1][row] == pytest.approx(ks_2samp(*values).statistic, abs=1e-12)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 1.0])

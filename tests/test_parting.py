@@ -18,6 +18,7 @@ from hookscope.hooks.errors import HooksError
 from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.looks.capture import capture
 from hookscope.hooks.numbers import elsewhere
+from hookscope.hooks.passes.looking import looking
 from hookscope.hooks.results.distributions import channel_distances
 from hookscope.hooks.results.parting import (
     Calibration,
@@ -278,3 +279,15 @@ def test_the_threshold_is_of_the_calibrated_distance() -> None:
     assert calibrated(profile, usual) == {("0", 0): 0.1, ("1", 0): 0.3, ("2", 0): 0.0}
     assert calibrated(profile, None)["1", 0] == 0.6
     assert carriers(np.array([0.1, 0.6, 0.3], np.float32)) == ((1, 2), pytest.approx(0.9))
+
+
+def test_how_many_groups_of_layers_are_compared_is_told_and_not_within_a_calibration(
+    net: Net, pictures: list[Tensor]
+) -> None:
+    told: list[tuple[int, int]] = []
+    with looking(progress=lambda *done: told.append(done)):
+        found = parting(net, *pictures[:2], limit_bytes=20_000)
+        assert len(told) == found.passes > 2 and told[-1] == (found.passes, found.passes)
+        told.clear()
+        parting_calibration(net, pictures[:3])
+    assert told == [(1, 3), (2, 3), (3, 3)]

@@ -73,7 +73,7 @@ def _draw(scene: Scene, units: dict[str, Unit], alone: str, answers: Answers) ->
     if found is None:
         if wrong := failures(answers, [units["parting"]]):
             return _instead(refuse(scene.worded("a", wrong[0]), NAME))
-        return _instead(html.P(_waiting(scene), className="muted"), HEIGHT_PX)
+        return _instead(html.P(_waiting(scene, answers.progress.get(units["parting"])), className="muted"), HEIGHT_PX)
     usual = result_of(answers, units["usual"], Calibration) if "usual" in units else None
     first = first_parting(found, usual) if usual or found.models == 2 else None
     values = calibrated(found, usual)
@@ -122,11 +122,14 @@ def why_alone(scene: Scene, without_b: str) -> str:
     return without_b
 
 
-def _waiting(scene: Scene) -> str:
+def _waiting(scene: Scene, progress: tuple[int, int] | None) -> list[Any]:
+    if progress is not None and progress[1] > 1:  # their values are too many to be kept at once
+        done, total = progress
+        return [f"Comparing A and B at every layer … {done} of {total} groups of layers ", stop_button(NAME)]
     if not scene.two_models:
-        return "Comparing A and B at every layer …"
+        return ["Comparing A and B at every layer …"]
     a, b = (scene.info_of(side).title for side in SIDES)
-    return f"Loading {b} once more beside {a}, to compare the two at every layer …"
+    return [f"Loading {b} once more beside {a}, to compare the two at every layer …"]
 
 
 def _instead(element: Any, room_px: int = MIN_HEIGHT_PX) -> list[Update]:

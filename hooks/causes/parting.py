@@ -30,7 +30,7 @@ from hookscope.hooks.numbers import compiled, elsewhere
 from hookscope.hooks.numbers.reductions import real
 from hookscope.hooks.passes import arguments, nested
 from hookscope.hooks.passes.cancelling import cancelling
-from hookscope.hooks.passes.looking import Steps
+from hookscope.hooks.passes.looking import Steps, looking
 from hookscope.hooks.passes.modes import inspecting, preserve, unwrap
 from hookscope.hooks.passes.operations import split_name, tapping
 from hookscope.hooks.results.distributions import channel_distances
@@ -108,6 +108,7 @@ def parting(
         check_architecture(layers, layers_b)
     found: dict[Place, PartedCall] = {}
     groups = _groups(layers, limit_bytes)
+    steps = Steps(len(groups))
     alike = other is model and around == PLAIN  # then hooks that are placed once see both
     for group in groups:
         with around[0](), _watched(model, layers, group) as run:
@@ -117,6 +118,7 @@ def parting(
         if not alike:
             with around[1](), _watched(other, layers_b, group) as run:
                 found |= _compare(run, given_b, layers_b, kept, distributions)
+        steps.count(1)
     ordered = _ordered(found, layers, layers_b)
     models = 1 if model_b is None or unwrap(model_b) is unwrap(model) else 2
     return Parting(ordered, models, len(groups), (time.perf_counter() - began) * 1000)
@@ -165,7 +167,8 @@ def partings_of_pairs(
     seen: dict[Place, list[float]] = {}
     for number, (one, other) in enumerate(pairs):
         if number not in known:
-            pair = parting(model, pictures[one], pictures[other], layers=layers, distributions="none")
+            with looking(progress=None):  # a pair is one step here
+                pair = parting(model, pictures[one], pictures[other], layers=layers, distributions="none")
             known[number] = {each.place: each.distance for each in pair.calls}
         for place, distance in known[number].items():
             seen.setdefault(place, []).append(distance)
@@ -410,8 +413,11 @@ def _rows(values: Tensor, channel: int | None) -> Tensor:
 def _position_blind(a: Tensor, b: Tensor, channel: int | None) -> tuple[np.ndarray, np.ndarray]:
     if channel is None or a.ndim != b.ndim or a.shape[channel] != b.shape[channel]:
         return EMPTY, EMPTY
-    rows = (_rows(each, channel).cpu().numpy() for each in (a, b))
-    wasserstein, smirnov = channel_distances(*rows)
+    rows, others = (_rows(each, channel).cpu().contiguous() for each in (a, b))
+    if compiled.usable(rows) and compiled.usable(others):
+        wasserstein, smirnov = compiled.distances(rows, others)
+    else:
+        wasserstein, smirnov = channel_distances(rows.numpy(), others.numpy())
     return wasserstein.astype(np.float32), smirnov.astype(np.float32)
 
 

@@ -8,11 +8,16 @@ threads wake up.
 from __future__ import annotations
 
 import functools
+from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from hookscope.hooks.results.distributions import channel_distances
+
+WORTH_THREADS = 1 << 20  # values that are sorted, above which starting threads costs little beside it
 
 
 @functools.cache
@@ -101,6 +106,29 @@ def squares(rows: Tensor, others: Tensor) -> np.ndarray:
     found = np.empty((len(rows), 3))
     _loops().squares(rows.numpy(), others.numpy(), found)
     return found
+
+
+def distances(rows: Tensor, others: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """The two distances of `results.distributions.channel_distances` of usable (row, value) tensors, float64 (row,).
+
+    In as many threads as torch has where there is much to be sorted.
+    """
+    loops, one, other = _loops(), rows.numpy(), others.numpy()
+    found = np.empty((len(one), 2))
+
+    def measure(place: np.ndarray) -> None:
+        first, second = (np.sort(each[place[0] : place[-1] + 1], axis=1) for each in (one, other))
+        loops.distances(first, second, found[place[0] : place[-1] + 1])
+
+    if not one.size or not other.size:
+        return channel_distances(one, other)
+    threads = torch.get_num_threads() if one.size + other.size > WORTH_THREADS else 1
+    parts = [part for part in np.array_split(np.arange(len(one)), threads) if part.size]
+    with ThreadPoolExecutor(len(parts)) as pool:
+        list(pool.map(measure, parts))
+    for row in np.flatnonzero(np.isnan(found[:, 0])):  # it has values that are not finite
+        found[row] = np.stack(channel_distances(one[row : row + 1], other[row : row + 1]), 1)
+    return found[:, 0], found[:, 1]
 
 
 def histogram(values: np.ndarray, edges: np.ndarray, limits: np.ndarray) -> np.ndarray:

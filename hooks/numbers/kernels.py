@@ -187,6 +187,46 @@ def squares(rows: np.ndarray, others: np.ndarray, found: np.ndarray) -> None:
         found[row, 0], found[row, 1], found[row, 2] = of_values, of_others, apart
 
 
+@_compiled("void(float32[:, ::1], float32[:, ::1], float64[:, ::1])")
+def distances(rows: np.ndarray, others: np.ndarray, found: np.ndarray) -> None:
+    """Wasserstein-1 and Kolmogorov-Smirnov distances of sorted rows, into `found` (row, 2).
+
+    Of rows with a NaN, which is sorted to the end, or an infinity they are NaN.
+
+    Walks through both at once: between two values that follow each other the shares of the values so far are apart by
+    the same `gap`, whose area and largest size these are.
+    """
+    one, other = rows.shape[1], others.shape[1]
+    for row in range(rows.shape[0]):
+        first, second = rows[row], others[row]
+        ends = np.float64(first[0]) + first[one - 1] + second[0] + second[other - 1]
+        if not math.isfinite(ends):
+            found[row, 0] = found[row, 1] = np.nan
+            continue
+        area, largest, gap = 0.0, 0.0, 0.0
+        before = np.float64(min(first[0], second[0]))
+        i = j = 0
+        while i < one and j < other:
+            value, beside = first[i], second[j]
+            here = min(value, beside)
+            i += here == value
+            j += here == beside
+            width = np.float64(here) - before
+            area += gap * width
+            largest = max(largest, gap if width > 0 else 0.0)
+            gap = abs(i / one - j / other)
+            before = np.float64(here)
+        for place in range(i, one):  # of one of both nothing is left
+            area += gap * (np.float64(first[place]) - before)
+            largest = max(largest, gap if first[place] > before else 0.0)
+            gap, before = abs((place + 1) / one - 1.0), np.float64(first[place])
+        for place in range(j, other):
+            area += gap * (np.float64(second[place]) - before)
+            largest = max(largest, gap if second[place] > before else 0.0)
+            gap, before = abs(1.0 - (place + 1) / other), np.float64(second[place])
+        found[row, 0], found[row, 1] = area, largest
+
+
 @_compiled("void(float32[::1], float64, float64, float32[::1], int64[::1])")
 def histogram(values: np.ndarray, least: float, scale: float, limits: np.ndarray, counts: np.ndarray) -> None:
     """Count values into bins: bin b holds limits[b] <= value < limits[b + 1].
