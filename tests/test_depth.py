@@ -17,6 +17,7 @@ import torch
 from inline_app import until
 from own_page import Page, array, opened, operators_folder, texts
 from PIL import Image
+from scipy.stats import ks_2samp
 from torch import nn
 
 import hookscope as hs
@@ -30,7 +31,7 @@ from hookscope.dashboard.page.view import View
 from hookscope.dashboard.panels import apart, back
 from hookscope.hooks.causes.parting import parting, parting_calibration
 from hookscope.hooks.causes.restoring import restore
-from hookscope.hooks.results.parting import Calibration, PartedCall, Parting, first_parting
+from hookscope.hooks.results.parting import Calibration, PartedCall, Parting, along_the_depth, calibrated, first_parting
 from hookscope.hooks.results.restoring import Restored, RestoredLayer, RestoredParts
 from hookscope.hooks.results.targets import Class
 
@@ -408,6 +409,22 @@ def test_two_models_axis_has_room_for_its_numbers() -> None:
         values = {call.place: call.distance for call in calls}
         figure = parting_figure(calls, values, 1e-3, None, called="distance", logarithmic=True)
         assert figure.layout.yaxis.dtick == step
+
+
+def test_where_most_sizes_differ_the_chart_is_of_distributions(page: Page) -> None:
+    net = page.net(MODELS[0])
+    a, b = torch.rand(2, 1, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    like, unlike = parting(net, a, b), parting(net, a, b[..., :9, :9])
+    assert not like.by_distribution and unlike.by_distribution
+    assert along_the_depth(like, None) == calibrated(like, None)
+    values = along_the_depth(unlike, None)
+    by_scipy = [
+        ks_2samp(one.flatten(), other.flatten()).statistic
+        for one, other in zip(*(net[0](each)[0].detach().numpy() for each in (a, b[..., :9, :9])), strict=True)
+    ]
+    assert values["0", 0] == pytest.approx(np.mean(by_scipy), rel=1e-6)
+    assert all(0 <= values[step.place] <= 1 for step in unlike.steps)
+    assert "KS" in apart._title(unlike, None)[0] and "differ in size at" in apart._how(unlike, None, [])
 
 
 def test_where_sizes_differ_the_first_layer_is_the_first_that_can_be_compared(page: Page) -> None:

@@ -36,6 +36,7 @@ from hookscope.hooks.results.parting import (
     FirstParting,
     PartedCall,
     Parting,
+    along_the_depth,
     calibrated,
     first_parting,
     ranked,
@@ -76,7 +77,9 @@ def _draw(scene: Scene, units: dict[str, Unit], alone: str, answers: Answers) ->
         return _instead(html.P(_waiting(scene, answers.progress.get(units["parting"])), className="muted"), HEIGHT_PX)
     usual = result_of(answers, units["usual"], Calibration) if "usual" in units else None
     first = first_parting(found, usual) if usual or found.models == 2 else None
-    values = calibrated(found, usual)
+    if found.by_distribution:  # of which nothing is known that would say where two sides begin to part
+        first = None
+    values = along_the_depth(found, usual)
     file = scene.file(("parting", units), partial(_csv, scene, units), "text/csv", "hookscope-a-against-b.csv")
     head = [
         html.H2([*_title(found, usual), " ", *reservations(scene)], title=HELP),
@@ -87,11 +90,11 @@ def _draw(scene: Scene, units: dict[str, Unit], alone: str, answers: Answers) ->
     if first is not None:
         texts.append(html.P(_sentence(found, first), className="depth-sentence"))
     wrong = failures(answers, [units["usual"]]) if "usual" in units else []
-    measured = usual is not None and usual.pairs < usual.total and not wrong
+    measured = usual is not None and usual.pairs < usual.total and not (wrong or found.by_distribution)
     stop = [" ", stop_button(NAME)] if measured else []
     texts.append(html.P([_how(found, usual, wrong), *stop], className="gradient-text muted"))
     texts += [refuse(scene.worded("a", each), NAME) for each in wrong]
-    steps = [step for step in found.steps if not (found.models == 2 and step.reason)]
+    steps = [step for step in found.steps if not (found.models == 2 and step.reason and not found.by_distribution)]
     if not any(math.isfinite(values[step.place]) for step in steps):
         reason = next((step.reason for step in steps if step.reason), "There is no layer to compare.")
         return _instead([*texts, html.P(reason)])
@@ -101,7 +104,7 @@ def _draw(scene: Scene, units: dict[str, Unit], alone: str, answers: Answers) ->
         threshold_of(found) if first else None,
         first.call if first else None,
         called="calibrated" if usual else "distance",
-        logarithmic=found.models == 2,
+        logarithmic=found.models == 2 and not found.by_distribution,
     )
     return [show_text(ids.GRADIENTS_TEXT, texts), show_figure(ids.GRADIENTS, figure)]
 
@@ -137,6 +140,8 @@ def _instead(element: Any, room_px: int = MIN_HEIGHT_PX) -> list[Update]:
 
 
 def _title(found: Parting, usual: Calibration | None) -> list[Any]:
+    if found.by_distribution:
+        return ["A against B: distributions, mean KS of the channels, 0 to 1"]
     if found.models == 2:
         return ["A against B: two models, relative L2"]
     return ["A against B: distance, 1 is any two pictures"] if usual else [f"A against B: {RAW}"]
@@ -178,6 +183,13 @@ def channel_link(key: str, channel: int) -> html.Button:
 
 
 def _how(found: Parting, usual: Calibration | None, wrong: Sequence[Failure]) -> str:
+    if found.by_distribution:
+        unlike = sum(1 for step in found.steps if step.reason)
+        return (
+            f"A and B differ in size at {unlike} of {len(found.steps)} layers, where no value of the one belongs to "
+            "one of the other. So each channel's values are compared wherever they stand: 0 is the same distribution, "
+            "1 nothing in common. Pictures of one size, or painting on A, give distances and the layer where they part."
+        )
     left_out = _left_out(found)
     if found.models == 2:
         return (

@@ -28,7 +28,7 @@ from hookscope.dashboard.panels.panel import Panel
 from hookscope.dashboard.panels.regions import refuse, show_text
 from hookscope.dashboard.panels.welcome import last_map, why_recommended
 from hookscope.hooks.methods import METRICS
-from hookscope.hooks.results.parting import Calibration, Parting, calibrated
+from hookscope.hooks.results.parting import Calibration, Parting, along_the_depth
 from hookscope.hooks.results.summaries import Survey
 
 NAME = "tree metric"
@@ -162,7 +162,7 @@ def _draw_apart(scene: Scene, units: dict[str, Unit], answers: Answers) -> list[
             return [NO_BARS, show_text(ids.METRIC_TEXT, refuse(scene.worded("a", wrong[0]), NAME))]
         return [NO_BARS, show_text(ids.METRIC_TEXT, "A against B: computing …")]
     usual = result_of(answers, units["usual"], Calibration) if "usual" in units else None
-    values = calibrated(found, usual)
+    values = along_the_depth(found, usual)
     nodes = tree_nodes(scene.info.layers)
     by_layer = {call.layer: values[call.place] for call in found.calls if call.call == 0}
     numbers = [by_layer.get(node["name"], math.nan) for node in nodes]
@@ -177,6 +177,8 @@ def _draw_apart(scene: Scene, units: dict[str, Unit], answers: Answers) -> list[
         "alarm_text": "",
     }
     scale = "1 is any two pictures" if usual else "relative L2, not calibrated"
+    if found.by_distribution:
+        scale = "distributions (KS), for A and B differ in size"
     text = html.Span(f"A against B: bars from 0 to {format_number(most)}; {scale}", title=APART_HELP)
     return [(ids.TREE, tree), show_text(ids.METRIC_TEXT, text)]
 

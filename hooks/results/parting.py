@@ -85,6 +85,12 @@ class Parting:
         """The calls along the depth, without containers that return what the last layer in them returned."""
         return tuple(each for each in self.calls if not each.same_as)
 
+    @property
+    def by_distribution(self) -> bool:
+        """Whether A and B differ in size at most layers, so that only `PartedCall.shift` tells how far they part."""
+        unlike = sum(bool(each.reason) and math.isfinite(each.shift) for each in self.steps)
+        return unlike * 2 > len(self.steps)
+
     def at(self, layer: str, call: int = 0) -> PartedCall | None:
         """One call, None if it is not there."""
         return next((each for each in self.calls if each.place == (layer, call)), None)
@@ -179,6 +185,13 @@ def first_parting(
         return FirstParting(None, known[-1] if known else None)
     channels, share = carriers(known[place].share, carried)
     return FirstParting(known[place], known[place - 1] if place else None, channels, share)
+
+
+def along_the_depth(parting: Parting, calibration: Calibration | None) -> dict[Place, float]:
+    """What tells of each call how far apart A and B are there: `calibrated`, or the mean KS where most sizes differ."""
+    if parting.by_distribution:
+        return {each.place: each.shift for each in parting.calls}
+    return calibrated(parting, calibration)
 
 
 def threshold_of(parting: Parting, threshold: float | None = None) -> float:
