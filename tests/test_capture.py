@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import pickle
 import threading
 import weakref
 
@@ -16,7 +17,9 @@ from torch.utils.checkpoint import checkpoint
 
 from hookscope.hooks.errors import Cancelled, HooksError, LayerNotExecuted, LayerNotFound, NoGradient
 from hookscope.hooks.layers.describe import describe
+from hookscope.hooks.looks import records
 from hookscope.hooks.looks.capture import capture, stream
+from hookscope.hooks.numbers import elsewhere
 from hookscope.hooks.passes.looking import looking
 from hookscope.hooks.passes.registry import live_hooks
 from hookscope.hooks.results.looks import Activation, LayerInfo
@@ -664,3 +667,16 @@ def test_a_compiled_model_is_looked_into():
 def test_a_data_parallel_model_is_looked_into():
     model, image = four_pixels()
     assert collect(nn.DataParallel(model), image, [("0", 0)])[0].values.min() == -4
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_numbers_are_read_once_and_travel(monkeypatch, there):
+    """On an accelerator they are waited for when somebody looks; then they are numbers like those from here."""
+    for module in (elsewhere, records):
+        monkeypatch.setattr(module, "lies_there", lambda values: there)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True))
+    with torch.no_grad(), capture(net, ["0", "1"], numbers="exact") as seen:
+        net(torch.ones(1, 3, 8, 8))
+    assert seen["0"].statistics is seen["0"].statistics and seen["0"].statistics.min < 0  # not of what ReLU made of it
+    again = pickle.loads(pickle.dumps(seen["0"]))
+    assert again.statistics.mean == seen["0"].statistics.mean and again.statistics.channels["mean"].shape == (4,)

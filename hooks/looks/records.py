@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from hookscope.hooks.layers.finder import Finder
 from hookscope.hooks.layers.names import aliases, first_name, named_layers
 from hookscope.hooks.layers.reasons import not_called
 from hookscope.hooks.layers.shapes import channel_axis_by_type
+from hookscope.hooks.numbers.elsewhere import lies_there
 from hookscope.hooks.numbers.moments import Scratch
 from hookscope.hooks.numbers.reductions import Distribution, statistics_later
 from hookscope.hooks.passes import nested
@@ -68,11 +68,13 @@ class Record:
     _edge: GradientEdge | None = None
     _unrecorded: str = ""
     _watch: tuple[Tensor, int] | None = None  # (a view's memory, its version when it was seen)
-    _counted: Callable[[], Statistics] | None = None
+    _counted: Statistics | Callable[[], Statistics] | None = None
 
-    @functools.cached_property
+    @property
     def statistics(self) -> Statistics | None:
-        return self._counted() if self._counted else None
+        if callable(self._counted):
+            self._counted = self._counted()
+        return self._counted
 
     def __repr__(self) -> str:
         call = f", call {self.call}" if self.call else ""
@@ -294,13 +296,15 @@ class Recorder:
     ) -> None:
         for path, tensor in found:
             edge, watch = tap(tensor) if self.gradients else (None, None)
-            kept, counted = None, None
+            kept: Tensor | None = None
+            counted: Statistics | Callable[[], Statistics] | None = None
             if self.statistics_only:
                 seen = self._seen(layer, call, side, path, tensor)
                 channel_axis = channel_axis_by_type(module, tensor)
                 if seen is not None and "channel" in seen.axes:
                     channel_axis = seen.axes.index("channel")
-                counted = statistics_later(tensor, channel_axis, distribution=self.distribution, scratch=self.scratch)
+                later = statistics_later(tensor, channel_axis, distribution=self.distribution, scratch=self.scratch)
+                counted = later if lies_there(tensor) else later()
             elif torch.is_inference_mode_enabled():
                 with torch.inference_mode(False):  # or the copy could never be used with autograd
                     kept = tensor.detach().clone()
