@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from hookscope.hooks.errors import LayerNotFound
@@ -107,13 +108,14 @@ def _reduced(record: Record) -> Callable[[], LayerGradient]:
 
     def read() -> LayerGradient:
         signed, size = later(), sizes()
-        count = signed.count - signed.nan - signed.inf
-        rms = math.hypot(signed.mean, signed.std) if count else math.nan
+        finite = values[values.isfinite()] if signed.nan or signed.inf else values
+        count = finite.numel()
+        norm = float(torch.linalg.vector_norm(finite, dtype=torch.float64)) if count else math.nan
         return LayerGradient(
             *where,
             count=signed.count,
-            norm=rms * math.sqrt(count),
-            rms=rms,
+            norm=norm,
+            rms=norm / math.sqrt(count) if count else math.nan,
             max_abs=size.max,
             min=signed.min,
             max=signed.max,
