@@ -37,7 +37,7 @@ def parting_figure(
     """A bar for each step along the depth; the first parting is darker, the threshold, if there is one, a line.
 
     Arguments:
-        values: of each call, what is drawn. called: that number's name, for the hover.
+        values: of each call, what is drawn. called: that number's name, for the hover; "" where it is said otherwise.
         logarithmic: for two models, whose distances span many decades; 0 has no bar there.
     """
     keys = [key_of(*step.place) for step in steps]
@@ -151,7 +151,8 @@ def _parted(step: PartedCall, value: float, called: str) -> str:
     if step.reason:
         lines.append(plain_text(step.reason))
     else:
-        lines.append(f"{called} {format_number(value)}, relative L2 {format_number(step.distance)}")
+        own = f"{called} {format_number(value)}, " if called else ""
+        lines.append(f"{own}relative L2 {format_number(step.distance)}")
         sqnr = "infinite" if math.isinf(step.sqnr) else f"{step.sqnr:.1f} dB"
         lines.append(f"cosine distance {format_number(step.cosine)}, SQNR {sqnr}")
     if math.isfinite(step.shift):

@@ -103,7 +103,7 @@ def _draw(scene: Scene, units: dict[str, Unit], alone: str, answers: Answers) ->
         values,
         threshold_of(found) if first else None,
         first.call if first else None,
-        called="calibrated" if usual else "distance",
+        called="" if found.by_distribution else "calibrated" if usual else "distance",
         logarithmic=found.models == 2 and not found.by_distribution,
     )
     return [show_text(ids.GRADIENTS_TEXT, texts), show_figure(ids.GRADIENTS, figure)]
@@ -185,10 +185,12 @@ def channel_link(key: str, channel: int) -> html.Button:
 def _how(found: Parting, usual: Calibration | None, wrong: Sequence[Failure]) -> str:
     if found.by_distribution:
         unlike = sum(1 for step in found.steps if step.reason)
+        others = " Layers of one size have a distance and no bar: point at them." if unlike < len(found.steps) else ""
         return (
             f"A and B differ in size at {unlike} of {len(found.steps)} layers, where no value of the one belongs to "
             "one of the other. So each channel's values are compared wherever they stand: 0 is the same distribution, "
             "1 nothing in common. Pictures of one size, or painting on A, give distances and the layer where they part."
+            + others
         )
     left_out = _left_out(found)
     if found.models == 2:
