@@ -678,5 +678,5 @@ def test_numbers_are_read_once_and_travel(monkeypatch, there):
     with torch.no_grad(), capture(net, ["0", "1"], numbers="exact") as seen:
         net(torch.ones(1, 3, 8, 8))
     assert seen["0"].statistics is seen["0"].statistics and seen["0"].statistics.min < 0  # not of what ReLU made of it
-    again = pickle.loads(pickle.dumps(seen["0"]))
+    again = pickle.loads(pickle.dumps(seen["0"]))  # as somebody may who keeps them: nothing of ours reads a pickle
     assert again.statistics.mean == seen["0"].statistics.mean and again.statistics.channels["mean"].shape == (4,)

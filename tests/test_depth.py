@@ -424,7 +424,16 @@ def test_where_most_sizes_differ_the_chart_is_of_distributions(page: Page) -> No
     ]
     assert values["0", 0] == pytest.approx(np.mean(by_scipy), rel=1e-6)
     assert all(0 <= values[step.place] <= 1 for step in unlike.steps)
-    assert "KS" in apart._title(unlike, None)[0] and "differ in size at" in apart._how(unlike, None, [])
+
+
+def test_the_page_says_that_it_compares_distributions(page: Page) -> None:
+    shown = page.shows(b=page.picture, prepare_b="larger", tab="depth", depth="apart", metric="apart")
+    said = texts(shown["gradients-text"])
+    assert "distributions, mean KS" in said and "differ in size at 4 of 7 layers" in said
+    assert "numbers as CSV" in said and "point at them" in said and "part at the first" not in said
+    heights = array(shown["gradients"]["figure"]["data"][0]["y"])
+    assert np.isfinite(heights).sum() == 4 and np.nanmin(heights) >= 0 and np.nanmax(heights) <= 1
+    assert "distributions (KS)" in texts(shown["metric-text"])
 
 
 def test_where_sizes_differ_the_first_layer_is_the_first_that_can_be_compared(page: Page) -> None:

@@ -57,6 +57,7 @@ WITHOUT_B = (
     "prepared otherwise."
 )
 RAW = "the raw distance, relative L2"
+BY_DISTRIBUTION = "A against B: distributions, mean KS of the channels, 0 to 1"
 
 
 def parts(scene: Scene) -> list[Part]:
@@ -75,26 +76,20 @@ def _draw(scene: Scene, units: dict[str, Unit], alone: str, answers: Answers) ->
         if wrong := failures(answers, [units["parting"]]):
             return _instead(refuse(scene.worded("a", wrong[0]), NAME))
         return _instead(html.P(_waiting(scene, answers.progress.get(units["parting"])), className="muted"), HEIGHT_PX)
+    if found.by_distribution:
+        return _draw_distributions(scene, units, found)
     usual = result_of(answers, units["usual"], Calibration) if "usual" in units else None
     first = first_parting(found, usual) if usual or found.models == 2 else None
-    if found.by_distribution:  # of which nothing is known that would say where two sides begin to part
-        first = None
-    values = along_the_depth(found, usual)
-    file = scene.file(("parting", units), partial(_csv, scene, units), "text/csv", "hookscope-a-against-b.csv")
-    head = [
-        html.H2([*_title(found, usual), " ", *reservations(scene)], title=HELP),
-        html.Div(className="spacer"),
-        html.A("numbers as CSV", href=file, download="hookscope-a-against-b.csv", className="link save"),
-    ]
-    texts: list[Any] = [html.Div(head, className="depth-head")]
+    values = calibrated(found, usual)
+    texts: list[Any] = [_head(scene, units, _title(found, usual))]
     if first is not None:
         texts.append(html.P(_sentence(found, first), className="depth-sentence"))
     wrong = failures(answers, [units["usual"]]) if "usual" in units else []
-    measured = usual is not None and usual.pairs < usual.total and not (wrong or found.by_distribution)
+    measured = usual is not None and usual.pairs < usual.total and not wrong
     stop = [" ", stop_button(NAME)] if measured else []
     texts.append(html.P([_how(found, usual, wrong), *stop], className="gradient-text muted"))
     texts += [refuse(scene.worded("a", each), NAME) for each in wrong]
-    steps = [step for step in found.steps if not (found.models == 2 and step.reason and not found.by_distribution)]
+    steps = [step for step in found.steps if not (found.models == 2 and step.reason)]
     if not any(math.isfinite(values[step.place]) for step in steps):
         reason = next((step.reason for step in steps if step.reason), "There is no layer to compare.")
         return _instead([*texts, html.P(reason)])
@@ -103,9 +98,35 @@ def _draw(scene: Scene, units: dict[str, Unit], alone: str, answers: Answers) ->
         values,
         threshold_of(found) if first else None,
         first.call if first else None,
-        called="" if found.by_distribution else "calibrated" if usual else "distance",
-        logarithmic=found.models == 2 and not found.by_distribution,
+        called="calibrated" if usual else "distance",
+        logarithmic=found.models == 2,
     )
+    return [show_text(ids.GRADIENTS_TEXT, texts), show_figure(ids.GRADIENTS, figure)]
+
+
+def _head(scene: Scene, units: Mapping[str, Unit], title: str) -> html.Div:
+    """The title, and a link to all numbers."""
+    file = scene.file(("parting", units), partial(_csv, scene, units), "text/csv", "hookscope-a-against-b.csv")
+    parts = [
+        html.H2([title, " ", *reservations(scene)], title=HELP),
+        html.Div(className="spacer"),
+        html.A("numbers as CSV", href=file, download="hookscope-a-against-b.csv", className="link save"),
+    ]
+    return html.Div(parts, className="depth-head")
+
+
+def _draw_distributions(scene: Scene, units: Mapping[str, Unit], found: Parting) -> list[Update]:
+    """Where most sizes differ: nothing is known of such numbers that would say where two sides begin to part."""
+    unlike = sum(1 for step in found.steps if step.reason)
+    text = (
+        f"A and B differ in size at {unlike} of {len(found.steps)} layers, where no value of the one belongs to "
+        "one of the other. So each channel's values are compared wherever they stand: 0 is the same distribution, "
+        "1 nothing in common. Pictures of one size, or painting on A, give distances and the layer where they part."
+    )
+    if unlike < len(found.steps):
+        text += " Layers of one size have a distance and no bar: point at them."
+    texts = [_head(scene, units, BY_DISTRIBUTION), html.P(text, className="gradient-text muted")]
+    figure = parting_figure(found.steps, along_the_depth(found, None), None, None, called="")
     return [show_text(ids.GRADIENTS_TEXT, texts), show_figure(ids.GRADIENTS, figure)]
 
 
@@ -139,12 +160,10 @@ def _instead(element: Any, room_px: int = MIN_HEIGHT_PX) -> list[Update]:
     return show_instead(ids.GRADIENTS_TEXT, ids.GRADIENTS, element, room_px)
 
 
-def _title(found: Parting, usual: Calibration | None) -> list[Any]:
-    if found.by_distribution:
-        return ["A against B: distributions, mean KS of the channels, 0 to 1"]
+def _title(found: Parting, usual: Calibration | None) -> str:
     if found.models == 2:
-        return ["A against B: two models, relative L2"]
-    return ["A against B: distance, 1 is any two pictures"] if usual else [f"A against B: {RAW}"]
+        return "A against B: two models, relative L2"
+    return "A against B: distance, 1 is any two pictures" if usual else f"A against B: {RAW}"
 
 
 def _sentence(found: Parting, first: FirstParting) -> list[Any]:
@@ -183,15 +202,6 @@ def channel_link(key: str, channel: int) -> html.Button:
 
 
 def _how(found: Parting, usual: Calibration | None, wrong: Sequence[Failure]) -> str:
-    if found.by_distribution:
-        unlike = sum(1 for step in found.steps if step.reason)
-        others = " Layers of one size have a distance and no bar: point at them." if unlike < len(found.steps) else ""
-        return (
-            f"A and B differ in size at {unlike} of {len(found.steps)} layers, where no value of the one belongs to "
-            "one of the other. So each channel's values are compared wherever they stand: 0 is the same distribution, "
-            "1 nothing in common. Pictures of one size, or painting on A, give distances and the layer where they part."
-            + others
-        )
     left_out = _left_out(found)
     if found.models == 2:
         return (

@@ -20,6 +20,7 @@ from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.layers.names import Pattern, select
 from hookscope.hooks.looks.cam import grad_cam
 from hookscope.hooks.looks.capture import capture
+from hookscope.hooks.looks.records import Record
 from hookscope.hooks.numbers.compiled import kernels
 from hookscope.hooks.passes import nested
 from hookscope.hooks.passes.modes import eager, evaluate, preserve, unwrap
@@ -89,8 +90,10 @@ def costs(
         layers, late: what `describe` said, and the layer that Grad-CAM explains; without one it is left out.
     """
 
-    def settle() -> None:
-        """An accelerator is only told what to do: what it was told has to be done, too."""
+    def settle(records: Iterable[Record] = ()) -> None:
+        """An accelerator is only told what to do: have it done, and the numbers of these records read."""
+        for record in records:
+            _ = record.statistics
         if picture.device.type != "cpu":
             torch.accelerator.synchronize(picture.device)
 
@@ -110,9 +113,7 @@ def costs(
         def work() -> None:
             with torch.no_grad(), capture(model, names, **options) as seen:
                 model(picture)
-            for record in seen.records:
-                _ = record.statistics  # an accelerator's are waited for here
-            settle()
+            settle(seen)
 
         return work
 
@@ -125,9 +126,7 @@ def costs(
         with capture(model, names, gradients=True, numbers="plain") as seen:
             output = model(_leaf(picture))
         seen.differentiate(_score(output))
-        for record in seen.records:
-            _ = record.statistics
-        settle()
+        settle(seen)
 
     works: dict[str, Work] = {
         BARE: bare,

@@ -382,10 +382,9 @@ def _squares(a: Tensor, b: Tensor, channel: int | None) -> np.ndarray:
     """
     rows_a, rows_b = _rows(a, channel), _rows(b, channel)
     if elsewhere.lies_there(rows_a):
-        with torch._C.DisableTorchFunction():
-            wide_a, wide_b = rows_a.double(), rows_b.double()
-            sums = torch.stack([each.square().sum(1) for each in (wide_a, wide_b, wide_a - wide_b)])
-            squared: np.ndarray = sums.cpu().numpy()
+        wide_a, wide_b = rows_a.double(), rows_b.double()
+        sums = torch.stack([each.square().sum(1) for each in (wide_a, wide_b, wide_a - wide_b)])
+        squared: np.ndarray = sums.cpu().numpy()
         return squared
     if compiled.usable(rows_a) and compiled.usable(rows_b):
         return compiled.squares(rows_a, rows_b).T

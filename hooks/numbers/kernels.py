@@ -26,6 +26,7 @@ SMALL, LARGE = np.float32(1e-18), np.float32(1e37)  # between them float32 sums 
 LITTLE = 1e-6  # of a bin: more than float64 may be wrong by
 TABLES = 4  # counters of one bin, taken in turns: no addition waits for the one before it
 FIRST, NEXT = 14, 9  # bits of an order that are counted at first, and then twice more
+ENDLESS = np.float32(np.inf)
 SIGN, REST = np.int32(31), np.int32(0x7FFFFFFF)
 
 
@@ -206,8 +207,9 @@ def distances(rows: np.ndarray, others: np.ndarray, found: np.ndarray) -> None:
         area, largest, gap = 0.0, 0.0, 0.0
         before = np.float64(min(first[0], second[0]))
         i = j = 0
-        while i < one and j < other:
-            value, beside = first[i], second[j]
+        while i < one or j < other:
+            value = first[i] if i < one else ENDLESS
+            beside = second[j] if j < other else ENDLESS
             here = min(value, beside)
             i += here == value
             j += here == beside
@@ -216,14 +218,6 @@ def distances(rows: np.ndarray, others: np.ndarray, found: np.ndarray) -> None:
             largest = max(largest, gap if width > 0 else 0.0)
             gap = abs(i / one - j / other)
             before = np.float64(here)
-        for place in range(i, one):  # of one of both nothing is left
-            area += gap * (np.float64(first[place]) - before)
-            largest = max(largest, gap if first[place] > before else 0.0)
-            gap, before = abs((place + 1) / one - 1.0), np.float64(first[place])
-        for place in range(j, other):
-            area += gap * (np.float64(second[place]) - before)
-            largest = max(largest, gap if second[place] > before else 0.0)
-            gap, before = abs(1.0 - (place + 1) / other), np.float64(second[place])
         found[row, 0], found[row, 1] = area, largest
 
 
