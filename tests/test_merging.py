@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from hookscope.hooks.numbers.merging import merge
 from hookscope.hooks.numbers.reductions import statistics
+from hookscope.hooks.results.merging import merge
 
 
 def parts() -> list[torch.Tensor]:

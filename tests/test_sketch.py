@@ -8,7 +8,9 @@ import torch
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import wasserstein_distance
 
-from hookscope.hooks.numbers.sketch import (
+from hookscope.hooks.numbers.sketch import sketch
+from hookscope.hooks.results.looks import HISTOGRAM_BINS
+from hookscope.hooks.results.sketches import (
     cumulative,
     divergence,
     entropy,
@@ -16,10 +18,8 @@ from hookscope.hooks.numbers.sketch import (
     limits,
     merge,
     quantiles,
-    sketch,
     wasserstein,
 )
-from hookscope.hooks.results.looks import HISTOGRAM_BINS
 
 LEVELS = np.array([0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99])
 

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from hookscope.hooks.errors import HooksError
-from hookscope.hooks.numbers import sketch as sketches
-from hookscope.hooks.numbers.merging import merge
+from hookscope.hooks.results import sketches
 from hookscope.hooks.results.looks import Statistics
+from hookscope.hooks.results.merging import merge
 from hookscope.hooks.results.summaries import LayerShift, LayerSummary
 
 

@@ -30,7 +30,6 @@ from hookscope.hooks.errors import HooksError, LayerNotExecuted, NoGradient, Tar
 from hookscope.hooks.layers.axes import Axes, leaves
 from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.layers.names import Pattern, first_names, select
-from hookscope.hooks.numbers.merging import complete, merge_summaries
 from hookscope.hooks.passes import arguments, nested
 from hookscope.hooks.passes.graph import NOT_RECORDED, differentiate, overwritten_view, tap
 from hookscope.hooks.passes.looking import looking
@@ -39,6 +38,7 @@ from hookscope.hooks.passes.operations import tapping
 from hookscope.hooks.passes.registry import hook
 from hookscope.hooks.passes.running import recomputing
 from hookscope.hooks.results.looks import LayerInfo
+from hookscope.hooks.results.merging import complete, merge_summaries
 from hookscope.hooks.results.summaries import DeadChannel, LayerShift, LayerSummary
 
 Of = Literal["output", "gradient"]

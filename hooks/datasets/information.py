@@ -26,11 +26,11 @@ from hookscope.hooks.layers.axes import Axes, leaves
 from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.layers.names import Pattern, first_names, select
 from hookscope.hooks.numbers.reductions import real, statistics
-from hookscope.hooks.numbers.sketch import entropy
 from hookscope.hooks.passes import arguments, nested
 from hookscope.hooks.passes.modes import inspecting
 from hookscope.hooks.passes.operations import split_name, tapping
 from hookscope.hooks.results.looks import LayerInfo
+from hookscope.hooks.results.sketches import entropy
 from hookscope.hooks.results.summaries import Bottleneck, LayerInformation
 
 

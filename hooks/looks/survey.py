@@ -25,13 +25,13 @@ from hookscope.hooks.looks.outputs import answer
 from hookscope.hooks.looks.targets import Target, score_of
 from hookscope.hooks.methods import METRICS, Metric
 from hookscope.hooks.numbers.reductions import real
-from hookscope.hooks.numbers.sketch import entropy as bits
 from hookscope.hooks.passes import arguments, nested
 from hookscope.hooks.passes.cancelling import cancelling, stop_if_cancelled
 from hookscope.hooks.passes.graph import differentiate, overwritten_view, tap
 from hookscope.hooks.passes.modes import inspecting
 from hookscope.hooks.passes.operations import split_name, tapping
 from hookscope.hooks.results.looks import HISTOGRAM_BINS, LayerInfo
+from hookscope.hooks.results.sketches import entropy as bits
 from hookscope.hooks.results.summaries import Survey, SurveyedCall
 
 BLOCK = 1 << 16  # values per product in float32: what is lost there is in the seventh digit

@@ -19,6 +19,7 @@ from hookscope.hooks.errors import ModelNotSupported
 from hookscope.hooks.numbers import compiled, elsewhere
 from hookscope.hooks.numbers.moments import CHANNELS, PIECE, SPREAD, Scratch, Total, of_the_finite, reduced
 from hookscope.hooks.results.looks import HISTOGRAM_BINS, QUANTILE_LEVELS, Statistics
+from hookscope.hooks.results.sketches import histogram_edges
 
 _Shape = tuple[np.ndarray, np.ndarray, np.ndarray]  # quantiles, histogram, edges
 Distribution = bool | Literal["approximate"]
@@ -251,14 +252,6 @@ def _nothing() -> _Shape:
         np.zeros(HISTOGRAM_BINS, np.int64),
         np.full(HISTOGRAM_BINS + 1, np.nan),
     )
-
-
-def histogram_edges(least: float, most: float) -> np.ndarray:
-    """Float64 (bin + 1,) equal bins; if all values are the same, half a unit to either side of it."""
-    if least == most:
-        half = max(0.5, abs(least) * 1e-6)
-        least, most = least - half, most + half
-    return np.linspace(least, most, HISTOGRAM_BINS + 1)
 
 
 def _at_least(edges: np.ndarray, dtype: np.dtype) -> np.ndarray:

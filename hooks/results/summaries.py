@@ -15,7 +15,7 @@ from hookscope.hooks.results.looks import Statistics
 
 @dataclass(frozen=True)
 class Sketch:
-    """Counts of finite values in the fixed logarithmic bins of `numbers.sketch`, which add up exactly.
+    """Counts of finite values in the fixed logarithmic bins of `results.sketches`, which add up exactly.
 
     Attributes:
         keys: int32 (bin,), rising; the bins that hold anything, 0 for the value 0, negative for negative values.

@@ -11,7 +11,7 @@ import dataclasses
 
 import numpy as np
 
-from hookscope.hooks.numbers import sketch as sketches
+from hookscope.hooks.results import sketches
 from hookscope.hooks.results.looks import QUANTILE_LEVELS, Statistics
 from hookscope.hooks.results.summaries import LayerSummary, Sketch
 
