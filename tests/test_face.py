@@ -17,6 +17,7 @@ NAMES = {
     *("capture", "compare", "describe", "find_anomalies", "gradients", "information_flow", "layer_map", "live_hooks"),
     *("looking", "parting", "parting_calibration", "ranked_channels", "restore", "restore_parts", "rollout", "select"),
     *("stream", "survey"),
+    *("answers", "features", "gap", "read_sweep", "statistics", "sweep", "top"),
     *("edit", "level", "mute", "patch", "replace", "scale"),
 }
 

@@ -32,6 +32,15 @@ def is_activation(module: nn.Module) -> bool:
     return any(kind.__module__ == activation.__name__ or kind.__name__ in _ACTIVATION_NAMES for kind in kinds)
 
 
+def kind_of(layer: str, module: nn.Module) -> tuple[str, bool]:
+    """What a layer is called, its class or its operation, and whether it is an activation function."""
+    operation = split_name(layer)
+    if operation is None:
+        return type(module).__name__, is_activation(module)
+    kind = operation[1].partition("@")[0]
+    return kind, kind in _FUNCTIONS
+
+
 def summarise(
     layer: str, call: int, module: nn.Module, of: str, tensor: Tensor, axes: Axes, threshold: float
 ) -> LayerSummary:
@@ -43,8 +52,7 @@ def summarise(
     else:
         numbers = statistics(tensor, channel, distribution=False)
         firing = fired(tensor, channel, image, threshold)
-    operation = split_name(layer)
-    kind = operation[1].partition("@")[0] if operation else type(module).__name__
+    kind, activates = kind_of(layer, module)
     finite = numbers.count - numbers.nan - numbers.inf
     return LayerSummary(
         layer=layer,
@@ -56,7 +64,7 @@ def summarise(
         sketch=sketch(tensor),
         fired=firing,
         threshold=threshold,
-        activation=kind in _FUNCTIONS if operation else is_activation(module),
+        activation=activates,
         norm=float(np.sqrt(finite) * np.hypot(numbers.mean, numbers.std)) if finite else 0.0,
     )
 

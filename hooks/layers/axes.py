@@ -51,15 +51,16 @@ class Axes:
         return found
 
     def _find(self, layer: str, call: int, tensor: Tensor, names: tuple[str, ...]) -> int | None:
-        seen = self._seen(layer, call, tensor)
+        seen = self.seen(layer, call, tensor)
         return None if seen is None else next((seen.axes.index(name) for name in names if name in seen.axes), None)
 
-    def _seen(self, layer: str, call: int, tensor: Tensor) -> Call | None:
+    def seen(self, layer: str, call: int, tensor: Tensor) -> Call | None:
+        """This call as a recorded run saw it, if it had as many axes there."""
         return next((each for each in self._calls.get((layer, call), ()) if len(each.axes) == tensor.ndim), None)
 
     def maps(self, layer: str, call: int, tensor: Tensor) -> np.ndarray | None:
         """The first image's feature maps, float32 (channel, height, width); None where the layer has none."""
-        seen, image = self._seen(layer, call, tensor), self.image(layer, call, tensor)
+        seen, image = self.seen(layer, call, tensor), self.image(layer, call, tensor)
         if seen is None or image is None:
             return None
         values = real(tensor.narrow(image, 0, 1)).cpu().float().numpy()

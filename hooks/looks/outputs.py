@@ -82,6 +82,10 @@ class Chosen:
     logits: Tensor
     reads: str
 
+    def only(self, images: slice) -> Chosen:
+        """The same of some of the images."""
+        return Chosen(self.path, self.numbers[images], self.logits[images], self.reads)
+
     def again(self, other: Answered) -> Tensor:
         """The logits of the same output of another pass, of as many images as that one had."""
         tensor = next(each for path, each in nested.tensors(other.value) if path == self.path)
@@ -97,22 +101,25 @@ NO_CLASSES = (
 )
 
 
-def choose(answered: Answered) -> Chosen:
-    """The output of one image that `looking`'s `reading` names, or else the one called "logits", or the only one.
+def choose(answered: Answered, images: int = 1) -> Chosen:
+    """The output that `looking`'s `reading` names, or else the one called "logits", or the only one.
+
+    Arguments:
+        images: how many the pass was of.
 
     Raises:
-        TargetNotFound: there is none, several could be meant, or it is of several images.
+        TargetNotFound: there is none, several could be meant, or it is of another number of images.
     """
     reading = current().reading
     path, tensor = _find(answered.value, reading.output)
-    if tensor.ndim >= 2 and tensor.shape[0] != 1:
+    if tensor.ndim >= 2 and tensor.shape[0] != images:
         raise TargetNotFound(
             f"A class is explained for one image at a time; this batch holds {tensor.shape[0]}. Give them one by "
             "one, or a callable that sums over them."
         )
     ended = answered.ended(tensor)
-    numbers = _rows(tensor)
-    logits = numbers if ended is None else _rows(ended.before)
+    numbers = _rows(tensor, images)
+    logits = numbers if ended is None else _rows(ended.before, images)
     return Chosen(path, numbers, logits, reading.reads or _found(numbers, ended))
 
 
@@ -150,10 +157,10 @@ def _names(found: list[tuple[str, Tensor]]) -> str:
     return ", ".join(f"{path!r} ({' x '.join(map(str, tensor.shape))})" for path, tensor in found)
 
 
-def _rows(tensor: Tensor) -> Tensor:
-    """One image's numbers as (image, class) or (image, class, height, width)."""
+def _rows(tensor: Tensor, images: int) -> Tensor:
+    """Each image's numbers as (image, class) or (image, class, height, width)."""
     is_map = tensor.ndim == 4 and tensor.shape[2:] != (1, 1)
-    return tensor if is_map else tensor.reshape(1, -1)
+    return tensor if is_map else tensor.reshape(images, -1)
 
 
 def _found(numbers: Tensor, ended: Ended | None) -> str:

@@ -30,7 +30,9 @@ ENDLESS = np.float32(np.inf)
 SIGN, REST = np.int32(31), np.int32(0x7FFFFFFF)
 
 
-def _compiled(signature: str, fastmath: set[str] | bool = False) -> Callable[[Callable], Callable]:
+def compile_for(signature: str, fastmath: set[str] | bool = False) -> Callable[[Callable], Callable]:
+    """Compiles a loop for the types of its arguments, as numba writes them."""
+
     def compile_it(function: Callable) -> Callable:
         try:
             return numba.njit(signature, nogil=True, cache=True, fastmath=fastmath)(function)
@@ -40,19 +42,19 @@ def _compiled(signature: str, fastmath: set[str] | bool = False) -> Callable[[Ca
     return compile_it
 
 
-@_compiled("int32(int32)")
+@compile_for("int32(int32)")
 def signed(bits: np.int32) -> np.int32:
     """The bits of a float32 as a whole number that rises with the value; its own inverse."""
     return bits ^ (bits >> SIGN & REST)
 
 
-@_compiled("uint32(int32)")
+@compile_for("uint32(int32)")
 def digit(bits: np.int32) -> np.uint32:
     """The FIRST bits of the order of a float32."""
     return (np.uint32(signed(bits)) ^ np.uint32(0x80000000)) >> np.uint32(32 - FIRST)
 
 
-@_compiled("boolean(float32[:, ::1], int32[:, ::1], int32[:, ::1], float32[:, ::1], float64[:, ::1])", QUICK)
+@compile_for("boolean(float32[:, ::1], int32[:, ::1], int32[:, ::1], float32[:, ::1], float64[:, ::1])", QUICK)
 def moments(rows: np.ndarray, bits: np.ndarray, orders: np.ndarray, ends: np.ndarray, found: np.ndarray) -> bool:
     """Of each row the mean, the variance, the least, the largest, and the number of zeros; whether all sums are finite.
 
@@ -95,7 +97,7 @@ def moments(rows: np.ndarray, bits: np.ndarray, orders: np.ndarray, ends: np.nda
     return finite
 
 
-@_compiled("boolean(float64[:, ::1], int64, float64, float64[::1])")  # not quick: -0 and 0 are told apart
+@compile_for("boolean(float64[:, ::1], int64, float64, float64[::1])")  # not quick: -0 and 0 are told apart
 def together(found: np.ndarray, size: int, spread: float, whole: np.ndarray) -> bool:
     """Make of what `moments` found the numbers that are shown, of rows and of all; False where a row has lost digits.
 
@@ -134,7 +136,7 @@ def together(found: np.ndarray, size: int, spread: float, whole: np.ndarray) -> 
     return True
 
 
-@_compiled("void(float64[:, :, ::1], float64[:, ::1], float64[:, ::1])")
+@compile_for("void(float64[:, :, ::1], float64[:, ::1], float64[:, ::1])")
 def over_images(each: np.ndarray, found: np.ndarray, largest: np.ndarray) -> None:
     """Of each channel of every image, as `moments` found them, the same of all images.
 
@@ -162,7 +164,7 @@ def over_images(each: np.ndarray, found: np.ndarray, largest: np.ndarray) -> Non
         found[channel, 2], found[channel, 3], found[channel, 4] = least, most, zeros
 
 
-@_compiled("void(float32[:, ::1], float32[:, ::1], float64[:, ::1])", QUICK)
+@compile_for("void(float32[:, ::1], float32[:, ::1], float64[:, ::1])", QUICK)
 def squares(rows: np.ndarray, others: np.ndarray, found: np.ndarray) -> None:
     """Sums of squares of rows (row, value), of others, and of the difference, into `found` (row, 3)."""
     for row in range(rows.shape[0]):
@@ -188,7 +190,7 @@ def squares(rows: np.ndarray, others: np.ndarray, found: np.ndarray) -> None:
         found[row, 0], found[row, 1], found[row, 2] = of_values, of_others, apart
 
 
-@_compiled("void(float32[:, ::1], float32[:, ::1], float64[:, ::1])")
+@compile_for("void(float32[:, ::1], float32[:, ::1], float64[:, ::1])")
 def distances(rows: np.ndarray, others: np.ndarray, found: np.ndarray) -> None:
     """Wasserstein-1 and Kolmogorov-Smirnov distances of sorted rows, into `found` (row, 2).
 
@@ -221,7 +223,7 @@ def distances(rows: np.ndarray, others: np.ndarray, found: np.ndarray) -> None:
         found[row, 0], found[row, 1] = area, largest
 
 
-@_compiled("void(float32[::1], float64, float64, float32[::1], int64[::1])")
+@compile_for("void(float32[::1], float64, float64, float32[::1], int64[::1])")
 def histogram(values: np.ndarray, least: float, scale: float, limits: np.ndarray, counts: np.ndarray) -> None:
     """Count values into bins: bin b holds limits[b] <= value < limits[b + 1].
 
@@ -253,7 +255,7 @@ def histogram(values: np.ndarray, least: float, scale: float, limits: np.ndarray
             counts[place] += tables[table, place]
 
 
-@_compiled("void(int32[::1], int64, int64[::1])")
+@compile_for("void(int32[::1], int64, int64[::1])")
 def by_bits(bits: np.ndarray, shift: int, counts: np.ndarray) -> None:
     """Count float32 values, given as bits, by those above `shift`, into `counts` (2^(32 - shift),)."""
     tables = np.zeros((TABLES, counts.size), np.int32)
@@ -270,7 +272,7 @@ def by_bits(bits: np.ndarray, shift: int, counts: np.ndarray) -> None:
             counts[place] += tables[table, place]
 
 
-@_compiled("int64(int32[::1], int16[::1], int32[::1], int16[::1])")
+@compile_for("int64(int32[::1], int16[::1], int32[::1], int16[::1])")
 def chosen(bits: np.ndarray, slots: np.ndarray, kept: np.ndarray, where: np.ndarray) -> int:
     """Keep the order of values whose first digit has a slot (2^FIRST,), none is -1, and the slot; say how many."""
     places = np.empty(RUN, np.uint32)
@@ -288,7 +290,7 @@ def chosen(bits: np.ndarray, slots: np.ndarray, kept: np.ndarray, where: np.ndar
     return count
 
 
-@_compiled("void(int32[::1], int16[::1], int64, int64[:, ::1])")
+@compile_for("void(int32[::1], int16[::1], int64, int64[:, ::1])")
 def by_next(kept: np.ndarray, where: np.ndarray, shift: int, counts: np.ndarray) -> None:
     """Count orders by NEXT of their bits above `shift`, within their slots: `counts` (slot, 2^NEXT)."""
     tables = np.zeros((2, counts.shape[0], counts.shape[1]), np.int32)
@@ -300,7 +302,7 @@ def by_next(kept: np.ndarray, where: np.ndarray, shift: int, counts: np.ndarray)
             counts[slot, place] = tables[0, slot, place] + tables[1, slot, place]
 
 
-@_compiled("int64(int32[::1], int16[::1], int16[:, ::1])")
+@compile_for("int64(int32[::1], int16[::1], int16[:, ::1])")
 def narrowed(kept: np.ndarray, where: np.ndarray, slots: np.ndarray) -> int:
     """Of kept orders leave those whose slot and middle digit have a slot in turn (slot, 2^NEXT); say how many."""
     count = 0

@@ -22,11 +22,17 @@ if TYPE_CHECKING:
     from hookscope.hooks.causes.parting import parting_calibration as parting_calibration
     from hookscope.hooks.causes.restoring import restore as restore
     from hookscope.hooks.causes.restoring import restore_parts as restore_parts
+    from hookscope.hooks.datasets.collectors import answers as answers
+    from hookscope.hooks.datasets.collectors import features as features
+    from hookscope.hooks.datasets.collectors import statistics as statistics
     from hookscope.hooks.datasets.comparison import compare as compare
     from hookscope.hooks.datasets.comparison import ranked_channels as ranked_channels
     from hookscope.hooks.datasets.diagnostics import Diagnostics as Diagnostics
+    from hookscope.hooks.datasets.galleries import top as top
+    from hookscope.hooks.datasets.gaps import gap as gap
     from hookscope.hooks.datasets.information import bottlenecks as bottlenecks
     from hookscope.hooks.datasets.information import information_flow as information_flow
+    from hookscope.hooks.datasets.sweeping import sweep as sweep
     from hookscope.hooks.edits import edit as edit
     from hookscope.hooks.edits import patch as patch
     from hookscope.hooks.edits import replace as replace
@@ -49,6 +55,7 @@ if TYPE_CHECKING:
     from hookscope.hooks.results.edits import level as level
     from hookscope.hooks.results.edits import mute as mute
     from hookscope.hooks.results.edits import scale as scale
+    from hookscope.hooks.results.sweeps import read_sweep as read_sweep
     from hookscope.hooks.results.targets import Against as Against
     from hookscope.hooks.results.targets import Box as Box
 
@@ -60,6 +67,7 @@ _HOME = {
     "HooksError": "errors",
     "Mask": "looks.targets",
     "Numbers": "looks.capture",
+    "answers": "datasets.collectors",
     "attention_maps": "looks.attention",
     "attribute_input": "looks.inputs",
     "bottlenecks": "datasets.information",
@@ -68,7 +76,9 @@ _HOME = {
     "describe": "layers.describe",
     "edit": "edits",
     "effects": "causes.effects",
+    "features": "datasets.collectors",
     "find_anomalies": "results.anomalies",
+    "gap": "datasets.gaps",
     "gradients": "looks.gradients",
     "information_flow": "datasets.information",
     "layer_map": "looks.cam",
@@ -81,14 +91,18 @@ _HOME = {
     "parting_calibration": "causes.parting",
     "patch": "edits",
     "ranked_channels": "datasets.comparison",
+    "read_sweep": "results.sweeps",
     "replace": "edits",
     "restore": "causes.restoring",
     "restore_parts": "causes.restoring",
     "rollout": "looks.attention",
     "scale": "results.edits",
     "select": "layers.names",
+    "statistics": "datasets.collectors",
     "stream": "looks.capture",
     "survey": "looks.survey",
+    "sweep": "datasets.sweeping",
+    "top": "datasets.galleries",
 }
 
 __all__ = list(_HOME)
