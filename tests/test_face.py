@@ -18,6 +18,7 @@ NAMES = {
     *("looking", "parting", "parting_calibration", "ranked_channels", "restore", "restore_parts", "rollout", "select"),
     *("stream", "survey"),
     *("answers", "features", "gap", "read_sweep", "statistics", "sweep", "top"),
+    *("importance", "prune_curve"),
     *("edit", "level", "mute", "patch", "replace", "scale"),
 }
 

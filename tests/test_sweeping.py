@@ -402,7 +402,7 @@ def test_bad_batches_get_a_sentence(trained: nn.Module, labelled: tuple[Tensor, 
     pictures = labelled[0][:2]
     for batch, said in (
         ("a.png", r"A batch is pictures as a floating tensor .* this one is str\."),
-        (torch.zeros(2, 3, dtype=torch.uint8), r"this one is Tensor of shape \(2, 3\)"),
+        (torch.zeros(2, 3, dtype=torch.uint8), r"this one is uint8 of shape \(2, 3\)"),
         ((pictures, [0]), r"A batch holds 2 pictures and 1 labels\."),
         ((pictures, [0.5, 1.0]), r"labels are one whole number per picture.*float64 of shape \(2,\)"),
         ((pictures, [0, 10]), r"label is class 10, and the model answers 10 classes"),

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from hookscope.hooks.datasets.collecting import Collector
 from hookscope.hooks.datasets.collectors import answers, statistics
 from hookscope.hooks.datasets.galleries import top
+from hookscope.hooks.datasets.labelled import read_batches
 from hookscope.hooks.datasets.layer_batch import LayerBatch
 from hookscope.hooks.errors import HooksError
 from hookscope.hooks.layers.axes import Axes, leaves
@@ -36,8 +37,6 @@ from hookscope.hooks.results.looks import LayerInfo
 from hookscope.hooks.results.sweeps import NOWHERE, Sweep
 
 SAME = 1e-3  # of the largest number: by which the same answer may differ in a batch, because sums run in another order
-PICTURES = ("pixel_values", "image", "images", "pictures", "inputs")  # what batches that are dicts call them
-LABELS = ("labels", "label", "target", "targets")
 
 
 def sweep(
@@ -73,16 +72,13 @@ def sweep(
     """
     run = Sweeping(model, [statistics(), top(), answers()] if wanted is None else wanted, described=described)
     total, number = _length(loader), first
-    for batch in loader:
-        pictures, labels = read_batch(batch)
-        run.add(pictures, np.arange(number, number + len(pictures)), labels)
-        number += len(pictures)
+    for batch in read_batches(loader):
+        run.add(batch.pictures, np.arange(number, number + len(batch.pictures)), batch.labels)
+        number += len(batch.pictures)
         if progress is not None:
             progress(number - first, total)
         if (tell := current().progress) is not None:
             tell(number - first, max(total or 0, number - first))
-    if number == first:
-        raise HooksError("There was no picture to look at: the loader gave no batch. Check the folder that it reads.")
     return run.found()
 
 
@@ -128,14 +124,9 @@ class Sweeping:
             labels: int64 (picture,), -1 where there is none.
 
         Raises:
-            HooksError: there are not as many labels as pictures, or a label is no class of the model.
+            HooksError: a label is no class of the model.
         """
         labels = np.full(len(pictures), NOWHERE) if labels is None else labels
-        if len(labels) != len(pictures):
-            raise HooksError(
-                f"A batch holds {len(pictures)} pictures and {len(labels)} labels. Give one label per picture, -1 for "
-                "none."
-            )
         numbers, labels = numbers.astype(np.int64), labels.astype(np.int64)
         self._whole()
         with inspecting(self._model) as inner:
@@ -228,35 +219,6 @@ class _Look:
         batch = LayerBatch(*place, module, tensor, self.axes, self.pictures)
         for collector in collectors:
             collector.look(batch)
-
-
-def read_batch(batch: Any) -> tuple[Tensor, np.ndarray | None]:
-    """A batch's pictures, and its labels, int64 (picture,), if it has some.
-
-    Raises:
-        HooksError: it is no batch of pictures.
-    """
-    pictures, labels = batch, None
-    if isinstance(batch, Mapping):
-        pictures = next((batch[name] for name in PICTURES if name in batch), None)
-        labels = next((batch[name] for name in LABELS if name in batch), None)
-    elif isinstance(batch, tuple | list) and batch:
-        pictures, labels = batch[0], batch[1] if len(batch) > 1 else None
-    if not isinstance(pictures, Tensor) or pictures.ndim < 2 or not pictures.is_floating_point() or not len(pictures):
-        what = f"{type(pictures).__name__} of shape {tuple(pictures.shape)}" if isinstance(pictures, Tensor) else ""
-        raise HooksError(
-            f"A batch is pictures as a floating tensor (picture, channel, height, width), alone or with labels behind "
-            f"them; this one is {what or type(batch).__name__}."
-        )
-    if labels is None:
-        return pictures, None
-    numbers = np.asarray(labels.cpu() if isinstance(labels, Tensor) else labels)
-    if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
-        raise HooksError(
-            "A batch's labels are one whole number per picture, the class that it shows, or -1. These are "
-            f"{numbers.dtype} of shape {numbers.shape}; leave them out, or turn them into class numbers."
-        )
-    return pictures, numbers.astype(np.int64)
 
 
 def _may_be_together(model: nn.Module, pictures: Tensor) -> bool:

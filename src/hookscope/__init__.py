@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from hookscope.hooks.datasets.diagnostics import Diagnostics as Diagnostics
     from hookscope.hooks.datasets.galleries import top as top
     from hookscope.hooks.datasets.gaps import gap as gap
+    from hookscope.hooks.datasets.importance import importance as importance
     from hookscope.hooks.datasets.information import bottlenecks as bottlenecks
     from hookscope.hooks.datasets.information import information_flow as information_flow
+    from hookscope.hooks.datasets.pruning import prune_curve as prune_curve
     from hookscope.hooks.datasets.sweeping import sweep as sweep
     from hookscope.hooks.edits import edit as edit
     from hookscope.hooks.edits import patch as patch
@@ -80,6 +82,7 @@ _HOME = {
     "find_anomalies": "results.anomalies",
     "gap": "datasets.gaps",
     "gradients": "looks.gradients",
+    "importance": "datasets.importance",
     "information_flow": "datasets.information",
     "layer_map": "looks.cam",
     "level": "results.edits",
@@ -90,6 +93,7 @@ _HOME = {
     "parting": "causes.parting",
     "parting_calibration": "causes.parting",
     "patch": "edits",
+    "prune_curve": "datasets.pruning",
     "ranked_channels": "datasets.comparison",
     "read_sweep": "results.sweeps",
     "replace": "edits",
