@@ -132,7 +132,7 @@
     hookscope.showEdits(view);
     hookscope.showSides(view); // before the room for the walls is measured, which hidden cards have not
     const about = JSON.stringify([
-      view.model, view.a, view.b, view.second_a, view.second_b, view.model_b, view.prepare_a, view.prepare_b, view.shown_a, view.shown_b, view.edits_a, view.edits_b, view.layers, view.matched, view.tab, view.target, view.target_b, view.against, view.against_b, view.apart, view.reading, view.reading_b, view.captions, view.captions_b, view.patch, view.restored,
+      view.model, view.a, view.b, view.second_a, view.second_b, view.model_b, view.prepare_a, view.prepare_b, view.shown_a, view.shown_b, view.edits_a, view.edits_b, view.layers, view.matched, view.tab, view.target, view.target_b, view.against, view.against_b, view.apart, view.reading, view.reading_b, view.captions, view.captions_b, view.patch, view.restored, view.set_a, view.set_b, view.shown, view.of_class,
     ]);
     const number = (hookscope.question += 1);
     needed = Math.max(needed, view.layers.length);
@@ -247,7 +247,8 @@
     if (!view) return;
     told.tree = { selected };
     closeMenus(null); // they are about the layer that was there
-    hookscope.choose({ layers: place(view.layers, keys, mode), tab: "layers" });
+    const tab = view.tab === "pictures" ? "pictures" : "layers"; // there the tree says whose channels are shown
+    hookscope.choose({ layers: place(view.layers, keys, mode), tab, ...(tab === "pictures" ? { from_channel: 0 } : {}) });
   });
 
   /* Buttons that streamed updates bring onto the page carry what they do as data attributes. */

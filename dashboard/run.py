@@ -15,6 +15,8 @@ from hookscope.dashboard.answers.cache import Cache
 from hookscope.dashboard.answers.service import Service
 from hookscope.dashboard.engine.local import LocalEngine
 from hookscope.dashboard.inputs.store import InputStore
+from hookscope.dashboard.sets.store import SetStore
+from hookscope.dashboard.sets.sweeps import Sweeps
 from hookscope.dashboard.settings.address import address, check_port
 from hookscope.dashboard.settings.models import options_for
 from hookscope.dashboard.settings.table import Settings
@@ -54,9 +56,13 @@ def run(settings: Settings) -> int:
             return 2
         engine = _engine(settings)
         stack.callback(engine.close)
-        service = Service(engine, cache, inputs, settings.max_streams)
+        sets = SetStore(settings.cache_dir / "sets", dict(settings.images), inputs)
+        stack.callback(sets.close)
+        sweeps = Sweeps(engine, sets, settings.cache_dir / "sets" / "found")
+        stack.callback(sweeps.close)
+        service = Service(engine, cache, inputs, settings.max_streams, sweeps=sweeps)
         stack.callback(service.close)
-        stop += [service.close, engine.close]
+        stop += [service.close, sweeps.close, engine.close]
         app = create_app(settings, service, Shares(settings.cache_dir / "shares"))
         engine.open(settings.names[0])
         # waitress keeps a whole body on disk before anybody sees it, a gigabyte by default.
@@ -65,6 +71,8 @@ def run(settings: Settings) -> int:
             app.server, host=settings.host, port=settings.port, max_request_body_size=largest, **WAITRESS
         )
         stack.callback(server.close)
+        for name, folder in settings.images:
+            print(f"Whoever may open the page may see the pictures in {folder}, as the set {name}.", flush=True)
         where = address(settings, _port_of(server))
         print(f"Hookscope is open at {where}\nStop it with Ctrl+C.", flush=True)
         if settings.open_browser:

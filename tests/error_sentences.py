@@ -46,6 +46,12 @@ NO_ERRORS = (
     "Hookscope shows what every layer of a vision model computed for a photograph: each channel as a map, its numbers, "
     "and where in the picture the answer comes from.",
     "The job is over.",
+    "The model is being loaded.",
+    "The sweep was stopped.",
+    "This picture has no file.",
+    "Look through a set of pictures: which the model gets wrong, what each channel looks for, which channels never "
+    "fire. Choose a set above; the built-in photographs are a first one. Folders of your own are offered with --images "
+    "NAME=FOLDER.",
     "One channel per pass: what this model answers to a picture cannot be had of several at once.",
     "Not copied: copy it from here.",
     "It works only on this computer: to show this view to others, export the page instead.",

@@ -18,12 +18,13 @@ from hookscope.hooks.results.targets import OWN, Box, Class
 
 ASKED = [*NAMES.values(), *MAPS, *INPUTS, "survey", "weights", "likeness", *EXPLAINED]
 OF_SEVERAL = {"PartingOf", "CalibrationOf", "RestoredOf", "RestoredPartsOf"}  # sides or pictures; see test_depth.py
+OF_SETS = {"SweepOf", "FieldOf"}  # see test_set_sweeps.py
 
 
 def test_every_question_has_a_title_and_something_that_answers_it() -> None:
     assert len({unit_of("m", "digest", each).title for each in ASKED}) == len(ASKED)
     asked = {type(question_of(each)).__name__ for each in ASKED}
-    assert set(HANDLERS) == set(QUESTIONS) == asked | OF_SEVERAL
+    assert set(HANDLERS) == set(QUESTIONS) == asked | OF_SEVERAL | OF_SETS
     assert all(row.results for row in QUESTIONS.values())
 
 

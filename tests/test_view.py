@@ -65,6 +65,14 @@ CHOSEN = View().but(
     likeness=True,
     ladder=True,
     painting=True,
+    set_a="set-reference",
+    set_b="set-0123",
+    shown="all",
+    of_class=0,
+    from_picture=24,
+    channels="seldom",
+    from_channel=12,
+    crops="median",
     depth="back",
     back_into="a",
     back_by="channels",
@@ -95,7 +103,7 @@ FIELDS = tuple(View().to_dict())
 def test_every_field_differs_from_its_default_in_the_example() -> None:
     default, chosen = View().to_dict(), CHOSEN.to_dict()
     assert [name for name in FIELDS if chosen[name] == default[name]] == []
-    assert len(FIELDS) == 50 and len(CHOSEN.states) == len(STATES)
+    assert len(FIELDS) == 58 and len(CHOSEN.states) == len(STATES)
 
 
 @pytest.mark.parametrize("name", FIELDS)

@@ -26,6 +26,7 @@ from hookscope.dashboard.asking.questions import Unit
 from hookscope.dashboard.engine.base import Engine, Event, ModelState
 from hookscope.dashboard.engine.queue import STOPPED
 from hookscope.dashboard.inputs.store import InputStore
+from hookscope.dashboard.sets.sweeps import Sweeps
 from hookscope.hooks.results.codec import CodecError, decode
 
 Shown = tuple[Part, list[Update], str | None]  # a part, what it shows now, and its signature once that is all
@@ -59,10 +60,12 @@ class Service:
         inputs: InputStore,
         max_streams: int = 40,
         memory_bytes: int = MEMORY_BYTES,
+        sweeps: Sweeps | None = None,
     ) -> None:
         self.engine = engine
         self.cache = cache
         self.inputs = inputs
+        self.sweeps = sweeps
         self._memory: LRUCache[str, tuple[Any, int]] = LRUCache(memory_bytes, getsizeof=itemgetter(1))
         self._tried: LRUCache[str, tuple[Any, int]] = LRUCache(TRIED_BYTES, getsizeof=itemgetter(1))
         self._pages: OrderedDict[str, Stream] = OrderedDict()

@@ -24,7 +24,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from hookscope.dashboard.asking.sides import Side
 from hookscope.dashboard.asking.targets import Target
 from hookscope.hooks.methods import INPUTS, MAPS, Rows
-from hookscope.hooks.results import effects, likeness, looks, parting, restoring, summaries, weights
+from hookscope.hooks.results import effects, likeness, looks, parting, receptive, restoring, summaries, sweeps, weights
 from hookscope.hooks.results.targets import OWN
 from hookscope.hooks.results.typed import plain
 
@@ -41,6 +41,7 @@ class Question:
         takes_minutes: whether quick questions are answered in between; from a question, where it depends on that.
         reads_answer: whether it matters how the model's answer is read; it does where there is a target.
         runs_model: whether it is about what the model computes, and not about its weights alone.
+        of_set: whether it is about a set of pictures, whose version stands in the place of a picture's digest.
     """
 
     kind: type[Any]
@@ -49,6 +50,7 @@ class Question:
     takes_minutes: bool | Callable[[Any], bool] = False
     reads_answer: bool = False
     runs_model: bool = True
+    of_set: bool = False
 
     @property
     def name(self) -> str:
@@ -86,6 +88,7 @@ def question(
     takes_minutes: bool | Callable[[Any], bool] = False,
     reads_answer: bool = False,
     runs_model: bool = True,
+    of_set: bool = False,
 ) -> Callable[[KindT], KindT]:
     """Have a frozen dataclass be a question; see `Question` for the arguments.
 
@@ -98,7 +101,8 @@ def question(
 
     def add(kind: KindT) -> KindT:
         fields = {each.name for each in dataclasses.fields(kind)}
-        QUESTIONS.add(Question(kind, title, results, takes_minutes, reads_answer or "target" in fields, runs_model))
+        row = Question(kind, title, results, takes_minutes, reads_answer or "target" in fields, runs_model, of_set)
+        QUESTIONS.add(row)
         return kind
 
     return add
@@ -282,6 +286,30 @@ class GramsOf:
     """
 
     pictures: tuple[str, ...]
+
+
+@question("a set of pictures", sweeps.Sweep, sweeps.SweepNow, takes_minutes=True, reads_answer=True, of_set=True)
+@dataclass(frozen=True, slots=True)
+class SweepOf:
+    """What does the model do over a set of pictures? Asked for a part of the set at a time, each with all before it.
+
+    Attributes:
+        total: how many pictures the set has. seen: how many of them have been looked at, or refused, before.
+        seconds: after which the answer is given, with what was looked at by then.
+    """
+
+    total: int
+    seen: int
+    seconds: int
+
+
+@question("where units look", receptive.ReceptiveField, of_set=True)
+@dataclass(frozen=True, slots=True)
+class FieldOf:
+    """On which part of a picture does each place of this layer's maps depend? Of no picture in particular."""
+
+    layer: str
+    call: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -265,6 +265,10 @@ class Event:
     total: int = 0
 
 
+class NotThere(Exception):
+    """What `fetch` of `Engine.submit` raises where its text is all that is to be said."""
+
+
 class Engine(Protocol):
     """Who runs the models. Every method returns at once, but `events`, which waits for news."""
 

@@ -13,7 +13,7 @@ from multiprocessing.connection import wait
 
 from hookscope.dashboard.asking.questions import ActivationOf, Unit
 from hookscope.dashboard.engine import options, protocol
-from hookscope.dashboard.engine.base import ModelInfo, Phase
+from hookscope.dashboard.engine.base import ModelInfo, NotThere, Phase
 from hookscope.dashboard.engine.channel import Channel, StartWorker, WorkerEnded
 from hookscope.dashboard.engine.queue import Batch, Queue
 from hookscope.hooks.results.looks import LiveHook
@@ -290,6 +290,8 @@ class Supervisor:
             if fetch is None:
                 return protocol.GivenInput(message.task, b"", "The job is over.")
             return protocol.GivenInput(message.task, fetch(message.input))
+        except NotThere as error:
+            return protocol.GivenInput(message.task, b"", str(error))
         except Exception as error:  # whatever the store's disk does, the worker must get an answer
             reason = str(error) or type(error).__name__
             return protocol.GivenInput(

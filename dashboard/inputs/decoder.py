@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import logging
 import os
 import re
+import selectors
 import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +32,8 @@ sys.exit(main(sys.argv[2:]))
 _KEPT_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH", "TMPDIR")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _START_SECONDS = 2.0
+_END_SECONDS = 0.5
+MANY = "--many"  # instead of a file: which ones, the child reads from its input
 _BUSY = "Too many pictures are being read at the moment; try again in a minute."
 _ANOTHER_FORM = "open it in a picture editor, save it as PNG, and upload that."
 
@@ -104,6 +110,15 @@ class Decoder:
         finally:
             self._places.release()
 
+    @contextlib.contextmanager
+    def many(self) -> Iterator[Many]:
+        """Decode many pictures of one set, one after the other, in one child that begins anew where it dies."""
+        child = Many(self)
+        try:
+            yield child
+        finally:
+            child.end()
+
     def close(self) -> None:
         """End the children that run; what waits for them is refused."""
         with self._lock:
@@ -112,13 +127,13 @@ class Decoder:
                 child.kill()
 
     def _run(self, source: Path, target: Path) -> Decoded:
-        child = self._start(source, target)
+        child = self.start(str(source), str(target))
         try:
             output, _ = child.communicate(timeout=self._timeout_seconds + _START_SECONDS)
         except subprocess.TimeoutExpired:
             child.kill()
             child.communicate()
-            raise InputRefused(self._too_long()) from None
+            raise InputRefused(self.too_long()) from None
         except BaseException:
             child.kill()
             child.communicate()
@@ -129,12 +144,17 @@ class Decoder:
         if self._closed:
             raise InputRefused("The server is stopping; upload the picture again when it is back.", 503)
         if child.returncode != 0:
-            raise InputRefused(self._death(child.returncode))
+            raise InputRefused(self.why_ended(child.returncode))
         return _answer(output)
 
-    def _start(self, source: Path, target: Path) -> subprocess.Popen[bytes]:
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start a child.
+
+        Raises:
+            InputRefused: it cannot be started.
+        """
         command = [sys.executable, "-I", "-S", "-c", _START, json.dumps(_package_folders())]
-        command += [str(source), str(target), str(self._timeout_seconds)]
+        command += [*arguments, str(self._timeout_seconds)]
         environment = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
         # numpy's threads would each take address space from the child's limit.
         environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -144,7 +164,7 @@ class Decoder:
             try:
                 child = subprocess.Popen(
                     command,
-                    stdin=subprocess.DEVNULL,
+                    stdin=subprocess.PIPE if MANY in arguments else subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
                     env=environment,
@@ -158,18 +178,82 @@ class Decoder:
             self._running.add(child)
             return child
 
-    def _death(self, code: int) -> str:
+    @property
+    def seconds(self) -> float:
+        """How long one picture may take, the start of a child included."""
+        return self._timeout_seconds + _START_SECONDS
+
+    def forget(self, child: subprocess.Popen[bytes]) -> None:
+        """End a child, and wait for it."""
+        child.kill()
+        child.communicate()
+        with self._lock:
+            self._running.discard(child)
+
+    def why_ended(self, code: int) -> str:
+        """What is to be said of a picture on which a child ended."""
         if code in (-signal.SIGXCPU, -signal.SIGALRM):
-            return self._too_long()
+            return self.too_long()
         _log.warning("The decoding process ended with %d", code)
         if code == -signal.SIGKILL:
             return "The system ended the reading of this picture, perhaps for want of memory; make it smaller."
         return f"This picture's decoder crashed, so the file is probably damaged; {_ANOTHER_FORM}"
 
-    def _too_long(self) -> str:
+    def too_long(self) -> str:
+        """What is to be said of a picture that takes too long."""
         return (
             f"Reading this picture takes longer than {self._timeout_seconds:g} s; make it smaller, or {_ANOTHER_FORM}"
         )
+
+
+class Many:
+    """One child that decodes one picture after the other."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def decode(self, source: Path, target: Path) -> Decoded:
+        """Decode `source` into `target`.rgb and `target`.jpg.
+
+        Raises:
+            InputRefused: in a sentence, whatever happened; the next picture finds a new child.
+        """
+        if self._child is None:
+            self._child = self._decoder.start(MANY)
+        child = self._child
+        assert child.stdin is not None and child.stdout is not None
+        with contextlib.suppress(OSError):  # it is gone: then it does not answer either
+            child.stdin.write(json.dumps([str(source), str(target)]).encode() + b"\n")
+            child.stdin.flush()
+        line = _line(child.stdout.fileno(), time.monotonic() + self._decoder.seconds)
+        if line.endswith(b"\n"):
+            return _answer(line)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(_END_SECONDS)  # its output may end before it does
+        code = child.returncode
+        self.end()
+        raise InputRefused(self._decoder.too_long() if code is None else self._decoder.why_ended(code))
+
+    def end(self) -> None:
+        """End the child."""
+        if self._child is not None:
+            self._decoder.forget(self._child)
+            self._child = None
+
+
+def _line(file: int, deadline: float) -> bytes:
+    """A line of a child's output; without its end if the child ended, or did not write it in time."""
+    found = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(file, selectors.EVENT_READ)
+        while not found.endswith(b"\n") and (left := deadline - time.monotonic()) > 0:
+            if selector.select(left):
+                part = os.read(file, 2**16)
+                if not part:
+                    break
+                found += part
+    return found
 
 
 def _answer(output: bytes) -> Decoded:

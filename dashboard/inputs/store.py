@@ -140,14 +140,26 @@ class InputStore:
         """
         with self._incoming.place() as place:
             receive(stream, length, place, self.max_upload_bytes)
-            decoded = self._decoder.decode(place, place)
-            key = secrets.token_urlsafe(16)
-            label, notes = file_label(name), decoded.notes
-            either = axes.EITHER if decoded.either else ""
-            size = decoded.width, decoded.height
-            found = Input(key, decoded.digest, label, *size, notes, decoded.spread, decoded.channels, either)
-            self._keep(found, place)
+            return self._decoded(place, place, name)
+
+    def _decoded(self, source: Path, place: Path, name: str) -> Input:
+        decoded = self._decoder.decode(source, place)
+        key = secrets.token_urlsafe(16)
+        label, notes = file_label(name), decoded.notes
+        either = axes.EITHER if decoded.either else ""
+        size = decoded.width, decoded.height
+        found = Input(key, decoded.digest, label, *size, notes, decoded.spread, decoded.channels, either)
+        self._keep(found, place)
         return found
+
+    def adopt(self, source: Path, name: str) -> Input:
+        """Take in a picture that lies on this machine, as if it had been uploaded.
+
+        Raises:
+            InputRefused: in one sentence; nothing is left behind.
+        """
+        with self._incoming.place() as place:
+            return self._decoded(source, place, name)
 
     def get(self, key: str) -> Input | None:
         """The picture that was given this key, or None if there is none (any more)."""

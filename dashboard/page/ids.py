@@ -64,6 +64,14 @@ DEPTH_CHANNELS = "depth-channels"  # of the chosen layer
 GRADIENTS = "gradients"  # the graph
 GRADIENTS_TEXT = "gradients-text"
 
+# a set of pictures
+SET_CHOICE = "set-choice"  # which sets there are
+SET_STATE = "set-state"  # how far the model is with the chosen one
+SET_MISTAKES = "set-mistakes"
+SET_CLASSES = "set-classes"
+SET_CHANNELS = "set-channels"  # what the channels of the chosen layer look for
+SET_SILENT = "set-silent"  # which never fire
+
 # the enlarged channel
 DETAIL = "detail"
 WALK = "walk"  # store: {"layer", "order", "columns"}: how the arrow keys walk

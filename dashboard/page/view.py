@@ -32,7 +32,7 @@ from hookscope.dashboard.page.matching import read_pairs
 from hookscope.hooks.results.outputs import AS_FOUND, Reading
 from hookscope.hooks.results.targets import OWN, Rival
 
-Tab = Literal["layers", "depth"]
+Tab = Literal["layers", "depth", "pictures"]
 FORMER_TABS = {"gradients": "depth"}  # as addresses of earlier versions call them
 SideName = Literal["a", "b"]
 StateT = TypeVar("StateT")
@@ -81,7 +81,8 @@ class View:
         captions: with which a model of pictures and texts compares, a line each. captions_b: those of B's, where it is
             another.
         detail: the layer key of the enlarged channel, "" if none is open. channel: its index, or `MEAN`.
-        tab: what stands under the inputs: the cards, or what runs along the depth.
+        tab: what stands under the inputs: the cards, what runs along the depth, or a set of pictures.
+        set_a: the key of that set; "" if none is chosen. set_b: of one that it is compared with.
         states: of the panels, those that are not at their defaults.
     """
 
@@ -111,6 +112,8 @@ class View:
     detail: str = ""
     channel: int = MEAN
     tab: Tab = "layers"
+    set_a: str = ""
+    set_b: str = ""
     states: tuple[Any, ...] = ()
 
     def model_of(self, side: str) -> str:
@@ -166,6 +169,8 @@ class View:
             detail=_layer(values.get("detail")),
             channel=_whole(values.get("channel"), MEAN),
             tab=_tab(values.get("tab")),
+            set_a=_input_key(values.get("set_a")),
+            set_b=_input_key(values.get("set_b")),
             states=tuple(each for kind in STATES if (each := _state(kind, values)) != kind()),
         )
 

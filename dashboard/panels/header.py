@@ -18,6 +18,7 @@ from hookscope.dashboard.sources.spec import name_of, title_of
 TABS = (
     ("layers", "Layers", "What the chosen layers computed"),
     ("depth", "Depth", "What runs along the network: gradients, where A and B part, what comes back"),
+    ("pictures", "Pictures", "A set of pictures: what the model gets wrong, what each channel looks for"),
 )
 TENSORBOARD_HELP = (
     "Write the shown layers' maps, histograms and numbers for TensorBoard, and the gradients if their tab was opened, "

@@ -25,6 +25,7 @@ from hookscope.dashboard.panels import (
 )
 from hookscope.dashboard.panels.card import cards
 from hookscope.dashboard.panels.panel import Panel, Place, Setup, Trying, Waiting
+from hookscope.dashboard.panels.pictures import tab as pictures
 from hookscope.hooks.methods import Rows
 
 PANELS = Rows(
@@ -39,6 +40,7 @@ PANELS = Rows(
     ladder.PANEL,
     toolbar.PANEL,
     depth.PANEL,
+    pictures.PANEL,
     cards.PANEL,
     detail.PANEL,
     Panel("export", urgency=9, parts=lambda scene: [export.part(replace(scene, mounted=0), saved)]),

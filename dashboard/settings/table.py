@@ -273,6 +273,13 @@ class Settings:
         unit="MB",
         metavar="N",
     )
+    images: tuple[tuple[str, Path], ...] = setting(
+        (),
+        values.image_folder,
+        "a folder of pictures to offer as a set to everybody who may open the page; it is only read",
+        metavar="NAME=FOLDER",
+        repeatable=True,
+    )
     inputs_limit_mb: int = setting(
         500,
         values.whole_number(1, 10_000_000),

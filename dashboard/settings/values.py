@@ -18,11 +18,25 @@ LONGEST_PREFIX = 200
 FILES = r"\.(pt|pth|pt2|ckpt|bin|safetensors|pkl|onnx|h5|keras|tflite|engine|npz|py)$"  # that are no names of models
 MOST_FRAMES = 64  # of a clip
 LONGEST_OUTPUT = 200
+LONGEST_SET = 40
 MODEL_NAME = r"[A-Za-z0-9][\w.-]{0,39}"
 
 
 class BadValue(ValueError):
     """A setting cannot be what was written; `str(error)` says what is needed."""
+
+
+def image_folder(text: str) -> tuple[str, Path]:
+    """A set's name and its folder, which has to be there."""
+    name, equals, folder = text.partition("=")
+    if not equals or not name.strip() or not folder.strip():
+        raise BadValue("a name and a folder are needed, as in line-4=/data/line-4.")
+    if len(name) > LONGEST_SET or not name.isprintable():
+        raise BadValue(f"a name of at most {LONGEST_SET} printable characters is needed.")
+    path = Path(folder).expanduser()
+    if not path.is_dir():
+        raise BadValue("there is no such folder.")
+    return name.strip(), path.resolve()
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:

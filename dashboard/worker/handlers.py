@@ -17,6 +17,7 @@ from hookscope.dashboard.asking.questions import (
     CalibrationOf,
     ClassMap,
     EffectsOf,
+    FieldOf,
     GradientsOf,
     GramsOf,
     InputMap,
@@ -26,6 +27,7 @@ from hookscope.dashboard.asking.questions import (
     RestoredPartsOf,
     SharesOf,
     SurveyOf,
+    SweepOf,
     Unit,
     WeightsOf,
 )
@@ -33,6 +35,7 @@ from hookscope.dashboard.asking.targets import Target
 from hookscope.dashboard.sources.load import LoadedModel, Prepared
 from hookscope.dashboard.worker.detecting import detect
 from hookscope.dashboard.worker.editing import around_sides
+from hookscope.dashboard.worker.sweeping import blank, sweep_set
 from hookscope.dashboard.worker.task import Task
 from hookscope.dashboard.worker.wrapping import how_to_wrap
 from hookscope.hooks.causes.effects import effects_as_measured
@@ -48,6 +51,7 @@ from hookscope.hooks.looks.capture import stream
 from hookscope.hooks.looks.gradients import gradients
 from hookscope.hooks.looks.inputs import WINDOW, Sampling, attribute_input
 from hookscope.hooks.looks.prediction import predict
+from hookscope.hooks.looks.receptive import receptive_fields
 from hookscope.hooks.looks.survey import survey
 from hookscope.hooks.looks.targets import Likeness
 from hookscope.hooks.looks.weights import weights
@@ -390,6 +394,23 @@ def likeness(model: LoadedModel, task: Task, prepared: Prepared) -> None:
     images = [task.fetch(replace(task.side, input=digest)).tensor.to(model.device) for digest in asked.pictures]
     task.start()
     task.tell("", 0, layer_grams(model.module, images, None, model.info.layers))
+
+
+@answers(FieldOf)
+def fields(model: LoadedModel, task: Task, prepared: Prepared) -> None:
+    """Answer with where the units of each layer look; a pass for each."""
+    for layer, call in _reachable(model, task):
+        task.start()
+        try:
+            task.tell(layer, call, receptive_fields(model.module, blank(model), layer, call, model.info.layers))
+        except HooksError as problem:
+            task.tell(layer, call, problem)
+
+
+@answers(SweepOf)
+def sweeps(model: LoadedModel, task: Task, prepared: Prepared) -> Generator[Any]:
+    """Answer with what the model does over a part of a set, and over all before it."""
+    yield from sweep_set(model, task)
 
 
 def _target(model: LoadedModel, task: Task) -> Any:

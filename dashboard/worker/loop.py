@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from cachetools import LRUCache
 
@@ -26,6 +27,7 @@ from hookscope.dashboard.worker.handlers import handler_of
 from hookscope.dashboard.worker.keeping import Kept
 from hookscope.dashboard.worker.mailbox import Mailbox
 from hookscope.dashboard.worker.out_of_memory import is_want_of_memory
+from hookscope.dashboard.worker.sweeping import KEPT
 from hookscope.dashboard.worker.task import SAID, Task, details_of
 from hookscope.hooks.errors import Cancelled, HooksError
 from hookscope.hooks.numbers import compiled
@@ -34,11 +36,13 @@ from hookscope.hooks.results.outputs import AS_FOUND
 from hookscope.hooks.results.targets import Like
 
 OWNER = "page"  # as the header shows live hooks
+NO_PICTURE = Prepared(np.zeros((1, 1, 3), np.uint8), (0, 0, 0, 0), (0.0,), (1.0,))  # of a question about a set
 UNFINISHED = 4  # questions of minutes whose steps are kept, some numbers each: who leaves and comes back goes on there
 INPUT_BYTES = 64 * 2**20  # prepared inputs kept, so that a picture's next layer needs no decoding
 
 
 Unfinished = LRUCache  # (Side, question) -> what it has found
+Sweeps = LRUCache  # Side -> worker.sweeping.SetSweep
 Inputs = LRUCache  # Side -> Prepared: the inputs used last, prepared for the model
 
 
@@ -64,11 +68,12 @@ def work(mailbox: Mailbox, loaded: Callable[[], None] = lambda: None) -> None:
     inputs: Inputs = LRUCache(INPUT_BYTES, getsizeof=_bytes_of)
     kept = Kept()
     unfinished: Unfinished = LRUCache(UNFINISHED)
+    sweeps: Sweeps = LRUCache(KEPT)
     partners = Partners(order.device, lambda sentence: mailbox.send(protocol.LoadProgress(sentence)))
     while True:
         order = mailbox.order()
         if isinstance(order, protocol.Run):
-            _answer(mailbox, model, inputs, partners, (kept, unfinished), order)
+            _answer(mailbox, model, inputs, partners, (kept, unfinished, sweeps), order)
 
 
 class Partners:
@@ -122,7 +127,7 @@ def _answer(
     model: LoadedModel,
     inputs: Inputs,
     partners: Partners,
-    memory: tuple[Kept, Unfinished],
+    memory: tuple[Kept, Unfinished, Sweeps],
     run: protocol.Run,
 ) -> None:
     def meanwhile() -> None:
@@ -130,12 +135,15 @@ def _answer(
             with task.plain():
                 _answer(mailbox, model, inputs, partners, memory, order)
 
-    kept, unfinished = memory
+    kept, unfinished, sweeps = memory
     task = Task(run, mailbox.send, lambda: mailbox.withdrawn(run.task), meanwhile)
     task.done_before = lambda: unfinished.setdefault((task.side, task.question), {})
+    task.sweeps = lambda: sweeps
     device_lost = False
     try:
-        prepared = _input(mailbox, model, inputs, run, task.side)
+        task.read = partial(_bytes, mailbox, run)
+        of_set = run.units[0].row.of_set
+        prepared = NO_PICTURE if of_set else _input(mailbox, model, inputs, run, task.side)
         task.fetch = partial(_input, mailbox, model, inputs, run)
         if (against := run.units[0].against) is not None:
             if run.other is not None:
@@ -210,11 +218,21 @@ def _input(mailbox: Mailbox, model: LoadedModel, inputs: Inputs, run: protocol.R
     side = replace(asked, reading=AS_FOUND, second="", captions="", edits=())
     prepared: Prepared | None = inputs.get(side)
     if prepared is None:
-        mailbox.send(protocol.NeedInput(run.task, side.input))
-        answer = mailbox.input(run.task)
-        if answer.sentence:
-            raise PreparationError(answer.sentence)
-        prepared = model.prepare.otherwise(side.preparation)(open_pixels(answer.data), open_exact(answer.data))
+        data = _bytes(mailbox, run, side.input)
+        prepared = model.prepare.otherwise(side.preparation)(open_pixels(data), open_exact(data))
         with contextlib.suppress(ValueError):  # it is larger than all that may be kept
             inputs[side] = prepared
     return prepared
+
+
+def _bytes(mailbox: Mailbox, run: protocol.Run, name: str) -> bytes:
+    """What the server has under a name: a picture's digest, or what is asked of a set.
+
+    Raises:
+        PreparationError: it says why it has nothing.
+    """
+    mailbox.send(protocol.NeedInput(run.task, name))
+    answer = mailbox.input(run.task)
+    if answer.sentence:
+        raise PreparationError(answer.sentence)
+    return answer.data

@@ -52,9 +52,11 @@ class Task:
         self.against: Prepared | None = None  # the other side's picture, of a question about two
         self.partner: LoadedModel | None = None  # its model, where that is another one
         self.fetch: Callable[[Side], Prepared]  # any other picture, prepared for the model
+        self.read: Callable[[str], bytes]  # what the server has under a name, as it is
         self.done_before: Callable[[], dict[Any, Any]] = (
             dict  # what a question of minutes keeps for the next who asks it
         )
+        self.sweeps: Callable[[], Any] = dict  # the sets that are swept, by side
         self._number = run.task
         self._send = send
         self._withdrawn = withdrawn

@@ -23,11 +23,9 @@ from hookscope.hooks.numbers.sketch import sketch
 from hookscope.hooks.results import sketches
 from hookscope.hooks.results.looks import QUANTILE_LEVELS, Statistics
 from hookscope.hooks.results.merging import complete, merge_summaries
+from hookscope.hooks.results.set_answers import Answers
 from hookscope.hooks.results.summaries import LayerSummary, Sketch
-from hookscope.hooks.results.sweeps import (
-    Answers,
-    LayerFeatures,
-)
+from hookscope.hooks.results.sweeps import LayerFeatures
 
 BUFFER = 1 << 15  # values that are gathered before they are counted: counting has a cost of its own
 RANKS = 5  # classes that are kept of each answer
@@ -57,13 +55,17 @@ class _Summed:
     activation: bool
     totals: Totals
     waiting: list[np.ndarray] = field(default_factory=list)  # values that are not counted yet
+    held: int = 0  # how many those are
+    steps: dict[tuple[int, int], int] = field(
+        default_factory=dict
+    )  # (channels, positions) -> every how-manieth is drawn
     sketch: Sketch = field(default_factory=lambda: Sketch(np.zeros(0, np.int32), np.zeros(0, np.int64)))
 
     def count(self) -> None:
         """Count what waits."""
         if self.waiting:
             values = torch.from_numpy(np.concatenate(self.waiting))
-            self.sketch, self.waiting = sketches.merge(self.sketch, sketch(values)), []
+            self.sketch, self.waiting, self.held = sketches.merge(self.sketch, sketch(values)), [], 0
 
 
 class StatisticsCollector(OfLayers):
@@ -88,15 +90,28 @@ class StatisticsCollector(OfLayers):
             totals = Totals(rows.values.shape[1], self._threshold)
             known = self._summed[place] = _Summed(*kind_of(batch.layer, batch.module), totals)
         known.totals.add(rows)
-        known.waiting.append(self._drawn(rows.values))
-        if sum(each.size for each in known.waiting) >= BUFFER:
+        drawn = self._drawn(known, rows.values)
+        known.waiting.append(drawn)
+        known.held += drawn.size
+        if known.held >= BUFFER:
             known.count()
 
-    def _drawn(self, values: torch.Tensor) -> np.ndarray:
+    def _drawn(self, known: _Summed, values: torch.Tensor) -> np.ndarray:
         """Of each picture's values some that lie evenly among them, float32 (value,), their own memory."""
-        flat = values.reshape(len(values), -1)
-        step = _step(flat.shape[1], values.shape[2], self._values) if self._values else 1
-        return np.array(flat[:, ::step].cpu().numpy(), np.float32).reshape(-1)
+        pictures, channels, positions = values.shape
+        step = known.steps.get((channels, positions))
+        if step is None:
+            step = _step(channels * positions, positions, self._values) if self._values else 1
+            known.steps[channels, positions] = step
+        array = values.numpy() if values.device.type == "cpu" else values.cpu().numpy()
+        return array.reshape(pictures, -1)[:, ::step].astype(np.float32).reshape(-1)
+
+    def fired(self) -> dict[Place, tuple[np.ndarray, int, bool]]:
+        """Of each call: in how many pictures each channel fired, of how many, and whether it is an activation's."""
+        return {
+            place: (known.totals.table[:, 6].astype(np.int64), known.totals.pictures, known.activation)
+            for place, known in self._summed.items()
+        }
 
     def found(self) -> Mapping[str, Any]:
         """See `Collector`."""

@@ -63,8 +63,8 @@ class TopCollector(OfLayers):
         if rows is None or not rows.values.numel():
             return
         known = self._of(batch, rows.values.shape[1])
-        known.by_max.add(rows.largest, rows, batch.pictures)
-        known.by_mean.add(rows.means, rows, batch.pictures)
+        known.by_max.add("largest", rows, batch.pictures)
+        known.by_mean.add("means", rows, batch.pictures)
         for index, row in self._drawing.new:
             known.drawn[row] = batch.pictures[index]
             known.maxima[row] = rows.largest[index]
@@ -73,7 +73,7 @@ class TopCollector(OfLayers):
     def _of(self, batch: LayerBatch, channels: int) -> _Top:
         of_place = self._known.setdefault((batch.layer, batch.call), [])
         for known in of_place:
-            if known.layout == batch.layout:
+            if known.layout is batch.layout or known.layout == batch.layout:
                 return known
         size = self._drawing.size
         known = _Top(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from torch import Tensor, nn
@@ -38,12 +37,62 @@ class Layout:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """How the output of a layer's call is read, for one shape of it.
+
+    Attributes:
+        image, channel: the axes of the images and of the channels, None if there is none, or it is not known.
+        layout: where the positions lie.
+    """
+
+    image: int | None
+    channel: int | None
+    layout: Layout
+
+    def read(self, tensor: Tensor, pictures: int) -> Rows | None:
+        """A row of values for each channel of each picture; None where these axes are not known."""
+        if self.image is None or self.channel is None or tensor.shape[self.image] != pictures:
+            return None
+        values = real(tensor)
+        if (self.image, self.channel) != (0, 1):
+            values = values.movedim((self.image, self.channel), (0, 1))
+        if values.ndim != 3:
+            values = values.reshape(*values.shape[:2], -1) if values.numel() else values.flatten(2)[..., :0]
+        return read(values.contiguous())
+
+
+class Plans:
+    """The plans of a model's layers, each made once: what axes mean is asked again and again otherwise.
+
+    Arguments:
+        axes: of the layers' outputs.
+    """
+
+    def __init__(self, axes: Axes) -> None:
+        self.axes = axes
+        self.read: dict[tuple[str, int], None] = {}  # the calls that were read
+        self._known: dict[tuple[str, int, Sequence[int]], Plan] = {}
+
+    def of(self, layer: str, call: int, module: nn.Module, tensor: Tensor) -> Plan:
+        """The plan for what a call has returned."""
+        key = layer, call, tensor.shape[1:]
+        plan = self._known.get(key)
+        if plan is None:
+            image, channel = self.axes.image(layer, call, tensor), self.axes.channel(layer, call, tensor, module)
+            layout = layout_of(self.axes.seen(layer, call, tensor), tensor.shape)
+            plan = self._known[key] = Plan(image, channel, layout)
+        return plan
+
+
+@dataclass(slots=True)
 class LayerBatch:
     """One call of a layer and a batch.
 
     Attributes:
         layer, call, module: whose. tensor: what it returned. axes: what its axes are.
         pictures: int64 (picture,), the numbers of the batch's pictures in their set.
+        rows: the tensor's values, a row for each channel of each picture; None where these axes are not known.
+        layout: where its positions lie on the picture.
     """
 
     layer: str
@@ -52,23 +101,8 @@ class LayerBatch:
     tensor: Tensor
     axes: Axes
     pictures: np.ndarray
-
-    @cached_property
-    def rows(self) -> Rows | None:
-        """Its values, a row for each channel of each picture; None where these axes are not known."""
-        image = self.axes.image(self.layer, self.call, self.tensor)
-        channel = self.axes.channel(self.layer, self.call, self.tensor, self.module)
-        if image is None or channel is None or self.tensor.shape[image] != len(self.pictures):
-            return None
-        values = real(self.tensor)
-        if (image, channel) != (0, 1):
-            values = values.movedim((image, channel), (0, 1))
-        return read(values.reshape(*values.shape[:2], values[0, 0].numel() if values.numel() else 0).contiguous())
-
-    @cached_property
-    def layout(self) -> Layout:
-        """Where its positions lie on the picture."""
-        return layout_of(self.axes.seen(self.layer, self.call, self.tensor), self.tensor.shape)
+    rows: Rows | None
+    layout: Layout
 
 
 def layout_of(seen: Call | None, shape: Sequence[int]) -> Layout:

@@ -22,7 +22,7 @@ from hookscope.hooks.datasets.collecting import Collector
 from hookscope.hooks.datasets.collectors import answers, statistics
 from hookscope.hooks.datasets.galleries import top
 from hookscope.hooks.datasets.labelled import read_batches
-from hookscope.hooks.datasets.layer_batch import LayerBatch
+from hookscope.hooks.datasets.layer_batch import LayerBatch, Plans
 from hookscope.hooks.errors import HooksError
 from hookscope.hooks.layers.axes import Axes, leaves
 from hookscope.hooks.layers.describe import describe
@@ -109,12 +109,14 @@ class Sweeping:
         self._chosen = select(model, names) if names else {}
         self._names = first_names(model)
         self._described = described
-        self._axes = Axes(described or ())
+        self._plans = Plans(Axes(described or ()))
         self._together: bool | None = None  # whether pictures may be given in a batch; None before that is known
         self._watched = True  # whether the pass is watched for a last softmax
         self._seen: list[np.ndarray] = []
         self._same: dict[tuple[str, int, str, int], None] = {}
         self._broken = False
+        self._read = False  # whether a batch has been
+        self._told: dict[str, nn.Module] | None = None  # see `_looked_at`
 
     def add(self, pictures: Tensor, numbers: np.ndarray, labels: np.ndarray | None = None) -> None:
         """Show it a batch.
@@ -133,7 +135,7 @@ class Sweeping:
             given = pictures.to(_device(inner))
             if self._described is None:
                 self._described = describe(inner, given[:1])
-                self._axes = Axes(self._described)
+                self._plans = Plans(Axes(self._described))
             if self._together is None and len(given) > 1:
                 self._together = _may_be_together(inner, given)
             parts = [slice(None)] if self._together or len(given) == 1 else [slice(i, i + 1) for i in range(len(given))]
@@ -163,14 +165,22 @@ class Sweeping:
     def _run(self, model: nn.Module, pictures: Tensor, numbers: np.ndarray, labels: np.ndarray) -> None:
         for collector in self._wanted:
             collector.begin(numbers, labels)
-        look = _Look(self._axes, numbers, self._of, self._same)
-        with tapping(self._chosen, self._names, look.hook_of), cancelling():
+        look = _Look(self._plans, numbers, self._of, self._same)
+        with tapping(self._looked_at(), self._names, look.hook_of), cancelling():
             answered = answer(model, nested.private(pictures, requires_grad=False), watched=self._watched)
         if look.failure is not None:
             raise look.failure
         self._watched = self._watched and needs_watching(model, answered)
         for collector in self._wanted:
             collector.end(answered)
+        self._read = True
+
+    def _looked_at(self) -> dict[str, nn.Module]:
+        """The chosen layers, once they are known without those that only hand on what another one has returned."""
+        if self._read and self._told is None:
+            only = {layer for layer, *_ in self._same} - {layer for layer, _ in self._plans.read}
+            self._told = {name: module for name, module in self._chosen.items() if name not in only}
+        return self._chosen if self._told is None else self._told
 
 
 class _Look:
@@ -178,12 +188,12 @@ class _Look:
 
     def __init__(
         self,
-        axes: Axes,
+        plans: Plans,
         pictures: np.ndarray,
         collectors: Mapping[str, Sequence[Collector]],
         same: dict[tuple[str, int, str, int], None],
     ) -> None:
-        self.axes = axes
+        self.plans = plans
         self.pictures = pictures
         self.collectors = collectors
         self.same = same
@@ -216,7 +226,12 @@ class _Look:
             collectors = [each for each in collectors if each not in self._last[3]]
         else:
             self._last = tensor, version, place, collectors
-        batch = LayerBatch(*place, module, tensor, self.axes, self.pictures)
+        if not collectors:
+            return
+        plan = self.plans.of(*place, module, tensor)
+        self.plans.read[place] = None
+        rows = plan.read(tensor, len(self.pictures))
+        batch = LayerBatch(*place, module, tensor, self.plans.axes, self.pictures, rows, plan.layout)
         for collector in collectors:
             collector.look(batch)
 

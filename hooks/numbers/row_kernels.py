@@ -122,13 +122,12 @@ def first_place(row: np.ndarray, value: float) -> int:
 
 
 @compile_for(
-    "void(float32[:, ::1], float32[:, :, ::1], float32[:, ::1], int64[::1],"
-    " float32[:, ::1], int64[:, ::1], int32[:, ::1])"
+    "void(float64[:, :, ::1], int64, float32[:, :, ::1], int64[::1], float32[:, ::1], int64[:, ::1], int32[:, ::1])"
 )
 def rank(
     numbers: np.ndarray,
+    column: int,
     rows: np.ndarray,
-    largest: np.ndarray,
     pictures: np.ndarray,
     values: np.ndarray,
     whose: np.ndarray,
@@ -139,15 +138,15 @@ def rank(
     Of equal ones the picture with the lower number comes first, so that the order of the batches does not matter.
 
     Arguments:
-        numbers: (picture, channel), by which they are ranked. pictures: their numbers.
-        rows: (picture, channel, value), where `largest` (picture, channel) is sought.
+        numbers: (picture, channel, 5), as `each_row` finds them. column: of that by which they are ranked.
+        rows: (picture, channel, value), where the largest value is sought. pictures: their numbers in the set.
         values, whose, places: (channel, rank), the strongest so far, to write into: by what, which picture, and where
             in its row the largest value is. A rank that is still free has -inf and the largest number there is.
     """
     ranks = values.shape[1]
     for channel in range(values.shape[0]):
         for picture in range(numbers.shape[0]):
-            value, number = numbers[picture, channel], pictures[picture]
+            value, number = np.float32(numbers[picture, channel, column]), pictures[picture]
             if not value > -np.inf:  # it has no number
                 continue
             rank = ranks
@@ -163,4 +162,4 @@ def rank(
                 whose[channel, lower] = whose[channel, lower - 1]
                 places[channel, lower] = places[channel, lower - 1]
             values[channel, rank], whose[channel, rank] = value, number
-            places[channel, rank] = first_place(rows[picture, channel], largest[picture, channel])
+            places[channel, rank] = first_place(rows[picture, channel], np.float32(numbers[picture, channel, 3]))

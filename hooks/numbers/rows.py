@@ -11,6 +11,7 @@ import itertools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Literal
 
 import numpy as np
 import torch
@@ -47,17 +48,14 @@ class Rows:
         numbers: float64 (picture, channel, 5): mean, variance, least, largest, and number of zeros of the finite
             values; NaN where there are none.
         nan, inf: int64 (picture, channel), how many are NaN, and how many infinite; None where all are finite.
+        quick: whether the loops have read them, and can go on.
     """
 
     values: Tensor
     numbers: np.ndarray
     nan: np.ndarray | None = None
     inf: np.ndarray | None = None
-
-    @property
-    def quick(self) -> bool:
-        """Whether the loops read them, and can go on."""
-        return self.nan is None and compiled.usable(self.values) and loops() is not None
+    quick: bool = False
 
     @functools.cached_property
     def largest(self) -> np.ndarray:
@@ -86,13 +84,13 @@ def read(values: Tensor) -> Rows:
     if kernels is not None and values.numel():
         table = np.empty((pictures * channels, 5))
         if _read(kernels, values.numpy().reshape(-1, size), table):
-            return Rows(values, table.reshape(pictures, channels, 5))
+            return Rows(values, table.reshape(pictures, channels, 5), quick=True)
     found = moments(values.reshape(-1, size), Scratch())
     columns = (found.mean, found.variance, found.min, found.max, found.zeros)
     numbers = np.stack([column.astype(np.float64) for column in columns], 1).reshape(pictures, channels, 5)
     if not found.nan.any() and not found.inf.any() and size:
         return Rows(values, numbers)
-    return Rows(values, numbers, *(each.reshape(pictures, channels) for each in (found.nan, found.inf)))
+    return Rows(values, numbers, found.nan.reshape(pictures, channels), found.inf.reshape(pictures, channels))
 
 
 def _read(kernels: ModuleType, rows: np.ndarray, numbers: np.ndarray) -> bool:
@@ -185,18 +183,20 @@ class Ranking:
         self.pictures = np.full((channels, ranks), NOBODY, np.int64)
         self.places = np.full((channels, ranks), -1, np.int32)
 
-    def add(self, numbers: np.ndarray, rows: Rows, pictures: np.ndarray) -> None:
+    def add(self, by: Literal["largest", "means"], rows: Rows, pictures: np.ndarray) -> None:
         """Rank a batch.
 
         Arguments:
-            numbers: float32 (picture, channel). pictures: int64 (picture,), their numbers in the set.
+            by: the number of each row that counts. pictures: int64 (picture,), their numbers in the set.
         """
         if rows.quick:
             kernels = loops()
             assert kernels is not None
+            column = 3 if by == "largest" else 0
             array = rows.values.numpy()
-            kernels.rank(numbers, array, rows.largest, pictures, self.values, self.pictures, self.places)
+            kernels.rank(rows.numbers, column, array, pictures, self.values, self.pictures, self.places)
             return
+        numbers = rows.largest if by == "largest" else rows.means
         for index, number in enumerate(pictures):
             self._add(numbers[index], int(number), rows.places(index))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import mmap
 from typing import Annotated, Any
 
 import numpy as np
@@ -39,7 +40,7 @@ def encode(result: Any) -> bytes:
     return b"".join(parts)
 
 
-def decode(data: bytes, *kinds: type[Any]) -> Any:
+def decode(data: bytes | mmap.mmap, *kinds: type[Any]) -> Any:
     """Turn bytes from `encode` into the result they came from; its arrays are read-only views of `data`.
 
     Arguments:
@@ -64,7 +65,7 @@ def decode(data: bytes, *kinds: type[Any]) -> Any:
 class _Arrays:
     """Hands out the arrays behind a header, in the order in which they were written."""
 
-    def __init__(self, data: bytes, offset: int) -> None:
+    def __init__(self, data: bytes | mmap.mmap, offset: int) -> None:
         self.behind = data
         self.offset = offset
 

@@ -23,6 +23,7 @@ import numpy as np
 from hookscope.hooks.errors import HooksError, LayerNotExecuted
 from hookscope.hooks.results.codec import CodecError, decode, encode
 from hookscope.hooks.results.merging import complete, merge_summaries
+from hookscope.hooks.results.set_answers import Answers, Frames
 from hookscope.hooks.results.summaries import LayerSummary
 
 NOWHERE = -1  # the row and column of a value that lies nowhere on the picture, and the number of no picture
@@ -182,81 +183,6 @@ class LayerFeatures:
         return dataclasses.replace(self, pictures=pictures[order], values=values)
 
 
-@dataclass(frozen=True)
-class Answers:
-    """What the model answered to each picture.
-
-    Attributes:
-        reads: how the answer is read, one of `methods.READINGS`. classes: how many the model has.
-        pictures: int64 (picture,), rising. labels: int64 (picture,), the class each is said to show, -1 where nobody
-            says it.
-        best: int32 (picture, rank), the classes that it ranks first. shares: float32 (picture, rank), theirs, 0..1; of
-            numbers that have no shares, the numbers.
-        of_label: float32 (picture,), the share of the label's class; NaN where there is none.
-        energy: float32 (picture,), -log of the sum of the exponentials of the logits, which is lower for what looks
-            like the training set (Liu et al., "Energy-based Out-of-distribution Detection", NeurIPS 2020).
-    """
-
-    reads: str
-    classes: int
-    pictures: np.ndarray
-    labels: np.ndarray
-    best: np.ndarray
-    shares: np.ndarray
-    of_label: np.ndarray
-    energy: np.ndarray
-
-    def merged(self, other: Answers) -> Answers:
-        """Of both sets together."""
-        if (self.reads, self.classes) != (other.reads, other.classes):
-            raise HooksError(
-                f"The two sweeps read other answers ({self.classes} classes by {self.reads}, {other.classes} by "
-                f"{other.reads}), so they are not of one model. Add sweeps of the same model, read in the same way."
-            )
-        order = np.argsort(np.concatenate([self.pictures, other.pictures]), kind="stable")
-        names = ("pictures", "labels", "best", "shares", "of_label", "energy")
-        both = (np.concatenate([getattr(self, name), getattr(other, name)])[order] for name in names)
-        return Answers(self.reads, self.classes, *both)
-
-    @property
-    def margin(self) -> np.ndarray:
-        """Float32 (picture,): by how much the first class is ahead of the second; NaN of a single class."""
-        if self.shares.shape[1] < 2:
-            return np.full(len(self.pictures), np.nan, np.float32)
-        return np.asarray(self.shares[:, 0] - self.shares[:, 1])
-
-    @property
-    def right(self) -> np.ndarray:
-        """Bool (picture,): whether the first class is the label; False where there is no label."""
-        return np.asarray((self.best[:, 0] == self.labels) & (self.labels != NOWHERE))
-
-    @property
-    def accuracy(self) -> float:
-        """The share of the labelled pictures whose first class is the label; NaN if none is labelled."""
-        labelled = self.labels != NOWHERE
-        return float(self.right[labelled].mean()) if labelled.any() else float("nan")
-
-    def mistakes(self) -> np.ndarray:
-        """Int64 (mistake,): the labelled pictures that are answered wrongly, the most confident first; rows, not
-        numbers.
-        """
-        wrong = np.flatnonzero(~self.right & (self.labels != NOWHERE))
-        return wrong[np.argsort(-self.shares[wrong, 0], kind="stable")]
-
-    def confusion(self) -> tuple[np.ndarray, np.ndarray]:
-        """Which classes occur, as labels or answers, int64 (class,), and how often each is answered for each.
-
-        Returns:
-            the classes, rising, and int64 (label, answer) counts of the labelled pictures.
-        """
-        labelled = self.labels != NOWHERE
-        labels, answers = self.labels[labelled], self.best[labelled, 0].astype(np.int64)
-        classes = np.unique(np.concatenate([labels, answers]))
-        counts = np.zeros((len(classes), len(classes)), np.int64)
-        np.add.at(counts, (np.searchsorted(classes, labels), np.searchsorted(classes, answers)), 1)
-        return classes, counts
-
-
 Part = TypeVar("Part", bound=Any)
 
 
@@ -271,6 +197,8 @@ class Sweep:
         statistics, top, sample, features: one entry per call of a layer, in execution order; empty if not asked for.
             `sample` is of drawn pictures and every layer, `features` of all pictures and some layers.
         answers: None if not asked for, or `notes` say why there are none.
+        frames: None where it is not known.
+        unread: pictures that could not be shown to the model: their numbers, and why; they are not in `pictures`.
     """
 
     pictures: np.ndarray
@@ -281,6 +209,8 @@ class Sweep:
     features: tuple[LayerFeatures, ...] = ()
     answers: Answers | None = None
     notes: tuple[str, ...] = ()
+    unread: tuple[tuple[int, str], ...] = ()
+    frames: Frames | None = None
 
     def __add__(self, other: Sweep) -> Sweep:
         """Of both sets of pictures together.
@@ -301,8 +231,10 @@ class Sweep:
             tops=_merged(self.tops, other.tops, LayerTop.merged),
             sample=_merged(self.sample, other.sample, LayerFeatures.merged),
             features=_merged(self.features, other.features, LayerFeatures.merged),
-            answers=_merge_answers(self.answers, other.answers),
+            answers=_merge_whole(self.answers, other.answers),
             notes=tuple(dict.fromkeys((*self.notes, *other.notes))),
+            unread=tuple(sorted({*self.unread, *other.unread})),
+            frames=_merge_whole(self.frames, other.frames),
         )
 
     def summary(self, layer: str, call: int = 0) -> LayerSummary:
@@ -350,6 +282,47 @@ class Sweep:
             draft.unlink(missing_ok=True)
 
 
+@dataclass(frozen=True)
+class Firing:
+    """How many of the channels of one call of a layer fire, so far.
+
+    Attributes:
+        channels: how many there are. never: in no picture. seldom: in fewer than one of a hundred, but in some.
+        activation: whether the layer is an activation function, after which a silent channel is a dead one.
+    """
+
+    layer: str
+    call: int
+    channels: int
+    never: int
+    seldom: int
+    activation: bool
+
+
+SELDOM = 0.01  # of the pictures
+
+
+def count_firing(layer: str, call: int, fired: np.ndarray, inputs: int, activation: bool) -> Firing:
+    """How many channels of a call fire, of which `fired` says in how many of the pictures each does."""
+    never = int((fired == 0).sum())
+    return Firing(layer, call, len(fired), never, int((fired < SELDOM * inputs).sum()) - never, activation)
+
+
+@dataclass(frozen=True)
+class SweepNow:
+    """What is told of a sweep under way, often: small.
+
+    Attributes:
+        seen: how many pictures were looked at or refused. answers, unread: see `Sweep`. firing: of each layer.
+    """
+
+    seen: int
+    answers: Answers | None
+    firing: tuple[Firing, ...]
+    unread: tuple[tuple[int, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
 def read_sweep(path: str | os.PathLike[str]) -> Sweep:
     """Read what `Sweep.save` wrote.
 
@@ -391,5 +364,5 @@ def _merged(one: tuple[Part, ...], other: tuple[Part, ...], merge: Callable[[Par
     return tuple(found.values())
 
 
-def _merge_answers(one: Answers | None, other: Answers | None) -> Answers | None:
+def _merge_whole(one: Part | None, other: Part | None) -> Part | None:
     return one.merged(other) if one is not None and other is not None else one or other

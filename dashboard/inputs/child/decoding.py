@@ -1,6 +1,7 @@
 """Any uploaded picture as RGB pixels, or one sentence why not; runs as a child process with limits of its own.
 
     python -m hookscope.dashboard.inputs.child.decoding IN OUT SECONDS
+    python -m hookscope.dashboard.inputs.child.decoding --many SECONDS     # a line of JSON, [IN, OUT], for each picture
 
 writes OUT.rgb (every pixel) and OUT.jpg (at most 640 on the longer side), and prints one JSON object: `digest`,
 `width`, `height`, `notes`, or `refused`. A decoder is C code that reads hostile bytes; whatever it does to this
@@ -35,6 +36,7 @@ MAX_PIXELS = 50_000_000
 MAX_ASPECT = 100
 MAX_JPEG_SCANS = 64
 MAX_FRAMES_COUNTED = 1000
+MOST_PICTURES = 20_000  # of a set, that one process decodes one after the other
 PREVIEW_LONGER_SIDE = 640
 MEMORY_BYTES = 640 * 2**20  # of its own; 50 megapixels take at most 570 of it, as WebP or progressive CMYK JPEG
 _ADDRESS_BYTES = 1536 * 2**20
@@ -138,11 +140,11 @@ def _check_size(width: int, height: int) -> None:
         )
 
 
-def _limit(seconds: float) -> None:
+def _limit(seconds: float, pictures: int = 1) -> None:
     """Ask the system to end this process before it takes too much; where a limit is unknown, the others hold."""
     whole = int(seconds) + 1
     for name, soft, hard in (
-        ("RLIMIT_CPU", whole, whole + 1),
+        ("RLIMIT_CPU", whole * pictures, whole * pictures + 1),
         ("RLIMIT_DATA", MEMORY_BYTES, MEMORY_BYTES),
         ("RLIMIT_AS", _ADDRESS_BYTES, _ADDRESS_BYTES),  # macOS knows the name and refuses or ignores the value
         ("RLIMIT_FSIZE", _OUTPUT_BYTES, _OUTPUT_BYTES),
@@ -167,22 +169,39 @@ def _no_room() -> dict[str, object]:
 
 def main(arguments: list[str]) -> int:
     """Run as the child: decode, print the answer, and say every refusal in a sentence."""
-    source, target, seconds = arguments
-    _limit(float(seconds))
+    *files, seconds = arguments
+    many = files == ["--many"]
+    _limit(float(seconds), MOST_PICTURES if many else 1)
     warnings.simplefilter("ignore")
     Image.MAX_IMAGE_PIXELS = None  # ours is stricter, and its refusal says how large the picture is
-    try:
-        answer: dict[str, object] = decode(Path(source), Path(target))
-    except pixels.Unreadable as error:
-        answer = {"refused": str(error)}
-    except MemoryError:
-        answer = {"refused": "Decoding this picture needs too much memory; make it smaller and upload it again."}
-    except OSError as error:
-        answer = _no_room() if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) else _damaged(error)
-    except Exception as error:  # Pillow's plugins raise almost anything at damaged bytes
-        answer = _damaged(error)
-    print(json.dumps(answer))
+    if not many:
+        source, target = files
+        print(json.dumps(answer(source, target)))
+        return 0
+    for line in sys.stdin:
+        signal.alarm(int(float(seconds)) + 3)
+        source, target = json.loads(line)
+        print(json.dumps(answer(source, target)), flush=True)
+        signal.alarm(0)
     return 0
+
+
+def answer(source: str, target: str) -> dict[str, object]:
+    """Decode a picture: what `decode` says of it, or why it is refused."""
+    try:
+        return decode(Path(source), Path(target))
+    except pixels.Unreadable as error:
+        return {"refused": str(error)}
+    except MemoryError:
+        return {"refused": "Decoding this picture needs too much memory; make it smaller and upload it again."}
+    except FileNotFoundError:
+        return {"refused": "This file is no longer there."}
+    except PermissionError:
+        return {"refused": "This file may not be read by the server; whoever runs it can allow that."}
+    except OSError as error:
+        return _no_room() if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) else _damaged(error)
+    except Exception as error:  # Pillow's plugins raise almost anything at damaged bytes
+        return _damaged(error)
 
 
 if __name__ == "__main__":

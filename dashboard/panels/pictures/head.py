@@ -1,0 +1,140 @@
+"""Which set is looked at, and how far the model is with it."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from dash import html
+
+from hookscope.dashboard.drawing.numbers import format_count
+from hookscope.dashboard.page.scene import Scene
+from hookscope.dashboard.panels.pictures.looked import Looked
+from hookscope.dashboard.sets.sweeps import Progress
+
+REFUSED = 12  # files whose reasons are listed
+
+
+def choices(scene: Scene) -> html.Div:
+    """The sets that can be chosen."""
+    sweeps = scene.service.sweeps
+    buttons = [
+        html.Button(
+            name,
+            className="pill",
+            **{"data-do": "set", "data-value": json.dumps({"set_a": key, "from_picture": 0, "of_class": -1})},
+            **{"aria-pressed": "true" if key == scene.view.set_a else "false"},
+        )
+        for key, name in (sweeps.store.offered() if sweeps else [])
+    ]
+    return html.Div(
+        [html.Span("set of pictures", className="muted"), *buttons],
+        className="set-choice live-only",
+        role="group",
+        **{"aria-label": "Set of pictures"},
+    )
+
+
+def state(looked: Looked) -> html.Div:
+    """The bar of the sweep: what it is over, how far it is, and what can be done."""
+    pictures, progress = looked.pictures, looked.progress
+    share = progress.seen / progress.total if progress.total else 0.0
+    running = progress.phase == "running"
+    bar = html.Div(
+        html.Div(className="done", style={"width": f"{100 * share:.1f}%"}),
+        className="bar",
+        role="progressbar",
+        **{
+            "aria-valuenow": str(progress.seen),
+            "aria-valuemax": str(progress.total),
+            "aria-label": "Pictures looked at",
+        },
+    )
+    parts: list[Any] = [
+        html.Strong(pictures.name),
+        bar,
+        html.Span(f"{format_count(progress.seen)} of {format_count(progress.total)}", className="mono"),
+        html.Span(_words(looked), className="muted"),
+        html.Span(className="spacer"),
+        _action(looked),
+    ]
+    more = {"data-again": "1"} if running else {}
+    return html.Div([html.Div(parts, className="sweep-line"), *_notes(looked)], className="sweep-state", **more)
+
+
+def _action(looked: Looked) -> html.Button | None:
+    progress = looked.progress
+    if progress.phase == "running":
+        return _button("stop", looked, "cancel", "link", "Stop; what was found up to the last few seconds stays.")
+    if progress.phase == "done" or not progress.total:
+        return None
+    text = {"new": "Look through it", "failed": "Try again"}.get(progress.phase, "Go on")
+    about = "Run the model over every picture. It goes on when this page is closed, and you can go on clicking."
+    return _button("start", looked, text, "pill primary", about)
+
+
+def _button(what: str, looked: Looked, text: str, class_name: str, help_text: str) -> html.Button:
+    value = json.dumps({"what": what, "set": looked.pictures.key, "model": looked.model})
+    return html.Button(
+        text, className=f"{class_name} live-only", title=help_text, **{"data-do": "sweep", "data-value": value}
+    )
+
+
+def _words(looked: Looked) -> str:
+    progress = looked.progress
+    said = []
+    if progress.phase == "running" and progress.speed:
+        said.append(f"{progress.speed:.0f} pictures/s" if progress.speed >= 2 else f"{progress.speed:.1f} pictures/s")
+        said.append(f"{_duration(progress.left_seconds)} left")
+    if progress.phase == "stopped":
+        said.append("stopped")
+    if progress.phase == "new" and progress.total:
+        said.append("not looked at yet")
+    unread = len(progress.now.unread) if progress.now else 0
+    refused = unread + len(looked.pictures.refused)
+    if refused:
+        said.append(f"{format_count(refused)} could not be used")
+    return " · ".join(said)
+
+
+def _duration(seconds: float) -> str:
+    if not math.isfinite(seconds):
+        return "…"
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def _notes(looked: Looked) -> list[Any]:
+    """What is to be said beside the bar: why it failed, what labels mean, which files are not used."""
+    progress, found = looked.progress, []
+    if progress.sentence:
+        found.append(html.P(progress.sentence, className="sentence error" if progress.phase == "failed" else "muted"))
+    if not progress.total:
+        found.append(html.P("There is no picture in this folder that can be used.", className="sentence"))
+    found += [html.P(note, className="muted") for note in (progress.now.notes if progress.now else ())]
+    groups = looked.pictures.groups
+    if groups:
+        known = [group for group in groups if looked.classes.get(group, -1) >= 0]
+        if len(known) < len(groups):
+            lacking = ", ".join(group for group in groups if group not in known)
+            what = "No folder is" if not known else f"{len(groups) - len(known)} of {len(groups)} folders are not"
+            found.append(
+                html.P(
+                    f"{what} the name, the number or the WordNet id of a class of this model: {lacking[:200]}.",
+                    className="muted",
+                )
+            )
+    if reasons := _reasons(looked, progress):
+        left = len(reasons) - REFUSED
+        lines = [html.P([html.Span(name, className="mono"), f" {reason}"]) for name, reason in reasons[:REFUSED]]
+        lines += [html.P(f"and {left:,} more.")] if left > 0 else []
+        count = "One file is" if len(reasons) == 1 else f"{format_count(len(reasons))} files are"
+        summary = html.Summary(f"{count} not used, and why")
+        found.append(html.Details([summary, html.Div(lines, className="each muted")]))
+    return found
+
+
+def _reasons(looked: Looked, progress: Progress) -> list[tuple[str, str]]:
+    members = looked.pictures.members
+    unread = [(members[number].name, why) for number, why in (progress.now.unread if progress.now else ())]
+    return [*looked.pictures.refused, *unread]

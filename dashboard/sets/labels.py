@@ -1,0 +1,52 @@
+"""What the pictures of a set are said to show, as classes of a model: by name, by index, or by WordNet's number."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+NOT_KNOWN = -1
+_WORDNET = re.compile(r"n\d{8}")
+
+
+def match(groups: Sequence[str], classes: Sequence[str]) -> dict[str, int]:
+    """Which class each group names, -1 for none.
+
+    Names first, capitals, underscores and hyphens aside; where no group is a name, WordNet's numbers as ImageNet's
+    folders have them, for a model of its 1,000 classes; where every group is a whole number from 0 on, indices.
+
+    >>> match(["tabby_cat", "Dog", "bird"], ["dog", "tabby cat"])
+    {'tabby_cat': 1, 'Dog': 0, 'bird': -1}
+    >>> match(["1", "0"], ["dog", "cat"])
+    {'1': 1, '0': 0}
+    """
+    by_name: dict[str, int] = {}
+    for index, name in enumerate(classes):
+        for each in (name, *name.split(",")):
+            by_name.setdefault(_plain(each), index)
+    found = {group: by_name.get(_plain(group), NOT_KNOWN) for group in groups}
+    if any(index != NOT_KNOWN for index in found.values()):
+        return found
+    if len(classes) == len(_wordnet()) and any(_WORDNET.fullmatch(group) for group in groups):
+        return {group: _wordnet().get(group, NOT_KNOWN) for group in groups}
+    if groups and all(group.isascii() and group.isdigit() and int(group) < len(classes) for group in groups):
+        return {group: int(group) for group in groups}
+    return found
+
+
+def _plain(name: str) -> str:
+    return " ".join(re.sub(r"[_\-\s]+", " ", unicodedata.normalize("NFKC", name)).casefold().split())
+
+
+@functools.cache
+def _wordnet() -> dict[str, int]:
+    """The index of each of ImageNet's classes by its number in WordNet, from timm's table, without importing timm."""
+    spec = importlib.util.find_spec("timm")
+    if spec is None or spec.origin is None:
+        return {}
+    table = Path(spec.origin).parent / "data" / "_info" / "imagenet_synsets.txt"
+    return {line: index for index, line in enumerate(table.read_text().split())} if table.exists() else {}

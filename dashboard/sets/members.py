@@ -1,0 +1,149 @@
+"""A set of pictures: what is in a folder, which of it can be looked at, and why the rest cannot.
+
+Names are labels: a picture is asked for by its number, and no name of a visitor's ever becomes a path.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hookscope.dashboard.inputs.labels import file_label
+
+MOST = 20_000  # pictures of a set
+DEEPEST = 4  # folders below each other
+LABELS = "labels.csv"
+LABELS_BYTES = 4 << 20
+# of files that lie beside pictures and are none: they are left out without a word
+BESIDE = (".csv", ".txt", ".json", ".md", ".xml", ".yaml", ".yml", ".db", ".ini")
+
+
+class SetMissing(LookupError):
+    """There is no such set, or it is gone; the text says what to do."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One picture of a set.
+
+    Attributes:
+        name: its file's, as a label. group: what it is said to show: its folder's name, or what `labels.csv` says.
+        path: where it lies; None of a built-in sample, whose name `sample` is.
+    """
+
+    name: str
+    group: str = ""
+    path: Path | None = None
+    sample: str = ""
+
+
+@dataclass(frozen=True)
+class PictureSet:
+    """A set of pictures.
+
+    Attributes:
+        key: how the page asks for it; unguessable, of a visitor's own. name: for people.
+        version: a hash of what is in it: what was computed of another version is not its own.
+        members: by number. refused: (a file's name, why it is not used).
+        offered: whether everybody sees it.
+    """
+
+    key: str
+    name: str
+    version: str
+    members: tuple[Member, ...] = field(repr=False)
+    refused: tuple[tuple[str, str], ...] = ()
+    offered: bool = True
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """What its pictures are said to show, each once, in their order."""
+        return tuple(dict.fromkeys(member.group for member in self.members if member.group))
+
+
+def scan(key: str, name: str, folder: Path) -> PictureSet:
+    """The set that a folder is; class subfolders, or a `labels.csv` of names and classes, say what pictures show.
+
+    Links are not followed, wherever they lead. What is no regular file is refused with its reason.
+
+    Raises:
+        SetMissing: the folder cannot be read.
+    """
+    digest = hashlib.sha256()
+    members: list[Member] = []
+    refused: list[tuple[str, str]] = []
+    labels = _labels(folder)
+    try:
+        os.listdir(folder)
+    except OSError as error:
+        raise SetMissing(
+            f"The folder of the set {name!r} cannot be read ({error.strerror}). Tell whoever runs the server."
+        ) from error
+    for path, status in _walk(folder, 0):
+        label = file_label(path.name)
+        if path.suffix.lower() in BESIDE:
+            continue
+        if reason := _no_picture(status):
+            refused.append((label, reason))
+        elif len(members) == MOST:
+            refused.append((label, f"A set holds at most {MOST:,} pictures; this one is left out."))
+        else:
+            within = path.relative_to(folder)
+            group = labels.get(within.as_posix()) or labels.get(path.name) or file_group(within)
+            members.append(Member(label, group, path))
+            digest.update(f"{within.as_posix()!r} {group!r} {status.st_size} {status.st_mtime_ns}\n".encode())
+    members.sort(key=lambda member: hashlib.sha256(str(member.path).encode()).digest())  # so that the first tell of all
+    return PictureSet(key, name, digest.hexdigest(), tuple(members), tuple(refused))
+
+
+def file_group(within: Path) -> str:
+    """The class that a file's folder says it shows: the innermost one's name; "" of a file that lies in no folder."""
+    return file_label(within.parts[-2]) if len(within.parts) > 1 else ""
+
+
+def _walk(folder: Path, depth: int) -> Iterator[tuple[Path, os.stat_result]]:
+    """Every entry that is no folder, by name, folder by folder; hidden ones left out."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError:  # it went away, or may not be read: what it holds is not there
+        return
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        try:
+            status = entry.stat(follow_symlinks=False)
+        except OSError:
+            continue
+        if stat.S_ISDIR(status.st_mode):
+            if depth < DEEPEST:
+                yield from _walk(Path(entry.path), depth + 1)
+        else:
+            yield Path(entry.path), status
+
+
+def _no_picture(status: os.stat_result) -> str:
+    """Why an entry of a folder is not opened; "" of a file that may be a picture."""
+    if stat.S_ISLNK(status.st_mode):
+        return "It is a link, and links are not followed."
+    if not stat.S_ISREG(status.st_mode):
+        return "It is no file: a pipe, a socket or a device."
+    return "" if status.st_size else "The file is empty."
+
+
+def _labels(folder: Path) -> dict[str, str]:
+    """What `labels.csv` says of files, by their names or paths below the folder; nothing if there is none."""
+    path = folder / LABELS
+    try:
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > LABELS_BYTES:
+            return {}
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError:
+        return {}
+    rows = [row for row in csv.reader(text.splitlines()) if len(row) >= 2]
+    return {row[0].strip(): file_label(row[1].strip()) for row in rows if row[1].strip()}

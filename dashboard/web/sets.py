@@ -1,0 +1,124 @@
+"""What the browser asks about sets of pictures, by keys and numbers alone: begin, stop, a picture, a table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import flask
+import numpy as np
+
+from hookscope.dashboard.answers.service import Service
+from hookscope.dashboard.inputs.store import InputMissing, InputRefused
+from hookscope.dashboard.sets import labels
+from hookscope.dashboard.sets.alike import nearest_right
+from hookscope.dashboard.sets.members import PictureSet, SetMissing
+from hookscope.dashboard.sets.sweeps import Sweeps
+
+
+def register(server: flask.Flask, prefix: str, service: Service, models: tuple[str, ...]) -> None:
+    """Put the routes on a server, all below `prefix`; none without sets."""
+    sweeps = service.sweeps
+    if sweeps is None:
+        return
+
+    def asked(key: str) -> tuple[Sweeps, PictureSet, str]:
+        model = flask.request.args.get("model", "")
+        if model not in models:
+            raise SetMissing("This server does not offer that model. Choose one in the page's header.")
+        return sweeps, sweeps.store.get(key), model
+
+    @server.post(f"{prefix}set/<key>/start")
+    def start_sweep(key: str) -> flask.Response:
+        try:
+            runs, pictures, model = asked(key)
+        except SetMissing as missing:
+            return _sentence(404, str(missing))
+        runs.start(pictures, model)
+        return flask.Response(status=204)
+
+    @server.post(f"{prefix}set/<key>/stop")
+    def stop_sweep(key: str) -> flask.Response:
+        try:
+            runs, pictures, model = asked(key)
+        except SetMissing as missing:
+            return _sentence(404, str(missing))
+        runs.stop(pictures, model)
+        return flask.Response(status=204)
+
+    @server.post(f"{prefix}set/<key>/open/<int:number>")
+    def open_member(key: str, number: int) -> flask.Response:
+        """The picture as an input, and beside it the one most like it that is answered rightly."""
+        try:
+            runs, pictures, model = asked(key)
+            given = {"a": runs.store.as_input(pictures.version, number).key, "b": ""}
+            beside = _beside(runs, service, pictures, model, number)
+            if beside is not None:
+                given["b"] = runs.store.as_input(pictures.version, beside).key
+        except (SetMissing, InputMissing) as missing:
+            return _sentence(404, str(missing))
+        except InputRefused as refused:
+            return _sentence(refused.status, str(refused))
+        return flask.Response(json.dumps(given), mimetype="application/json")
+
+    @server.get(f"{prefix}set/<version>/<int:number>.jpg")
+    def preview(version: str, number: int) -> flask.Response:
+        try:
+            data = sweeps.store.preview(version, number)
+        except (SetMissing, InputMissing) as missing:
+            return _sentence(404, str(missing))
+        except InputRefused as refused:
+            return _sentence(refused.status, str(refused))
+        response = flask.Response(data, mimetype="image/jpeg")
+        response.headers["Cache-Control"] = "private, max-age=86400"
+        return response
+
+    @server.get(f"{prefix}set/<key>/answers.csv")
+    def answers(key: str) -> flask.Response:
+        try:
+            runs, pictures, model = asked(key)
+        except SetMissing as missing:
+            return _sentence(404, str(missing))
+        return flask.Response(_table(runs, service, pictures, model), mimetype="text/csv")
+
+
+def _beside(sweeps: Sweeps, service: Service, pictures: PictureSet, model: str, number: int) -> int | None:
+    found = sweeps.found(pictures, model)
+    info = service.state(model).info
+    if found is None or info is None:
+        return None
+    classes = labels.match(pictures.groups, info.names())
+    known = np.array([classes.get(member.group, labels.NOT_KNOWN) for member in pictures.members], np.int64)
+    return nearest_right(found, known, number)
+
+
+def _table(sweeps: Sweeps, service: Service, pictures: PictureSet, model: str) -> str:
+    """A row for each picture: its name, its label, the class that it was given, and with what share."""
+    now, info = sweeps.progress(pictures, model).now, service.state(model).info
+    text = io.StringIO()
+    rows = csv.writer(text)
+    rows.writerow(["picture", "label", "answer", "share", "second", "its share", "energy"])
+    if now is None or now.answers is None or info is None:
+        return text.getvalue()
+    names, answers = info.names(), now.answers
+
+    def named(index: int) -> str:
+        return names[index] if 0 <= index < len(names) else f"class {index}"
+
+    for row, number in enumerate(answers.pictures):
+        member = pictures.members[number]
+        best, shares = answers.best[row], answers.shares[row]
+        second = [named(int(best[1])), f"{shares[1]:.6g}"] if len(best) > 1 else ["", ""]
+        told = [named(int(best[0])), f"{shares[0]:.6g}", *second]
+        rows.writerow([_plain(member.name), _plain(member.group), *told, f"{answers.energy[row]:.6g}"])
+    return text.getvalue()
+
+
+def _plain(text: str) -> str:
+    """A text that no spreadsheet takes for a formula."""
+    return f"'{text}" if text[:1] in "=+-@" else text
+
+
+def _sentence(status: int, text: str) -> flask.Response:
+    return flask.Response(text + "\n", status, mimetype="text/plain")
