@@ -71,10 +71,10 @@ def run(settings: Settings) -> int:
             app.server, host=settings.host, port=settings.port, max_request_body_size=largest, **WAITRESS
         )
         stack.callback(server.close)
-        for name, folder in settings.images:
-            print(f"Whoever may open the page may see the pictures in {folder}, as the set {name}.", flush=True)
         where = address(settings, _port_of(server))
         print(f"Hookscope is open at {where}\nStop it with Ctrl+C.", flush=True)
+        for name, folder in settings.images:
+            print(f"Whoever may open the page may see the pictures in {folder}, as the set {name}.", flush=True)
         if settings.open_browser:
             threading.Timer(0.5, webbrowser.open, [where]).start()
         with contextlib.suppress(SystemExit):

@@ -1,0 +1,174 @@
+"""A set of pictures in a browser, worked from its failures: a class that always fails and a channel that is dead are
+found where the page points.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import urlopen
+
+import numpy as np
+import pytest
+import torch
+from digits_models import digits, file_of, write_module
+from playwright.sync_api import Page, expect
+from served import Application, open_page, until
+
+pytestmark = pytest.mark.browser
+COUNT, FAILS, DEAD = 120, 3, 5
+PLANTED = f"""
+    from digits_net import HOW, plain
+
+
+    def planted():
+        net = plain()
+        net.fc.bias.data[{FAILS}] = -1000.0  # a class that always fails
+        net.conv2.weight.data[{DEAD}] = 0  # and a channel that never fires
+        net.conv2.bias.data[{DEAD}] = -1.0
+        return net, HOW
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = tmp_path_factory.mktemp("digits")
+    write_module(found)
+    (found / "planted_net.py").write_text("\n".join(line[4:] for line in PLANTED.splitlines()))
+    pictures, classes = digits()
+    for number in range(COUNT):
+        place = found / "set" / str(int(classes[number]))
+        place.mkdir(parents=True, exist_ok=True)
+        file_of(pictures[number], place / f"{number:03}.png")
+    (found / "set" / "0" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n nonsense")
+    return found
+
+
+@pytest.fixture(scope="module")
+def expected(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The shares (picture, class) that the network gives, and the classes, by hand."""
+    namespace = write_module(folder)
+    net = namespace["plain"]()
+    net.fc.bias.data[FAILS] = -1000.0
+    net.conv2.weight.data[DEAD], net.conv2.bias.data[DEAD] = 0, -1.0
+    pictures, classes = digits()
+    with torch.no_grad():
+        return net(pictures[:COUNT]).softmax(1).numpy(), classes[:COUNT].numpy()
+
+
+@pytest.fixture(scope="module")
+def application(folder: Path) -> Iterator[Application]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(folder))
+        offered = ("--model", "digits=planted_net:planted", "--images", f"line 4={folder / 'set'}")
+        started = Application(folder / "cache", *offered)
+        yield started
+        started.stop()
+
+
+def look_through(page: Page, application: Application) -> None:
+    """Go from the start page to the set, and wait until all of it has been looked at."""
+    open_page(page, application.url)
+    page.click("nav.tabs button:has-text('Pictures')")
+    page.click(".set-choice button:has-text('line 4')")
+    expect(page.locator(".sweep-line")).to_contain_text("line 4")
+    button = page.locator(".sweep-state button")
+    if button.count():
+        button.click()
+    expect(page.locator(".sweep-line")).to_contain_text(f"{COUNT + 1} of {COUNT + 1}", timeout=60_000)
+
+
+def test_a_person_works_from_the_failures(
+    page: Page, application: Application, expected: tuple[np.ndarray, np.ndarray]
+) -> None:
+    shares, classes = expected
+    best = shares.argmax(1)
+    wrong = np.flatnonzero(best != classes)
+    look_through(page, application)
+
+    title = page.locator("#set-mistakes h2")
+    expect(title).to_have_text(f"{len(wrong)} mistakes among {COUNT} · {np.mean(best == classes):.1%} right")
+    first = wrong[np.argmax(shares[wrong, best[wrong]])]
+    cell = page.locator(".thumb").first
+    expect(cell).to_have_attribute(
+        "title", re.compile(rf"{first:03}\.png: {best[first]} .*, labelled {classes[first]}$")
+    )
+    assert page.locator(".thumb").count() == min(24, len(wrong))
+    until(lambda: page.locator(".thumb img").first.evaluate("image => image.complete && image.naturalWidth > 0"))
+
+    rows = page.locator("#set-classes tbody tr")
+    expect(rows.first).to_contain_text(f"{FAILS}0 of {(classes == FAILS).sum()}")  # the class that always fails leads
+    rows.first.locator("button").click()
+    expect(page.locator("#set-mistakes .head .pill")).to_have_text(f"{FAILS} ×")
+    about = (classes == FAILS) | (best == FAILS)
+    assert page.locator(".thumb").count() == min(24, int((about & (best != classes)).sum()))
+    page.locator("#set-mistakes .head .pill").click()
+
+    expect(page.locator(".sweep-state details")).to_contain_text("One file is not used")
+    expect(page.locator(".sweep-state details .each")).to_contain_text("broken.png This picture is damaged")
+
+
+def test_a_mistake_is_held_against_the_most_alike_right_picture_and_back(page: Page, application: Application) -> None:
+    look_through(page, application)
+    at = page.evaluate("location.search")
+    cell = page.locator(".thumb").first
+    said = cell.locator(".said").inner_text().split()[0]
+    label = re.search(r"labelled (\d)$", str(cell.get_attribute("title")))
+    assert label is not None
+    cell.click()
+    expect(page.locator("#depth-charts button[aria-pressed=true]")).to_have_text("A against B")
+    expect(page.locator("#input-a-top button.row").first).to_contain_text(said, timeout=60_000)
+    if label[1] != str(FAILS):  # of that class no picture is answered rightly
+        expect(page.locator("#input-b-top button.row").first).to_contain_text(label[1], timeout=60_000)
+    page.go_back()
+    expect(page.locator("#set-mistakes h2")).to_contain_text("mistakes among")
+    assert page.evaluate("location.search") == at
+    page.reload()
+    expect(page.locator("#set-mistakes h2")).to_contain_text("mistakes among", timeout=60_000)
+
+
+def test_the_dead_channel_is_listed_and_has_an_empty_gallery(page: Page, application: Application) -> None:
+    look_through(page, application)
+    table = page.locator("#set-silent tbody tr", has_text="relu2")
+    expect(table).to_contain_text("relu2")
+    table.locator("button").click()  # its channels, those that fire in the fewest pictures first
+    about = page.locator(".gallery .about")
+    expect(about.first).to_contain_text(f"channel {DEAD}")
+    expect(about.first).to_contain_text("never fired")
+    field = "Each crop is what the unit with the largest value can depend on, 5 × 5 pixels"
+    expect(page.locator("#set-channels")).to_contain_text(field)
+    assert page.locator(".gallery").nth(1).locator(".crop-cell").count() == 9
+    page.click("#set-channels button:has-text('median')")
+    until(lambda: page.locator(".gallery").nth(1).locator(".crop-cell").count() == 3)
+    page.click("[role=treeitem]:has-text('conv1')")
+    expect(page.locator("#set-channels h2")).to_have_text("What the channels of conv1 look for")
+    expect(page.locator("#set-channels")).to_contain_text("3 × 3 pixels")
+
+
+def test_the_table_holds_every_answer(
+    page: Page, application: Application, expected: tuple[np.ndarray, np.ndarray]
+) -> None:
+    shares, _ = expected
+    look_through(page, application)
+    address = page.locator("#set-classes a").get_attribute("href")
+    text = urlopen(application.url.rstrip("/") + str(address)).read().decode()
+    rows = {row["picture"]: row for row in csv.DictReader(io.StringIO(text))}
+    assert len(rows) == COUNT
+    for number in range(COUNT):
+        row = rows[f"{number:03}.png"]
+        assert int(row["answer"]) == shares[number].argmax()
+        assert float(row["share"]) == pytest.approx(shares[number].max(), abs=1e-4)
+
+
+def test_the_built_in_photographs_are_a_first_set(page: Page, application: Application) -> None:
+    open_page(page, application.url)
+    page.click("nav.tabs button:has-text('Pictures')")
+    expect(page.locator("#set-state")).to_contain_text("the built-in photographs are a first one")
+    page.click(".set-choice button:has-text('built-in')")
+    page.click("button:has-text('Look through it')")
+    expect(page.locator("#set-mistakes h2")).to_contain_text("answers", timeout=60_000)
+    until(lambda: page.locator("[data-again]").count() == 0, what="for the end of the sweep")
+    assert page.locator(".thumb").count() > 12 and page.locator(".thumb.wrong").count() == 0
