@@ -172,3 +172,26 @@ def test_the_built_in_photographs_are_a_first_set(page: Page, application: Appli
     expect(page.locator("#set-mistakes h2")).to_contain_text("answers", timeout=60_000)
     until(lambda: page.locator("[data-again]").count() == 0, what="for the end of the sweep")
     assert page.locator(".thumb").count() > 12 and page.locator(".thumb.wrong").count() == 0
+
+
+def test_two_sets_are_held_against_each_other(page: Page, application: Application) -> None:
+    look_through(page, application)
+    page.click(".set-choice button:has-text('built-in')")
+    button = page.locator(".sweep-state button")
+    expect(page.locator(".sweep-line")).to_contain_text("built-in photographs")
+    if button.count():
+        button.click()
+    until(lambda: "left" not in page.locator(".sweep-line").inner_text() and not page.locator("[data-again]").count())
+    page.click("[aria-label='A second set'] button:has-text('line 4')")
+    expect(page.locator("#set-gap h2")).to_have_text("built-in photographs against line 4")
+    expect(page.locator("#set-gap")).to_contain_text(
+        "The gap is there from", timeout=60_000
+    )  # digits are no photographs
+    bars = page.locator(".gap-bar")
+    assert bars.count() > 5 and page.locator(".gap-bar.apart").count() > 5
+    bars.nth(2).click()
+    expect(page.locator("#set-gap h3")).to_contain_text("that differ most")
+    assert page.locator(".gap-channels .gallery").count() == 6
+    assert page.locator(".gap-channels .gallery").first.locator(".strip").count() == 2
+    page.reload()
+    expect(page.locator("#set-gap")).to_contain_text("The gap is there from", timeout=60_000)

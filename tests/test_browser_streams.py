@@ -145,7 +145,9 @@ def test_what_is_drawn_already_stays_when_the_model_is_known_later(app: InlineAp
     )
     until(lambda: row(page, "conv").count(), what="for the tree")
     page.wait_for_timeout(300)
-    assert page.evaluate("[window.parts, window.hookscope.question]") == [["model-ready"], 1]
+    parts, question = page.evaluate("[window.parts, window.hookscope.question]")
+    # a spare card is made when the browser has nothing else to do, which may be before or after this
+    assert ([part for part in parts if part != "more-cards"], question) == (["model-ready"], 1)
 
 
 def test_a_page_in_use_is_answered_whatever_others_ask(app: InlineApp, waiting: Page) -> None:

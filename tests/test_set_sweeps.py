@@ -297,3 +297,19 @@ def test_the_nearest_right_picture_is_that_of_the_cosine(desk: Desk) -> None:
         expected = max(right, key=lambda each: float(unit[rows[each]] @ unit[rows[number]]), default=None)
         assert nearest_right(found, labels, number) == expected
     assert nearest(found.features[0], 10**6, np.array([1])) == []
+
+
+def test_the_gap_between_two_sets_is_the_librarys_and_comes_without_waiting(desk: Desk) -> None:
+    first, second = desk.set(), desk.set("other")
+    assert desk.sweeps.gaps(first, second, MODEL) == "Look through both sets first."
+    for pictures in (first, second):
+        desk.sweeps.start(pictures, MODEL)
+        desk.wait(pictures)
+    assert desk.sweeps.gaps(first, second, MODEL) is None
+    found = until(lambda: desk.sweeps.gaps(first, second, MODEL), limit(30.0))
+    one, other = (desk.sweeps.found(pictures, MODEL) for pictures in (first, second))
+    assert one is not None and other is not None
+    expected = hs.gap(one, other)
+    assert [(each.layer, each.p, each.effect) for each in found] == [
+        (each.layer, each.p, each.effect) for each in expected
+    ]

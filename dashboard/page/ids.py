@@ -71,6 +71,7 @@ SET_MISTAKES = "set-mistakes"
 SET_CLASSES = "set-classes"
 SET_CHANNELS = "set-channels"  # what the channels of the chosen layer look for
 SET_SILENT = "set-silent"  # which never fire
+SET_GAP = "set-gap"  # where two sets part
 
 # the enlarged channel
 DETAIL = "detail"

@@ -15,7 +15,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -28,13 +28,16 @@ from hookscope.dashboard.engine.base import Engine, Event, NotThere
 from hookscope.dashboard.inputs.store import InputMissing, InputRefused
 from hookscope.dashboard.sets.members import PictureSet, SetMissing
 from hookscope.dashboard.sets.store import SetStore
+from hookscope.hooks.errors import HooksError
 from hookscope.hooks.results.codec import CodecError, decode
+from hookscope.hooks.results.gaps import LayerGap, gaps_between
 from hookscope.hooks.results.sweeps import Sweep, SweepNow, count_firing
 
 Phase = Literal["new", "running", "stopped", "failed", "done"]
 PART_SECONDS = (1, 2, 4, 8)  # of the first parts, so that what is found is soon there; the last holds for all others
 LOOK_SECONDS = 0.5
 TRIES = 3  # parts in a row that may end with a dead worker
+COMPARED = 8  # pairs of sets whose gaps are kept
 KEPT = 6  # results that are held open, by address in memory: what is looked at is read from the disk as it is looked at
 
 log = logging.getLogger(__name__)
@@ -95,6 +98,7 @@ class Sweeps:
         self._lock = threading.RLock()
         self._jobs: dict[Path, _Job] = {}
         self._open: LRUCache[tuple[Path, int], Sweep] = LRUCache(KEPT)
+        self._gaps: LRUCache[Hashable, tuple[LayerGap, ...] | str | None] = LRUCache(COMPARED)
         self._closed = threading.Event()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -142,6 +146,34 @@ class Sweeps:
         """What was found and written down so far; None if nothing was."""
         path = self._path(pictures, model)
         return None if path is None else self._read(path)
+
+    def gaps(self, first: PictureSet, second: PictureSet, model: str) -> tuple[LayerGap, ...] | str | None:
+        """How far two sets are apart at each layer, of what is written down of both; None while that is computed.
+
+        Returns:
+            Or a sentence, where it cannot be said.
+        """
+        paths = [self._path(pictures, model) for pictures in (first, second)]
+        files = [path for path in paths if path is not None and path.exists()]
+        if len(files) < 2:
+            return "Look through both sets first."
+        key = tuple((path, path.stat().st_mtime_ns) for path in files)
+        with self._lock:
+            if key not in self._gaps:
+                self._gaps[key] = None
+                threading.Thread(target=self._compare, args=(key, files), name="gap", daemon=True).start()
+            return self._gaps[key]
+
+    def _compare(self, key: tuple[tuple[Path, int], ...], files: list[Path]) -> None:
+        one, other = (self._read(path) for path in files)
+        found: tuple[LayerGap, ...] | str = "What was found of one of the sets is gone. Look through it again."
+        if one is not None and other is not None:
+            try:
+                found = gaps_between(one, other)
+            except HooksError as problem:
+                found = str(problem)
+        with self._lock:
+            self._gaps[key] = found
 
     def fetch(self, name: str) -> bytes:
         """What a worker asks for by name: "VERSION/NUMBER", a picture's pixels; "VERSION/found" is the job's own.

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hookscope.hooks.errors import HooksError
+from hookscope.hooks.results.sweeps import LayerFeatures, Sweep
+
+FEWEST = 8  # pictures of each set: with fewer there is no telling
 SURE = 0.01  # a probability below which a gap is no chance
 IN_A_ROW = 3  # layers that have to be apart for a gap to begin there
 LARGE = 0.2  # of a channel's deviation: what Cohen calls a small effect, and less than that is none worth naming
@@ -106,3 +110,48 @@ def _discrepancies(kernel: np.ndarray, firsts: np.ndarray, one: int, other: int)
     return np.asarray(
         within_first / (one * (one - 1)) + within_second / (other * (other - 1)) - 2 * across / (one * other)
     )
+
+
+def gaps_between(first: Sweep, second: Sweep, permutations: int = 500) -> tuple[LayerGap, ...]:
+    """How far two sets are apart at each layer that both sweeps have kept a sample of, in execution order.
+
+    Raises:
+        HooksError: they have no layer in common, or fewer than 8 pictures each.
+    """
+    others = {(part.layer, part.call): part for part in second.sample}
+    pairs = [(part, others[part.layer, part.call]) for part in first.sample if (part.layer, part.call) in others]
+    if not pairs:
+        raise HooksError(
+            "The two sweeps have no layer in common whose features they kept. Ask both for `gap()`, with the same "
+            "layers of the same model."
+        )
+    fewest = min(min(len(one.pictures), len(other.pictures)) for one, other in pairs)
+    if fewest < FEWEST:
+        raise HooksError(
+            f"One of the two sets has {fewest} pictures, and with fewer than {FEWEST} nothing can be said of a gap. "
+            "Add pictures to it."
+        )
+    return tuple(_gap(one, other, permutations) for one, other in pairs)
+
+
+def _gap(first: LayerFeatures, second: LayerFeatures, permutations: int) -> LayerGap:
+    one, other = first.values.astype(np.float64), second.values.astype(np.float64)
+    if one.shape[1] != other.shape[1]:
+        raise HooksError(
+            f"Layer {first.layer!r} has {one.shape[1]} channels in the first sweep and {other.shape[1]} in the second. "
+            "Compare sweeps of one model."
+        )
+    one, other = (np.where(np.isfinite(each), each, 0) for each in (one, other))  # -inf stands for a map of NaN alone
+    channels = _frechet(one, other)
+    mmd, p = discrepancy(one, other, permutations)
+    effect = float(np.sqrt(np.mean(channels**2))) if channels.size else 0.0
+    return LayerGap(first.layer, first.call, mmd, p, effect, channels, (len(one), len(other)))
+
+
+def _frechet(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Of each channel, in its deviation over both sets."""
+    apart = np.hypot(one.mean(0) - other.mean(0), one.std(0) - other.std(0))
+    weights = np.array([len(one), len(other)]) / (len(one) + len(other))
+    between = weights[0] * weights[1] * (one.mean(0) - other.mean(0)) ** 2
+    spread = np.sqrt(weights[0] * one.var(0) + weights[1] * other.var(0) + between)
+    return np.divide(apart, spread, out=np.zeros_like(apart), where=spread > 0)

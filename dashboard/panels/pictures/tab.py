@@ -11,7 +11,7 @@ from hookscope.dashboard.components.markup import Markup
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.panels.panel import Panel
-from hookscope.dashboard.panels.pictures import galleries, head, mistakes
+from hookscope.dashboard.panels.pictures import galleries, gap, head, mistakes
 from hookscope.dashboard.panels.pictures.looked import look_at
 from hookscope.dashboard.panels.regions import show_text
 
@@ -21,7 +21,7 @@ INVITATION = (
     "fire. Choose a set above; the built-in photographs are a first one. Folders of your own are offered with --images "
     "NAME=FOLDER."
 )
-REGIONS = (ids.SET_MISTAKES, ids.SET_CLASSES, ids.SET_CHANNELS, ids.SET_SILENT)
+REGIONS = (ids.SET_MISTAKES, ids.SET_CLASSES, ids.SET_CHANNELS, ids.SET_SILENT, ids.SET_GAP)
 
 
 def layout() -> html.Section:
@@ -42,6 +42,7 @@ def layout() -> html.Section:
                 ],
                 className="set-row",
             ),
+            Markup(ids.SET_GAP, className="panel set-gap", hidden=True),
             Markup(ids.SET_CHANNELS, className="panel set-channels"),
         ],
         className="pictures-side",
@@ -51,7 +52,7 @@ def layout() -> html.Section:
 
 def parts(scene: Scene) -> list[Part]:
     """The choice of sets, and what is known of the chosen one by now; no model is asked for this."""
-    found = [Part.still("set choice", [show_text(ids.SET_CHOICE, head.choices(scene))])]
+    found = [Part.still("set choice", [show_text(ids.SET_CHOICE, [head.choices(scene), gap.choices(scene)])])]
     if not scene.view.set_a:
         return [*found, Part.still("set state", _instead(INVITATION))]
     looked = look_at(scene)
@@ -63,6 +64,7 @@ def parts(scene: Scene) -> list[Part]:
         _region("set pictures", ids.SET_MISTAKES, mistakes.pictures(looked)),
         _region("set classes", ids.SET_CLASSES, mistakes.classes(looked)),
         _region("set silent", ids.SET_SILENT, galleries.silent(looked)),
+        _region("set gap", ids.SET_GAP, gap.against(looked)),
         galleries.part(looked),
     ]
 
