@@ -12,6 +12,7 @@ from hookscope.dashboard.asking.layer_keys import key_of, parse_key
 from hookscope.dashboard.drawing.numbers import format_number
 from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.panels.pictures.crops import Crops
+from hookscope.dashboard.panels.pictures.head import state
 from hookscope.dashboard.panels.pictures.looked import Looked, look_at
 from hookscope.hooks.errors import LayerNotExecuted
 from hookscope.hooks.results.gaps import SURE, LayerGap, beginning, describe_gap
@@ -59,8 +60,8 @@ def against(looked: Looked) -> list[Any]:
     found = sweeps.gaps(looked.pictures, other.pictures, looked.model)
     if found is None:
         return [html.Div([head, html.P("computing …", className="muted")], **{"data-again": "1"})]
-    if isinstance(found, str):
-        return [head, html.P(found, className="sentence")]
+    if isinstance(found, str):  # with the second set's own bar, from which it can be looked through
+        return [head, html.P(found, className="muted"), state(other)]
     return [
         head,
         html.P(describe_gap(found)),
