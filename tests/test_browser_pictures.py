@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from digits_models import digits, file_of, write_module
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 from served import Application, open_page, until
 
 pytestmark = pytest.mark.browser
@@ -195,3 +195,22 @@ def test_two_sets_are_held_against_each_other(page: Page, application: Applicati
     assert page.locator(".gap-channels .gallery").first.locator(".strip").count() == 2
     page.reload()
     expect(page.locator("#set-gap")).to_contain_text("The gap is there from", timeout=60_000)
+
+
+def test_the_exported_page_has_its_pictures_inside(
+    browser: Browser, page: Page, application: Application, tmp_path: Path
+) -> None:
+    look_through(page, application)
+    said = page.locator("#set-mistakes h2").inner_text()
+    with page.expect_download() as saving:
+        page.click("#export-view")
+    saving.value.save_as(tmp_path / "page.html")
+    context = browser.new_context(offline=True)
+    offline = context.new_page()
+    offline.goto((tmp_path / "page.html").as_uri())
+    expect(offline.locator(".set-pictures h2")).to_have_text(said)
+    thumbs = offline.locator(".thumb img")
+    assert thumbs.count() > 5
+    for index in range(thumbs.count()):
+        assert thumbs.nth(index).evaluate("image => image.src.startsWith('data:image/jpeg') && image.naturalWidth > 0")
+    context.close()

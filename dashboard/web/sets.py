@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Callable
 
 import flask
 import numpy as np
@@ -29,58 +30,42 @@ def register(server: flask.Flask, prefix: str, service: Service, models: tuple[s
             raise SetMissing("This server does not offer that model. Choose one in the page's header.")
         return sweeps, sweeps.store.get(key), model
 
-    @server.post(f"{prefix}set/<key>/start")
-    def start_sweep(key: str) -> flask.Response:
+    def answered(key: str, act: Callable[[Sweeps, PictureSet, str], flask.Response]) -> flask.Response:
+        """What came of it, or the sentence that says why it cannot be."""
         try:
-            runs, pictures, model = asked(key)
-        except SetMissing as missing:
+            return act(*asked(key))
+        except (SetMissing, InputMissing) as missing:
             return _sentence(404, str(missing))
-        runs.start(pictures, model)
-        return flask.Response(status=204)
+        except InputRefused as refused:
+            return _sentence(refused.status, str(refused))
 
-    @server.post(f"{prefix}set/<key>/stop")
-    def stop_sweep(key: str) -> flask.Response:
-        try:
-            runs, pictures, model = asked(key)
-        except SetMissing as missing:
-            return _sentence(404, str(missing))
-        runs.stop(pictures, model)
-        return flask.Response(status=204)
+    @server.post(f"{prefix}set/<key>/<any(start, stop):what>")
+    def run_sweep(key: str, what: str) -> flask.Response:
+        def act(runs: Sweeps, pictures: PictureSet, model: str) -> flask.Response:
+            (runs.start if what == "start" else runs.stop)(pictures, model)
+            return flask.Response(status=204)
+
+        return answered(key, act)
 
     @server.post(f"{prefix}set/<key>/open/<int:number>")
     def open_member(key: str, number: int) -> flask.Response:
         """The picture as an input, and beside it the one most like it that is answered rightly."""
-        try:
-            runs, pictures, model = asked(key)
-            given = {"a": runs.store.as_input(pictures.version, number).key, "b": ""}
-            beside = _beside(runs, service, pictures, model, number)
-            if beside is not None:
-                given["b"] = runs.store.as_input(pictures.version, beside).key
-        except (SetMissing, InputMissing) as missing:
-            return _sentence(404, str(missing))
-        except InputRefused as refused:
-            return _sentence(refused.status, str(refused))
-        return flask.Response(json.dumps(given), mimetype="application/json")
 
-    @server.get(f"{prefix}set/<version>/<int:number>.jpg")
-    def preview(version: str, number: int) -> flask.Response:
-        try:
-            data = sweeps.store.preview(version, number)
-        except (SetMissing, InputMissing) as missing:
-            return _sentence(404, str(missing))
-        except InputRefused as refused:
-            return _sentence(refused.status, str(refused))
-        response = flask.Response(data, mimetype="image/jpeg")
-        response.headers["Cache-Control"] = "private, max-age=86400"
-        return response
+        def act(runs: Sweeps, pictures: PictureSet, model: str) -> flask.Response:
+            beside = _beside(runs, service, pictures, model, number)
+            keys = [
+                "" if each is None else runs.store.as_input(pictures.version, each).key for each in (number, beside)
+            ]
+            return flask.Response(json.dumps({"a": keys[0], "b": keys[1]}), mimetype="application/json")
+
+        return answered(key, act)
 
     @server.get(f"{prefix}set/<key>/answers.csv")
     def answers(key: str) -> flask.Response:
-        try:
-            runs, pictures, model = asked(key)
-        except SetMissing as missing:
-            return _sentence(404, str(missing))
-        return flask.Response(_table(runs, service, pictures, model), mimetype="text/csv")
+        def act(runs: Sweeps, pictures: PictureSet, model: str) -> flask.Response:
+            return flask.Response(_table(runs, service, pictures, model), mimetype="text/csv")
+
+        return answered(key, act)
 
 
 def _beside(sweeps: Sweeps, service: Service, pictures: PictureSet, model: str, number: int) -> int | None:

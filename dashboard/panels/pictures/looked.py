@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
-from hookscope.dashboard.page.scene import Scene
+from hookscope.dashboard.inputs.store import InputMissing, InputRefused
+from hookscope.dashboard.page.scene import Gone, Scene
 from hookscope.dashboard.page.view import state
 from hookscope.dashboard.sets import labels
 from hookscope.dashboard.sets.members import PictureSet, SetMissing
-from hookscope.dashboard.sets.sweeps import Progress
+from hookscope.dashboard.sets.sweeps import Progress, Sweeps
 from hookscope.hooks.results.set_answers import Answers
 from hookscope.hooks.results.sweeps import Sweep
 
@@ -83,7 +85,17 @@ class Looked:
 
     def preview(self, number: int) -> str:
         """The address of a small copy of a picture."""
-        return f"{self.scene.prefix}set/{self.pictures.version}/{number}.jpg"
+        sweeps = self.scene.service.sweeps
+        assert sweeps is not None  # which had the set
+        draw = partial(_preview, sweeps, self.pictures.version, number)
+        return self.scene.picture(("of a set", self.pictures.version, number), draw, "image/jpeg")
+
+
+def _preview(sweeps: Sweeps, version: str, number: int) -> bytes:
+    try:
+        return sweeps.store.preview(version, number)
+    except (SetMissing, InputMissing, InputRefused) as gone:
+        raise Gone(str(gone)) from gone
 
 
 def look_at(scene: Scene, key: str = "") -> Looked | str:

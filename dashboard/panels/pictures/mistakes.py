@@ -93,7 +93,10 @@ def _class(looked: Looked) -> html.Button | None:
 
 def _help(looked: Looked) -> str:
     if looked.labelled:
-        return "A click: the picture as A, the one most like it that is answered rightly as B, and where they part."
+        return (
+            "A click: the picture as A, as B the most alike one of its class that is answered rightly, and where they "
+            "part; A alone where none is."
+        )
     return "A click has the picture as A, in Layers and Depth."
 
 
