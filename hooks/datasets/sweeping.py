@@ -27,6 +27,7 @@ from hookscope.hooks.errors import HooksError
 from hookscope.hooks.layers.axes import Axes, leaves
 from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.layers.names import first_names, select
+from hookscope.hooks.looks.batching import SAME
 from hookscope.hooks.looks.outputs import answer, needs_watching
 from hookscope.hooks.passes import nested
 from hookscope.hooks.passes.cancelling import cancelling
@@ -35,8 +36,6 @@ from hookscope.hooks.passes.modes import inspecting
 from hookscope.hooks.passes.operations import tapping
 from hookscope.hooks.results.looks import LayerInfo
 from hookscope.hooks.results.sweeps import NOWHERE, Sweep
-
-SAME = 1e-3  # of the largest number: by which the same answer may differ in a batch, because sums run in another order
 
 
 def sweep(

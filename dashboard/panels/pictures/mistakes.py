@@ -35,7 +35,7 @@ def pictures(looked: Looked) -> list[Any]:
     page = rows[start : start + PER_PAGE]
     return [
         html.Div([html.H2(_title(looked, answers)), _orders(looked, chosen), _class(looked)], className="head"),
-        html.P(_help(looked), className="muted"),
+        html.P(_help(looked), className="muted live-only"),
         html.Div([_cell(looked, answers, int(row)) for row in page], className="thumbs"),
         step_through(start, len(rows), "from_picture", PER_PAGE),
     ]
