@@ -117,7 +117,8 @@ class Watcher(threading.Thread):
 
     def run(self) -> None:
         try:
-            for line in requests.get(self.address, stream=True, timeout=30).iter_lines(chunk_size=1):
+            # by what arrives: a byte at a time, half a megabyte takes longer than the test waits for its end
+            for line in requests.get(self.address, stream=True, timeout=30).iter_lines(chunk_size=None):
                 if line.startswith(b"event: "):
                     self.events.append(line.decode().removeprefix("event: "))
         except requests.RequestException:  # the server went before it had said "done"
