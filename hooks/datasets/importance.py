@@ -26,11 +26,11 @@ from torch.nn import functional
 
 from hookscope.hooks.causes.shares import channel_axis
 from hookscope.hooks.datasets.labelled import Batch, PictureSteps, known_labels, read_batches
-from hookscope.hooks.datasets.removal import WITH_FILTERS, Place, removals
+from hookscope.hooks.datasets.removal import Place, removals, with_own_filters
 from hookscope.hooks.errors import HooksError, LayerNotExecuted, NoGradient, TargetNotFound, titled
 from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.layers.finder import Finder
-from hookscope.hooks.layers.names import Pattern, named_layers, select
+from hookscope.hooks.layers.names import Pattern, select
 from hookscope.hooks.layers.reasons import why_unseen
 from hookscope.hooks.looks.batching import baseline_of
 from hookscope.hooks.looks.map_taps import MapTap, array, filling
@@ -113,30 +113,18 @@ def _wanted(model: nn.Module, infos: Sequence[LayerInfo], patterns: Pattern | It
     Raises:
         LayerNotFound: a pattern means nothing. LayerNotExecuted: a layer that is named did not run.
     """
-    described = {info.name: info for info in infos}
     if patterns is None:
-        names = [
-            name
-            for name, module in named_layers(model).items()
-            if isinstance(module, WITH_FILTERS) and getattr(module, "groups", 1) == 1 and name in described
-        ]
-    else:
-        names, finder = list(select(model, patterns)), Finder(model, infos)
-        for name in names:
-            if problem := finder.not_executed(name, 0):
-                raise problem
+        places = with_own_filters(model, infos)
+        if not places:
+            raise HooksError("This model has no convolution and no linear layer that could be pruned. Name its layers.")
+        return places
+    described, finder = {info.name: info for info in infos}, Finder(model, infos)
+    names = list(select(model, patterns))
+    for name in names:
+        if problem := finder.not_executed(name, 0):
+            raise problem
     calls = [(call.order, name, index) for name in names for index, call in enumerate(described[name].calls)]
-    places = [(name, index) for _, name, index in sorted(calls)]
-    if patterns is None:
-        places = [place for place in places if _has_channels(described[place[0]], place[1])]
-    if not places:
-        raise HooksError("This model has no convolution and no linear layer that could be pruned. Name its layers.")
-    return places
-
-
-def _has_channels(info: LayerInfo, call: int) -> bool:
-    axes = info.calls[call].axes
-    return axes.count("channel") == 1 or axes.count("feature") == 1
+    return [(name, index) for _, name, index in sorted(calls)]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any
@@ -86,6 +87,36 @@ def prune_curve(
         HooksError: the layer has no channels, or is the answer; the answer is no list of classes; the order or a share
             is none; or the set is empty, or can be gone through once only.
     """
+    measured = curve_as_measured(
+        model,
+        loader,
+        layer,
+        order,
+        call=call,
+        shares=shares,
+        random_orders=random_orders,
+        seed=seed,
+        described=described,
+    )
+    return deque(measured, maxlen=1).pop()
+
+
+def curve_as_measured(
+    model: nn.Module,
+    loader: Iterable[Any],
+    layer: str,
+    order: Sequence[int] | np.ndarray | LayerImportance | None = None,
+    *,
+    call: int = 0,
+    shares: Sequence[float] = SHARES,
+    random_orders: int = 5,
+    seed: int = 0,
+    described: Sequence[LayerInfo] | None = None,
+) -> Iterator[PruneCurve]:
+    """The same curve as it becomes known: after each picture, over all pictures up to it.
+
+    Between two of them the model is handed back, and no hook of it is on it.
+    """
     began = time.perf_counter()
     if order is None and isinstance(loader, Iterator):
         raise HooksError(
@@ -116,25 +147,26 @@ def prune_curve(
     measuring = _measuring(model, infos, layer, removal, first.pictures[:1])
     tally = _Tally.of(len(groups))
     steps = PictureSteps(loader)
+    measuring.between = lambda: steps.count(0)
     for picture, label in _pictures(again):
         tally.add(measuring.compare(picture, groups), label)
         steps.count(1)
-    return PruneCurve(
-        layer,
-        call,
-        channels,
-        removal,
-        chosen,
-        others,
-        counts,
-        tally.pictures,
-        tally.labelled,
-        agreed=tally.by_order(tally.agreed, len(counts)),
-        right=tally.by_order(tally.right, len(counts)),
-        divergences=tally.by_order(tally.divergences / tally.pictures, len(counts)),
-        how=measuring.how,
-        milliseconds=(time.perf_counter() - began) * 1000,
-    )
+        yield PruneCurve(
+            layer,
+            call,
+            channels,
+            removal,
+            chosen,
+            others,
+            counts,
+            tally.pictures,
+            tally.labelled,
+            agreed=tally.by_order(tally.agreed, len(counts)),
+            right=tally.by_order(tally.right, len(counts)),
+            divergences=tally.by_order(tally.divergences / tally.pictures, len(counts)),
+            how=measuring.how,
+            milliseconds=(time.perf_counter() - began) * 1000,
+        )
 
 
 def _found(model: nn.Module, infos: Sequence[LayerInfo], layer: str, call: int) -> tuple[str, int]:
@@ -281,13 +313,18 @@ class _Way:
 
 @dataclass
 class _Measuring:
-    """Measures picture after picture by the best way that gives what each group of channels gives alone."""
+    """Measures picture after picture by the best way that gives what each group of channels gives alone.
+
+    Attributes:
+        between: called between two passes of one picture, where no hook is on the model.
+    """
 
     trials: Trials
     muter: Muter
     known: Explained
     ways: list[_Way]
     checked: bool = field(default=False)
+    between: Callable[[], None] = field(default=lambda: None)
 
     @property
     def how(self) -> str:
@@ -302,8 +339,11 @@ class _Measuring:
             if found is not None:
                 return found
             self.ways, self.checked = self.ways[1:], False  # by this way it cannot be done
-        plain = self._alone(())
-        return _join([self._compared(plain, self._alone(group)) for group in groups], plain)
+        plain, parts = self._alone(()), []
+        for group in groups:
+            self.between()
+            parts.append(self._compared(plain, self._alone(group)))
+        return _join(parts, plain)
 
     def _alone(self, group: Sequence[int]) -> Read:
         self.muter.image = None
@@ -313,6 +353,8 @@ class _Measuring:
         """The same in as few passes as there have to be; None if it is not what the groups give alone."""
         way, parts, plain = self.ways[0], [], None
         for start in range(0, len(groups), way.copies - 1):
+            if start:
+                self.between()
             part = [[], *groups[start : start + way.copies - 1]]
             self.muter.image = way.image
             run = self.trials.from_the_layer if way.from_layer else self.trials.from_the_input

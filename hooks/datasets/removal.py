@@ -30,6 +30,7 @@ from hookscope.hooks.passes.modes import inspecting
 from hookscope.hooks.passes.registry import hook
 from hookscope.hooks.results.importance import Removal
 from hookscope.hooks.results.looks import Call, LayerInfo
+from hookscope.hooks.results.prunable import Prunable, Prunables
 
 Place = tuple[str, int]  # a layer and its call
 WITH_FILTERS = (nn.modules.conv._ConvNd, nn.Linear)
@@ -86,6 +87,40 @@ def removals(
         flow = seen.follow((name, call), described, axis)
         found[name, call] = _removal(seen, infos, (name, call), own, flow)
     return found
+
+
+def with_own_filters(model: nn.Module, layers: Sequence[LayerInfo]) -> list[Place]:
+    """The calls of convolutions that are not depthwise, whose channels go with those before them, and of linear layers.
+
+    In execution order; without those that have no channels.
+    """
+    infos = {info.name: info for info in layers}
+    found = [
+        (call.order, name, number)
+        for name, module in named_layers(model).items()
+        if isinstance(module, WITH_FILTERS) and getattr(module, "groups", 1) == 1 and name in infos
+        for number, call in enumerate(infos[name].calls)
+        if call.axes.count("channel") == 1 or call.axes.count("feature") == 1
+    ]
+    return [(name, number) for _, name, number in sorted(found)]
+
+
+def prunable(model: nn.Module, picture: Tensor, layers: Sequence[LayerInfo]) -> Prunables:
+    """What removing channels comes to, of each layer that has filters of its own and does not give the answer itself.
+
+    Arguments:
+        picture: float (1, channel, height, width). layers: what `layers.describe.describe` said of this model.
+
+    Raises:
+        Cancelled: `looking`'s `cancelled` said so.
+    """
+    infos = {info.name: info for info in layers}
+    found = []
+    for (name, number), removal in removals(model, picture, layers, with_own_filters(model, layers)).items():
+        call = infos[name].calls[number]
+        if not removal.is_answer:
+            found.append(Prunable(name, number, call.shape[channel_axis(name, call, call.shape)], removal))
+    return Prunables(tuple(found))
 
 
 @dataclass(frozen=True)

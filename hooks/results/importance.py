@@ -157,7 +157,8 @@ class Removable:
 class PruneCurve:
     """What a model answers without the least important channels of one layer, the more of them the further right.
 
-    At each point the first so many of an order are muted together, which is not the sum of muting each.
+    At each point the first so many of an order are muted together, which is not the sum of muting each. `one + other`,
+    of the same points over different pictures, is that over all of them.
 
     Attributes:
         layer, call: where. channels: how many it has.
@@ -224,6 +225,32 @@ class PruneCurve:
     def random_divergence(self) -> Band:
         """`divergence` where the channels are muted in random orders."""
         return _band(self.divergences[1:])
+
+    def __add__(self, other: PruneCurve) -> PruneCurve:
+        """Over both sets of pictures together.
+
+        Raises:
+            HooksError: they are not of the same points.
+        """
+        if not isinstance(other, PruneCurve):
+            return NotImplemented
+        orders = (self.counts, other.counts), (self.order, other.order), (self.random_orders, other.random_orders)
+        alike = all(np.array_equal(one, another) for one, another in orders)
+        if (self.layer, self.call, self.removal) != (other.layer, other.call, other.removal) or not alike:
+            raise HooksError(
+                f"The curves of {called(self.layer)} and of {called(other.layer)} are not of the same channels, muted "
+                "in the same orders, so they cannot be added. Measure both in the same way."
+            )
+        pictures = self.pictures + other.pictures
+        return dataclasses.replace(
+            self,
+            pictures=pictures,
+            labelled=self.labelled + other.labelled,
+            agreed=self.agreed + other.agreed,
+            right=self.right + other.right,
+            divergences=(self.divergences * self.pictures + other.divergences * other.pictures) / pictures,
+            milliseconds=self.milliseconds + other.milliseconds,
+        )
 
     @property
     def _accuracies(self) -> np.ndarray:
