@@ -97,7 +97,7 @@ $(PAGE): requirements.txt requirements-fast.txt constraints.txt | $(PY)
 	@$(PIP) -r requirements.txt -r requirements-fast.txt || { $(FAILED); }
 	@touch $@
 
-$(DEV): requirements-dev.txt requirements-hf.txt $(PAGE)
+$(DEV): requirements-dev.txt requirements-hf.txt requirements-tsne.txt $(PAGE)
 	@echo "Installing what the tests need, once."
 	@$(PIP) -r requirements-dev.txt || { $(FAILED); }
 	@touch $@

@@ -19,6 +19,9 @@ NAMES = {
     *("stream", "survey"),
     *("answers", "features", "gap", "read_sweep", "statistics", "sweep", "top"),
     *("importance", "prune_curve"),
+    *("embed", "information"),
+    *("Baseline", "profiles"),
+    *("levels", "tell_apart", "vectors"),
     *("edit", "level", "mute", "patch", "replace", "scale"),
 }
 

@@ -8,8 +8,9 @@ import torch
 from helpers import assert_untouched, fixed
 from torch import nn
 
-from hookscope.hooks.datasets.information import bottlenecks, information_flow, widths
+from hookscope.hooks.datasets.information import information_flow, widths
 from hookscope.hooks.errors import LayerNotFound
+from hookscope.hooks.results.information import bottlenecks
 from hookscope.hooks.results.summaries import LayerInformation
 
 

@@ -12,9 +12,9 @@ from own_page import Page, opened, operators_folder, texts
 from torchvision.models.detection.faster_rcnn import FasterRCNN
 from torchvision.ops.poolers import LevelMapper
 
-from hookscope.dashboard.drawing import pyramid
 from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.looks.detections import detections
+from hookscope.hooks.results import pyramid
 
 NET = """
     import torch

@@ -20,7 +20,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 PAGE = ("requirements.txt", "requirements-fast.txt")  # what `make run` installs
-REQUIREMENTS = (*PAGE, "requirements-hf.txt", "requirements-dev.txt")
+REQUIREMENTS = (*PAGE, "requirements-hf.txt", "requirements-tsne.txt", "requirements-dev.txt")
 INSTALLED_NAMES = {"PIL": "pillow", "skimage": "scikit-image", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 
 
@@ -67,7 +67,7 @@ def test_everything_that_the_application_imports_is_required() -> None:
     # These come with a requirement that promises them: Werkzeug is Flask's, and huggingface_hub is timm's.
     promised = {"werkzeug", "huggingface-hub"}
     # each imported by the one module that needs it
-    optional = {"captum", "tensorboard", "lightning", "mlflow", "transformers"}
+    optional = {"captum", "tensorboard", "lightning", "mlflow", "transformers", "opentsne"}
     named = {name for file in PAGE for name in requirements(file)}
     missing = third_party("app.py", "hooks", "dashboard") - named - promised - optional
     assert not missing

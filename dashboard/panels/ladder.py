@@ -15,7 +15,6 @@ from hookscope.dashboard.answers.parts import Part, Update, failures, result_of
 from hookscope.dashboard.asking.answers import Answers
 from hookscope.dashboard.asking.questions import ActivationOf, Unit
 from hookscope.dashboard.components.markup import Markup
-from hookscope.dashboard.drawing import pyramid
 from hookscope.dashboard.drawing.attribution_pictures import attribution_overlay
 from hookscope.dashboard.drawing.numbers import format_number
 from hookscope.dashboard.page import ids
@@ -25,6 +24,7 @@ from hookscope.dashboard.page.view import state
 from hookscope.dashboard.panels import detections
 from hookscope.dashboard.panels.panel import Panel
 from hookscope.dashboard.panels.regions import computing, refuse, show_text
+from hookscope.hooks.results import pyramid
 from hookscope.hooks.results.looks import Activation, Prediction
 from hookscope.hooks.results.maps import maps
 

@@ -34,6 +34,7 @@ from hookscope.dashboard.sources.two_pictures import Pair, attending, seeing_the
 from hookscope.dashboard.sources.unfit import explained
 from hookscope.hooks.errors import HooksError, ModelNotSupported
 from hookscope.hooks.layers.describe import recorded
+from hookscope.hooks.layers.fingerprint import digest_of
 from hookscope.hooks.layers.packed import count_learnt
 from hookscope.hooks.layers.recording import Recorded
 from hookscope.hooks.layers.shapes import NCHW, NHWC
@@ -328,7 +329,7 @@ def fingerprint(options: ModelOptions, source: Source, device: torch.device) -> 
         "arguments": options.arguments,
         "weights": weights.digest(source.module),
         "preprocessing": asdict(source.preprocessor.info),
-        "inputs": weights.digest_of(source.inputs),
+        "inputs": digest_of(source.inputs),
         "random": source.random_part,
         "texts": source.texts,
         "reading": [asdict(source.reading), options.output, options.reads],

@@ -6,15 +6,15 @@ import hashlib
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hookscope.dashboard.sources.file_kinds import WeightsError
 from hookscope.dashboard.sources.unfinished import unfinished
+from hookscope.hooks.layers.fingerprint import digest_of
 
 CONNECT_SECONDS = 8.0
 
@@ -86,20 +86,3 @@ def is_one_of(path: Path, beginnings: Collection[str]) -> bool:
 def digest(module: nn.Module) -> str:
     """SHA-256 over the names, types, shapes and values of all parameters and buffers."""
     return digest_of({name: value for name, value in module.state_dict().items() if isinstance(value, Tensor)})
-
-
-def digest_of(named: Mapping[str, Any]) -> str:
-    """SHA-256 over tensors by name, and over whatever else is named by how it is written."""
-    hasher = hashlib.sha256()
-    for name, tensor in named.items():
-        if not isinstance(tensor, Tensor):
-            hasher.update(f"{name} {tensor!r};".encode())
-            continue
-        value = tensor.detach()
-        hasher.update(f"{name} {value.dtype} {tuple(value.shape)};".encode())
-        if value.is_quantized:
-            value = value.int_repr()
-        if value.numel():
-            flat = value.cpu().contiguous().flatten().view(torch.uint8)
-            hasher.update(memoryview(flat.numpy()))  # type: ignore[arg-type]
-    return hasher.hexdigest()

@@ -16,25 +16,29 @@ from hookscope.hooks.datasets.collecting import Collector, Drawing, OfLayers, Pa
 from hookscope.hooks.datasets.layer_batch import LayerBatch
 from hookscope.hooks.datasets.summarising import kind_of, summarise
 from hookscope.hooks.errors import HooksError, TargetNotFound
+from hookscope.hooks.looks.detections import is_detection
 from hookscope.hooks.looks.outputs import Answered, choose
 from hookscope.hooks.looks.prediction import scores_of
-from hookscope.hooks.numbers.rows import NOBODY, Totals
+from hookscope.hooks.numbers.rows import NOBODY, Rows, Totals
 from hookscope.hooks.numbers.sketch import sketch
 from hookscope.hooks.results import sketches
 from hookscope.hooks.results.looks import QUANTILE_LEVELS, Statistics
 from hookscope.hooks.results.merging import complete, merge_summaries
 from hookscope.hooks.results.set_answers import Answers
 from hookscope.hooks.results.summaries import LayerSummary, Sketch
-from hookscope.hooks.results.sweeps import LayerFeatures
+from hookscope.hooks.results.sweeps import LayerFeatures, drawn_at
 
 BUFFER = 1 << 15  # values that are gathered before they are counted: counting has a cost of its own
 RANKS = 5  # classes that are kept of each answer
+NO_CLASS = "The model answers boxes, and no class of the whole picture."
+NO_CLASSES = "The model answers an embedding: a place among other pictures', and no classes."
+PLACES_SEED = 7  # other than that by which pictures are drawn
 
 
 # --- statistics
 
 
-def statistics(layers: Patterns = None, *, threshold: float = 0.0, values: int = 512) -> Collector:
+def statistics(layers: Patterns = None, *, threshold: float = 0.0, values: int = 256) -> Collector:
     """The numbers of every channel over the set: mean, deviation, extremes, zeros, in how many pictures it fired.
 
     Arguments:
@@ -202,17 +206,44 @@ class SampleCollector(OfLayers):
         place, size = (batch.layer, batch.call), self._drawing.size
         if place not in self._known:
             self._known[place] = np.full(size, NOBODY, np.int64), np.zeros((size, rows.values.shape[1]), np.float32)
-        drawn, means = self._known[place]
+        drawn, kept = self._known[place]
         for index, row in self._drawing.new:
-            drawn[row], means[row] = batch.pictures[index], rows.means[index]
+            drawn[row], kept[row] = batch.pictures[index], self._of(rows, index, int(batch.pictures[index]))
+
+    def _of(self, rows: Rows, index: int, picture: int) -> np.ndarray:
+        """Float32 (channel,): what is kept of one picture of the batch."""
+        return rows.means[index]
 
     def found(self) -> Mapping[str, Any]:
         """See `Collector`."""
+        return {"sample": self._drawn()}
+
+    def _drawn(self) -> tuple[LayerFeatures, ...]:
         found = []
-        for place, (drawn, means) in self._known.items():
+        for place, (drawn, kept) in self._known.items():
             rows = self._drawing.rows(drawn)
-            found.append(LayerFeatures(*place, self._drawing.size, drawn[rows], means[rows]))
-        return {"sample": tuple(found)}
+            found.append(LayerFeatures(*place, self._drawing.size, drawn[rows], kept[rows]))
+        return tuple(found)
+
+
+class PlacesCollector(SampleCollector):
+    """What the channels give at one place of each of some pictures, drawn at random: what `information` is told from.
+
+    One place of each picture, the same share of the way through every layer's positions: so the pictures are a sample
+    of all positions of all pictures, and independent of each other.
+    """
+
+    def _of(self, rows: Rows, index: int, picture: int) -> np.ndarray:
+        positions = rows.values.shape[2]
+        if not positions:
+            return np.full(rows.values.shape[1], np.nan, np.float32)
+        share = float(drawn_at(np.array([picture]), PLACES_SEED)[0]) / 2**64
+        values = rows.values[index, :, min(int(share * positions), positions - 1)]
+        return values.cpu().numpy().astype(np.float32)
+
+    def found(self) -> Mapping[str, Any]:
+        """See `Collector`."""
+        return {"places": self._drawn()}
 
 
 def features(layers: Patterns) -> Collector:
@@ -279,7 +310,10 @@ class AnswersCollector:
         try:
             chosen = choose(answered, len(self._pictures))
         except TargetNotFound as reason:
-            self._reason = str(reason)
+            self._reason = NO_CLASS if is_detection(answered.value) else str(reason)
+            return
+        if chosen.reads == "embedding":
+            self._reason = NO_CLASSES
             return
         rows = []
         for index, label in enumerate(self._labels):

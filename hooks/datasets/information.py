@@ -17,11 +17,13 @@ import contextlib
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
 
+from hookscope.hooks.datasets.collecting import Collector, Patterns
+from hookscope.hooks.datasets.collectors import PlacesCollector
 from hookscope.hooks.layers.axes import Axes, leaves
 from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.layers.names import Pattern, first_names, select
@@ -29,9 +31,11 @@ from hookscope.hooks.numbers.reductions import real, statistics
 from hookscope.hooks.passes import arguments, nested
 from hookscope.hooks.passes.modes import inspecting
 from hookscope.hooks.passes.operations import split_name, tapping
+from hookscope.hooks.results.information import SetInformation, information_over
 from hookscope.hooks.results.looks import LayerInfo
 from hookscope.hooks.results.sketches import entropy
-from hookscope.hooks.results.summaries import Bottleneck, LayerInformation
+from hookscope.hooks.results.summaries import LayerInformation
+from hookscope.hooks.results.sweeps import Sweep
 
 
 def information_flow(
@@ -65,28 +69,32 @@ def information_flow(
     return tuple(found)
 
 
-def bottlenecks(flow: Sequence[LayerInformation], factor: float = 2.0) -> tuple[Bottleneck, ...]:
-    """The layers through which everything passes on fewer directions than before and after, in their order.
+@overload
+def information(found: Sweep) -> tuple[SetInformation, ...]: ...
+@overload
+def information(found: Patterns = None, *, drawn: int = 128) -> Collector: ...
+def information(found: Sweep | Patterns = None, *, drawn: int = 128) -> tuple[SetInformation, ...] | Collector:
+    """Entropy and width of each layer over a set; or, without a sweep, what a sweep has to collect for that.
 
-    A layer is narrow if the widest effective rank before it and the widest after it are both at least `factor` times
-    its own; of neighbouring narrow layers the narrowest one is named. Layers without a rank are passed over. The order
-    is that of execution: in a network with branches a narrow branch is no bottleneck of the whole.
+        told = hs.information(hs.sweep(model, loader, [hs.statistics(), hs.information()]))
+        hs.bottlenecks(told)
+
+    Entropy is told from `statistics`. Width is told from one place of each of `drawn` pictures, since a product of all
+    channels with all channels, of every layer, would take as long as the network itself and hundreds of megabytes; and
+    not from the channels' means, which a convolution passes on in as many directions as a picture has mean colours.
+
+    Arguments:
+        found: a sweep that was asked for `information()`. To collect: which layers, as `layers.names.select` takes
+            them; by default every module without children.
+        drawn: how many pictures are drawn; 4 bytes for each of them and each channel are kept.
+
+    Returns:
+        One per call of a layer, in execution order; or what `sweep` takes.
+
+    Raises:
+        HooksError: the sweep was not asked for this, or has fewer than 8 pictures.
     """
-    ranked = [step for step in flow if not math.isnan(step.effective_rank)]
-    ranks = [step.effective_rank for step in ranked]
-    found: list[Bottleneck] = []
-    narrow_before = False
-    for index, step in enumerate(ranked):
-        around = min(max(ranks[:index], default=0.0), max(ranks[index + 1 :], default=0.0))
-        narrow = around >= factor * step.effective_rank
-        if narrow:
-            here = Bottleneck(step.layer, step.call, step.effective_rank, around / step.effective_rank)
-            if not narrow_before:
-                found.append(here)
-            elif here.effective_rank < found[-1].effective_rank:
-                found[-1] = here
-        narrow_before = narrow
-    return tuple(found)
+    return information_over(found) if isinstance(found, Sweep) else PlacesCollector(found, drawn)
 
 
 def widths(samples: Tensor) -> tuple[float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
@@ -93,6 +94,7 @@ class LayerBatch:
         pictures: int64 (picture,), the numbers of the batch's pictures in their set.
         rows: the tensor's values, a row for each channel of each picture; None where these axes are not known.
         layout: where its positions lie on the picture.
+        output: everything that it returned.
     """
 
     layer: str
@@ -103,6 +105,7 @@ class LayerBatch:
     pictures: np.ndarray
     rows: Rows | None
     layout: Layout
+    output: Any = None
 
 
 def layout_of(seen: Call | None, shape: Sequence[int]) -> Layout:

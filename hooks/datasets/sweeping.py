@@ -210,14 +210,16 @@ class _Look:
             if found is None or self.failure is not None:
                 return
             try:
-                self.look(place, module, found[1], collectors)
+                self.look(place, module, found[1], output, collectors)
             except BaseException as error:  # kept, because a model may catch what its layers raise
                 self.failure = error
                 raise
 
         return look
 
-    def look(self, place: tuple[str, int], module: nn.Module, tensor: Tensor, collectors: Sequence[Collector]) -> None:
+    def look(
+        self, place: tuple[str, int], module: nn.Module, tensor: Tensor, output: Any, collectors: Sequence[Collector]
+    ) -> None:
         """Have everybody look at what a layer returned, unless it is what another one has just returned."""
         version = -1 if tensor.is_inference() else tensor._version
         if self._last is not None and tensor is self._last[0] and version == self._last[1]:
@@ -230,7 +232,7 @@ class _Look:
         plan = self.plans.of(*place, module, tensor)
         self.plans.read[place] = None
         rows = plan.read(tensor, len(self.pictures))
-        batch = LayerBatch(*place, module, tensor, self.plans.axes, self.pictures, rows, plan.layout)
+        batch = LayerBatch(*place, module, tensor, self.plans.axes, self.pictures, rows, plan.layout, output)
         for collector in collectors:
             collector.look(batch)
 

@@ -29,11 +29,13 @@ class Answered:
         value: the model's output, as it is. endings: of the pass; None if nobody watched.
         mask_logits: float (box, class, row, column), of a detector of torchvision that gives masks, what its mask head
             said before the masks were laid over the picture, in the same graph.
+        given: the model's arguments.
     """
 
     value: Any
     endings: Endings | None = None
     mask_logits: Tensor | None = None
+    given: tuple[Any, ...] = ()
 
     def ended(self, tensor: Tensor) -> Ended | None:
         """What a tensor of the output came of, if it came of a softmax or sigmoid."""
@@ -47,10 +49,10 @@ def answer(model: nn.Module, *inputs: Any, watched: bool = True) -> Answered:
         watched: False where it is known that there is none, of which `needs_watching` can tell.
     """
     if not watched:
-        return Answered(model(*inputs))
+        return Answered(model(*inputs), given=inputs)
     with watching_endings(model) as endings, watching_masks(model) as masks:
         value = model(*inputs)
-    return Answered(value, endings, masks[-1] if masks else None)
+    return Answered(value, endings, masks[-1] if masks else None, inputs)
 
 
 def needs_watching(model: nn.Module, answered: Answered) -> bool:

@@ -22,7 +22,9 @@ import numpy as np
 
 from hookscope.hooks.errors import HooksError, LayerNotExecuted
 from hookscope.hooks.results.codec import CodecError, decode, encode
+from hookscope.hooks.results.levels import LevelStrength
 from hookscope.hooks.results.merging import complete, merge_summaries
+from hookscope.hooks.results.profiles import LayerProfile
 from hookscope.hooks.results.set_answers import Answers, Frames
 from hookscope.hooks.results.summaries import LayerSummary
 
@@ -196,6 +198,9 @@ class Sweep:
             container's last child. What is known of the one is known of the other.
         statistics, top, sample, features: one entry per call of a layer, in execution order; empty if not asked for.
             `sample` is of drawn pictures and every layer, `features` of all pictures and some layers.
+        profiles: the same, of all pictures and every layer, a few numbers each.
+        levels: of a detector's pyramid, the finest first.
+        places: as `sample`, not means but what each channel gave at one place, drawn for each picture.
         answers: None if not asked for, or `notes` say why there are none.
         frames: None where it is not known.
         unread: pictures that could not be shown to the model: their numbers, and why; they are not in `pictures`.
@@ -206,7 +211,10 @@ class Sweep:
     statistics: tuple[LayerSummary, ...] = ()
     tops: tuple[LayerTop, ...] = ()
     sample: tuple[LayerFeatures, ...] = ()
+    places: tuple[LayerFeatures, ...] = ()
     features: tuple[LayerFeatures, ...] = ()
+    profiles: tuple[LayerProfile, ...] = ()
+    levels: tuple[LevelStrength, ...] = ()
     answers: Answers | None = None
     notes: tuple[str, ...] = ()
     unread: tuple[tuple[int, str], ...] = ()
@@ -230,7 +238,10 @@ class Sweep:
             statistics=_merged(self.statistics, other.statistics, merge_summaries),
             tops=_merged(self.tops, other.tops, LayerTop.merged),
             sample=_merged(self.sample, other.sample, LayerFeatures.merged),
+            places=_merged(self.places, other.places, LayerFeatures.merged),
             features=_merged(self.features, other.features, LayerFeatures.merged),
+            profiles=_merged(self.profiles, other.profiles, LayerProfile.merged),
+            levels=_merged(self.levels, other.levels, LevelStrength.merged),
             answers=_merge_whole(self.answers, other.answers),
             notes=tuple(dict.fromkeys((*self.notes, *other.notes))),
             unread=tuple(sorted({*self.unread, *other.unread})),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hookscope.hooks.causes.parting import parting_calibration as parting_calibration
     from hookscope.hooks.causes.restoring import restore as restore
     from hookscope.hooks.causes.restoring import restore_parts as restore_parts
+    from hookscope.hooks.datasets.baseline import Baseline as Baseline
     from hookscope.hooks.datasets.collectors import answers as answers
     from hookscope.hooks.datasets.collectors import features as features
     from hookscope.hooks.datasets.collectors import statistics as statistics
@@ -31,10 +32,13 @@ if TYPE_CHECKING:
     from hookscope.hooks.datasets.galleries import top as top
     from hookscope.hooks.datasets.gaps import gap as gap
     from hookscope.hooks.datasets.importance import importance as importance
-    from hookscope.hooks.datasets.information import bottlenecks as bottlenecks
+    from hookscope.hooks.datasets.information import information as information
     from hookscope.hooks.datasets.information import information_flow as information_flow
+    from hookscope.hooks.datasets.levels import levels as levels
+    from hookscope.hooks.datasets.profiles import profiles as profiles
     from hookscope.hooks.datasets.pruning import prune_curve as prune_curve
     from hookscope.hooks.datasets.sweeping import sweep as sweep
+    from hookscope.hooks.datasets.vectors import vectors as vectors
     from hookscope.hooks.edits import edit as edit
     from hookscope.hooks.edits import patch as patch
     from hookscope.hooks.edits import replace as replace
@@ -57,13 +61,17 @@ if TYPE_CHECKING:
     from hookscope.hooks.results.edits import level as level
     from hookscope.hooks.results.edits import mute as mute
     from hookscope.hooks.results.edits import scale as scale
+    from hookscope.hooks.results.embedding import embed as embed
+    from hookscope.hooks.results.information import bottlenecks as bottlenecks
     from hookscope.hooks.results.sweeps import read_sweep as read_sweep
     from hookscope.hooks.results.targets import Against as Against
     from hookscope.hooks.results.targets import Box as Box
+    from hookscope.hooks.results.telling import tell_apart as tell_apart
 
 # name -> the module below hookscope.hooks that defines it
 _HOME = {
     "Against": "results.targets",
+    "Baseline": "datasets.baseline",
     "Box": "results.targets",
     "Diagnostics": "datasets.diagnostics",
     "HooksError": "errors",
@@ -72,20 +80,23 @@ _HOME = {
     "answers": "datasets.collectors",
     "attention_maps": "looks.attention",
     "attribute_input": "looks.inputs",
-    "bottlenecks": "datasets.information",
+    "bottlenecks": "results.information",
     "capture": "looks.capture",
     "compare": "datasets.comparison",
     "describe": "layers.describe",
     "edit": "edits",
     "effects": "causes.effects",
+    "embed": "results.embedding",
     "features": "datasets.collectors",
     "find_anomalies": "results.anomalies",
     "gap": "datasets.gaps",
     "gradients": "looks.gradients",
     "importance": "datasets.importance",
+    "information": "datasets.information",
     "information_flow": "datasets.information",
     "layer_map": "looks.cam",
     "level": "results.edits",
+    "levels": "datasets.levels",
     "likeness": "causes.likeness",
     "live_hooks": "passes.registry",
     "looking": "passes.looking",
@@ -93,6 +104,7 @@ _HOME = {
     "parting": "causes.parting",
     "parting_calibration": "causes.parting",
     "patch": "edits",
+    "profiles": "datasets.profiles",
     "prune_curve": "datasets.pruning",
     "ranked_channels": "datasets.comparison",
     "read_sweep": "results.sweeps",
@@ -106,7 +118,9 @@ _HOME = {
     "stream": "looks.capture",
     "survey": "looks.survey",
     "sweep": "datasets.sweeping",
+    "tell_apart": "results.telling",
     "top": "datasets.galleries",
+    "vectors": "datasets.vectors",
 }
 
 __all__ = list(_HOME)

@@ -70,7 +70,11 @@ def rung(maps: np.ndarray, box: Sequence[float], size: tuple[int, int]) -> Rung:
         maps: (channel, height, width). box: left, top, right, bottom in pixels of the network's picture. size: its
             (height, width).
     """
-    values = np.abs(maps).mean(0, dtype=np.float64)
+    return rung_of(np.abs(maps).mean(0, dtype=np.float64), box, size)
+
+
+def rung_of(values: np.ndarray, box: Sequence[float], size: tuple[int, int]) -> Rung:
+    """The same of the mean sizes of a level's activation, float64 (height, width)."""
     rows, columns = (np.arange(length) + 0.5 for length in values.shape)
     high, wide = size[0] / values.shape[0], size[1] / values.shape[1]
     left, top, right, bottom = box
@@ -93,4 +97,5 @@ def assigned(box: Sequence[float], strides: Sequence[float]) -> int:
     side = math.sqrt(max(right - left, 1e-6) * max(bottom - top, 1e-6))
     level = math.floor(CANONICAL_LEVEL + math.log2(side / CANONICAL_SIDE) + 1e-6)
     steps = [round(math.log2(stride)) for stride in strides]
-    return steps.index(min(max(level, min(steps)), max(steps)))
+    level = min(max(level, min(steps)), max(steps))
+    return min(range(len(steps)), key=lambda place: abs(steps[place] - level))  # of a pyramid that leaves a level out
