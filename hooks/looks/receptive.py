@@ -4,21 +4,24 @@ field = receptive_fields(model, picture, "layer3.0.conv1")
 field.box(3, 5)     # (top, left, bottom, right) in pixels of the picture that the model is given
 field.whole         # after attention or squeeze-and-excitation every unit sees all of it: then ask for
 effective_field(model, picture, "layer3.0.conv1", channel=7, place=(3, 5)).box
+effective_extent(model, torch.randn(4, *picture.shape[1:]), "layer3.0.conv1").side     # of all its units
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
-from hookscope.hooks.errors import NoGradient, NoSpatialAxes, StopForward, titled
+from hookscope.hooks.errors import HooksError, NoGradient, NoSpatialAxes, StopForward, called, titled
 from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.layers.finder import Finder
 from hookscope.hooks.looks.map_taps import MapTap, filling
@@ -31,7 +34,13 @@ from hookscope.hooks.passes.running import Functions
 from hookscope.hooks.results import receptive as boxes
 from hookscope.hooks.results.looks import Call, LayerInfo
 from hookscope.hooks.results.maps import why_no_maps
-from hookscope.hooks.results.receptive import EffectiveField, ReceptiveField
+from hookscope.hooks.results.receptive import EffectiveExtent, EffectiveField, ReceptiveField
+
+PROBED = ((0.5, 0.5), (0.25, 0.25), (0.75, 0.75), (0.25, 0.75))  # of a map's height and width: not at its edges
+_NO_GRADIENT = (
+    "{} has no gradient: its value was detached, or computed under torch.no_grad or in whole numbers. What it can "
+    "depend on at all is known without one."
+)
 
 
 def receptive_fields(
@@ -121,15 +130,91 @@ def effective_field(
         with filling(inner, [tap]), cancelling():
             tap.run(inner, given)
         if not edges or not tap.kept.requires_grad:
-            raise NoGradient(
-                f"{titled(layer)} has no gradient: its value was detached, or computed under torch.no_grad or in whole "
-                "numbers. What it can depend on at all is known without one."
-            )
+            raise NoGradient(_NO_GRADIENT.format(titled(layer)))
         stop_if_cancelled()
         gradient = differentiate(tap.kept, edges)[0]
     slopes = np.zeros(picture.shape[1:]) if gradient is None else gradient[0].cpu().double().numpy()
     field = boxes.effective_field_of(slopes, share, layer, call, channel, place)
     return replace(field, value=float(tap.kept.detach()), milliseconds=(time.perf_counter() - began) * 1000)
+
+
+def effective_extent(
+    model: nn.Module,
+    pictures: Tensor,
+    layer: str,
+    call: int = 0,
+    layers: Sequence[LayerInfo] | None = None,
+    share: float = 0.9,
+    seconds: float = math.inf,
+) -> EffectiveExtent:
+    """How much of the picture a layer's units are moved by in the main: over its channels, several places and pictures.
+
+    For each picture and place the squared gradient of all channels together is estimated from one gradient: that of
+    their sum with random signs, whose square is the sum of the channels' squares on average (Hutchinson 1989). Only the
+    distance from the place's own middle counts, so that all of them add up. For the source see `effective_field`, which
+    looks at one unit in one picture.
+
+    Arguments:
+        pictures: float (picture, channel, height, width), shown one by one; random ones tell of the network, some of a
+            set of that set.
+        call, layers: see `receptive_fields`. share: of the squared gradient, above 0 and at most 1.
+        seconds: after which no other picture is begun.
+
+    >>> net = nn.Conv2d(1, 2, 5, padding=2, bias=False)
+    >>> _ = nn.init.ones_(net.weight)
+    >>> effective_extent(net, torch.zeros(1, 1, 20, 20), "", share=1.0).side
+    5
+
+    Raises:
+        Cancelled, LayerNotFound, LayerNotExecuted, NoSpatialAxes, ModelNotSupported: see `receptive_fields`.
+        NoGradient: there is none, or it is zero at all of the places. HooksError: it is not finite.
+        ValueError: the share is none.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"The share is {share}; give one above 0, and at most 1.")
+    began = time.perf_counter()
+    energies: list[np.ndarray] = []
+    centres: list[tuple[float, float]] = []
+    for number, one in enumerate(pictures.split(1)):
+        if number and time.perf_counter() - began > seconds:
+            break
+        found, at = _probe(model, arguments.picture(one), layer, call, layers, number)
+        energies += found
+        centres += at
+    extent = boxes.extent_of(energies, centres, share)
+    return replace(extent, milliseconds=(time.perf_counter() - began) * 1000)
+
+
+def _probe(
+    model: nn.Module, picture: Tensor, layer: str, call: int, layers: Sequence[LayerInfo] | None, seed: int
+) -> tuple[list[np.ndarray], list[tuple[float, float]]]:
+    """The energy (height, width) that moves all channels at some places of one picture, and where those lie in it."""
+    tap, seen = _find(model, picture, layer, call, layers)
+    units = boxes.places(np.arange(math.prod(seen.shape)).reshape(seen.shape), seen)
+    channels, rows, columns = units.shape
+    height, width = picture.shape[2:]
+    signs = torch.from_numpy(np.random.default_rng(seed).choice((-1.0, 1.0), (len(PROBED), channels)))
+    energies, centres = [], []
+    with inspecting(model, gradients=True) as inner:
+        given = nested.private(picture, requires_grad=True)
+        edges = [get_gradient_edge(given)] if given.requires_grad else []
+        tap.keep = lambda output: output.clone()
+        with filling(inner, [tap]), cancelling():
+            tap.run(inner, given)
+        if not edges or not tap.kept.requires_grad:
+            raise NoGradient(_NO_GRADIENT.format(titled(layer)))
+        values = tap.kept.flatten()
+        for sign, (down, right) in zip(signs, PROBED, strict=True):
+            stop_if_cancelled()
+            row, column = int(down * rows), int(right * columns)
+            score = values[torch.from_numpy(units[:, row, column]).to(values.device)] @ sign.to(values)
+            slopes = differentiate(score, edges, retain_graph=True)[0]
+            energy = np.zeros((height, width)) if slopes is None else slopes[0].cpu().double().square().sum(0).numpy()
+            if not np.isfinite(energy).all():
+                raise HooksError(f"The gradient of {called(layer)} is not finite. Choose another layer.")
+            energies.append(energy)
+            centres.append((boxes.centre_of(row, rows, height), boxes.centre_of(column, columns, width)))
+    return energies, centres
 
 
 @dataclass

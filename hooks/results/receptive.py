@@ -6,6 +6,7 @@ Nothing here imports torch.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,25 @@ from hookscope.hooks.results.maps import arrange
 
 NOTHING = 1e9  # each edge of a value that depends on no pixel; see `numbers.edges`
 Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class EffectiveExtent:
+    """How large a part of the picture holds most of what a layer's units are moved by, over several units and pictures.
+
+    Attributes:
+        side: in pixels, of the least square around a unit's place in the map that holds the share of the squared
+            gradient, in the mean over the probes. Twice the picture's where the share reaches to the other edge.
+        share: what was asked for, 0..1. held: what lies in the square, at least that.
+        probes: how many places in how many pictures were asked; those without any gradient are left out.
+        milliseconds: everything together.
+    """
+
+    side: int
+    share: float
+    held: float
+    probes: int
+    milliseconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -37,6 +57,7 @@ class ReceptiveField:
             all positions.
         note: operators that could not be looked into, as a sentence; "" if there are none.
         milliseconds: everything together.
+        effective: how much of the picture units do depend on in the main; None where that was not asked for.
     """
 
     layer: str
@@ -48,11 +69,30 @@ class ReceptiveField:
     whole: bool
     note: str = ""
     milliseconds: float = 0.0
+    effective: EffectiveExtent | None = None
 
     def box(self, row: int, column: int) -> Box:
         """(top, left, bottom, right) in pixels of what the units at a place of the maps can depend on."""
         (top, bottom), (left, right) = self.rows[row].tolist(), self.columns[column].tolist()
         return (top, left, bottom, right) if top < bottom and left < right else (0, 0, 0, 0)
+
+    def effective_box(self, row: int, column: int) -> Box:
+        """(top, left, bottom, right) in pixels: the effective extent around a place, as far as it lies in the picture.
+
+        Raises:
+            ValueError: `effective` is None.
+        """
+        if self.effective is None:
+            raise ValueError("this field has no effective extent; ask `effective_extent` for it")
+        found = []
+        for index, places, length in (
+            (row, len(self.rows), self.picture[0]),
+            (column, len(self.columns), self.picture[1]),
+        ):
+            start = round(centre_of(index, places, length) - self.effective.side / 2)
+            found.append((max(start, 0), min(start + self.effective.side, length)))
+        (top, bottom), (left, right) = found
+        return top, left, bottom, right
 
     @property
     def stride(self) -> tuple[int | None, int | None]:
@@ -144,6 +184,45 @@ def smallest_square(energy: np.ndarray, share: float) -> tuple[Box, tuple[int, i
     reach = int(np.searchsorted(held, share * held[-1] * (1 - 1e-12)))
     box = max(row - reach, 0), max(column - reach, 0), min(row + reach + 1, height), min(column + reach + 1, width)
     return box, (row, column), float(held[reach] / held[-1])
+
+
+def centre_of(index: int, places: int, length: int) -> float:
+    """Where the middle of a row, or a column, of a layer's map lies in the picture, in pixels from its edge."""
+    return (index + 0.5) * length / places
+
+
+def extent_of(energies: Sequence[np.ndarray], centres: Sequence[tuple[float, float]], share: float) -> EffectiveExtent:
+    """The least square around units' places that holds a share of their energy, each unit's weighing the same.
+
+    Arguments:
+        energies: float64 (height, width) each, at least 0; what is 0 everywhere is left out. centres: (row, column) of
+            each one's place, in pixels from the upper left corner. share: above 0, at most 1.
+
+    Raises:
+        NoGradient: every energy is 0.
+
+    >>> extent_of([np.array([[0, 0, 0], [2, 6, 2], [0, 0, 0.0]])], [(1.5, 1.5)], 0.6)
+    EffectiveExtent(side=1, share=0.6, held=0.6, probes=1, milliseconds=0.0)
+    """
+    there = [(each / each.sum(), centre) for each, centre in zip(energies, centres, strict=True) if each.any()]
+    if not there:
+        raise NoGradient(
+            "The gradient of every unit that was asked is zero at every pixel, as where all ReLUs are off. Choose the "
+            "layer before it."
+        )
+    held = np.zeros(1)
+    for energy, (row, column) in there:
+        rows, columns = (
+            abs(np.arange(length) + 0.5 - at) for length, at in zip(energy.shape, (row, column), strict=True)
+        )
+        # a pixel lies within a square of this side, as far as half pixels allow
+        sides = np.ceil(2 * np.maximum(rows[:, None], columns) + 1 - 1e-9).astype(np.int64)
+        found = np.bincount(sides.ravel(), energy.ravel())
+        held = np.pad(held, (0, max(0, len(found) - len(held))))
+        held[: len(found)] += found / len(there)
+    within = np.cumsum(held)
+    side = int(np.searchsorted(within, share * within[-1] * (1 - 1e-12)))
+    return EffectiveExtent(side, share, float(within[side] / within[-1]), len(there))
 
 
 def places(values: np.ndarray, seen: Call) -> np.ndarray:
