@@ -26,6 +26,7 @@ TOPICS = {
     "attention": "attention",
     "effects": "effects",
     "parting": "parting",
+    "sets": "sets",
 }
 MEASUREMENTS = ROOT / "docs" / "measurements.md"
 ELSEWHERE = {  # tables that stand in another document

@@ -1,14 +1,12 @@
 """A batch's values row by row, one row for each channel of each picture: what a sweep over many pictures keeps.
 
-By the loops of `row_kernels`, in as many threads as torch has where there is much to read; or by torch, where numba is
-not installed, values lie on an accelerator, are not float32, or are not finite. The numbers are the same.
+By the loops of `row_kernels`; or by torch, where numba is not installed, values lie on an accelerator, are not float32,
+or are not finite. The numbers are the same.
 """
 
 from __future__ import annotations
 
 import functools
-import itertools
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Literal
@@ -20,7 +18,6 @@ from torch import Tensor
 from hookscope.hooks.numbers import compiled
 from hookscope.hooks.numbers.moments import Scratch, moments
 
-WORTH_THREADS = 1 << 19  # values, from which on another thread is worth waking: it reads half of them in 50 us
 NOBODY = np.iinfo(np.int64).max  # stands where no picture does: behind every other
 
 
@@ -32,11 +29,6 @@ def loops() -> ModuleType | None:
     except ImportError:
         return None
     return row_kernels
-
-
-@functools.cache
-def _threads(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, thread_name_prefix="rows")
 
 
 @dataclass(frozen=True)
@@ -94,25 +86,13 @@ def read(values: Tensor) -> Rows:
 
 
 def _read(kernels: ModuleType, rows: np.ndarray, numbers: np.ndarray) -> bool:
-    """Fill in the numbers of each row; whether all values were finite."""
+    """Fill in the numbers of each row; whether all values were finite.
 
-    def part(first: int, last: int) -> bool:
-        here = rows[first:last]
-        ends = np.empty((len(here), 2), np.int32)
-        return bool(
-            kernels.each_row(
-                here, here.view(np.int32), here.view(np.uint32), ends, ends.view(np.float32), numbers[first:last]
-            )
-        )
-
-    count = torch.get_num_threads() if rows.size >= WORTH_THREADS else 1
-    if count == 1 or len(rows) < count:
-        return part(0, len(rows))
-    ends = [len(rows) * index // count for index in range(count + 1)]
-    first, *others = itertools.pairwise(ends)
-    waited = [_threads(count - 1).submit(part, *span) for span in others]
-    finite = [part(*first), *(each.result() for each in waited)]
-    return all(finite)
+    In one thread: one that is woken for half a millisecond comes late, and while it is awake it is in the way of those
+    that the model's own layers keep waiting.
+    """
+    ends = np.empty((len(rows), 2), np.int32)
+    return bool(kernels.each_row(rows, rows.view(np.int32), rows.view(np.uint32), ends, ends.view(np.float32), numbers))
 
 
 class Totals:
