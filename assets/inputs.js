@@ -113,7 +113,7 @@
     const kept = boxOf(places[0]) === "a" ? "B" : "A";
     let sentence = `One of ${pictures.length} was taken.`;
     if (!taken) sentence = `None of ${pictures.length} was taken.`;
-    else if (taken > 1) sentence = `Two of ${pictures.length} were taken; two pictures can be compared, A and B.`;
+    else if (taken > 1) sentence = `Two of ${pictures.length} were taken; two pictures can be compared, A and B. The tab Pictures takes all of them.`;
     else if (places.length === 1) sentence = `One of ${pictures.length} was taken; what ${kept} shows already stays.`;
     say(places[0], "told", sentence);
   }
@@ -144,6 +144,7 @@
     if (!carriesFiles(event)) return;
     event.preventDefault();
     rest();
+    if (hookscope.dropSet(event)) return;
     const place = event.target.closest?.("[data-place]")?.dataset.place;
     sendAll(event.dataTransfer.files, place || event.target.closest?.(".input")?.dataset.side);
   });

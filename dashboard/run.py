@@ -56,7 +56,8 @@ def run(settings: Settings) -> int:
             return 2
         engine = _engine(settings)
         stack.callback(engine.close)
-        sets = SetStore(settings.cache_dir / "sets", dict(settings.images), inputs)
+        room = settings.sets_limit_mb * MEGABYTE
+        sets = SetStore(settings.cache_dir / "sets", dict(settings.images), inputs, limit_bytes=room)
         stack.callback(sets.close)
         sweeps = Sweeps(engine, sets, settings.cache_dir / "sets" / "found")
         stack.callback(sweeps.close)

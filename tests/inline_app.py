@@ -19,15 +19,23 @@ from hookscope.dashboard.answers.cache import Cache
 from hookscope.dashboard.answers.service import Service
 from hookscope.dashboard.inputs.store import InputStore
 from hookscope.dashboard.run import WAITRESS
+from hookscope.dashboard.sets.store import SetStore
+from hookscope.dashboard.sets.sweeps import Sweeps
 from hookscope.dashboard.settings.table import Settings
 from hookscope.dashboard.web.server import create_app
 from hookscope.dashboard.web.shares import Shares
 
 
 class InlineApp:
-    """Everything that a server consists of, in a folder of its own."""
+    """Everything that a server consists of, in a folder of its own; with sets of pictures where some are offered."""
 
-    def __init__(self, folder: Path, engine: InlineEngine | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        engine: InlineEngine | None = None,
+        offered: dict[str, Path] | None = None,
+        **settings: Any,
+    ) -> None:
         self.engine = engine or InlineEngine(at_once=True)
         self.settings = Settings(cache_dir=folder, models=(MODEL,), **settings)
         self.cache = Cache(folder / "answers", 2**26)
@@ -37,7 +45,12 @@ class InlineApp:
             max_upload_bytes=self.settings.max_upload_mb * 1_000_000,
             decode_timeout_seconds=10,
         )
-        self.service = Service(self.engine, self.cache, self.inputs, self.settings.max_streams)
+        self.sweeps: Sweeps | None = None
+        if offered is not None:
+            room = self.settings.sets_limit_mb * 1_000_000
+            sets = SetStore(folder / "sets", offered, self.inputs, limit_bytes=room)
+            self.sweeps = Sweeps(self.engine, sets, folder / "sets" / "found")
+        self.service = Service(self.engine, self.cache, self.inputs, self.settings.max_streams, sweeps=self.sweeps)
         self.shares = Shares(folder / "shares")
         self.dash: dash.Dash = create_app(self.settings, self.service, self.shares)
         self.client = self.dash.server.test_client()
@@ -45,6 +58,9 @@ class InlineApp:
     def close(self) -> None:
         """Stop what the application started."""
         self.service.close()
+        if self.sweeps is not None:
+            self.sweeps.close()
+            self.sweeps.store.close()
         self.engine.close()
         self.inputs.close()
         self.cache.close()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import shutil
 import signal
 import threading
 import time
@@ -22,9 +24,11 @@ from hookscope.dashboard.asking.sides import Side
 from hookscope.dashboard.engine.local import LocalEngine
 from hookscope.dashboard.engine.options import ModelOptions
 from hookscope.dashboard.inputs.store import InputStore
+from hookscope.dashboard.sets import room as room_module
+from hookscope.dashboard.sets import store as store_module
 from hookscope.dashboard.sets import sweeps as sweeps_module
 from hookscope.dashboard.sets.alike import nearest, nearest_right
-from hookscope.dashboard.sets.members import PictureSet
+from hookscope.dashboard.sets.members import PictureSet, SetMissing
 from hookscope.dashboard.sets.store import SetStore, key_of
 from hookscope.dashboard.sets.sweeps import Sweeps
 
@@ -313,3 +317,120 @@ def test_the_gap_between_two_sets_is_the_librarys_and_comes_without_waiting(desk
     assert [(each.layer, each.p, each.effect) for each in found] == [
         (each.layer, each.p, each.effect) for each in expected
     ]
+
+
+# --- what goes wrong with a set while it is swept
+
+
+@pytest.fixture
+def own(engine: LocalEngine, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    """A desk whose folders may be changed; a part takes a second."""
+    monkeypatch.setattr(sweeps_module, "PART_SECONDS", (1,))
+    monkeypatch.setattr(store_module, "FRESH_SECONDS", 0.0)
+    for name in ("set", "other"):
+        shutil.copytree(folder / name, tmp_path / "pictures" / name)
+    found = Desk(engine, tmp_path / "pictures", tmp_path)
+    yield found
+    found.close()
+
+
+def test_a_folder_that_disappears_ends_the_sweep_and_what_was_saved_stays(own: Desk, tmp_path: Path) -> None:
+    pictures = own.set()
+    own.sweeps.start(pictures, "slow")
+    until(lambda: own.sweeps.progress(pictures, "slow").saved > 10, limit(60.0))
+    (tmp_path / "pictures" / "set").rename(tmp_path / "away")
+    progress = own.wait(pictures, "slow")
+    assert progress.phase == "failed" and "folder of the set 'digits' is gone" in progress.sentence
+    saved = own.sweeps.found(pictures, "slow")
+    assert saved is not None and 10 < progress.saved == progress.seen < COUNT
+    assert progress.now is not None and progress.now.answers is not None
+    assert not any("no longer there" in why for _, why in (*saved.unread, *progress.now.unread))
+    with pytest.raises(SetMissing, match=r"folder of the set 'digits' cannot be read \(No such file"):
+        own.set()
+    until(lambda: own.engine.state("slow").phase == "ready", limit(10.0))
+    assert len(own.set("other").members) == 40
+    # it is back, and the sweep goes on where it stopped
+    (tmp_path / "away").rename(tmp_path / "pictures" / "set")
+    again = own.set()
+    assert again.version == pictures.version
+    own.sweeps.start(again, "slow")
+    done = own.wait(again, "slow")
+    assert (done.phase, done.seen) == ("done", COUNT + 3)
+    found = own.sweeps.found(again, "slow")
+    assert found is not None and len(found.pictures) == COUNT and len(np.unique(found.pictures)) == COUNT
+
+
+def test_a_disk_that_is_taken_away_leaves_an_empty_folder(own: Desk, tmp_path: Path) -> None:
+    pictures = own.set()
+    own.sweeps.start(pictures, "slow")
+    until(lambda: own.sweeps.progress(pictures, "slow").saved > 5, limit(60.0))
+    shutil.rmtree(tmp_path / "pictures" / "set")
+    (tmp_path / "pictures" / "set").mkdir()
+    progress = own.wait(pictures, "slow")
+    assert progress.phase == "failed" and "is gone" in progress.sentence
+    assert len(own.set().members) == 0
+
+
+def test_files_that_change_or_go_cost_themselves_and_the_set_is_another_one_afterwards(
+    own: Desk, tmp_path: Path
+) -> None:
+    pictures = own.set()
+    paths = [member.path for member in pictures.members if member.path is not None and "broken" not in member.name]
+    own.sweeps.start(pictures, "slow")
+    until(lambda: own.sweeps.progress(pictures, "slow").seen > 2, limit(60.0))
+    gone, folder_there, pipe, grows, other = paths[-5:]
+    for path in (gone, folder_there, pipe):
+        path.unlink()
+    folder_there.mkdir()
+    os.symlink("/etc/passwd", pipe)
+    with grows.open("ab") as file:
+        file.write(b"more")
+    shutil.copy(paths[0], other)
+    added = tmp_path / "pictures" / "set" / "0" / "new.png"
+    shutil.copy(paths[0], added)
+    assert own.set() is pictures  # as it was when the sweep began
+    progress = own.wait(pictures, "slow")
+    assert (progress.phase, progress.seen) == ("done", COUNT + 3)
+    found = own.sweeps.found(pictures, "slow")
+    assert found is not None
+    unread = {pictures.members[number].path: why for number, why in found.unread}
+    assert {path for path in unread if path is not None and "broken" not in path.name} == {gone, folder_there, pipe}
+    assert "no longer there" in unread[gone] and "links are not followed" in unread[pipe]
+    assert "a pipe, a socket or a device" in unread[folder_there]
+    assert len(found.pictures) == COUNT - 3
+    after = own.set()
+    assert after.version != pictures.version and "it is another set now" in after.note
+    assert own.sweeps.progress(after, "slow").phase == "new"
+
+
+def test_a_visitors_set_is_swept_and_deleted_in_the_middle(own: Desk, folder: Path) -> None:
+    arriving = own.store.arriving
+    key = arriving.begin("mine")
+    for number, path in enumerate(sorted((folder / "set").rglob("*.png"))):
+        data = path.read_bytes()
+        arriving.add(key, number, f"{path.parent.name}/{path.name}", io.BytesIO(data), len(data))
+    arriving.finish(key)
+    pictures = own.store.get(key)
+    own.sweeps.start(pictures, MODEL)
+    done = own.wait(pictures)
+    whole, swept = own.sweeps.found(pictures, MODEL), own.set()
+    own.sweeps.start(swept, MODEL)
+    own.wait(swept)
+    expected = own.sweeps.found(swept, MODEL)
+    assert done.phase == "done" and whole is not None and expected is not None
+    assert sorted(whole.summary("conv1").fired) == sorted(expected.summary("conv1").fired)
+    np.testing.assert_allclose(
+        np.sort(whole.summary("conv1").statistics.channels["mean"]),
+        np.sort(expected.summary("conv1").statistics.channels["mean"]),
+        atol=1e-5,
+    )
+    own.sweeps.start(pictures, "slow")
+    until(lambda: own.sweeps.progress(pictures, "slow").saved > 5, limit(60.0))
+    own.sweeps.forget(pictures)
+    own.store.delete(key)
+    kept = {path.name[: room_module.SHORT] for path in (own.store.folder.parent / "found").iterdir()}
+    assert kept == {swept.version[: room_module.SHORT]}
+    with pytest.raises(SetMissing):
+        own.store.get(key)
+    assert not any(thread.name == "sweep mine" for thread in threading.enumerate())
+    assert not (own.store.folder / "previews" / pictures.version).exists()

@@ -103,6 +103,23 @@ def test_another_folder_is_another_version_and_a_lost_one_says_so(tmp_path: Path
         scan("k", "n", tmp_path / "gone")
 
 
+def test_a_folder_that_was_moved_is_the_same_set_in_the_same_order(tmp_path: Path) -> None:
+    for number in range(20):
+        picture(tmp_path / "one" / str(number % 3) / f"{number}.png")
+    first = scan("k", "n", tmp_path / "one")
+    (tmp_path / "one").rename(tmp_path / "two")
+    second = scan("k", "n", tmp_path / "two")
+    assert second.version == first.version
+    assert [member.name for member in second.members] == [member.name for member in first.members]
+    assert [member.name for member in first.members] != sorted(member.name for member in first.members)
+
+
+def test_a_table_that_is_none_is_left(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    (tmp_path / "labels.csv").write_bytes(b'"' + b"x" * 200_000)
+    assert [member.group for member in scan("k", "n", tmp_path).members] == [""]
+
+
 def test_a_set_has_a_limit_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hookscope.dashboard.sets.members.MOST", 3)
     for number in range(5):

@@ -269,6 +269,10 @@ class NotThere(Exception):
     """What `fetch` of `Engine.submit` raises where its text is all that is to be said."""
 
 
+class AllGone(NotThere):
+    """The same where nothing else that the question needs is there, either: it fails with this text."""
+
+
 class Engine(Protocol):
     """Who runs the models. Every method returns at once, but `events`, which waits for news."""
 

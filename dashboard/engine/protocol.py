@@ -24,6 +24,7 @@ from hookscope.hooks.results.looks import LiveHook
 
 MAXIMUM_BYTES = 2**31 - 1  # one message
 ANSWER_BYTES = 128_000_000  # the values of one answer; the worker makes larger ones smaller, and says so
+JOB_OVER = "The job is over."  # in the place of an input that is asked for by a task of which nobody waits any more
 
 
 class ProtocolError(ValueError):
@@ -58,11 +59,16 @@ class Run:
 
 @dataclass(frozen=True)
 class GivenInput:
-    """The pixels that `NeedInput` asked for, as in `inputs.rows`; or, without data, the sentence why there are none."""
+    """The pixels that `NeedInput` asked for, as in `inputs.rows`; or, without data, the sentence why there are none.
+
+    Attributes:
+        ends: there are none of anything else, either, and the task fails with that sentence.
+    """
 
     task: int
     data: bytes = field(repr=False)
     sentence: str = ""
+    ends: bool = False
 
 
 @dataclass(frozen=True)

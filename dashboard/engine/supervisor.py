@@ -13,7 +13,7 @@ from multiprocessing.connection import wait
 
 from hookscope.dashboard.asking.questions import ActivationOf, Unit
 from hookscope.dashboard.engine import options, protocol
-from hookscope.dashboard.engine.base import ModelInfo, NotThere, Phase
+from hookscope.dashboard.engine.base import AllGone, ModelInfo, NotThere, Phase
 from hookscope.dashboard.engine.channel import Channel, StartWorker, WorkerEnded
 from hookscope.dashboard.engine.queue import Batch, Queue
 from hookscope.hooks.results.looks import LiveHook
@@ -288,10 +288,10 @@ class Supervisor:
             fetch = self._shared.queue.fetch(message.task)
         try:
             if fetch is None:
-                return protocol.GivenInput(message.task, b"", "The job is over.")
+                return protocol.GivenInput(message.task, b"", protocol.JOB_OVER)
             return protocol.GivenInput(message.task, fetch(message.input))
         except NotThere as error:
-            return protocol.GivenInput(message.task, b"", str(error))
+            return protocol.GivenInput(message.task, b"", str(error), ends=isinstance(error, AllGone))
         except Exception as error:  # whatever the store's disk does, the worker must get an answer
             reason = str(error) or type(error).__name__
             return protocol.GivenInput(

@@ -69,6 +69,17 @@ class Incoming:
             for suffix in ("", SUFFIX, ".jpg", ".json"):
                 path.with_suffix(suffix).unlink(missing_ok=True)
 
+    def folder(self) -> Path:
+        """The subfolder, for what is there for longer than a request.
+
+        Raises:
+            OSError: the disk has no room or does not work. InputRefused: the server is stopping.
+        """
+        if self._lock < 0:
+            raise InputRefused("The server is stopping; upload the picture again when it is back.", 503)
+        self._hold()
+        return self._folder
+
     def _hold(self) -> None:
         """Make and lock the subfolder again if it is gone: whoever tidies /tmp may have been here."""
         with self._holding:
@@ -100,7 +111,7 @@ def receive(stream: Readable, length: int | None, path: Path, limit_bytes: int) 
         InputRefused: it is empty, too large, or ended early.
     """
     if length is not None and length > limit_bytes:
-        raise _too_large(limit_bytes)
+        raise larger_than(limit_bytes)
     received = 0
     with path.open("xb") as file:
         while length is None or received < length:
@@ -113,7 +124,7 @@ def receive(stream: Readable, length: int | None, path: Path, limit_bytes: int) 
                 break
             received += len(chunk)
             if received > limit_bytes:
-                raise _too_large(limit_bytes)
+                raise larger_than(limit_bytes)
             file.write(chunk)
     if length is not None and received < length:
         raise InputRefused(f"The upload stopped after {received:,} of {length:,} bytes; send it again.", 400)
@@ -121,7 +132,8 @@ def receive(stream: Readable, length: int | None, path: Path, limit_bytes: int) 
         raise InputRefused("The file is empty; choose a picture.", 400)
 
 
-def _too_large(limit_bytes: int) -> InputRefused:
+def larger_than(limit_bytes: int) -> InputRefused:
+    """What is said of a file that is too large."""
     return InputRefused(
         f"This file is larger than {limit_bytes / 1e6:g} MB; make the picture smaller or save it as JPEG.", 413
     )

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from hookscope.dashboard.inputs.decoder import Decoder, InputRefused
 from hookscope.dashboard.inputs.rows import SUFFIX
+from hookscope.dashboard.sets.members import no_picture
 
 AHEAD = 24  # pictures that are decoded and wait: some seconds' work of a model on a processor
 PATIENCE_SECONDS = 60.0  # for one picture, its turn in the queue included
@@ -88,6 +89,7 @@ class Feed:
                 try:
                     if source is None:
                         raise InputRefused("This picture has no file.")
+                    check_file(source)
                     child.decode(source, target)
                     self._keep_preview(number, target)
                 except InputRefused as refused:
@@ -122,3 +124,17 @@ class Feed:
         with contextlib.suppress(OSError):
             self._previews.mkdir(mode=0o700, parents=True, exist_ok=True)
             shutil.move(target.with_suffix(".jpg"), self._previews / f"{number}.jpg")
+
+
+def check_file(path: Path) -> None:
+    """Refuse what has come into a picture's place: a link, a pipe, a folder.
+
+    Raises:
+        InputRefused: it has; or nothing is there.
+    """
+    try:
+        reason = no_picture(path.lstat())
+    except OSError as error:
+        raise InputRefused("This file is no longer there.") from error
+    if reason:
+        raise InputRefused(reason)

@@ -9,9 +9,9 @@ import csv
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from hookscope.dashboard.inputs.labels import file_label
 
@@ -33,13 +33,15 @@ class Member:
 
     Attributes:
         name: its file's, as a label. group: what it is said to show: its folder's name, or what `labels.csv` says.
-        path: where it lies; None of a built-in sample, whose name `sample` is.
+        path: where it lies; None of a built-in sample, whose name `sample` is, and of a file that is gone.
+        stamp: of a file in a folder: another one where it has changed.
     """
 
     name: str
     group: str = ""
     path: Path | None = None
     sample: str = ""
+    stamp: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class PictureSet:
         key: how the page asks for it; unguessable, of a visitor's own. name: for people.
         version: a hash of what is in it: what was computed of another version is not its own.
         members: by number. refused: (a file's name, why it is not used).
-        offered: whether everybody sees it.
+        offered: whether everybody sees it. note: what is to be said of it; "" for nothing.
     """
 
     key: str
@@ -59,6 +61,7 @@ class PictureSet:
     members: tuple[Member, ...] = field(repr=False)
     refused: tuple[tuple[str, str], ...] = ()
     offered: bool = True
+    note: str = ""
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -76,8 +79,9 @@ def scan(key: str, name: str, folder: Path) -> PictureSet:
     """
     digest = hashlib.sha256()
     members: list[Member] = []
+    order: list[tuple[bytes, int]] = []  # by the places in the folder: the same of a folder that was moved
     refused: list[tuple[str, str]] = []
-    labels = _labels(folder)
+    labels = read_labels(folder / LABELS)
     try:
         os.listdir(folder)
     except OSError as error:
@@ -86,22 +90,43 @@ def scan(key: str, name: str, folder: Path) -> PictureSet:
         ) from error
     for path, status in _walk(folder, 0):
         label = file_label(path.name)
-        if path.suffix.lower() in BESIDE:
+        if is_beside(path.name):
             continue
-        if reason := _no_picture(status):
+        if reason := no_picture(status):
             refused.append((label, reason))
         elif len(members) == MOST:
-            refused.append((label, f"A set holds at most {MOST:,} pictures; this one is left out."))
+            refused.append((label, too_many()))
         else:
             within = path.relative_to(folder)
-            group = labels.get(within.as_posix()) or labels.get(path.name) or file_group(within)
-            members.append(Member(label, group, path))
-            digest.update(f"{within.as_posix()!r} {group!r} {status.st_size} {status.st_mtime_ns}\n".encode())
-    members.sort(key=lambda member: hashlib.sha256(str(member.path).encode()).digest())  # so that the first tell of all
-    return PictureSet(key, name, digest.hexdigest(), tuple(members), tuple(refused))
+            order.append((in_any_order(within.as_posix()), len(members)))
+            stamp = f"{within.as_posix()!r} {status.st_size} {status.st_mtime_ns}"
+            members.append(Member(label, group_of(within, labels), path, stamp=stamp))
+            digest.update(f"{stamp} {members[-1].group!r}\n".encode())
+    in_order = tuple(members[place] for _, place in sorted(order))
+    return PictureSet(key, name, digest.hexdigest(), in_order, tuple(refused))
 
 
-def file_group(within: Path) -> str:
+def in_any_order(name: str) -> bytes:
+    """What pictures are ordered by, so that the first of them tell of all."""
+    return hashlib.sha256(os.fsencode(name)).digest()
+
+
+def is_beside(name: str) -> bool:
+    """Whether a file lies beside pictures and is none, by its name alone."""
+    return name.startswith(".") or os.path.splitext(name)[1].lower() in BESIDE
+
+
+def too_many() -> str:
+    """Why a picture beyond the last one is not used."""
+    return f"A set holds at most {MOST:,} pictures; this one is left out."
+
+
+def group_of(within: PurePath, labels: Mapping[str, str]) -> str:
+    """What a file is said to show, by a table of labels, else by its folder."""
+    return labels.get(within.as_posix()) or labels.get(within.name) or file_group(within)
+
+
+def file_group(within: PurePath) -> str:
     """The class that a file's folder says it shows: the innermost one's name; "" of a file that lies in no folder."""
     return file_label(within.parts[-2]) if len(within.parts) > 1 else ""
 
@@ -126,7 +151,7 @@ def _walk(folder: Path, depth: int) -> Iterator[tuple[Path, os.stat_result]]:
             yield Path(entry.path), status
 
 
-def _no_picture(status: os.stat_result) -> str:
+def no_picture(status: os.stat_result) -> str:
     """Why an entry of a folder is not opened; "" of a file that may be a picture."""
     if stat.S_ISLNK(status.st_mode):
         return "It is a link, and links are not followed."
@@ -135,15 +160,14 @@ def _no_picture(status: os.stat_result) -> str:
     return "" if status.st_size else "The file is empty."
 
 
-def _labels(folder: Path) -> dict[str, str]:
-    """What `labels.csv` says of files, by their names or paths below the folder; nothing if there is none."""
-    path = folder / LABELS
+def read_labels(path: Path) -> dict[str, str]:
+    """What a table says of files, by their names or paths below the folder; nothing if there is none."""
     try:
         status = path.lstat()
         if not stat.S_ISREG(status.st_mode) or status.st_size > LABELS_BYTES:
             return {}
         text = path.read_text(encoding="utf-8-sig", errors="replace")
-    except OSError:
+        rows = [row for row in csv.reader(text.splitlines()) if len(row) >= 2]
+    except (OSError, csv.Error):  # it is no table
         return {}
-    rows = [row for row in csv.reader(text.splitlines()) if len(row) >= 2]
     return {row[0].strip(): file_label(row[1].strip()) for row in rows if row[1].strip()}

@@ -24,9 +24,11 @@ from cachetools import LRUCache
 
 from hookscope.dashboard.asking.questions import SweepOf, Unit
 from hookscope.dashboard.asking.sides import Side
-from hookscope.dashboard.engine.base import Engine, Event, NotThere
+from hookscope.dashboard.engine.base import AllGone, Engine, Event, NotThere
 from hookscope.dashboard.inputs.store import InputMissing, InputRefused
+from hookscope.dashboard.sets.later import Later
 from hookscope.dashboard.sets.members import PictureSet, SetMissing
+from hookscope.dashboard.sets.room import SHORT
 from hookscope.dashboard.sets.store import SetStore
 from hookscope.hooks.errors import HooksError
 from hookscope.hooks.results.codec import CodecError, decode
@@ -38,6 +40,7 @@ PART_SECONDS = (1, 2, 4, 8)  # of the first parts, so that what is found is soon
 LOOK_SECONDS = 0.5
 TRIES = 3  # parts in a row that may end with a dead worker
 COMPARED = 8  # pairs of sets whose gaps are kept
+LARGE = 6  # of what is computed for every picture and layer
 KEPT = 6  # results that are held open, by address in memory: what is looked at is read from the disk as it is looked at
 
 log = logging.getLogger(__name__)
@@ -73,7 +76,11 @@ class Progress:
 
 @dataclass
 class _Job:
-    """A sweep that runs."""
+    """A sweep that runs.
+
+    Attributes:
+        deleted: nothing of it is to be written down any more.
+    """
 
     pictures: PictureSet
     side: Side
@@ -81,6 +88,7 @@ class _Job:
     progress: Progress
     slot: str = ""
     cancelled: bool = False
+    deleted: bool = False
     thread: threading.Thread | None = None
 
 
@@ -94,12 +102,14 @@ class Sweeps:
     def __init__(self, engine: Engine, store: SetStore, folder: Path) -> None:
         self._engine = engine
         self.store = store
-        self._folder = folder
+        self._folder = store.room.found = folder
         self._lock = threading.RLock()
         self._jobs: dict[Path, _Job] = {}
         self._open: LRUCache[tuple[Path, int], Sweep] = LRUCache(KEPT)
+        self._tellings: LRUCache[Path, tuple[Sweep, SweepNow]] = LRUCache(KEPT)
         self._gaps: LRUCache[Hashable, tuple[LayerGap, ...] | str | None] = LRUCache(COMPARED)
         self._closed = threading.Event()
+        self.later, self.large = Later(), Later(kept=LARGE)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def progress(self, pictures: PictureSet, model: str) -> Progress:
@@ -110,13 +120,22 @@ class Sweeps:
             return Progress(total=total, sentence="The model is being loaded.")
         with self._lock:
             job = self._jobs.get(path)
-            if job is not None:
+            if job is not None and (job.progress.phase == "running" or not job.progress.saved or path.exists()):
                 return job.progress
         found = self._read(path)
         if found is None:
             return Progress(total=total)
-        now = _now(found)
+        now = self._told(path, found)
         return Progress("done" if now.seen >= total else "stopped", "", now.seen, total, now.seen, now=now)
+
+    def _told(self, path: Path, found: Sweep) -> SweepNow:
+        """What is told of a result that is held open: it takes 5 ms, and a page asks several times."""
+        with self._lock:
+            of, now = self._tellings.get(path, (None, None))
+            if now is None or of is not found:
+                now = _now(found)
+                self._tellings[path] = found, now
+            return now
 
     def start(self, pictures: PictureSet, model: str) -> None:
         """Begin the sweep, or go on where it stopped; nothing if it runs, or the model is not loaded."""
@@ -131,6 +150,7 @@ class Sweeps:
             going = replace(before, phase="running", sentence="", seen=before.saved, changed=before.changed + 1)
             job = _Job(pictures, Side(model, pictures.version), path, going)
             self._jobs[path] = job
+            self.store.hold(pictures)
             job.thread = threading.Thread(target=self._run, args=(job,), name=f"sweep {pictures.name}", daemon=True)
             job.thread.start()
 
@@ -142,10 +162,33 @@ class Sweeps:
         if job is not None:
             self._cancel(job)
 
+    def forget(self, pictures: PictureSet) -> None:
+        """Stop what sweeps a set, in whatever model, and remove what was found of it."""
+        version = pictures.version
+        with self._lock:
+            jobs = [job for job in self._jobs.values() if job.pictures.version == version]
+            self._jobs = {path: job for path, job in self._jobs.items() if job.pictures.version != version}
+        for job in jobs:
+            job.deleted = True
+            self._cancel(job)
+        for job in jobs:
+            if job.thread is not None:
+                job.thread.join(5 * LOOK_SECONDS)
+        for path in self._folder.glob(f"{version[:SHORT]}-*"):
+            path.unlink(missing_ok=True)
+
     def found(self, pictures: PictureSet, model: str) -> Sweep | None:
         """What was found and written down so far; None if nothing was."""
         path = self._path(pictures, model)
         return None if path is None else self._read(path)
+
+    def written(self, pictures: PictureSet, model: str) -> Hashable:
+        """What stands for everything that is written down of a sweep by now; None if nothing is."""
+        path = self._path(pictures, model)
+        try:
+            return None if path is None else (path, path.stat().st_mtime_ns)
+        except OSError:
+            return None
 
     def gaps(self, first: PictureSet, second: PictureSet, model: str) -> tuple[LayerGap, ...] | str | None:
         """How far two sets are apart at each layer, of what is written down of both; None while that is computed.
@@ -175,15 +218,18 @@ class Sweeps:
         with self._lock:
             self._gaps[key] = found
 
-    def fetch(self, name: str) -> bytes:
-        """What a worker asks for by name: "VERSION/NUMBER", a picture's pixels; "VERSION/found" is the job's own.
+    def read(self, name: str) -> bytes:
+        """What a question that needs some of a set's pictures asks for by name, whatever is swept meanwhile.
+
+        Arguments:
+            name: "VERSION/NUMBER".
 
         Raises:
             NotThere: why it is not.
         """
         version, _, number = name.partition("/")
         try:
-            return self.store.take(version, int(number))
+            return self.store.read(version, int(number))
         except (SetMissing, InputMissing, InputRefused) as error:
             raise NotThere(str(error)) from error
 
@@ -211,7 +257,9 @@ class Sweeps:
                     continue
                 tries += 1
                 if failure.final or tries == TRIES:
-                    self._tell(job, phase="failed", sentence=failure.sentence, now=None, seen=job.progress.saved)
+                    saved = self._read(job.path)
+                    now = None if saved is None else _now(saved)
+                    self._tell(job, phase="failed", sentence=failure.sentence, now=now, seen=job.progress.saved)
                     return
             self._tell(job, phase="stopped" if job.cancelled else "done")
         except Exception as error:  # a fault of ours must not leave a page waiting for ever
@@ -233,7 +281,8 @@ class Sweeps:
                 if event.kind == "partial":
                     self._take(job, event.data, began)
                 elif event.kind == "done":
-                    self._save(job, event.data)
+                    if not job.deleted:
+                        self._save(job, event.data)
                     return None
                 elif event.kind == "failed":
                     lost = job.progress.lost + job.progress.seen - job.progress.saved
@@ -270,14 +319,29 @@ class Sweeps:
             raise OSError("what was found cannot be read again")
         now = _now(found)
         self._tell(job, seen=now.seen, saved=now.seen, now=now)
+        self.store.room.tidy(soon=True)
 
     def _fetch_for(self, job: _Job) -> Callable[[str], bytes]:
         def fetch(name: str) -> bytes:
             if name.endswith("/found"):
                 return job.path.read_bytes() if job.path.exists() else b""
-            return self.fetch(name)
+            return self._taken(name)
 
         return fetch
+
+    def _taken(self, name: str) -> bytes:
+        """What a sweep's worker asks for by name: "VERSION/NUMBER", a picture's pixels.
+
+        Raises:
+            NotThere: why it is not. AllGone: why none of the others is, either.
+        """
+        version, _, number = name.partition("/")
+        try:
+            return self.store.take(version, int(number))
+        except SetMissing as gone:
+            raise AllGone(str(gone)) from gone
+        except (InputMissing, InputRefused) as error:
+            raise NotThere(str(error)) from error
 
     def _cancel(self, job: _Job) -> None:
         job.cancelled = True
@@ -295,7 +359,8 @@ class Sweeps:
         if info is None:
             return None
         about = f"{info.fingerprint} {pictures.version}"
-        return self._folder / f"{hashlib.sha256(about.encode()).hexdigest()[:40]}.sweep"
+        name = f"{pictures.version[:SHORT]}-{hashlib.sha256(about.encode()).hexdigest()[:SHORT]}"
+        return self._folder / f"{name}.sweep"
 
     def _read(self, path: Path) -> Sweep | None:
         """What a file holds; its arrays stay on the disk until they are looked at."""

@@ -280,6 +280,14 @@ class Settings:
         metavar="NAME=FOLDER",
         repeatable=True,
     )
+    sets_limit_mb: int = setting(
+        2000,
+        values.whole_number(1, 10_000_000),
+        "how much room sets of pictures that visitors bring may take, with the small copies and what was found of all "
+        "sets; the least recently used leave first",
+        unit="MB",
+        metavar="N",
+    )
     inputs_limit_mb: int = setting(
         500,
         values.whole_number(1, 10_000_000),

@@ -169,6 +169,11 @@ def _no_room() -> dict[str, object]:
 
 def main(arguments: list[str]) -> int:
     """Run as the child: decode, print the answer, and say every refusal in a sentence."""
+    if arguments[0] == "--unpack":
+        from hookscope.dashboard.inputs.child import unpacking
+
+        _limit(unpacking.SECONDS)
+        return unpacking.main(arguments[1:])
     *files, seconds = arguments
     many = files == ["--many"]
     _limit(float(seconds), MOST_PICTURES if many else 1)
