@@ -268,7 +268,10 @@ def test_one_address_always_stands_for_one_picture(desk: Desk) -> None:
         ({"target": 3}, {"input a", "input b", "card 0 cam", "card 1 cam", "apart", "export"}),
         ({"against": "next"}, {"input a", "input b", "card 0 cam", "card 1 cam", "apart", "export"}),
         ({"table": True}, {"card 0 table", "card 1 table", "export"}),
-        ({"layers": ("conv", "wide", "vector")}, {"card 2", "card 2 cam", "card 2 table", "card 2 weights", "export"}),
+        (
+            {"layers": ("conv", "wide", "vector")},
+            {"card 2", *(f"card 2 {region}" for region in ("cam", "flip", "set", "table", "weights")), "export"},
+        ),
         ({"layers": ("conv", "")}, {"card 1", "export"}),
         ({"rank": "mean"}, {"card 0", "card 1", "walk", "export"}),
     ],

@@ -24,7 +24,7 @@ from hookscope.dashboard.page.explaining import EXPLAINED
 from hookscope.dashboard.page.reading import Reading
 from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.page.view import MEAN
-from hookscope.dashboard.panels import edited_answer, regions
+from hookscope.dashboard.panels import channel_set, edited_answer, regions
 from hookscope.dashboard.panels.card import wall
 from hookscope.dashboard.panels.panel import Panel
 from hookscope.dashboard.panels.regions import graph, keep_room, paint_over, refuse, show_figure, show_text
@@ -78,6 +78,7 @@ def layout() -> html.Aside:
                     graph(ids.detail("figure"), HEIGHT_PX, "detail-figure"),
                     graph(ids.detail("histogram"), HISTOGRAM_PX, "histogram"),
                     html.Div([Markup(ids.detail("numbers")), Markup(ids.detail("told"))], className="statistics"),
+                    Markup(ids.detail("set"), className="detail-set", hidden=True),
                 ],
                 className="detail-body",
             ),
@@ -102,6 +103,7 @@ def parts(scene: Scene) -> list[Part]:
         Part("detail", (*overlay, *units.values()), (shown, units), _draw, error=ids.detail("numbers")),
         edited_answer.part(scene),
         _told(scene, ranked),
+        channel_set.part(scene),
         Part("walk", (*units.values(), *told), (walked, units, ranked, restored), _walk, eager=False),
     ]
 

@@ -23,10 +23,13 @@ from hookscope.dashboard.page.distances import distances
 from hookscope.dashboard.page.explaining import EXPLAINED
 from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.page.view import state
+from hookscope.dashboard.panels import over_set
 from hookscope.dashboard.panels.apart import why_alone
+from hookscope.dashboard.panels.over_set import NO_BARS
 from hookscope.dashboard.panels.panel import Panel
 from hookscope.dashboard.panels.regions import refuse, show_text
 from hookscope.dashboard.panels.welcome import last_map, why_recommended
+from hookscope.dashboard.sets.layer_numbers import SET_METRICS
 from hookscope.hooks.methods import METRICS
 from hookscope.hooks.results.parting import Calibration, Parting, along_the_depth
 from hookscope.hooks.results.summaries import Survey
@@ -35,10 +38,6 @@ NAME = "tree metric"
 NO_METRIC = "none"
 APART = "apart"  # how far A and B are apart, which is a number of two sides
 APART_HELP = "how far A and B are apart at each layer, as a share of what unrelated photographs have there."
-NO_BARS: Update = (
-    ids.TREE,
-    {"metric": None, "metric_texts": None, "worst": None, "alarms": None, "alarm_text": None},
-)
 
 
 def nodes_of(info: ModelInfo) -> list[dict[str, Any]]:
@@ -53,26 +52,30 @@ class _Names:
     """What can be chosen, asked each time."""
 
     def __contains__(self, name: object) -> bool:
-        return name == APART or name in METRICS
+        return name == APART or name in METRICS or name in SET_METRICS
 
 
 @state
 @dataclass(frozen=True)
 class Bars:
-    """The number of `methods.METRICS` that every row shows as a bar, or `APART`, or `NO_METRIC`."""
+    """The number of `METRICS` or `SET_METRICS` that every row shows as a bar, or `APART`, or `NO_METRIC`."""
 
     metric: Annotated[str, _Names()] = NO_METRIC
 
 
 def layout() -> html.Nav:
     """Draw the tree, empty until a model is loaded, under the choice of a number for its rows."""
-    options = [{"value": NO_METRIC, "label": "none"}]
-    options += [{"value": name, "label": metric.title} for name, metric in METRICS.items()]
-    options.append({"value": APART, "label": "A against B"})
+    of_picture = [{"value": name, "label": metric.title} for name, metric in METRICS.items()]
+    of_set = [{"value": name, "label": metric.title} for name, metric in SET_METRICS.items()]
+    options = [
+        {"value": NO_METRIC, "label": "none"},
+        {"group": "of the picture", "items": [*of_picture, {"value": APART, "label": "A against B"}]},
+        {"group": "of the set chosen in Pictures", "items": of_set},
+    ]
     help_text = "A bar on every row of the tree.\n" + "\n".join(
         f"{metric.title}: {metric.help}" for metric in METRICS.values()
     )
-    help_text += f"\nA against B: {APART_HELP}"
+    help_text += f"\nA against B: {APART_HELP}\nover the set: of all pictures of the set that is chosen in Pictures."
     head = html.Div(
         [
             html.Label(
@@ -106,6 +109,8 @@ def part(scene: Scene) -> Part:
     """The part that draws the chosen number of every layer, for the side that the tree is about."""
     if scene.view.of(Bars).metric == APART:
         return _apart(scene)
+    if scene.view.of(Bars).metric in SET_METRICS:
+        return over_set.part(scene, NAME, scene.view.of(Bars).metric)
     metric = METRICS.get(scene.view.of(Bars).metric)
     if metric is None:
         return show_plain()
@@ -191,7 +196,8 @@ def register(app: dash.Dash) -> None:
 
 
 def _saved(scene: Scene) -> list[Any]:
-    if scene.view.of(Bars).metric == NO_METRIC or not scene.inputs:
+    chosen = scene.view.of(Bars).metric
+    if chosen == NO_METRIC or not (scene.inputs or chosen in SET_METRICS):
         return []
     title = html.Div([html.H2("Layers", className="small-title"), Markup(ids.METRIC_TEXT)])
     return [title, LayerTree(id=ids.TREE, nodes=tree_nodes(scene.info.layers, scene.info.title))]

@@ -24,7 +24,7 @@ from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.page.view import MAX_LAYERS, View
 from hookscope.dashboard.panels import regions, welcome
 from hookscope.dashboard.panels.callbacks import NotAsked
-from hookscope.dashboard.panels.card import attention, cam, restored_lines, wall
+from hookscope.dashboard.panels.card import attention, cam, flip, restored_lines, wall
 from hookscope.dashboard.panels.card import ranked as card_ranked
 from hookscope.dashboard.panels.card.frame import card
 from hookscope.dashboard.panels.card.head import card_head, shapes_text, status_text, wall_labels
@@ -33,6 +33,7 @@ from hookscope.dashboard.panels.card.order import REGIONS
 from hookscope.dashboard.panels.panel import Panel
 from hookscope.dashboard.panels.regions import MIN_HEIGHT_PX, keep_room, refuse, show_figure, show_text
 from hookscope.dashboard.panels.tree import Bars
+from hookscope.dashboard.sets.layer_numbers import SET_METRICS
 from hookscope.hooks.methods import MAPS, METRICS
 from hookscope.hooks.results.looks import Activation, Call
 from hookscope.hooks.results.maps import plane_of, why_no_maps
@@ -108,6 +109,7 @@ def parts(scene: Scene) -> list[Part]:
         _no_cam(scene, position, mapless[key]) if mapless[key] else cam.part(scene, position, key)
         for position, key in ready
     ]
+    found += [flip.part(scene, position, key) for position, key in ready]
     found += [attention.part(scene, position, key) for position, key in ready if attention.heads(scene, key)]
     found += [region.part(scene, position, key) for region in REGIONS.values() for position, key in ready]
     open_positions = {position for position, _ in cards}
@@ -129,7 +131,8 @@ def _why_no_maps(scene: Scene, key: str) -> str:
 
 
 def _guide(scene: Scene, any_card: bool) -> Part:
-    has_input, has_bars = bool(scene.inputs), scene.view.of(Bars).metric in METRICS and not any_card
+    metric = scene.view.of(Bars).metric
+    has_input, has_bars = bool(scene.inputs), (metric in METRICS or metric in SET_METRICS) and not any_card
     first = welcome.is_first_visit(scene.view)
 
     is_detector = scene.info.form() == "boxes"

@@ -45,6 +45,7 @@ def card(position: int) -> html.Section:
                 children=[
                     html.Div(
                         [
+                            Markup(ids.card("flip", position), className="flip", hidden=True),
                             Markup(ids.card("labels", position)),
                             html.Div(
                                 graph(ids.card("wall", position), 120),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hookscope.dashboard.panels.card import numbers, weights
+from hookscope.dashboard.panels.card import numbers, over_set, weights
 from hookscope.hooks.methods import Rows
 
-REGIONS = Rows(numbers.REGION, weights.REGION)
+REGIONS = Rows(over_set.REGION, numbers.REGION, weights.REGION)

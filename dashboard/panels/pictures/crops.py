@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,35 +35,46 @@ class Crops:
         Arguments:
             number: the picture's. value: the channel's there. spot: row and column; -1 for nowhere.
         """
-        name = self.looked.pictures.members[number].name
         asked = {"set": self.looked.pictures.key, "model": self.looked.model, "number": number, "stay": True}
-        about = f"{name}: {format_number(value)}"
-        source = self.looked.preview(number)
-        inside, mark = self._place(number, spot)
-        return html.Button(
-            [html.Img(src=source, alt=name, style=_zoomed(inside)), *mark],
-            className="crop-cell",
-            title=about,
-            **{"data-do": "open-member", "data-value": json.dumps(asked), "aria-label": about},
-        )
+        action = {"data-do": "open-member", "data-value": json.dumps(asked)}
+        return self.button(number, value, spot, action)
 
-    def _place(self, number: int, spot: Sequence[int]) -> tuple[Box, list[Any]]:
-        """What is shown, as shares of the picture, and what marks the unit's field or place in it."""
+    def button(
+        self,
+        number: int,
+        value: float,
+        spot: Sequence[int],
+        action: Mapping[str, str],
+        about: str = "",
+        under: Sequence[Any] = (),
+    ) -> html.Button:
+        """The same with another action, and with words under the crop.
+
+        Arguments:
+            about: what is said before the picture's name.
+        """
+        name = self.looked.pictures.members[number].name
+        said = f"{about}{name}: {format_number(value)}"
+        inside, mark, seen = self._place(number, spot)
+        image = html.Img(src=self.looked.preview(number), alt=name, style=_zoomed(inside))
+        # assets/crops.js shows the picture around the crop, and in it this part, under the pointer and on focus
+        around = {"data-around": ",".join(f"{100 * edge:.1f}" for edge in seen)}
+        crop = [image, *mark]
+        children = [html.Span(crop, className="cut"), *under] if under else crop
+        kind = "crop-cell under" if under else "crop-cell"
+        return html.Button(children, className=kind, title=said, **action, **around, **{"aria-label": said})
+
+    def _place(self, number: int, spot: Sequence[int]) -> tuple[Box, list[Any], Box]:
+        """What is shown, as shares of the picture; what marks the unit's field or place in it; and that field."""
         frame = self.found.frames.of(number) if self.found.frames is not None else WHOLE
         if self.field is None or spot[0] == NOWHERE:
-            return frame, []
-        exact = _within(frame, self._share(spot))
-        if self.field.whole:
-            return frame, [html.Span(className="dot-mark", style=_at(frame, _within(frame, self._centre(spot))))]
+            return frame, [], frame
+        exact = within(frame, seen_share(self.field, spot))
+        if exact == within(frame, WHOLE):
+            return frame, [html.Span(className="dot-mark", style=_at(frame, within(frame, self._centre(spot))))], frame
         shown = _grown(exact, frame)
-        return shown, ([] if shown == exact else [html.Span(className="frame-mark", style=_at(shown, exact))])
-
-    def _share(self, spot: Sequence[int]) -> Box:
-        """The field of a place, as shares of what the model was given."""
-        assert self.field is not None
-        top, left, bottom, right = self.field.box(spot[0], spot[1])
-        height, width = self.field.picture
-        return left / width, top / height, right / width, bottom / height
+        mark = [] if shown == exact else [html.Span(className="frame-mark", style=_at(shown, exact))]
+        return shown, mark, exact
 
     def _centre(self, spot: Sequence[int]) -> Box:
         """The place itself in the layer's map, as a share of the map."""
@@ -76,7 +87,23 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom, as shares
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
 
-def _within(frame: Box, part: Box) -> Box:
+def field_share(field: ReceptiveField, spot: Sequence[int]) -> Box:
+    """The field of a place, row and column, as shares of what the model was given."""
+    top, left, bottom, right = field.box(spot[0], spot[1])
+    height, width = field.picture
+    return left / width, top / height, right / width, bottom / height
+
+
+def seen_share(field: ReceptiveField, spot: Sequence[int]) -> Box:
+    """What is shown of a place: its field; where that is the whole picture and it is known, its effective field."""
+    if not field.whole or field.effective is None:
+        return field_share(field, spot)
+    top, left, bottom, right = field.effective_box(spot[0], spot[1])
+    height, width = field.picture
+    return left / width, top / height, right / width, bottom / height
+
+
+def within(frame: Box, part: Box) -> Box:
     """A part of what the model was given, as a part of the picture."""
     width, height = frame[2] - frame[0], frame[3] - frame[1]
     return (

@@ -8,31 +8,25 @@ from typing import Any
 import numpy as np
 from dash import html
 
-from hookscope.dashboard.answers.parts import Part, Update, result_of
+from hookscope.dashboard.answers.parts import Part, Update
 from hookscope.dashboard.asking.answers import Answers
 from hookscope.dashboard.asking.layer_keys import key_of, parse_key
-from hookscope.dashboard.asking.questions import FieldOf, Unit
-from hookscope.dashboard.asking.sides import Side
+from hookscope.dashboard.asking.questions import Unit
 from hookscope.dashboard.drawing.numbers import format_count, format_number
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.panels.pictures.crops import Crops
+from hookscope.dashboard.panels.pictures.links import csv_link
 from hookscope.dashboard.panels.pictures.looked import Looked, Looking
 from hookscope.dashboard.panels.pictures.mistakes import step_through
+from hookscope.dashboard.panels.pictures.strips import CROPS, cells, choice, field_of, field_unit
 from hookscope.dashboard.panels.regions import show_text
 from hookscope.hooks.errors import LayerNotExecuted
 from hookscope.hooks.results.receptive import ReceptiveField
 from hookscope.hooks.results.summaries import LayerSummary
-from hookscope.hooks.results.sweeps import Firing, LayerTop, Shown
+from hookscope.hooks.results.sweeps import Firing, LayerTop
 
 PER_PAGE = 12
-NO_PICTURE = "any picture"  # stands where a picture's digest does: the question is about the model alone
 LISTED = 14
-CROPS = (
-    ("strongest", "strongest", "The nine pictures with the channel's largest values, around the place of each"),
-    ("mean", "by mean", "The nine pictures with the largest mean of the channel's map"),
-    ("median", "median", "Pictures around the median of those that were drawn: what the channel usually sees"),
-    ("random", "random", "Pictures drawn at random: the strongest alone mislead"),
-)
 ORDERS = (
     ("index", "by index", ""),
     ("seldom", "seldom first", "Those that fire in the fewest pictures first"),
@@ -45,7 +39,7 @@ def part(looked: Looked) -> Part:
     key = chosen_layer(looked)
     units: tuple[Unit, ...] = ()
     if key and looked.found is not None and looked.scene.call_of(key) is not None:
-        units = (Unit(Side(looked.model, NO_PICTURE), FieldOf(*parse_key(key))),)
+        units = (field_unit(looked, key),)
     return Part("set channels", units, (looked, units), _draw, error=ids.SET_CHANNELS)
 
 
@@ -55,15 +49,16 @@ def chosen_layer(looked: Looked) -> str:
 
 
 def _draw(looked: Looked, units: tuple[Unit, ...], answers: Answers) -> list[Update]:
-    field = result_of(answers, units[0], ReceptiveField) if units else None
-    return [show_text(ids.SET_CHANNELS, channels(looked, field), hidden=False)]
+    return [
+        show_text(ids.SET_CHANNELS, channels(looked, *field_of(answers, units[0] if units else None)), hidden=False)
+    ]
 
 
-def channels(looked: Looked, field: ReceptiveField | None) -> list[Any]:
+def channels(looked: Looked, field: ReceptiveField | None, said: str) -> list[Any]:
     """The galleries of the chosen layer's channels.
 
     Arguments:
-        field: where its units look; None if that is not known, or not yet.
+        field: where its units look; None if that is not known, or not yet. said: the same in words.
     """
     key = chosen_layer(looked)
     if not key:
@@ -85,12 +80,15 @@ def channels(looked: Looked, field: ReceptiveField | None) -> list[Any]:
     looking = looked.scene.view.of(Looking)
     order = _order(looking.channels, top, summary)
     start = min(looking.from_channel, max(len(order) - 1, 0)) // PER_PAGE * PER_PAGE
-    choices = [_choice(CROPS, "crops", looking.crops), _choice(ORDERS, "channels", looking.channels)]
+    choices = [
+        choice(CROPS, "crops", looking.crops),
+        choice(ORDERS, "channels", looking.channels, from_channel=0),
+    ]
     crops = Crops(looked, looked.found, field)
     rows = [_row(crops, top, summary, int(channel), looking.crops) for channel in order[start : start + PER_PAGE]]
     return [
-        html.Div([*head, *choices], className="head"),
-        html.P(f"Over {format_count(summary.inputs)} pictures. {_say_field(field)}", className="muted"),
+        html.Div([*head, *choices, csv_link(looked, "galleries", layer=key)], className="head"),
+        html.P(f"Over {format_count(summary.inputs)} pictures. {said}", className="muted"),
         html.Div(rows, className="galleries"),
         step_through(start, len(order), "from_channel", PER_PAGE),
     ]
@@ -108,34 +106,7 @@ def _order(chosen: str, top: LayerTop, summary: LayerSummary) -> np.ndarray:
     return np.arange(len(summary.fired))
 
 
-def _choice(options: tuple[tuple[str, str, str], ...], field: str, chosen: str) -> html.Div:
-    first = {"from_channel": 0} if field == "channels" else {}
-    buttons = [
-        html.Button(
-            text,
-            title=help_text or None,
-            **{"data-do": "set", "data-value": json.dumps({field: name, **first})},
-            **{"aria-pressed": "true" if name == chosen else "false"},
-        )
-        for name, text, help_text in options
-    ]
-    return html.Div(buttons, className="tabs live-only", role="group")
-
-
-def _say_field(field: ReceptiveField | None) -> str:
-    """What is shown of each picture, in words."""
-    if field is None:
-        return "Whole pictures are shown: where this layer's units look is not known."
-    if field.whole:
-        return "Each unit sees the whole picture; the dot is at the place of its value."
-    height, width = field.size
-    if height is None or width is None:
-        return "Each crop is what the unit with the largest value can depend on."
-    return f"Each crop is what the unit with the largest value can depend on, {height} × {width} pixels."
-
-
 def _row(crops: Crops, top: LayerTop, summary: LayerSummary, channel: int, which: str) -> html.Div:
-    shown = _shown(top, channel, which)
     fired = int(summary.fired[channel])
     share = fired / summary.inputs if summary.inputs else 0.0
     words = "never fired" if not fired else f"fired in {share:.0%}"
@@ -145,19 +116,10 @@ def _row(crops: Crops, top: LayerTop, summary: LayerSummary, channel: int, which
         html.Span(words, className="warning" if not fired else "muted"),
         html.Span(f"largest {format_number(largest)}", className="muted"),
     ]
-    cells = [
-        crops.cell(int(number), float(value), spot.tolist())
-        for number, value, spot in zip(shown.pictures, shown.values, shown.spots, strict=True)
-    ]
-    return html.Div([html.Div(about, className="about"), html.Div(cells, className="crops")], className="gallery")
-
-
-def _shown(top: LayerTop, channel: int, crops: str) -> Shown:
-    if crops == "median":
-        return top.median(channel)
-    if crops == "random":
-        return top.random(channel)
-    return top.strongest(channel, by="mean" if crops == "mean" else "max")
+    return html.Div(
+        [html.Div(about, className="about"), html.Div(cells(crops, top, channel, which), className="crops")],
+        className="gallery",
+    )
 
 
 def silent(looked: Looked) -> list[Any]:
