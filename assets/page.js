@@ -130,16 +130,17 @@
   async function ask(walking, trying) {
     showTab(view);
     hookscope.showEdits(view);
+    hookscope.showSets(view);
     hookscope.showSides(view); // before the room for the walls is measured, which hidden cards have not
     const about = JSON.stringify([
-      view.model, view.a, view.b, view.second_a, view.second_b, view.model_b, view.prepare_a, view.prepare_b, view.shown_a, view.shown_b, view.edits_a, view.edits_b, view.layers, view.matched, view.tab, view.target, view.target_b, view.against, view.against_b, view.apart, view.reading, view.reading_b, view.captions, view.captions_b, view.patch, view.restored, view.set_a, view.set_b, view.shown, view.of_class,
+      view.model, view.a, view.b, view.second_a, view.second_b, view.model_b, view.prepare_a, view.prepare_b, view.shown_a, view.shown_b, view.edits_a, view.edits_b, view.layers, view.matched, view.tab, view.target, view.target_b, view.against, view.against_b, view.apart, view.reading, view.reading_b, view.captions, view.captions_b, view.patch, view.restored, view.looks_for, view.set_a, view.set_b, view.set_page, view.outliers_by, view.map_by, view.prune, view.prune_every, view.prune_by, view.prune_over, view.shown, view.of_class, view.of_label, view.of_answer, view.agreement, view.alike,
     ]);
     const number = (hookscope.question += 1);
     needed = Math.max(needed, view.layers.length);
     hookscope.mark();
     const { page, drawn } = hookscope;
     const nothing = !Object.keys(drawn).length;
-    const body = JSON.stringify({ view, page, drawn, mounted: needed, width: wallWidth(), number, moved, trying, ahead: true });
+    const body = JSON.stringify({ view, page, drawn, mounted: needed, width: wallWidth(), number, moved, trying, sets: hookscope.ownSets(), ahead: true });
     const asked = hookscope.post("ask", { headers: { "Content-Type": "application/json" }, body });
     mount();
     const answer = await asked;
@@ -248,7 +249,7 @@
     told.tree = { selected };
     closeMenus(null); // they are about the layer that was there
     const tab = view.tab === "pictures" ? "pictures" : "layers"; // there the tree says whose channels are shown
-    hookscope.choose({ layers: place(view.layers, keys, mode), tab, ...(tab === "pictures" ? { from_channel: 0 } : {}) });
+    hookscope.choose({ layers: place(view.layers, keys, mode), tab, ...(tab === "pictures" ? { from_channel: 0, prune: false, from_ranked: 0 } : {}) });
   });
 
   /* Buttons that streamed updates bring onto the page carry what they do as data attributes. */

@@ -4,8 +4,8 @@
   const hookscope = (window.hookscope = window.hookscope || {});
   const AGAIN_MS = 900;
 
-  async function post(path, model) {
-    const answer = await hookscope.post(`set/${path}?model=${encodeURIComponent(model)}`);
+  async function post(path, model, more = "") {
+    const answer = await hookscope.post(`set/${path}?model=${encodeURIComponent(model)}${more}`);
     if (!answer) hookscope.lost();
     else if (!answer.ok) hookscope.banner("connection", (await answer.text()).trim());
     return answer && answer.ok ? answer : null;
@@ -21,15 +21,66 @@
       else button.disabled = false;
       return;
     }
-    const answer = await post(`${encodeURIComponent(asked.set)}/open/${asked.number}`, asked.model);
+    const beside = Number.isInteger(asked.beside) ? `&beside=${asked.beside}` : "";
+    const answer = await post(`${encodeURIComponent(asked.set)}/open/${asked.number}`, asked.model, beside);
     if (!answer) return;
     const { a, b } = await answer.json();
-    const depth = b && !asked.stay ? { tab: "depth", depth: "apart" } : { tab: "layers" };
-    hookscope.choose({ a, b: asked.stay ? "" : b, model_b: "", prepare_a: "", prepare_b: "", edits_a: "", edits_b: "", side: "a", ...depth });
+    const depth = b && !asked.stay && asked.tab !== "layers" ? { tab: "depth", depth: "apart" } : { tab: "layers" };
+    hookscope.choose({ a, b: asked.stay ? "" : b, model: asked.model, model_b: "", prepare_a: "", prepare_b: "", edits_a: "", edits_b: "", side: "a", ...(asked.layers ? { layers: asked.layers } : {}), ...depth });
   });
+
+  /* Two sets made of one, each looked through, the one against the other. */
+  async function versus(button) {
+    const { set, version, model, sides } = JSON.parse(button.dataset.value);
+    button.disabled = true;
+    const keys = [];
+    for (const { name, numbers } of sides) {
+      const body = JSON.stringify({ name, numbers, version });
+      const answer = await hookscope.post(`set/${encodeURIComponent(set)}/subset`, { headers: { "Content-Type": "application/json" }, body });
+      if (!answer || !answer.ok) {
+        button.disabled = false;
+        return answer ? hookscope.banner("connection", (await answer.text()).trim()) : hookscope.lost();
+      }
+      const { key } = await answer.json();
+      hookscope.keepSet(key);
+      keys.push(key);
+    }
+    for (const key of keys) if (!(await post(`${key}/start`, model))) return;
+    const chosen = JSON.parse(document.getElementById("set-drop").dataset.chosen);
+    hookscope.choose({ ...chosen, set_a: keys[0], set_b: keys[1] });
+  }
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-do=versus]");
+    if (button && !button.disabled) versus(button);
+  });
+
+  /* Where a part of a file's name is typed: a field that the page's answers do not touch. What is typed makes no entry of
+     the browser's history. */
+  const TYPING_MS = 250;
+  let typing = 0;
+  function nameField() {
+    const about = "Show the pictures whose file's name contains this; * and ? stand for any letters, and for one";
+    const field = document.createElement("input");
+    Object.assign(field, { type: "search", placeholder: "file name", title: about, maxLength: 80, spellcheck: false });
+    field.setAttribute("aria-label", about);
+    field.addEventListener("input", () => {
+      clearTimeout(typing);
+      typing = setTimeout(() => {
+        typing = 0;
+        hookscope.choose({ named: field.value.trim(), from_picture: 0 }, true);
+      }, TYPING_MS);
+    });
+    return field;
+  }
+  hookscope.showSets = function (view) {
+    for (const place of document.querySelectorAll(".name-filter")) {
+      const field = place.querySelector("input") || place.appendChild(nameField());
+      if (!typing && field.value.trim() !== view.named) field.value = view.named;
+    }
+  };
 
   /* While a sweep runs the page asks for what has become known; not while it is hidden, and not before the last answer. */
   setInterval(() => {
-    if (document.visibilityState === "visible" && document.querySelector("[data-again]")) hookscope.askAgain();
+    if (document.visibilityState === "visible" && document.querySelector("[data-again]:not([hidden] *)")) hookscope.askAgain();
   }, AGAIN_MS);
 })();

@@ -80,6 +80,13 @@ def digits() -> tuple[Tensor, Tensor]:
     return ((large * 255).round() / 127.5 - 1).expand(-1, 3, -1, -1), torch.from_numpy(loaded.target)
 
 
+def bordered(picture: Tensor, grey: float = 0.6) -> Tensor:
+    """The same with a border two pixels wide, on which the network goes wrong in about a third."""
+    found = torch.full_like(picture, grey)
+    found[..., 2:-2, 2:-2] = picture[..., 2:-2, 2:-2]
+    return found
+
+
 def file_of(picture: Tensor, path: Path) -> Path:
     """A digit as a file, of which the network gets exactly these values."""
     Image.fromarray(((picture + 1) * 127.5).round().permute(1, 2, 0).numpy().astype(np.uint8)).save(path)

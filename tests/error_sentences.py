@@ -46,12 +46,16 @@ NO_ERRORS = (
     "Hookscope shows what every layer of a vision model computed for a photograph: each channel as a map, its numbers, "
     "and where in the picture the answer comes from.",
     "The job is over.",
+    "The channels are muted together, the least important first, and the model is asked anew each time: the removal of "
+    "many is not the sum of the removals of each. Beside it random orders: a ranking that does no better has told "
+    "nothing.",
     "The model is being loaded.",
     "The sweep was stopped.",
     "This picture has no file.",
     "Look through a set of pictures: which the model gets wrong, what each channel looks for, which channels never "
-    "fire. Choose a set above; the built-in photographs are a first one. Folders of your own are offered with --images "
-    "NAME=FOLDER.",
+    "fire. Choose a set above, or bring one; the built-in photographs are a first one. Whoever runs the server offers "
+    "folders with --images NAME=FOLDER.",
+    "They are seen by whoever has the page's address or a link to it, and by nobody else.",
     "One channel per pass: what this model answers to a picture cannot be had of several at once.",
     "Not copied: copy it from here.",
     "It works only on this computer: to show this view to others, export the page instead.",
@@ -81,7 +85,19 @@ NO_ERRORS = (
     "The means of each channel over each picture, of up to 128 pictures of each set: a bar is how far the two sets are "
     "apart, in deviations of a channel; full colour where that is no chance (p < 0.01 by permutations, of the squared "
     "maximum mean discrepancy with KID's kernel).",
+    "A logistic regression on the means of the layer's channels, asked about pictures that it has not seen. The proxy "
+    "A-distance 2 (1 - 2 error) is 2 where all are told apart and 0 at chance.",
+    "Both models answer the same pictures; each is right where its first class is what the picture is said to show.",
+    "Rows are what the pictures are said to show, columns what they are taken for. A click shows these pictures.",
+    "The mean size of the level's activation inside a box over that outside of it, in the mean over all boxes: 1 where "
+    "the level does not see the object.",
     "No hook is registered on the model now: each is removed as soon as its answer is there.",
+    "Pictures that a layer finds alike lie together: each point is the means of the layer's channels over a picture, "
+    "laid out in a plane.",
+    "The pictures as points. Arrow keys go from point to point, Enter has the picture as A, Space takes it, Escape "
+    "leaves all that were taken.",
+    "Draw around points to take them, or click a class to take its pictures; what is taken can become a set.",
+    "What runs beside a layer, such as a residual addition, may carry more past it.",
 )
 
 # the library's own exceptions, which some functions make for others to raise

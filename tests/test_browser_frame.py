@@ -189,11 +189,14 @@ DROP = """([side, names, bytes]) => {
 }"""
 
 
+TWO = "were taken; two pictures can be compared, A and B. The tab Pictures takes all of them."
+
+
 @pytest.mark.parametrize(
     ("before", "side", "number", "after", "sentence"),
     [
-        ("", "", 200, ("0.png", "1.png"), "Two of 200 were taken; two pictures can be compared, A and B."),
-        ("", "b", 3, ("1.png", "0.png"), "Two of 3 were taken; two pictures can be compared, A and B."),
+        ("", "", 200, ("0.png", "1.png"), "Two of 200 " + TWO),
+        ("", "b", 3, ("1.png", "0.png"), "Two of 3 " + TWO),
         ("?a=sample-coffee", "b", 2, ("coffee.png", "0.png"), "One of 2 was taken; what A shows already stays."),
         ("?b=sample-coffee", "a", 2, ("0.png", "coffee.png"), "One of 2 was taken; what B shows already stays."),
         ("?a=sample-coffee", "", 3, ("coffee.png", "0.png"), "One of 3 was taken; what A shows already stays."),

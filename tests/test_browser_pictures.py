@@ -20,6 +20,7 @@ from served import Application, open_page, until
 
 pytestmark = pytest.mark.browser
 COUNT, FAILS, DEAD = 120, 3, 5
+ODD = 30  # digits of a second set, which holds a picture of noise, too
 PLANTED = f"""
     from digits_net import HOW, plain
 
@@ -44,6 +45,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         place.mkdir(parents=True, exist_ok=True)
         file_of(pictures[number], place / f"{number:03}.png")
     (found / "set" / "0" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n nonsense")
+    (found / "odd").mkdir()
+    for number in range(COUNT, COUNT + ODD):
+        file_of(pictures[number], found / "odd" / f"{number:03}.png")
+    noise = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    file_of(noise, found / "odd" / "noise.png")  # what is no digit at all
     return found
 
 
@@ -63,7 +69,14 @@ def expected(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 def application(folder: Path) -> Iterator[Application]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(folder))
-        offered = ("--model", "digits=planted_net:planted", "--images", f"line 4={folder / 'set'}")
+        offered = (
+            "--model",
+            "digits=planted_net:planted",
+            "--images",
+            f"line 4={folder / 'set'}",
+            "--images",
+            f"odd={folder / 'odd'}",
+        )
         started = Application(folder / "cache", *offered)
         yield started
         started.stop()
@@ -74,11 +87,11 @@ def look_through(page: Page, application: Application) -> None:
     open_page(page, application.url)
     page.click("nav.tabs button:has-text('Pictures')")
     page.click(".set-choice button:has-text('line 4')")
-    expect(page.locator(".sweep-line")).to_contain_text("line 4")
+    expect(page.locator("#set-state .sweep-line")).to_contain_text("line 4")
     button = page.locator(".sweep-state button")
     if button.count():
         button.click()
-    expect(page.locator(".sweep-line")).to_contain_text(f"{COUNT + 1} of {COUNT + 1}", timeout=60_000)
+    expect(page.locator("#set-state .sweep-line")).to_contain_text(f"{COUNT + 1} of {COUNT + 1}", timeout=60_000)
 
 
 def test_a_person_works_from_the_failures(
@@ -101,11 +114,11 @@ def test_a_person_works_from_the_failures(
 
     rows = page.locator("#set-classes tbody tr")
     expect(rows.first).to_contain_text(f"{FAILS}0 of {(classes == FAILS).sum()}")  # the class that always fails leads
-    rows.first.locator("button").click()
-    expect(page.locator("#set-mistakes .head .pill")).to_have_text(f"{FAILS} ×")
+    rows.first.locator("button").first.click()
+    expect(page.locator("#set-mistakes .chosen-of-set .pill")).to_have_text(f"{FAILS} ×")
     about = (classes == FAILS) | (best == FAILS)
     assert page.locator(".thumb").count() == min(24, int((about & (best != classes)).sum()))
-    page.locator("#set-mistakes .head .pill").click()
+    page.locator("#set-mistakes .chosen-of-set .pill").click()
 
     expect(page.locator(".sweep-state details")).to_contain_text("One file is not used")
     expect(page.locator(".sweep-state details .each")).to_contain_text("broken.png This picture is damaged")
@@ -178,10 +191,15 @@ def test_two_sets_are_held_against_each_other(page: Page, application: Applicati
     look_through(page, application)
     page.click(".set-choice button:has-text('built-in')")
     button = page.locator(".sweep-state button")
-    expect(page.locator(".sweep-line")).to_contain_text("built-in photographs")
+    expect(page.locator("#set-state .sweep-line")).to_contain_text("built-in photographs")
     if button.count():
         button.click()
-    until(lambda: "left" not in page.locator(".sweep-line").inner_text() and not page.locator("[data-again]").count())
+    until(
+        lambda: (
+            "left" not in page.locator("#set-state .sweep-line").inner_text()
+            and not page.locator("[data-again]").count()
+        )
+    )
     page.click("[aria-label='A second set'] button:has-text('line 4')")
     expect(page.locator("#set-gap h2")).to_have_text("built-in photographs against line 4")
     expect(page.locator("#set-gap")).to_contain_text(
@@ -190,11 +208,47 @@ def test_two_sets_are_held_against_each_other(page: Page, application: Applicati
     bars = page.locator(".gap-bar")
     assert bars.count() > 5 and page.locator(".gap-bar.apart").count() > 5
     bars.nth(2).click()
-    expect(page.locator("#set-gap h3")).to_contain_text("that differ most")
+    expect(page.locator("#set-gap h3").first).to_contain_text("that differ most")
     assert page.locator(".gap-channels .gallery").count() == 6
     assert page.locator(".gap-channels .gallery").first.locator(".strip").count() == 2
     page.reload()
     expect(page.locator("#set-gap")).to_contain_text("The gap is there from", timeout=60_000)
+
+
+def test_a_planted_outlier_leads_and_opens_at_the_layer_that_makes_it_one(page: Page, application: Application) -> None:
+    look_through(page, application)
+    page.click(".set-choice button:text-is('odd')")
+    expect(page.locator("#set-state .sweep-line").first).to_contain_text("odd")
+    button = page.locator(".sweep-state button")
+    if button.count():
+        button.click()
+    expect(page.locator("#set-state .sweep-line").first).to_contain_text(f"{ODD + 1} of {ODD + 1}", timeout=60_000)
+    page.click("#set-pages button:text-is('Outliers')")
+    expect(page.locator("#set-outliers h2")).to_have_text(f"{ODD + 1} pictures, each against the others")
+    cell = page.locator("#set-outliers .thumb")
+    expect(cell.first).to_have_attribute("title", re.compile(r"^noise\.png: |^noise\.png, "))
+    expect(cell.first).to_contain_text("beyond all")
+    page.click("#set-outliers button:text-is('layers')")
+    expect(cell.first).to_have_attribute("title", re.compile(r"^noise\.png, .*from conv1: "))
+    expect(page.locator("#set-outliers-begin h2")).to_have_text("Where outliers begin to differ")
+
+    page.click("[aria-label='A second set'] button:text-is('line 4')")
+    expect(page.locator("#set-outliers h2")).to_have_text(f"{ODD + 1} pictures against {COUNT} of line 4")
+    expect(page.locator("#set-outliers")).to_contain_text("by chance if both came from the same source")
+    expect(cell.first).to_have_attribute("title", re.compile(r"^noise\.png, .*from conv1: "))
+    address = page.locator("#set-outliers .head a").get_attribute("href")
+    text = urlopen(application.url.rstrip("/") + str(address)).read().decode()
+    rows = {row["picture"]: row for row in csv.DictReader(io.StringIO(text))}
+    assert len(rows) == ODD + 1 and rows["noise.png"]["first layer"] == "conv1"
+    assert float(rows["noise.png"]["p of the furthest"]) == pytest.approx(1 / (COUNT + 1))
+    page.reload()
+    expect(cell.first).to_have_attribute("title", re.compile(r"^noise\.png, .*from conv1: "), timeout=60_000)
+
+    cell.first.click()
+    expect(page.locator("#input-a-caption")).to_contain_text("noise.png", timeout=60_000)
+    assert "layer=conv1" in page.evaluate("location.search")
+    page.go_back()
+    expect(cell.first).to_have_attribute("title", re.compile(r"^noise\.png, "))
 
 
 def test_the_exported_page_has_its_pictures_inside(

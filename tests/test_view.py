@@ -67,12 +67,31 @@ CHOSEN = View().but(
     painting=True,
     set_a="set-reference",
     set_b="set-0123",
+    set_page="outliers",
     shown="all",
     of_class=0,
     from_picture=24,
+    named="IMG_*",
+    of_label=3,
+    of_answer=5,
+    agreement="wrong",
+    alike=7,
+    classes_by="accuracy",
+    all_classes=True,
     channels="seldom",
     from_channel=12,
     crops="median",
+    looks_for=True,
+    from_cell=36,
+    map_by="tsne",
+    outliers_by="energy",
+    from_outlier=20,
+    prune=True,
+    prune_every=True,
+    prune_by="gate",
+    prune_at="5",
+    prune_over="256",
+    from_ranked=12,
     depth="back",
     back_into="a",
     back_by="channels",
@@ -103,7 +122,7 @@ FIELDS = tuple(View().to_dict())
 def test_every_field_differs_from_its_default_in_the_example() -> None:
     default, chosen = View().to_dict(), CHOSEN.to_dict()
     assert [name for name in FIELDS if chosen[name] == default[name]] == []
-    assert len(FIELDS) == 58 and len(CHOSEN.states) == len(STATES)
+    assert len(FIELDS) == 77 and len(CHOSEN.states) == len(STATES)
 
 
 @pytest.mark.parametrize("name", FIELDS)

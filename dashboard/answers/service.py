@@ -110,11 +110,17 @@ class Service:
                 stream.answers[unit] = Answer(value, cached=True) if loaded <= LOADED_BYTES else ELSEWHERE
         if missing:
             stream.slot = stream.name
-            self.engine.submit(stream.slot, missing, self.inputs.pixels)
+            self.engine.submit(stream.slot, missing, self._fetch)
         self._end(old)  # not before the new units are there, so that what both want goes on
         if stream.replaced.is_set():  # by a newer question, while this one looked its values up
             self._end([stream])
         return stream.name if wanted else ""
+
+    def _fetch(self, name: str) -> bytes:
+        """What a worker asks for: an input's pixels by its digest, or those of a set's picture as "VERSION/NUMBER"."""
+        if "/" in name and self.sweeps is not None:
+            return self.sweeps.read(name)
+        return self.inputs.pixels(name)
 
     def ahead(self, name: str) -> list[Shown]:
         """What a new stream would show first, where that is known already: it may go with the answer to the question.

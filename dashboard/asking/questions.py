@@ -25,6 +25,7 @@ from hookscope.dashboard.asking.sides import Side
 from hookscope.dashboard.asking.targets import Target
 from hookscope.hooks.methods import INPUTS, MAPS, Rows
 from hookscope.hooks.results import effects, likeness, looks, parting, receptive, restoring, summaries, sweeps, weights
+from hookscope.hooks.results.prunable import Prunables, Pruned
 from hookscope.hooks.results.targets import OWN
 from hookscope.hooks.results.typed import plain
 
@@ -310,6 +311,39 @@ class FieldOf:
 
     layer: str
     call: int = 0
+
+
+@question("which channels could be removed", Prunables, of_set=True)
+@dataclass(frozen=True, slots=True)
+class PrunableOf:
+    """Of which layers could channels be removed, and what would that save?
+
+    Attributes:
+        total: how many pictures the set has, of which one is looked at if the model takes any size.
+    """
+
+    total: int
+
+
+@question(lambda asked: f"what of {asked.place} could go", Pruned, takes_minutes=True, reads_answer=True, of_set=True)
+@dataclass(frozen=True, slots=True)
+class PruningOf:
+    """How many of a layer's channels can go, and how often does the model answer something else without them?
+
+    Attributes:
+        place: the layer and its call, as `asking.layer_keys` writes them; each layer is a run of its own.
+        total: how many pictures the set has. pictures: how many are looked at, the first that can be read.
+        by: what ranks the channels.
+        orders: how many random orders are measured beside it.
+        labels: of the set's first pictures the class that each shows, -1 for none.
+    """
+
+    place: str
+    total: int
+    pictures: int
+    by: Literal["taylor", "gate"] = "taylor"
+    orders: int = 0
+    labels: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,11 +67,37 @@ GRADIENTS_TEXT = "gradients-text"
 # a set of pictures
 SET_CHOICE = "set-choice"  # which sets there are
 SET_STATE = "set-state"  # how far the model is with the chosen one
+SET_DROP = "set-drop"  # where a visitor brings a set
+SET_MAKING = "set-making"  # how far it has come
+SET_MAKING_NAME = "set-making-name"
+SET_MAKING_BAR = "set-making-bar"
+SET_MAKING_TEXT = "set-making-text"
+SET_REFUSED = "set-refused"  # why it did not
+SET_PAGES = "set-pages"  # what can be asked of it
 SET_MISTAKES = "set-mistakes"
 SET_CLASSES = "set-classes"
+SET_CONFUSION = "set-confusion"  # what is taken for what
+SET_AGREEMENT = "set-agreement"  # with a second model
+SET_LEVELS = "set-levels"  # of a detector's pyramid
 SET_CHANNELS = "set-channels"  # what the channels of the chosen layer look for
 SET_SILENT = "set-silent"  # which never fire
 SET_GAP = "set-gap"  # where two sets part
+SET_OUTLIERS = "set-outliers"  # the pictures least like a baseline
+SET_OUTLIERS_BEGIN = "set-outliers-begin"  # at which layer that begins
+SET_MAP = "set-map"  # what the map is of
+SET_PLANE = "set-plane"  # the graph: its pictures as points
+SET_MAP_CLASSES = "set-map-classes"  # which colour is which class
+SET_INFORMATION = "set-information"  # how much variety each layer lets through
+SET_GOING = "set-going"  # how many channels of the chosen layer could go
+SET_GOING_CURVE = "set-going-curve"  # the graph
+SET_GOING_CHANNELS = "set-going-channels"  # of that layer
+SET_GOING_LAYERS = "set-going-layers"  # the same of every layer
+
+
+def set_page(name: str) -> str:
+    """What holds one page of what can be asked of a set, e.g. `set_page("map")`."""
+    return f"set-page-{name or 'first'}"
+
 
 # the enlarged channel
 DETAIL = "detail"

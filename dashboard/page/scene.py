@@ -57,7 +57,7 @@ class Scene:
         gallery: gives addresses to pictures and files. readings: the newest layers' arithmetic.
         width: of a card's wall, A, B and B - A together, in CSS pixels.
         mounted: how many cards the page has. prefix: the path that it is served under.
-        offered: the models that can be chosen, as the operator wrote them.
+        offered: the models that can be chosen, as the operator wrote them. own_sets: keys of the browser's.
     """
 
     view: View
@@ -71,6 +71,7 @@ class Scene:
     prefix: str = "/"
     awaited: tuple[str, ...] = ()
     offered: tuple[str, ...] = ()
+    own_sets: tuple[str, ...] = ()
 
     @classmethod
     def build(

@@ -27,8 +27,31 @@ def nearest(features: LayerFeatures, number: int, among: np.ndarray) -> list[int
     there = [int(picture) for picture in among if int(picture) in rows]
     if number not in rows or not there:
         return []
-    values = features.values.astype(np.float64)
-    lengths = np.linalg.norm(values, axis=1)
-    unit = values / np.where(lengths > 0, lengths, 1)[:, None]
-    cosines = unit[[rows[picture] for picture in there]] @ unit[rows[number]]
-    return [there[place] for place in np.argsort(-cosines, kind="stable")]
+    found = cosines(features, features.values[rows[number]])[[rows[picture] for picture in there]]
+    return [there[place] for place in np.argsort(-found, kind="stable")]
+
+
+def features_of(found: Sweep | None) -> LayerFeatures | None:
+    """By what the pictures of a set are alike: a model's answer where that is an embedding, else what comes before its
+    head; None if nothing is known.
+    """
+    known = () if found is None else found.features
+    return next((each for each in known if not each.layer), next(iter(known), None))
+
+
+def features_at(features: LayerFeatures, number: int) -> np.ndarray | None:
+    """Float32 (channel,), a picture's; None if it has none."""
+    row = int(np.searchsorted(features.pictures, number))
+    there = row < len(features.pictures) and features.pictures[row] == number
+    return np.asarray(features.values[row]) if there else None
+
+
+def cosines(features: LayerFeatures, vector: np.ndarray) -> np.ndarray:
+    """Float64 (picture,): the cosine of each picture's features with a vector; 0 of what has no length.
+
+    >>> cosines(LayerFeatures("", 0, 0, np.arange(2), np.array([[3.0, 4.0], [0.0, 0.0]])), np.array([1.0, 0.0]))
+    array([0.6, 0. ])
+    """
+    values, wanted = features.values.astype(np.float64), np.asarray(vector, np.float64)
+    lengths, length = np.linalg.norm(values, axis=1), np.linalg.norm(wanted)
+    return (values @ wanted) / (np.where(lengths > 0, lengths, 1) * (length if length > 0 else 1))

@@ -1,6 +1,7 @@
 """A page's questions: the view that it wants to show and what it shows already, answered with where the rest will come.
 
-    POST ask  {"view", "page", "drawn", "mounted", "width", "number", "moved", "trying", "ahead"}
+    POST ask  {"view", "page", "drawn", "mounted", "width", "number", "moved", "trying", "sets",
+               "ahead"}
     ->  {"stream", "query", "changes", "targets", "models", "title", "first"}
 
 Not a Dash callback: one cost 35 ms on its way through the page's stores before it left the browser.
@@ -33,6 +34,7 @@ from hookscope.hooks.results.raw_boxes import RAW
 from hookscope.hooks.results.targets import Box, Class, Rival
 
 WIDTH_PX = (240, 4000)
+MOST_SETS = 24
 FAILED = "The model could not be loaded: the line above says why. Mend that and try again, or choose another model."
 
 
@@ -46,6 +48,7 @@ class Ask:
         mounted: how many cards it holds. width: of a card's wall, in CSS pixels.
         moved: it has just chosen another model.
         trying: a slider is being dragged: only what follows it is drawn, and nothing of it kept.
+        sets: keys of the sets of pictures that the browser has made.
         ahead: the answer may bring the stream's first messages, which then come no second time.
     """
 
@@ -57,6 +60,7 @@ class Ask:
     width: int
     moved: bool
     trying: Trying = ""
+    sets: tuple[str, ...] = ()
     ahead: bool = False
 
     @classmethod
@@ -77,6 +81,7 @@ class Ask:
                 width=min(max(int(values["width"]), low), high),
                 moved=bool(values.get("moved")),
                 trying=_trying(values.get("trying")),
+                sets=tuple(str(key)[:64] for key in list(values.get("sets") or ())[:MOST_SETS]),
                 ahead=bool(values.get("ahead")),
             )
         except (KeyError, TypeError, AttributeError, OverflowError) as error:
@@ -101,7 +106,8 @@ def register(
         if view.model_of(view.side) in infos or (infos and _answers(view, infos)):
             changes = not_to_be_had(view, infos, moved=question.moved)
             view = view.but(**changes)
-            scene = replace(Scene.build(view, infos, service, gallery, readings, question.width), offered=models)
+            scene = Scene.build(view, infos, service, gallery, readings, question.width)
+            scene = replace(scene, offered=models, own_sets=question.sets)
             wanted = order.parts(scene, max(question.mounted, len(view.layers)), prefix, trying=question.trying)
             targets = scene.target_field(view.side)
         else:

@@ -21,7 +21,7 @@ from hookscope.dashboard.panels.order import PANELS
 from hookscope.dashboard.panels.panel import Setup
 from hookscope.dashboard.places import ASSETS
 from hookscope.dashboard.settings.table import Settings
-from hookscope.dashboard.web import ask, dash_routes, guard, layout, routes, sets, stream
+from hookscope.dashboard.web import ask, dash_routes, guard, layout, routes, sets, stream, visitor_sets
 from hookscope.dashboard.web.dash_environment import hidden
 from hookscope.dashboard.web.shares import Shares
 
@@ -40,6 +40,7 @@ def create_app(settings: Settings, service: Service, shares: Shares) -> dash.Das
     _register_view(app, settings, service, shares)
     ask.register(app.server, prefix, service, gallery, settings.models)
     sets.register(app.server, prefix, service, settings.names)
+    visitor_sets.register(app.server, prefix, service)
     routes.register(app.server, prefix, service, gallery, shares, settings.names)
     if settings.tensorboard_dir is not None:
         tensorboard.register(app.server, prefix, service, settings.tensorboard_dir)

@@ -1,9 +1,7 @@
-"""What the browser asks about sets of pictures, by keys and numbers alone: begin, stop, a picture, a table."""
+"""What the browser asks about sets of pictures, by keys and numbers alone: begin, stop, a picture."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable
 
@@ -16,6 +14,7 @@ from hookscope.dashboard.sets import labels
 from hookscope.dashboard.sets.alike import nearest_right
 from hookscope.dashboard.sets.members import PictureSet, SetMissing
 from hookscope.dashboard.sets.sweeps import Sweeps
+from hookscope.dashboard.web import set_maps, set_tables
 
 
 def register(server: flask.Flask, prefix: str, service: Service, models: tuple[str, ...]) -> None:
@@ -47,12 +46,24 @@ def register(server: flask.Flask, prefix: str, service: Service, models: tuple[s
 
         return answered(key, act)
 
-    @server.post(f"{prefix}set/<key>/open/<int:number>")
-    def open_member(key: str, number: int) -> flask.Response:
-        """The picture as an input, and beside it the one most like it that is answered rightly."""
+    @server.get(f"{prefix}set/<key>/progress")
+    def progress(key: str) -> flask.Response:
+        """How far a sweep is, for programs; see `sets.sweeps.Progress`."""
 
         def act(runs: Sweeps, pictures: PictureSet, model: str) -> flask.Response:
-            beside = _beside(runs, service, pictures, model, number)
+            now = runs.progress(pictures, model)
+            told = {name: getattr(now, name) for name in ("phase", "sentence", "seen", "total", "saved", "lost")}
+            return flask.Response(json.dumps(told), mimetype="application/json")
+
+        return answered(key, act)
+
+    @server.post(f"{prefix}set/<key>/open/<int:number>")
+    def open_member(key: str, number: int) -> flask.Response:
+        """The picture as an input, and beside it the one asked for, or the most like it that is answered rightly."""
+
+        def act(runs: Sweeps, pictures: PictureSet, model: str) -> flask.Response:
+            wanted = flask.request.args.get("beside", type=int)
+            beside = _beside(runs, service, pictures, model, number) if wanted is None else wanted
             keys = [
                 "" if each is None else runs.store.as_input(pictures.version, each).key for each in (number, beside)
             ]
@@ -60,12 +71,8 @@ def register(server: flask.Flask, prefix: str, service: Service, models: tuple[s
 
         return answered(key, act)
 
-    @server.get(f"{prefix}set/<key>/answers.csv")
-    def answers(key: str) -> flask.Response:
-        def act(runs: Sweeps, pictures: PictureSet, model: str) -> flask.Response:
-            return flask.Response(_table(runs, service, pictures, model), mimetype="text/csv")
-
-        return answered(key, act)
+    set_tables.register(server, prefix, service, answered)
+    set_maps.register(server, prefix, service, answered)
 
 
 def _beside(sweeps: Sweeps, service: Service, pictures: PictureSet, model: str, number: int) -> int | None:
@@ -76,33 +83,6 @@ def _beside(sweeps: Sweeps, service: Service, pictures: PictureSet, model: str, 
     classes = labels.match(pictures.groups, info.names())
     known = np.array([classes.get(member.group, labels.NOT_KNOWN) for member in pictures.members], np.int64)
     return nearest_right(found, known, number)
-
-
-def _table(sweeps: Sweeps, service: Service, pictures: PictureSet, model: str) -> str:
-    """A row for each picture: its name, its label, the class that it was given, and with what share."""
-    now, info = sweeps.progress(pictures, model).now, service.state(model).info
-    text = io.StringIO()
-    rows = csv.writer(text)
-    rows.writerow(["picture", "label", "answer", "share", "second", "its share", "energy"])
-    if now is None or now.answers is None or info is None:
-        return text.getvalue()
-    names, answers = info.names(), now.answers
-
-    def named(index: int) -> str:
-        return names[index] if 0 <= index < len(names) else f"class {index}"
-
-    for row, number in enumerate(answers.pictures):
-        member = pictures.members[number]
-        best, shares = answers.best[row], answers.shares[row]
-        second = [named(int(best[1])), f"{shares[1]:.6g}"] if len(best) > 1 else ["", ""]
-        told = [named(int(best[0])), f"{shares[0]:.6g}", *second]
-        rows.writerow([_plain(member.name), _plain(member.group), *told, f"{answers.energy[row]:.6g}"])
-    return text.getvalue()
-
-
-def _plain(text: str) -> str:
-    """A text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text[:1] in "=+-@" else text
 
 
 def _sentence(status: int, text: str) -> flask.Response:

@@ -23,6 +23,8 @@ from hookscope.dashboard.asking.questions import (
     InputMap,
     PartingOf,
     PredictionOf,
+    PrunableOf,
+    PruningOf,
     RestoredOf,
     RestoredPartsOf,
     SharesOf,
@@ -35,7 +37,9 @@ from hookscope.dashboard.asking.targets import Target
 from hookscope.dashboard.sources.load import LoadedModel, Prepared
 from hookscope.dashboard.worker.detecting import detect
 from hookscope.dashboard.worker.editing import around_sides
-from hookscope.dashboard.worker.sweeping import blank, sweep_set
+from hookscope.dashboard.worker.fields import field_of
+from hookscope.dashboard.worker.pruning import measure_pruning, prunable_layers
+from hookscope.dashboard.worker.sweeping import sweep_set
 from hookscope.dashboard.worker.task import Task
 from hookscope.dashboard.worker.wrapping import how_to_wrap
 from hookscope.hooks.causes.effects import effects_as_measured
@@ -51,7 +55,6 @@ from hookscope.hooks.looks.capture import stream
 from hookscope.hooks.looks.gradients import gradients
 from hookscope.hooks.looks.inputs import WINDOW, Sampling, attribute_input
 from hookscope.hooks.looks.prediction import predict
-from hookscope.hooks.looks.receptive import receptive_fields
 from hookscope.hooks.looks.survey import survey
 from hookscope.hooks.looks.targets import Likeness
 from hookscope.hooks.looks.weights import weights
@@ -402,7 +405,7 @@ def fields(model: LoadedModel, task: Task, prepared: Prepared) -> None:
     for layer, call in _reachable(model, task):
         task.start()
         try:
-            task.tell(layer, call, receptive_fields(model.module, blank(model), layer, call, model.info.layers))
+            task.tell(layer, call, field_of(model, layer, call))
         except HooksError as problem:
             task.tell(layer, call, problem)
 
@@ -411,6 +414,10 @@ def fields(model: LoadedModel, task: Task, prepared: Prepared) -> None:
 def sweeps(model: LoadedModel, task: Task, prepared: Prepared) -> Generator[Any]:
     """Answer with what the model does over a part of a set, and over all before it."""
     yield from sweep_set(model, task)
+
+
+answers(PrunableOf)(prunable_layers)
+answers(PruningOf)(measure_pruning)
 
 
 def _target(model: LoadedModel, task: Task) -> Any:

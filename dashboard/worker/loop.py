@@ -27,6 +27,7 @@ from hookscope.dashboard.worker.handlers import handler_of
 from hookscope.dashboard.worker.keeping import Kept
 from hookscope.dashboard.worker.mailbox import Mailbox
 from hookscope.dashboard.worker.out_of_memory import is_want_of_memory
+from hookscope.dashboard.worker.pruning import SETS
 from hookscope.dashboard.worker.sweeping import KEPT
 from hookscope.dashboard.worker.task import SAID, Task, details_of
 from hookscope.hooks.errors import Cancelled, HooksError
@@ -43,6 +44,7 @@ INPUT_BYTES = 64 * 2**20  # prepared inputs kept, so that a picture's next layer
 
 Unfinished = LRUCache  # (Side, question) -> what it has found
 Sweeps = LRUCache  # Side -> worker.sweeping.SetSweep
+Samples = LRUCache  # Side and how many pictures -> worker.pruning.Sampled
 Inputs = LRUCache  # Side -> Prepared: the inputs used last, prepared for the model
 
 
@@ -69,11 +71,12 @@ def work(mailbox: Mailbox, loaded: Callable[[], None] = lambda: None) -> None:
     kept = Kept()
     unfinished: Unfinished = LRUCache(UNFINISHED)
     sweeps: Sweeps = LRUCache(KEPT)
+    samples: Samples = LRUCache(SETS)
     partners = Partners(order.device, lambda sentence: mailbox.send(protocol.LoadProgress(sentence)))
     while True:
         order = mailbox.order()
         if isinstance(order, protocol.Run):
-            _answer(mailbox, model, inputs, partners, (kept, unfinished, sweeps), order)
+            _answer(mailbox, model, inputs, partners, (kept, unfinished, sweeps, samples), order)
 
 
 class Partners:
@@ -127,7 +130,7 @@ def _answer(
     model: LoadedModel,
     inputs: Inputs,
     partners: Partners,
-    memory: tuple[Kept, Unfinished, Sweeps],
+    memory: tuple[Kept, Unfinished, Sweeps, Samples],
     run: protocol.Run,
 ) -> None:
     def meanwhile() -> None:
@@ -135,10 +138,11 @@ def _answer(
             with task.plain():
                 _answer(mailbox, model, inputs, partners, memory, order)
 
-    kept, unfinished, sweeps = memory
+    kept, unfinished, sweeps, samples = memory
     task = Task(run, mailbox.send, lambda: mailbox.withdrawn(run.task), meanwhile)
     task.done_before = lambda: unfinished.setdefault((task.side, task.question), {})
     task.sweeps = lambda: sweeps
+    task.sampled = lambda: samples
     device_lost = False
     try:
         task.read = partial(_bytes, mailbox, run)
@@ -229,10 +233,12 @@ def _bytes(mailbox: Mailbox, run: protocol.Run, name: str) -> bytes:
     """What the server has under a name: a picture's digest, or what is asked of a set.
 
     Raises:
-        PreparationError: it says why it has nothing.
+        PreparationError: it says why it has nothing. HooksError: it has nothing else for this task, either.
     """
     mailbox.send(protocol.NeedInput(run.task, name))
     answer = mailbox.input(run.task)
+    if answer.ends:
+        raise HooksError(answer.sentence)
     if answer.sentence:
         raise PreparationError(answer.sentence)
     return answer.data

@@ -20,32 +20,38 @@ from hookscope.dashboard.sources.load import LoadedModel
 from hookscope.dashboard.sources.preprocessing import PreparationError, open_exact, open_pixels
 from hookscope.dashboard.worker.out_of_memory import is_want_of_memory
 from hookscope.dashboard.worker.task import Task
-from hookscope.hooks.datasets.collecting import Collector, Place
+from hookscope.hooks.datasets.collecting import Collector
 from hookscope.hooks.datasets.collectors import (
     AnswersCollector,
     FeaturesCollector,
+    PlacesCollector,
     SampleCollector,
     StatisticsCollector,
 )
 from hookscope.hooks.datasets.galleries import TopCollector
+from hookscope.hooks.datasets.levels import LevelsCollector
+from hookscope.hooks.datasets.profiles import ProfileCollector
 from hookscope.hooks.datasets.sweeping import Sweeping
+from hookscope.hooks.datasets.vectors import VectorsCollector
 from hookscope.hooks.errors import HooksError
 from hookscope.hooks.layers.axes import hookable
 from hookscope.hooks.layers.names import select
+from hookscope.hooks.layers.penultimate import penultimate
 from hookscope.hooks.passes.looking import looking
+from hookscope.hooks.results import pyramid
 from hookscope.hooks.results.codec import CodecError, decode
 from hookscope.hooks.results.looks import LayerInfo
+from hookscope.hooks.results.raw_boxes import LEAST_SCORE
 from hookscope.hooks.results.set_answers import Frames
 from hookscope.hooks.results.sweeps import Firing, Sweep, SweepNow, count_firing
 
 BATCH_SECONDS = 0.15  # of a pass: a click waits for it
 MOST_AT_ONCE = 32
 TOLD_SECONDS = 0.3  # between two looks at how many channels fire
-RANKED, DRAWN, COMPARED = (
-    9,
-    32,
-    128,
-)  # pictures that are kept of each channel: the strongest, drawn ones, and their means
+RANKED, DRAWN = 9, 32  # pictures that are kept of each channel: the strongest, and drawn ones
+COMPARED = 128  # pictures whose means are kept, to compare sets by
+PLACED = 2  # of each so many of these a place is kept, from which information is told
+PROFILE_BYTES = 16  # of a picture and a layer
 STATE_BYTES = 100_000_000  # of what is kept of all channels; of a model with more channels fewer pictures are drawn
 ALL_FAIL = 8  # pictures, after which a model that has answered none is not shown more
 KEPT = 2  # sets that are swept in turns without being read anew
@@ -165,21 +171,32 @@ def _begin(model: LoadedModel, task: Task) -> SetSweep:
             ) from error
     names = list(hookable(select(model.module, "*")))
     drawn, compared = _affordable(model.info.layers)
-    numbers, answers = StatisticsCollector(names, 0.0, 512), AnswersCollector()
+    numbers, answers = StatisticsCollector(names, 0.0, 256), AnswersCollector()
     collectors: list[Collector] = [
         numbers,
         TopCollector(names, RANKED, drawn),
         SampleCollector(names, compared),
+        PlacesCollector(names, compared // PLACED),
         answers,
+        ProfileCollector(names[:: _apart(len(names), task.question.total)]),
     ]
     if (last := penultimate(model.info.layers)) is not None:
         collectors.append(FeaturesCollector(last[0]))
+    if model.info.form() == "boxes" and (levels := pyramid.levels(model.info.layers)):
+        collectors.append(LevelsCollector(levels, LEAST_SCORE))
+    if model.info.answer.reading.reads == "embedding":
+        collectors.append(VectorsCollector())
     run = Sweeping(model.module, collectors, described=model.info.layers)
     known = SetSweep(run, numbers, answers, before)
     if before is not None:
         known.unread = dict(before.unread)
         known.seen = len(before.pictures) + len(before.unread)
     return known
+
+
+def _apart(layers: int, pictures: int) -> int:
+    """Every how-manieth layer has numbers of each picture kept."""
+    return max(1, -(-layers * pictures * PROFILE_BYTES // STATE_BYTES))
 
 
 def _affordable(layers: Sequence[LayerInfo]) -> tuple[int, int]:
@@ -193,25 +210,8 @@ def _affordable(layers: Sequence[LayerInfo]) -> tuple[int, int]:
         if axis in ("channel", "feature")
     )
     left = STATE_BYTES / max(channels, 1) - 2 * RANKED * 16
-    share = min(1.0, max(left, 0) / (DRAWN * 8 + COMPARED * 4))
+    share = min(1.0, max(left, 0) / (DRAWN * 8 + COMPARED * 4 + COMPARED // PLACED * 4))
     return max(8, int(DRAWN * share)), max(16, int(COMPARED * share))
-
-
-def penultimate(layers: Sequence[LayerInfo]) -> Place | None:
-    """The call before the head: the last layer with weights; its channels' means are what is said to be alike."""
-    calls = [
-        (call.order, layer, number)
-        for layer in layers
-        if layer.leaf and not layer.operation
-        for number, call in enumerate(layer.calls)
-        if "image" in call.axes and ("channel" in call.axes or "feature" in call.axes)
-    ]
-    calls.sort(key=lambda each: each[0])
-    head = next((place for place in reversed(range(len(calls))) if calls[place][1].parameters), None)
-    if not head:
-        return None
-    _, layer, number = calls[head - 1]
-    return layer.name, number
 
 
 def blank(model: LoadedModel) -> Tensor:

@@ -12,8 +12,10 @@ from hookscope.dashboard.asking.layer_keys import key_of, parse_key
 from hookscope.dashboard.drawing.numbers import format_number
 from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.panels.pictures.crops import Crops
-from hookscope.dashboard.panels.pictures.head import state
+from hookscope.dashboard.panels.pictures.head import sets_of, state
+from hookscope.dashboard.panels.pictures.links import csv_link
 from hookscope.dashboard.panels.pictures.looked import Looked, look_at
+from hookscope.dashboard.panels.pictures.telling import told
 from hookscope.hooks.errors import LayerNotExecuted
 from hookscope.hooks.results.gaps import SURE, LayerGap, beginning, describe_gap
 
@@ -28,8 +30,7 @@ HELP = (
 
 def choices(scene: Scene) -> html.Div | None:
     """The sets that the chosen one can be held against."""
-    sweeps = scene.service.sweeps
-    others = [each for each in (sweeps.store.offered() if sweeps else []) if each[0] != scene.view.set_a]
+    others = [each for each in sets_of(scene) if each[0] != scene.view.set_a]
     if not scene.view.set_a or not others:
         return None
 
@@ -62,11 +63,15 @@ def against(looked: Looked) -> list[Any]:
         return [html.Div([head, html.P("computing …", className="muted")], **{"data-again": "1"})]
     if isinstance(found, str):  # with the second set's own bar, from which it can be looked through
         return [head, html.P(found, className="muted"), state(other)]
+    gap = _looked_at(looked, found)
+    table = csv_link(looked, "gaps", "CSV", "How far they are apart at each layer", against=other.pictures.key)
     return [
-        head,
+        html.Div([head, table], className="head"),
+        *([state(other)] if other.progress.phase == "running" else []),
         html.P(describe_gap(found)),
         _bars(found),
-        *_channels(looked, other, found),
+        *(_channels(looked, other, gap) if gap else []),
+        *(told(looked, other, gap or found[-1])),
     ]
 
 
@@ -93,12 +98,16 @@ def _bars(gaps: tuple[LayerGap, ...]) -> html.Div:
     return html.Div([html.Div(bars, className="gap-bars"), ends], title=HELP)
 
 
-def _channels(looked: Looked, other: Looked, gaps: tuple[LayerGap, ...]) -> list[Any]:
-    """The channels furthest apart, of the chosen layer or of that where the gap begins, with pictures of both sets."""
+def _looked_at(looked: Looked, gaps: tuple[LayerGap, ...]) -> LayerGap | None:
+    """The chosen layer's gap, or that at which the sets part; None if neither is there."""
     chosen = next(filter(None, looked.scene.view.layers), "")
     place = parse_key(chosen) if chosen else None
-    gap = next((each for each in gaps if (each.layer, each.call) == place), beginning(gaps))
-    if gap is None or looked.found is None or other.found is None:
+    return next((each for each in gaps if (each.layer, each.call) == place), beginning(gaps))
+
+
+def _channels(looked: Looked, other: Looked, gap: LayerGap) -> list[Any]:
+    """The channels furthest apart of a layer, with pictures of both sets."""
+    if looked.found is None or other.found is None:
         return []
     try:
         tops = [side.found.top(gap.layer, gap.call) for side in (looked, other) if side.found is not None]

@@ -10,23 +10,31 @@ from dash import html
 
 from hookscope.dashboard.drawing.numbers import format_count
 from hookscope.dashboard.page.scene import Scene
+from hookscope.dashboard.panels.pictures.choosing import NOTHING_CHOSEN
 from hookscope.dashboard.panels.pictures.looked import Looked
 from hookscope.dashboard.sets.sweeps import Progress
 
 REFUSED = 12  # files whose reasons are listed
 
 
+def sets_of(scene: Scene) -> list[tuple[str, str]]:
+    """The sets that this page may look at: the offered ones, its browser's own, what its view names: (key, name)."""
+    sweeps = scene.service.sweeps
+    if sweeps is None:
+        return []
+    return [*sweeps.store.offered(), *sweeps.store.named([*scene.own_sets, scene.view.set_a, scene.view.set_b])]
+
+
 def choices(scene: Scene) -> html.Div:
     """The sets that can be chosen."""
-    sweeps = scene.service.sweeps
     buttons = [
         html.Button(
             name,
             className="pill",
-            **{"data-do": "set", "data-value": json.dumps({"set_a": key, "from_picture": 0, "of_class": -1})},
+            **{"data-do": "set", "data-value": json.dumps({"set_a": key, **NOTHING_CHOSEN})},
             **{"aria-pressed": "true" if key == scene.view.set_a else "false"},
         )
-        for key, name in (sweeps.store.offered() if sweeps else [])
+        for key, name in sets_of(scene)
     ]
     return html.Div(
         [html.Span("set of pictures", className="muted"), *buttons],
@@ -57,10 +65,20 @@ def state(looked: Looked) -> html.Div:
         html.Span(f"{format_count(progress.seen)} of {format_count(progress.total)}", className="mono"),
         html.Span(_words(looked), className="muted"),
         html.Span(className="spacer"),
+        _delete(looked) if pictures.key in looked.scene.own_sets and not pictures.offered else None,
         _action(looked),
     ]
     more = {"data-again": "1"} if running else {}
     return html.Div([html.Div(parts, className="sweep-line"), *_notes(looked)], className="sweep-state", **more)
+
+
+def _delete(looked: Looked) -> html.Details:
+    """A visitor's own set goes with a click, and a second one."""
+    name = looked.pictures.name
+    button = html.Button("Delete it", className="pill", **{"data-do": "delete-set", "data-value": looked.pictures.key})
+    text = html.P(["The pictures of ", html.Strong(name), " leave this server, with all that was found of them."])
+    summary = html.Summary("delete", title="Remove this set of yours from the server")
+    return html.Details([summary, html.Div([text, button], className="menu")], className="save delete-set live-only")
 
 
 def _action(looked: Looked) -> html.Button | None:
@@ -107,13 +125,15 @@ def _duration(seconds: float) -> str:
 def _notes(looked: Looked) -> list[Any]:
     """What is to be said beside the bar: why it failed, what labels mean, which files are not used."""
     progress, found = looked.progress, []
+    if looked.pictures.note and progress.phase == "new":
+        found.append(html.P(looked.pictures.note, className="sentence"))
     if progress.sentence:
         found.append(html.P(progress.sentence, className="sentence error" if progress.phase == "failed" else "muted"))
     if not progress.total:
-        found.append(html.P("There is no picture in this folder that can be used.", className="sentence"))
+        found.append(html.P("There is no picture in this set that can be used.", className="sentence"))
     found += [html.P(note, className="muted") for note in (progress.now.notes if progress.now else ())]
     groups = looked.pictures.groups
-    if groups:
+    if groups and looked.names:  # which an embedding has none of
         known = [group for group in groups if looked.classes.get(group, -1) >= 0]
         if len(known) < len(groups):
             lacking = ", ".join(group for group in groups if group not in known)

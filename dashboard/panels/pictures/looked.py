@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
+from hookscope.dashboard.engine.base import ModelInfo
 from hookscope.dashboard.inputs.store import InputMissing, InputRefused
 from hookscope.dashboard.page.scene import Gone, Scene
 from hookscope.dashboard.page.view import state
+from hookscope.dashboard.panels.pictures.pages import PAGES
 from hookscope.dashboard.sets import labels
 from hookscope.dashboard.sets.members import PictureSet, SetMissing
 from hookscope.dashboard.sets.sweeps import Progress, Sweeps
@@ -24,12 +26,14 @@ class Looking:
     """How the pictures of a set are shown.
 
     Attributes:
-        shown: which pictures. of_class: those of one class alone, -1 for all. from_picture: the first of them.
+        set_page: what is asked of the set; see `pages`. shown: which pictures. of_class: those of one class alone, -1
+            for all. from_picture: the first of them.
         channels: in which order the channels' galleries stand. from_channel: the first of them.
         crops: which of a channel's pictures.
     """
 
-    shown: Literal["mistakes", "unsure", "all"] = "mistakes"
+    set_page: Annotated[str, PAGES] = ""
+    shown: Literal["mistakes", "unsure", "doubtful", "energy", "alike", "all"] = "mistakes"
     of_class: int = -1
     from_picture: int = 0
     channels: Literal["index", "seldom", "strongest"] = "index"
@@ -79,6 +83,16 @@ class Looked:
         """Whether some picture is said to show a class of the model."""
         return any(index != labels.NOT_KNOWN for index in self.classes.values())
 
+    @property
+    def info(self) -> ModelInfo:
+        """The model."""
+        return self.scene.infos[self.model]
+
+    @property
+    def title(self) -> str:
+        """What the model is called."""
+        return self.info.title
+
     def name(self, index: int) -> str:
         """A class's name."""
         return self.names[index] if 0 <= index < len(self.names) else f"class {index}"
@@ -98,11 +112,11 @@ def _preview(sweeps: Sweeps, version: str, number: int) -> bytes:
         raise Gone(str(gone)) from gone
 
 
-def look_at(scene: Scene, key: str = "") -> Looked | str:
+def look_at(scene: Scene, key: str = "", side: str = "") -> Looked | str:
     """What is known of a set in the view's model; or a sentence, where there is no such set.
 
     Arguments:
-        key: of the set; the view's own if none is given.
+        key: of the set; the view's own if none is given. side: whose model; that which the header is about if none is.
     """
     sweeps = scene.service.sweeps
     if sweeps is None:
@@ -111,7 +125,8 @@ def look_at(scene: Scene, key: str = "") -> Looked | str:
         pictures = sweeps.store.get(key or scene.view.set_a)
     except SetMissing as missing:
         return str(missing)
-    side, model = scene.view.side, scene.view.model_of(scene.view.side)
+    side = side or scene.view.side
+    model = scene.view.model_of(side)
     info = scene.infos.get(model)
     if info is None:
         return "The model is being loaded …"
