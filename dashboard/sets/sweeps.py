@@ -273,8 +273,16 @@ class Sweeps:
         progress = job.progress
         unit = Unit(job.side, SweepOf(progress.total, progress.saved, seconds))
         job.slot = secrets.token_urlsafe(12)
-        began, cursor = time.monotonic(), 0
+        began = time.monotonic()
         self._engine.submit(job.slot, [unit], self._fetch_for(job))
+        try:
+            return self._follow(job, began)
+        finally:
+            self._engine.cancel(job.slot)  # which would hold a hundred megabytes of answer for a while
+
+    def _follow(self, job: _Job, began: float) -> Event | None:
+        """Wait for what a part brings; see `_part`."""
+        cursor = 0
         while True:
             events, cursor = self._engine.events(job.slot, cursor, LOOK_SECONDS)
             for event in events:
@@ -291,7 +299,7 @@ class Sweeps:
                 elif event.kind == "end":
                     self._tell(job, seen=job.progress.saved)
                     job.cancelled = job.cancelled or self._closed.is_set()
-                    return None if job.cancelled else Event("failed", unit, sentence="The sweep was withdrawn.")
+                    return None if job.cancelled else Event("failed", None, sentence="The sweep was withdrawn.")
             if job.cancelled:
                 lost = job.progress.lost + job.progress.seen - job.progress.saved
                 self._tell(job, seen=job.progress.saved, lost=lost)
@@ -375,6 +383,8 @@ class Sweeps:
         except (OSError, ValueError):  # it is not there, empty, or none
             return None
         with self._lock:
+            for former in [key for key in self._open if key[0] == path]:  # each is a hundred megabytes of memory
+                del self._open[former]
             self._open[path, written] = found
         return found
 
