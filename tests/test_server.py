@@ -202,8 +202,8 @@ def test_a_question_is_answered_with_a_stream_of_everything(app: InlineApp) -> N
     assert View.from_query(found["query"]).layers == ("conv",)
     messages = streamed(app, found)
     names = {message["part"] for message in messages}
-    card = {"card 0", "card 0 cam", "card 0 table", "card 0 weights"}
-    enlarged = {"detail", "detail told", "detail answer", "walk"}
+    card = {"card 0", "card 0 cam", "card 0 table", "card 0 weights", "card 0 set", "card 0 flip"}
+    enlarged = {"detail", "detail told", "detail answer", "detail set", "walk"}
     below = {"guide", *card, *enlarged, "attributions", "ladder", "painting", "tree metric"}
     assert names == {"edits", "input a", "input b", "targets", "ranks", "apart", "export"} | below
     (offered,) = (message["updates"][0][1]["data"] for message in messages if message["part"] == "targets")

@@ -227,7 +227,7 @@ class Arriving:
         making = self._of(key)
         with making.lock:
             if making.phase == "unpacking" or not making.packed:
-                raise InputRefused("No zip of this set waits to be unpacked.", 409)
+                raise InputRefused("No zip of this set waits to be unpacked; send one first.", 409)
             making.phase = "unpacking"
         label = file_label(name)
         threading.Thread(target=self._unpack, args=(making, label), name=f"unpacking {label}", daemon=True).start()
