@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from functools import partial
@@ -39,6 +40,8 @@ from hookscope.hooks.results.targets import Like
 OWNER = "page"  # as the header shows live hooks
 NO_PICTURE = Prepared(np.zeros((1, 1, 3), np.uint8), (0, 0, 0, 0), (0.0,), (1.0,))  # of a question about a set
 UNFINISHED = 4  # questions of minutes whose steps are kept, some numbers each: who leaves and comes back goes on there
+CLICKS_SECONDS = 1.0  # for which quick questions may come one after the other before a long one goes on
+NEXT_SECONDS = 0.03  # within which the next of them is there
 INPUT_BYTES = 64 * 2**20  # prepared inputs kept, so that a picture's next layer needs no decoding
 
 
@@ -134,9 +137,13 @@ def _answer(
     run: protocol.Run,
 ) -> None:
     def meanwhile() -> None:
-        while (order := mailbox.next_order()) is not None:
+        # where one has come another one follows: the server sends it when it has heard that this one is done
+        until = time.monotonic() + CLICKS_SECONDS
+        order = mailbox.next_order()
+        while order is not None:
             with task.plain():
                 _answer(mailbox, model, inputs, partners, memory, order)
+            order = mailbox.next_order(NEXT_SECONDS if time.monotonic() < until else 0.0)
 
     kept, unfinished, sweeps, samples = memory
     task = Task(run, mailbox.send, lambda: mailbox.withdrawn(run.task), meanwhile)

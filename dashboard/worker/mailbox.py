@@ -59,10 +59,11 @@ class Mailbox:
         """The next thing to do; waits for it."""
         return self._orders.get() or self.end(0)
 
-    def next_order(self) -> protocol.Run | None:
-        """A batch that has come meanwhile."""
+    def next_order(self, patience: float = 0.0) -> protocol.Run | None:
+        """A batch that has come meanwhile, or comes within so many seconds."""
         try:
-            order = self._orders.get_nowait() or self.end(0)
+            order = self._orders.get(timeout=patience) if patience > 0 else self._orders.get_nowait()
+            order = order or self.end(0)
         except queue.Empty:
             return None
         return order if isinstance(order, protocol.Run) else None
