@@ -117,10 +117,11 @@ def finish(page: Page, where: str) -> None:
 
 
 def seen_all(page: Page, where: str) -> bool:
-    line = page.locator(f"{where} .sweep-line .mono")
-    if not line.count():
+    # the texts in one go, because a second model's line goes when it is done
+    told = page.locator(f"{where} .sweep-line .mono").all_inner_texts()
+    if not told:
         return where != "#set-state"
-    done, _, total = line.first.inner_text().partition(" of ")
+    done, _, total = told[0].partition(" of ")
     return done == total
 
 
