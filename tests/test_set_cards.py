@@ -305,6 +305,12 @@ def test_a_card_names_the_dead_the_rare_and_the_equal_channels(desk: SetDesk, wh
     assert "fired" not in linear and "0 in every picture" not in linear  # a convolution's channels are never 0
 
 
+def test_a_card_says_what_the_set_does_without_a_picture_too(desk: SetDesk) -> None:
+    page = desk.draw(view(a="", layers=["relu2"]))
+    assert "Choose a picture above" in text_of(page["card-labels 0"]["tree"])
+    assert f"1 of 16 channels never fired: {DEAD}" in text_of(page["card-set 0"]["tree"])
+
+
 def test_a_card_of_a_set_that_was_not_looked_through_offers_it(desk: SetDesk) -> None:
     page = desk.draw(view(model="slow", layers=["relu2"]))
     assert text_of(page["card-set 0"]["tree"]) == "digits has not been looked through. Look through it"

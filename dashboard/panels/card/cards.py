@@ -24,7 +24,7 @@ from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.page.view import MAX_LAYERS, View
 from hookscope.dashboard.panels import regions, welcome
 from hookscope.dashboard.panels.callbacks import NotAsked
-from hookscope.dashboard.panels.card import attention, cam, flip, restored_lines, wall
+from hookscope.dashboard.panels.card import attention, cam, flip, over_set, restored_lines, wall
 from hookscope.dashboard.panels.card import ranked as card_ranked
 from hookscope.dashboard.panels.card.frame import card
 from hookscope.dashboard.panels.card.head import card_head, shapes_text, status_text, wall_labels
@@ -112,6 +112,8 @@ def parts(scene: Scene) -> list[Part]:
     found += [flip.part(scene, position, key) for position, key in ready]
     found += [attention.part(scene, position, key) for position, key in ready if attention.heads(scene, key)]
     found += [region.part(scene, position, key) for region in REGIONS.values() for position, key in ready]
+    # a set says something of a layer without a picture, too
+    found += [over_set.part(scene, position, key) for position, key in cards if (position, key) not in ready]
     open_positions = {position for position, _ in cards}
     found += [_hidden(position) for position in range(scene.mounted) if position not in open_positions]
     return found
