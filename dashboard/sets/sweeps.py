@@ -39,7 +39,6 @@ Phase = Literal["new", "running", "stopped", "failed", "done"]
 PART_SECONDS = (1, 2, 4, 8)  # of the first parts, so that what is found is soon there; the last holds for all others
 LOOK_SECONDS = 0.5
 TRIES = 3  # parts in a row that may end with a dead worker
-COMPARED = 8  # pairs of sets whose gaps are kept
 LARGE = 6  # of what is computed for every picture and layer
 KEPT = 6  # results that are held open, by address in memory: what is looked at is read from the disk as it is looked at
 
@@ -107,7 +106,6 @@ class Sweeps:
         self._jobs: dict[Path, _Job] = {}
         self._open: LRUCache[tuple[Path, int], Sweep] = LRUCache(KEPT)
         self._tellings: LRUCache[Path, tuple[Sweep, SweepNow]] = LRUCache(KEPT)
-        self._gaps: LRUCache[Hashable, tuple[LayerGap, ...] | str | None] = LRUCache(COMPARED)
         self._closed = threading.Event()
         self.later, self.large = Later(), Later(kept=LARGE)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -200,23 +198,18 @@ class Sweeps:
         files = [path for path in paths if path is not None and path.exists()]
         if len(files) < 2:
             return "Look through both sets first."
-        key = tuple((path, path.stat().st_mtime_ns) for path in files)
-        with self._lock:
-            if key not in self._gaps:
-                self._gaps[key] = None
-                threading.Thread(target=self._compare, args=(key, files), name="gap", daemon=True).start()
-            return self._gaps[key]
+        key = ("gaps", *((path, path.stat().st_mtime_ns) for path in files))
+        return self.later.get(key, lambda: self._compare(files))
 
-    def _compare(self, key: tuple[tuple[Path, int], ...], files: list[Path]) -> None:
+    def _compare(self, files: list[Path]) -> tuple[LayerGap, ...]:
+        """
+        Raises:
+            HooksError: what was found of one is gone, or the two cannot be compared.
+        """
         one, other = (self._read(path) for path in files)
-        found: tuple[LayerGap, ...] | str = "What was found of one of the sets is gone. Look through it again."
-        if one is not None and other is not None:
-            try:
-                found = gaps_between(one, other)
-            except HooksError as problem:
-                found = str(problem)
-        with self._lock:
-            self._gaps[key] = found
+        if one is None or other is None:
+            raise HooksError("What was found of one of the sets is gone. Look through it again.")
+        return gaps_between(one, other)
 
     def read(self, name: str) -> bytes:
         """What a question that needs some of a set's pictures asks for by name, whatever is swept meanwhile.

@@ -78,6 +78,7 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> Iterator[dict[str, ob
             _check_whole(opened.infolist(), infos, limits)
             yield from _files(opened, infos, folder, limits)
     except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, EOFError) as error:
+        # NotImplementedError is what zipfile raises of a zip that asks for a version of the format it cannot read
         raise Refused(NO_ZIP) from error
 
 

@@ -249,6 +249,8 @@ def _legend(looked: Looked, shown: _Shown) -> list[Any]:
     ring = [html.Span(className="swatch ring"), f"answered otherwise than labelled ({wrong})"]
     rings = [html.P(ring, className="plane-class")] if shown.wrong.any() else []
     title = "Classes, by label" if looked.labelled else "Classes, as answered"
+    if looked.labelled and (looked.labels == UNLABELLED).any():
+        title += "; as answered where there is none"
     return [html.H3(title), *rows, *rings]
 
 
