@@ -40,6 +40,7 @@ from hookscope.dashboard.sets import reading
 from hookscope.dashboard.sets.store import SetStore, key_of
 from hookscope.dashboard.sets.sweeps import Sweeps
 from hookscope.dashboard.worker import pruning
+from hookscope.dashboard.worker import reading as first_pictures
 from hookscope.dashboard.worker.in_thread import WorkerThread
 from hookscope.hooks.datasets.pruning import curve_as_measured
 from hookscope.hooks.errors import HooksError
@@ -338,7 +339,7 @@ def test_what_does_not_fit_is_read_again(desk: Desk, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(desk.store, "read", counted_read)
     (held,) = desk.answer(desk.unit("conv1", pictures=12))
     assert len(counted) == 12 and set(counted.values()) == {1}
-    monkeypatch.setattr(pruning, "HELD_BYTES", 5 * 4 * 3 * 16 * 16)
+    monkeypatch.setattr(first_pictures, "HELD_BYTES", 5 * 4 * 3 * 16 * 16)
     counted.clear()
     (read_again,) = desk.answer(desk.unit("conv1", pictures=11, orders=1))
     assert sorted(counted.values())[:5] == [1] * 5 and min(sorted(counted.values())[5:]) >= 2

@@ -6,25 +6,22 @@ was stopped goes on where it was.
 
 from __future__ import annotations
 
-import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from hookscope.dashboard.asking.layer_keys import parse_key
 from hookscope.dashboard.asking.questions import PrunableOf, PruningOf
-from hookscope.dashboard.engine import protocol
 from hookscope.dashboard.sources.load import LoadedModel, Prepared
-from hookscope.dashboard.sources.preprocessing import PreparationError, open_exact, open_pixels
-from hookscope.dashboard.worker.sweeping import BATCH_SECONDS, ONE_PICTURE, blank
+from hookscope.dashboard.worker.reading import Drawn, Reading, read_first
+from hookscope.dashboard.worker.sweeping import blank
 from hookscope.dashboard.worker.task import Task
 from hookscope.hooks.datasets.importance import importance
 from hookscope.hooks.datasets.pruning import SHARES, curve_as_measured
 from hookscope.hooks.datasets.removal import Place, prunable
-from hookscope.hooks.errors import Cancelled, HooksError
+from hookscope.hooks.errors import HooksError
 from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.layers.finder import Finder
 from hookscope.hooks.passes.looking import looking
@@ -33,117 +30,20 @@ from hookscope.hooks.results.looks import LayerInfo
 from hookscope.hooks.results.prunable import Pruned
 
 SETS = 1  # whose pictures are held
-HELD_BYTES = 128 << 20  # of prepared pictures; the others are read anew for each layer
-LOOKED_AT = 2  # times as many pictures as are wanted, at most, where some cannot be read
-MOST_AT_ONCE = 8
 FIRST = (0.01, 0.02)  # shares of the channels before the library's: of some layers next to none can go
 
 
 @dataclass
-class Sampled:
-    """Pictures of a set.
+class Sampled(Drawn):
+    """Pictures of a set, and what is known of a model's layers over them.
 
     Attributes:
-        numbers: those that can be read, in their order; none before all were read once.
-        held: prepared, as many as fit, by number.
         importances: of the layers that were asked for, and of all once a second one was.
         layers: the model's layers, as they are for such a picture.
     """
 
-    numbers: list[int] = field(default_factory=list)
-    held: dict[int, Tensor] = field(default_factory=dict)
     importances: dict[Place, LayerImportance] = field(default_factory=dict)
     layers: tuple[LayerInfo, ...] = ()
-
-
-@dataclass
-class _Reading:
-    """Reads the first pictures of a task's set.
-
-    Attributes:
-        total: how many the set has. wanted: how many are to be read.
-        paced: how many go into a pass, so that a click waits no longer than it may.
-        refused: why the last one that cannot be read cannot.
-    """
-
-    model: LoadedModel
-    task: Task
-    sampled: Sampled
-    total: int
-    wanted: int
-    paced: int = 1
-    refused: str = "the set is empty."
-
-    def numbered(self, begin: int = 0) -> Iterator[tuple[int, Tensor]]:
-        """The number and the prepared picture of each, from the first, or a later one, on.
-
-        Raises:
-            Cancelled: nobody waits any more. HooksError: a picture that could be read before cannot any more.
-        """
-        if self.sampled.numbers:
-            for number in self.sampled.numbers[begin:]:
-                picture = self._prepared(number)
-                if picture is None:
-                    raise HooksError("A picture of this set can no longer be read. Choose the set again.")
-                yield number, picture
-            return
-        found: list[int] = []
-        for number in range(min(self.total, LOOKED_AT * self.wanted)):
-            if len(found) == self.wanted:
-                break
-            picture = self._prepared(number)
-            if picture is not None:
-                found.append(number)
-                yield number, picture
-        self.sampled.numbers = found
-
-    def first(self) -> Tensor:
-        """The first one.
-
-        Raises:
-            HooksError: none can be read.
-        """
-        for _, picture in self.numbered():
-            return picture
-        raise HooksError(f"None of the first pictures of this set can be read. Of one it is said: {self.refused}")
-
-    def batches(self) -> Iterator[Tensor]:
-        """All, several of one size together, as many as take about as long as a click may wait."""
-        waiting: list[Tensor] = []
-        for _, picture in self.numbered():
-            if waiting and (len(waiting) >= self.paced or waiting[0].shape != picture.shape):
-                yield from self._paced(waiting)
-                waiting = []
-            waiting.append(picture)
-        if waiting:
-            yield from self._paced(waiting)
-
-    def _paced(self, pictures: list[Tensor]) -> Iterator[Tensor]:
-        began = time.monotonic()
-        yield torch.cat(pictures)
-        took = time.monotonic() - began
-        if took > BATCH_SECONDS:
-            self.paced = max(1, self.paced // 2)
-        elif took < BATCH_SECONDS / 2 and len(pictures) == self.paced:
-            self.paced = min(2 * self.paced, MOST_AT_ONCE)
-
-    def _prepared(self, number: int) -> Tensor | None:
-        """A picture; None if it cannot be read."""
-        known = self.sampled.held.get(number)
-        if known is not None:
-            return known.to(self.model.device)
-        try:
-            data = self.task.read(f"{self.task.side.input}/{number}")
-            prepare = self.model.prepare.otherwise(self.task.side.preparation)
-            tensor = prepare(open_pixels(data), open_exact(data)).tensor
-        except PreparationError as refused:
-            if str(refused) == protocol.JOB_OVER:  # which says nothing of the picture
-                raise Cancelled from None
-            self.refused = str(refused)
-            return None
-        if sum(each.nbytes for each in self.sampled.held.values()) + tensor.nbytes <= HELD_BYTES:
-            self.sampled.held[number] = tensor
-        return tensor.to(self.model.device)
 
 
 def prunable_layers(model: LoadedModel, task: Task, prepared: Prepared) -> None:
@@ -153,7 +53,7 @@ def prunable_layers(model: LoadedModel, task: Task, prepared: Prepared) -> None:
         HooksError: the model is given several pictures at once, or no picture can be read.
     """
     asked: PrunableOf = task.question
-    reading = _reading(model, task, Sampled(), asked.total, 8)
+    reading = read_first(model, task, Sampled(), asked.total, 8)
     picture, layers = _recorded(model, reading)
     task.start()
     task.tell("", 0, prunable(model.module, picture, layers))
@@ -169,12 +69,12 @@ def measure_pruning(model: LoadedModel, task: Task, prepared: Prepared) -> Gener
     asked: PruningOf = task.question
     about = task.side, asked.total, asked.pictures
     sampled = task.sampled().get(about) or Sampled()
-    reading = _reading(model, task, sampled, asked.total, asked.pictures)
+    reading = read_first(model, task, sampled, asked.total, asked.pictures)
     layer, call = parse_key(asked.place)
     layer, _ = Finder(model.module, model.info.layers).find(layer)
     task.start()
     with looking(progress=lambda done, total: task.progress(done, max(asked.pictures, total))):
-        matters = _importance(model, reading, (layer, call))
+        matters = _importance(model, reading, sampled, (layer, call))
     task.sampled()[about] = sampled
     kept = task.done_before()
     before: Pruned | None = kept.get("found") if kept.get("numbers") == sampled.numbers else None
@@ -211,17 +111,7 @@ def _shares(matters: LayerImportance) -> tuple[float, ...]:
     return (*FIRST, *SHARES, useless) if 0 < useless < 1 else (*FIRST, *SHARES)
 
 
-def _reading(model: LoadedModel, task: Task, sampled: Sampled, total: int, wanted: int) -> _Reading:
-    """
-    Raises:
-        HooksError: the model is given several pictures at once.
-    """
-    if model.info.pictures or model.info.preprocessing.frames:
-        raise HooksError(ONE_PICTURE)
-    return _Reading(model, task, sampled, total, wanted)
-
-
-def _recorded(model: LoadedModel, reading: _Reading) -> tuple[Tensor, tuple[LayerInfo, ...]]:
+def _recorded(model: LoadedModel, reading: Reading) -> tuple[Tensor, tuple[LayerInfo, ...]]:
     """A picture, and the layers as they are for it."""
     try:
         return blank(model), model.info.layers
@@ -230,9 +120,8 @@ def _recorded(model: LoadedModel, reading: _Reading) -> tuple[Tensor, tuple[Laye
         return picture, tuple(describe(model.module, picture))
 
 
-def _importance(model: LoadedModel, reading: _Reading, place: Place) -> LayerImportance:
+def _importance(model: LoadedModel, reading: Reading, sampled: Sampled, place: Place) -> LayerImportance:
     """How much each channel of a layer matters; once a second layer is asked for, all are asked in one go."""
-    sampled = reading.sampled
     if place in sampled.importances:
         return sampled.importances[place]
     if not sampled.layers:

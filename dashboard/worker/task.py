@@ -57,7 +57,7 @@ class Task:
             dict  # what a question of minutes keeps for the next who asks it
         )
         self.sweeps: Callable[[], Any] = dict  # the sets that are swept, by side
-        self.sampled: Callable[[], Any] = dict  # the sets of which some pictures were read, see `worker.pruning`
+        self.sampled: Callable[[], Any] = dict  # the sets of which some pictures were read, see `worker.reading`
         self._number = run.task
         self._send = send
         self._withdrawn = withdrawn
