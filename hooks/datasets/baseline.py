@@ -14,25 +14,28 @@ import importlib.metadata
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hookscope.hooks.datasets.collecting import Collector, Patterns
+from hookscope.hooks.datasets.collecting import Collector, Patterns, Place
 from hookscope.hooks.datasets.collectors import answers, features
 from hookscope.hooks.datasets.labelled import read_batch
 from hookscope.hooks.datasets.profiles import profiles
+from hookscope.hooks.datasets.scoring import Scorer
 from hookscope.hooks.datasets.sweeping import sweep
 from hookscope.hooks.errors import HooksError
 from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.layers.fingerprint import fingerprint
+from hookscope.hooks.layers.names import select
 from hookscope.hooks.layers.penultimate import penultimate
 from hookscope.hooks.passes.modes import inspecting
 from hookscope.hooks.results.baseline_files import read_baseline, save_baseline
 from hookscope.hooks.results.baseline_scores import BaselineScores
-from hookscope.hooks.results.baselines import BaselineNumbers, baseline_of
+from hookscope.hooks.results.baselines import BaselineNumbers, baseline_of, check_model
 from hookscope.hooks.results.looks import LayerInfo
 from hookscope.hooks.results.sweeps import Sweep
 
@@ -84,32 +87,95 @@ class Baseline(BaselineNumbers):
         """
         known = baseline_of(found, k)
         named = "" if model is None else fingerprint(model)
-        return cls(known.numbers, known.k, named, datetime.date.today().isoformat(), _versions())
+        return cls(known.numbers, known.k, named, datetime.date.today().isoformat(), versions_now())
+
+    def of(self, model: nn.Module, layers: Patterns = None) -> Baseline:
+        """The same baseline with its model, which it keeps: what `score(pictures)` is for where pictures come for ever.
+
+        Arguments:
+            layers: which of the baseline's layers are looked at, as `layers.names.select` takes them. By default the
+                last of each run of layers whose outputs have the same shape, e.g. after a convolution and a
+                normalisation the activation, without the largest: a sixth of all values. The scores say which they are.
+
+        Raises:
+            HooksError: it is another model, or has other weights.
+        """
+        bound = replace(self)
+        names = None if layers is None else select(model, layers)
+        places = self.layers if names is None else [place for place in self.layers if place[0] in names]
+        bound._ask(model, Scorer(model, places, self._collectors, fewer=layers is None))
+        vars(bound)["_bound"] = model
+        return bound
 
     def score(
-        self, model: nn.Module, pictures: Tensor | Iterable[Any], own: Sequence[int] | np.ndarray | None = None
+        self,
+        model: nn.Module | Tensor | Iterable[Any],
+        pictures: Tensor | Iterable[Any] | None = None,
+        own: Sequence[int] | np.ndarray | None = None,
     ) -> BaselineScores:
         """How far pictures are from the baseline's; those of the baseline itself by `leave_one_out()`.
 
+        Several threads may score at once; the model runs for one of them at a time. What is found out about a model is
+        kept for its next pictures, and the model with it.
+
         Arguments:
-            model: the one that the baseline was fitted on.
+            model: the one that the baseline was fitted on; left out if the baseline has one by `of`.
             pictures: float (picture, channel, height, width), or one without the first axis; or batches, as `sweep`
                 takes them.
             own: which of the baseline's pictures each is, by number, -1 for none; these are held against the others.
 
         Raises:
-            HooksError: it is another model, or `sweep` refuses the pictures.
+            HooksError: it is another model, there is none, or `sweep` refuses the pictures.
         """
-        if self.model and self.model != (other := fingerprint(model)):
+        shown: nn.Module | None = self._bound if pictures is None else None
+        given: Any = model
+        if isinstance(model, nn.Module):
+            shown, given = model, pictures
+        if shown is None:
             raise HooksError(
-                f"This baseline was fitted on another model, or on other weights ({self.model[:12]} and not "
-                f"{other[:12]}). Fit one on this model."
+                "This baseline has no model to show the pictures to. Give it as `score(model, pictures)`, or once: "
+                "`usual = hs.Baseline.load(path, model)`, then `usual.score(pictures)`."
             )
-        if isinstance(pictures, Tensor):
-            pictures = [pictures if pictures.ndim == 4 else pictures[None]]
-        names = list(dict.fromkeys(layer for layer, _ in self.layers))
+        if given is None:
+            raise HooksError("There is no picture to score. Give them behind the model: `score(model, pictures)`.")
+        scorer = self._scorer
+        if scorer is None or scorer.model is not shown:
+            scorer = Scorer(shown, self.layers, self._collectors)
+        numbers = self._ask(shown, scorer).numbers(given)
+        return self._of_layers(numbers.places).score_numbers(numbers, own)
+
+    _bound: ClassVar[nn.Module | None] = None  # of an instance that `of` has made
+    _scorer: ClassVar[Scorer | None] = None  # of the model that was asked last
+    _fewer: ClassVar[BaselineNumbers | None] = None  # the same baseline at the layers that are looked at
+
+    def _ask(self, model: nn.Module, scorer: Scorer) -> Scorer:
+        """What shows pictures to a model, kept for the next ones.
+
+        Raises:
+            HooksError: it is not the baseline's.
+        """
+        if self.model:
+            check_model(self.model, scorer.fingerprint())
+        vars(self)["_scorer"] = scorer
+        return scorer
+
+    def _collectors(self, names: Sequence[str]) -> list[Collector]:
         place = self.numbers.feature_place
-        return self.score_sweep(sweep(model, pictures, _wanted(names, None if place is None else place[0])), own)
+        return _wanted(names, None if place is None else place[0])
+
+    def _of_layers(self, places: Sequence[Place]) -> BaselineNumbers:
+        """What is known of the baseline's pictures at some of its layers."""
+        if set(places) == set(self.layers) or not set(places) <= set(self.layers):
+            return self
+        fewer = self._fewer
+        if fewer is None or set(fewer.layers) != set(places):
+            fewer = BaselineNumbers(self.numbers.only(places), self.k, self.model, self.made, self.versions)
+            vars(self)["_fewer"] = fewer
+        return fewer
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy has no model."""
+        return {name: value for name, value in vars(self).items() if name not in ("_scorer", "_bound", "_fewer")}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it: JSON at `path`, which a person can read, and beside it `baseline-<hash>.safetensors`.
@@ -128,6 +194,19 @@ class Baseline(BaselineNumbers):
         """
         found: Baseline = read_baseline(path, cls)
         return found
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], model: nn.Module | None = None) -> Baseline:
+        """The same, with the model to which pictures are shown: `Baseline.load(path, model).score(pictures)`.
+
+        Arguments:
+            model: see `of`, with its default layers; None where `score` will be given it.
+
+        Raises:
+            HooksError: as `read` and `of` say.
+        """
+        found = cls.read(path)
+        return found if model is None else found.of(model)
 
 
 def _wanted(layers: Patterns, features_of: str | None) -> list[Collector]:
@@ -153,7 +232,8 @@ class _Begun:
         return itertools.chain(self._first, self._batches)
 
 
-def _versions() -> dict[str, str]:
+def versions_now() -> dict[str, str]:
+    """What computes baselines here, by name."""
     found = {"torch": str(torch.__version__), "numpy": np.__version__}
     try:
         return {"hookscope": importlib.metadata.version("hookscope"), **found}

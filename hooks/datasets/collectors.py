@@ -24,7 +24,7 @@ from hookscope.hooks.numbers.sketch import sketch
 from hookscope.hooks.results import sketches
 from hookscope.hooks.results.looks import QUANTILE_LEVELS, Statistics
 from hookscope.hooks.results.merging import complete, merge_summaries
-from hookscope.hooks.results.set_answers import Answers
+from hookscope.hooks.results.set_answers import UNLABELLED, Answers
 from hookscope.hooks.results.summaries import LayerSummary, Sketch
 from hookscope.hooks.results.sweeps import LayerFeatures, drawn_at
 
@@ -292,7 +292,9 @@ class AnswersCollector:
 
     layers: Patterns = ()
 
-    def __init__(self) -> None:
+    def __init__(self, *, beyond: bool = False) -> None:
+        """Arguments: beyond: take a label that is no class of the model as none, instead of refusing it."""
+        self._beyond = beyond
         self._pictures = self._labels = np.zeros(0, np.int64)
         self._known: Answers | None = None
         self._parts: list[Answers] = []
@@ -300,7 +302,7 @@ class AnswersCollector:
 
     def begin(self, pictures: np.ndarray, labels: np.ndarray) -> None:
         """See `Collector`."""
-        self._pictures, self._labels = pictures, labels
+        self._pictures, self._labels = pictures, labels.copy() if self._beyond else labels
 
     def look(self, batch: LayerBatch) -> None:
         """It looks at no layer."""
@@ -320,6 +322,9 @@ class AnswersCollector:
             one = slice(index, index + 1)
             read = scores_of(chosen.only(one))
             numbers = read.shares if read.shares.size else read.logits
+            if label >= len(numbers) and self._beyond:
+                self._labels[index] = UNLABELLED
+                label = self._labels[index]
             if label >= len(numbers):
                 raise HooksError(
                     f"A picture's label is class {label}, and the model answers {len(numbers)} classes, from 0 on. "

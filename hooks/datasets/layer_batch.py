@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from hookscope.hooks.layers.axes import Axes
@@ -50,16 +51,26 @@ class Plan:
     channel: int | None
     layout: Layout
 
-    def read(self, tensor: Tensor, pictures: int) -> Rows | None:
-        """A row of values for each channel of each picture; None where these axes are not known."""
+    def read(self, tensor: Tensor, pictures: int, whole: bool = False) -> Rows | None:
+        """A row of values for each channel of each picture; None where these axes are not known.
+
+        Arguments:
+            whole: nobody asks for channels, so that all values of a picture may be one row, where that spares a copy.
+        """
         if self.image is None or self.channel is None or tensor.shape[self.image] != pictures:
             return None
         values = real(tensor)
+        if whole and self.image == 0 and values.numel() and _is_channels_last(values):
+            return read(values.permute(0, 2, 3, 1).reshape(pictures, 1, -1))
         if (self.image, self.channel) != (0, 1):
             values = values.movedim((self.image, self.channel), (0, 1))
         if values.ndim != 3:
             values = values.reshape(*values.shape[:2], -1) if values.numel() else values.flatten(2)[..., :0]
         return read(values.contiguous())
+
+
+def _is_channels_last(values: Tensor) -> bool:
+    return values.ndim == 4 and not values.is_contiguous() and values.is_contiguous(memory_format=torch.channels_last)
 
 
 class Plans:
@@ -73,6 +84,11 @@ class Plans:
         self.axes = axes
         self.read: dict[tuple[str, int], None] = {}  # the calls that were read
         self._known: dict[tuple[str, int, Sequence[int]], Plan] = {}
+
+    @property
+    def shapes(self) -> dict[tuple[str, int], tuple[int, ...]]:
+        """The shape of what each call has returned, of the last that was new, without the first axis."""
+        return {(layer, call): tuple(shape) for layer, call, shape in self._known}
 
     def of(self, layer: str, call: int, module: nn.Module, tensor: Tensor) -> Plan:
         """The plan for what a call has returned."""

@@ -30,6 +30,8 @@ def profiles(layers: Patterns = None) -> Collector:
 class ProfileCollector(OfLayers):
     """See `profiles`."""
 
+    whole = True  # asks for no channel; see `Plan.read`
+
     def __init__(self, layers: Patterns) -> None:
         super().__init__(layers)
         self._known: dict[Place, _Table] = {}

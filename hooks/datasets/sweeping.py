@@ -11,6 +11,7 @@ Everything asked for is read from one pass of each batch. Memory does not grow w
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -154,6 +155,29 @@ class Sweeping:
         pictures = np.sort(np.concatenate(self._seen)) if self._seen else np.zeros(0, np.int64)
         return Sweep(pictures=pictures, same=tuple(self._same), **fields)
 
+    @property
+    def described(self) -> Sequence[LayerInfo] | None:
+        """What `layers.describe.describe` said of the model; None before the first batch."""
+        return self._described
+
+    @property
+    def shapes(self) -> dict[tuple[str, int], tuple[int, ...]]:
+        """The shape of what each call of a layer has returned so far, without the first axis."""
+        return self._plans.shapes
+
+    def again(self, wanted: Sequence[Collector]) -> Sweeping:
+        """A new sweep of this model, which knows what this one has found out about it; this one has seen a batch.
+
+        Arguments:
+            wanted: other collectors that look at the same layers, each in the place of one of this sweep's.
+        """
+        fresh = copy.copy(self)
+        instead = {id(own): other for own, other in zip(self._wanted, wanted, strict=True)}
+        fresh._wanted = wanted
+        fresh._of = {layer: [instead[id(own)] for own in collectors] for layer, collectors in self._of.items()}
+        fresh._seen, fresh._same, fresh._broken = [], dict(self._same), False
+        return fresh
+
     def _whole(self) -> None:
         if self._broken:
             raise HooksError(
@@ -231,7 +255,7 @@ class _Look:
             return
         plan = self.plans.of(*place, module, tensor)
         self.plans.read[place] = None
-        rows = plan.read(tensor, len(self.pictures))
+        rows = plan.read(tensor, len(self.pictures), all(getattr(each, "whole", False) for each in collectors))
         batch = LayerBatch(*place, module, tensor, self.plans.axes, self.pictures, rows, plan.layout, output)
         for collector in collectors:
             collector.look(batch)

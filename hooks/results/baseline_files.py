@@ -15,7 +15,8 @@ import os
 import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from dataclasses import fields as fields_of
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,9 +28,13 @@ from hookscope.hooks.results import typed
 from hookscope.hooks.results.baselines import BaselineNumbers
 from hookscope.hooks.results.picture_numbers import PictureNumbers
 from hookscope.hooks.results.profiles import STATISTICS
+from hookscope.hooks.results.reference import Reference, Told, arrays_of, read_reference
 
 FORMAT = "hookscope baseline 1"
+WITH_REFERENCE = "hookscope baseline 2"  # the same, and what a later check is held against
 LEVELS = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
+LARGEST = 100_000_000  # bytes of the JSON, which has 500 for a layer
+ROWS = "layers", "usual", "tensors", "kinds"  # fields that have a line for each
 _NAME = re.compile(r"baseline-[0-9a-f]{16}\.safetensors")
 
 Quantiles = tuple[float, ...]
@@ -46,6 +51,7 @@ class Written:
         statistics, levels: what the numbers below are of. layers: each layer and call, in execution order.
         usual: of each layer and statistic, the quantiles over the pictures, at `levels`; NaN where it did not run.
         distance, energy: the quantiles of these scores, each picture held against the others; () if there are none.
+        reference: what the model and the pictures were; None where that was not kept.
     """
 
     format: str
@@ -63,26 +69,28 @@ class Written:
     usual: tuple[tuple[Quantiles, ...], ...]
     distance: Quantiles
     energy: Quantiles
+    reference: Told | None = None
 
 
 def save_baseline(baseline: BaselineNumbers, path: str | os.PathLike[str]) -> None:
     """Write a baseline: the JSON at `path`, the numbers of each picture beside it; whole or not at all.
 
     Raises:
-        HooksError: safetensors is not installed.
+        HooksError: safetensors is not installed. OSError: the files cannot be written.
     """
-    target, numbers = Path(path), baseline.numbers
+    target, numbers, reference = Path(path), baseline.numbers, baseline.reference
     arrays = {"pictures": numbers.pictures.astype(np.int64), "profiles": np.stack(numbers.profiles, 1)}
     arrays |= {
         name: values.astype(np.float32)
         for name, values in (("features", numbers.features), ("energy", numbers.energy))
         if values is not None
     }
+    arrays |= {} if reference is None else arrays_of(reference)
     data: bytes = _safetensors().save({name: np.ascontiguousarray(values) for name, values in arrays.items()})
     digest = hashlib.sha256(data).hexdigest()
     scores = baseline.leave_one_out(unusual=0)
     written = Written(
-        format=FORMAT,
+        format=FORMAT if reference is None else WITH_REFERENCE,
         made=baseline.made,
         versions=dict(baseline.versions),
         model=baseline.model,
@@ -97,44 +105,76 @@ def save_baseline(baseline: BaselineNumbers, path: str | os.PathLike[str]) -> No
         usual=tuple(tuple(_quantiles(column) for column in values.T) for values in numbers.profiles),
         distance=() if scores.distance is None else _quantiles(scores.distance),
         energy=() if numbers.energy is None else _quantiles(numbers.energy),
+        reference=None if reference is None else reference.told,
     )
+    said = {each.name: typed.plain(getattr(written, each.name)) for each in fields_of(written)}
+    if reference is None:  # as it was before there were any, so that an earlier version can read it
+        del said["reference"]
     _write(target.with_name(written.file), data)
-    _write(target, _legible(typed.plain(asdict(written))).encode())
+    _write(target, _legible(said).encode())
 
 
-def read_baseline(path: str | os.PathLike[str], kind: type[Any] = BaselineNumbers) -> Any:
+def read_baseline(path: str | os.PathLike[str], kind: type[Any] = BaselineNumbers, called: str = "") -> Any:
     """Read what `save_baseline` wrote, as a `BaselineNumbers` or a class below it.
+
+    Arguments:
+        called: what errors call it, to whom its path is not told; the path by default.
 
     Raises:
         HooksError: a file is missing, damaged or changed, or safetensors is not installed.
     """
-    target = Path(path)
+    written = read_written(path, called)
+    numbers, reference = _numbers(Path(path), written, called or str(path))
+    return kind(numbers, written.k, written.model, written.made, written.versions, reference)
+
+
+def read_written(path: str | os.PathLike[str], called: str = "") -> Written:
+    """What stands in the JSON alone: what the baseline is of.
+
+    Arguments:
+        called: see `read_baseline`.
+
+    Raises:
+        HooksError: the file is missing or damaged, or of another version.
+    """
+    target, called = Path(path), called or str(path)
     try:
+        if target.stat().st_size > LARGEST:
+            raise ValueError(f"it is larger than {LARGEST:,} bytes")
         fields = json.loads(target.read_text(encoding="utf-8"))
+        if isinstance(fields, dict) and "format" in fields:
+            if fields["format"] not in (FORMAT, WITH_REFERENCE):
+                raise HooksError(
+                    f"The baseline {called} is of another version ({fields['format']!s:.60}). Fit it again."
+                )
+            if fields["format"] == FORMAT:
+                fields.setdefault("reference", None)
         written: Written = typed.read(Written, {"$type": "Written", "fields": fields})
+        if not (
+            _NAME.fullmatch(written.file) and written.statistics == STATISTICS and 1 <= written.k < written.pictures
+        ):
+            raise ValueError("a field has a value that none can have")
     except OSError as error:
         raise HooksError(
-            f"The baseline {target} cannot be read ({error.strerror}). Check its name, or fit it again."
+            f"The baseline {called} cannot be read ({error.strerror}). Check its name, or fit it again."
         ) from error
     except (ValueError, RecursionError) as error:
-        raise HooksError(f"{target} is no saved baseline, or it is damaged ({error}). Fit it again.") from error
-    if written.format != FORMAT or written.statistics != STATISTICS or not _NAME.fullmatch(written.file):
-        raise HooksError(f"{target} is a baseline of another version ({written.format}). Fit it again.")
-    return kind(_numbers(target, written), written.k, written.model, written.made, written.versions)
+        raise HooksError(f"The baseline {called} is no saved one, or it is damaged ({error}). Fit it again.") from error
+    return written
 
 
-def _numbers(target: Path, written: Written) -> PictureNumbers:
+def _numbers(target: Path, written: Written, called: str) -> tuple[PictureNumbers, Reference | None]:
     beside = target.with_name(written.file)
     try:
         data = beside.read_bytes()
     except OSError as error:
         raise HooksError(
-            f"The baseline {target} has the numbers of its pictures in {beside.name} beside it, and that cannot be "
+            f"The baseline {called} has the numbers of its pictures in {beside.name} beside it, and that cannot be "
             f"read ({error.strerror}). Copy both files, or fit it again."
         ) from error
     if hashlib.sha256(data).hexdigest() != written.sha256:
         raise HooksError(
-            f"{beside} is not what the baseline {target.name} was saved with: its content has another hash. Copy both "
+            f"{beside.name} is not what the baseline {called} was saved with: its content has another hash. Copy both "
             "files anew, or fit it again."
         )
     found: dict[str, np.ndarray] = _safetensors().load(data)
@@ -146,11 +186,14 @@ def _numbers(target: Path, written: Written) -> PictureNumbers:
             _expect(found["features"], np.float32, written.pictures, None)
         if "energy" in found:
             _expect(found["energy"], np.float32, written.pictures)
+        count, layers, told = written.pictures, len(written.layers), written.reference
+        reference = None if told is None else read_reference(told, found, count, layers, len(STATISTICS))
     except (KeyError, ValueError) as error:
-        raise HooksError(f"{target} is no saved baseline, or it is damaged ({error}). Fit it again.") from error
+        raise HooksError(f"The baseline {called} is no saved one, or it is damaged ({error}). Fit it again.") from error
     features = found["features"] if written.features is not None else None
     by_layer = tuple(np.ascontiguousarray(profiles[:, index]) for index in range(len(written.layers)))
-    return PictureNumbers(pictures, written.layers, by_layer, written.features, features, found.get("energy"))
+    numbers = PictureNumbers(pictures, written.layers, by_layer, written.features, features, found.get("energy"))
+    return numbers, reference
 
 
 def _expect(values: np.ndarray, dtype: type[Any], *shape: int | None) -> None:
@@ -173,12 +216,18 @@ def _quantiles(values: np.ndarray) -> Quantiles:
 
 def _legible(fields: Mapping[str, Any]) -> str:
     """JSON with a line for each field, and for each row of those that have rows."""
+    return _lines(fields) + "\n"
+
+
+def _lines(fields: Mapping[str, Any], indent: str = " ") -> str:
     lines = []
     for name, value in fields.items():
-        rows = [json.dumps(row, allow_nan=False) for row in value] if name in ("layers", "usual") else []
-        text = "[\n  " + ",\n  ".join(rows) + "\n ]" if rows else json.dumps(value, allow_nan=False)
-        lines.append(f" {json.dumps(name)}: {text}")
-    return "{\n" + ",\n".join(lines) + "\n}\n"
+        rows = [json.dumps(row, allow_nan=False) for row in value] if name in ROWS else []
+        text = f"[\n{indent} " + f",\n{indent} ".join(rows) + f"\n{indent}]" if rows else ""
+        if name in ("reference", "fields") and isinstance(value, Mapping):
+            text = _lines(value, indent + " ")
+        lines.append(f"{indent}{json.dumps(name)}: {text or json.dumps(value, allow_nan=False)}")
+    return "{\n" + ",\n".join(lines) + f"\n{indent[:-1]}}}"
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -219,6 +219,16 @@ class BaselineScores:
         """The layer at which a picture is furthest away; None if there is none."""
         return int(self.beyond[row].argmax()) if self.beyond.shape[1] else None
 
+    def parts(self, row: int) -> tuple[Place, str, float] | None:
+        """Where a picture parts most from the baseline: the layer and its call, the statistic, and `beyond` there.
+
+        None if no layer is known.
+        """
+        index = self.worst(row)
+        if index is None:
+            return None
+        return self.layers[index], STATISTICS[int(self.which[row, index])], float(self.beyond[row, index])
+
     @property
     def smallest(self) -> float:
         """The smallest probability that a picture can have here: 1 / (n + 1)."""

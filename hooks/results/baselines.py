@@ -23,6 +23,7 @@ from hookscope.hooks.errors import HooksError, titled
 from hookscope.hooks.results.baseline_scores import BaselineScores, Own
 from hookscope.hooks.results.neighbours import kth_distances, unit
 from hookscope.hooks.results.picture_numbers import PictureNumbers, Place, numbers_of
+from hookscope.hooks.results.reference import Reference
 from hookscope.hooks.results.sweeps import Sweep
 from hookscope.hooks.results.usual import FEWEST, Usual
 
@@ -46,6 +47,8 @@ class BaselineNumbers:
         numbers: of its pictures. k: which neighbour's distance counts.
         model: the fingerprint of the model; "" where it is not known. made: the day, as 2026-11-20.
         versions: of what computed it, by name.
+        reference: what the model and the pictures were, against which a check-up holds them; None where it was not
+            kept, as `fit` does not.
     """
 
     numbers: PictureNumbers = field(repr=False)
@@ -53,6 +56,7 @@ class BaselineNumbers:
     model: str = ""
     made: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    reference: Reference | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         """How many pictures it is made of."""
@@ -180,6 +184,22 @@ def baseline_of(sweep: Sweep, k: int | None = None, model: str = "", **more: Any
         HooksError: the sweep has kept no numbers of each picture, or there are too few pictures.
     """
     return BaselineNumbers(numbers_of(sweep), choose_k(len(sweep.pictures), k), model, **more)
+
+
+def check_model(known: str, other: str) -> None:
+    """See that pictures are shown to the model on which a baseline was fitted.
+
+    Arguments:
+        known: the fingerprint of that; "" where it is not known, and nothing can be seen. other: of the model here.
+
+    Raises:
+        HooksError: it is another one.
+    """
+    if known and known != other:
+        raise HooksError(
+            f"This baseline was fitted on another model, or on other weights ({known[:12]} and not {other[:12]}). Fit "
+            "one on this model."
+        )
 
 
 def choose_k(pictures: int, k: int | None) -> int:

@@ -73,7 +73,10 @@ def describe_gap(gaps: Sequence[LayerGap]) -> str:
     rest = "to the answer" if last.apart else "and is gone at the end"
     if place < max(FIRST * len(gaps), STEM):
         where = "the first layer" if place == 0 else f"{start.layer}, one of the first layers"
-        return f"The gap is there from {where} on {rest}: colour, brightness or sharpness differ, whatever is shown."
+        return (
+            f"The gap is there from {where} on {rest}: colour, brightness or sharpness differ, or the sets show other "
+            "things."
+        )
     return f"The gap begins at {start.layer} {rest}: what lies before it sees the same, so the content differs."
 
 

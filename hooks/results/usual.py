@@ -59,6 +59,29 @@ class Usual:
         return _furthest(self._values, self._there, self._own / limits, self._above)
 
 
+def part_of(values: np.ndarray, usual: np.ndarray) -> tuple[int, float, bool, float, float] | None:
+    """Which statistic of a layer parts most between a set's typical picture and a baseline's.
+
+    Of each statistic the median over the set, from the baseline's, in how far the 95 % quantile of the baseline's
+    pictures is from that, or the 5 % quantile where it is below.
+
+    Arguments:
+        values, usual: of the set and of the baseline, float (picture, statistic); pictures with values that are not
+            finite are left out.
+
+    Returns:
+        As `STATISTICS` lists them which it is, how far that is, whether it is above; and the two medians. None if
+        the set has no such picture, or the baseline fewer than `FEWEST`.
+    """
+    own, known = (each[np.isfinite(each).all(1)].astype(np.float64) for each in (values, usual))
+    if not len(own) or len(known) < FEWEST:
+        return None
+    middle, levels = np.median(own, axis=0), np.quantile(known, LEVELS, axis=0)
+    far, above = _from_middle(middle[None], *levels)
+    which = int(far[0].argmax())
+    return which, float(far[0, which]), bool(above[0, which]), float(middle[which]), float(levels[1, which])
+
+
 def _from_middle(
     values: np.ndarray, low: np.ndarray, middle: np.ndarray, high: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
