@@ -16,6 +16,7 @@ from hookscope.dashboard.answers.service import Service
 from hookscope.dashboard.engine.local import LocalEngine
 from hookscope.dashboard.inputs.store import InputStore
 from hookscope.dashboard.sets.store import SetStore
+from hookscope.dashboard.sets.stored import Baselines
 from hookscope.dashboard.sets.sweeps import Sweeps
 from hookscope.dashboard.settings.address import address, check_port
 from hookscope.dashboard.settings.models import options_for
@@ -59,7 +60,7 @@ def run(settings: Settings) -> int:
         room = settings.sets_limit_mb * MEGABYTE
         sets = SetStore(settings.cache_dir / "sets", dict(settings.images), inputs, limit_bytes=room)
         stack.callback(sets.close)
-        sweeps = Sweeps(engine, sets, settings.cache_dir / "sets" / "found")
+        sweeps = Sweeps(engine, sets, settings.cache_dir / "sets" / "found", Baselines(dict(settings.baseline)))
         stack.callback(sweeps.close)
         service = Service(engine, cache, inputs, settings.max_streams, sweeps=sweeps)
         stack.callback(service.close)

@@ -330,7 +330,7 @@ def test_the_table_has_every_picture_with_its_scores_and_layers(swept: dict[str,
     scores = baseline_of(swept["usual"]).score_sweep(swept["odd"])
     answers = swept["odd"].answers
     assert answers is not None and scores.distance is not None and scores.distance_p is not None
-    text = outliers_csv(set_of("odd", COUNT), scores, answers, [f"-{n}" for n in range(10)])
+    text = outliers_csv(set_of("odd", COUNT), scores, answers, [f"-{n}" for n in range(10)], "line usual")
     rows = list(csv.DictReader(io.StringIO(text)))
     assert tuple(rows[0]) == HEADER and len(rows) == COUNT
     numbers = [int(row["number"]) for row in rows]
@@ -345,7 +345,9 @@ def test_the_table_has_every_picture_with_its_scores_and_layers(swept: dict[str,
         assert row["first layer"] == ("" if first is None else scores.layers[first][0])
         assert row["how"] == ("" if first is None else scores.describe(number, first)) and not row["in the baseline"]
     bare = baseline_of(replace(swept["odd"], features=(), answers=None)).leave_one_out()
-    (first_row, *_) = csv.DictReader(io.StringIO(outliers_csv(set_of("odd", COUNT), bare, None, [])))
+    (first_row, *_) = csv.DictReader(
+        io.StringIO(outliers_csv(set_of("odd", COUNT), bare, None, [], "the other pictures"))
+    )
     assert first_row["number"] == str(ODD) and first_row["distance"] == first_row["energy"] == first_row["answer"] == ""
     assert first_row["in the baseline"] == "yes"
 
@@ -368,6 +370,7 @@ def test_the_table_is_served_and_says_why_it_is_not_there(swept: dict[str, Sweep
         rows = list(csv.DictReader(io.StringIO(answer.text)))
         assert answer.status_code == 200 and len(rows) == COUNT and int(rows[0]["number"]) == ODD
         assert (rows[0]["in the baseline"] == "yes") == (usual == "odd")
+        assert {row["against"] for row in rows} == {"the other pictures" if usual == "odd" else "line usual"}
     assert client.get("/set/odd/outliers.csv?against=gone").status_code == 404
     sweeps.of["odd"] = None
     answer = client.get("/set/odd/outliers.csv")

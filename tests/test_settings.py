@@ -97,7 +97,8 @@ def test_numbers_of_a_model_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_options_for_a_model_of_ones_own_need_to_know_which(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "name it with --model" in refused(capsys, ["--mean", "0.5"])
+    assert "name it with --model" in refused(capsys, ["--output", "logits"])
+    assert options_for(parse(["--mean", "0.5"], {}))[0].mean == (0.5,) * 3  # of the default model
     two = ["--model", "torchvision:alexnet", "--model", "torchvision:vgg16"]
     said = refused(capsys, [*two, "--input-size", "64"])
     assert "--input-size could be meant for torchvision:alexnet or torchvision:vgg16" in said

@@ -98,6 +98,7 @@ class ModelInfo:
         of_second: the calls, each a layer's name and a number, that see the second of them alone. attending: which of
             them each attention looks at.
         notes: what is to be said of its weights and of its class names, sentences.
+        module: the library's fingerprint of its module, by which a stored baseline is known to be of this model.
         captioned: how its likeness to captions is read that somebody types, "softmax" or "sigmoid"; "" if it takes
             none.
     """
@@ -123,6 +124,7 @@ class ModelInfo:
     random_part: str = ""
     bytes: int = 0
     captioned: str = ""
+    module: str = ""
 
     def __repr__(self) -> str:
         """Short, and different for whatever could answer differently."""

@@ -23,6 +23,7 @@ class ModelOptions:
             "crop", "pad" or "none"; interpolation: "bilinear", "bicubic", ...; mean, std: per channel, of pixels in
             0..1 or by `range` (or a mean above 1) in 0..255; channel_order: "rgb" or "bgr". None, 0 or "" means the
             model's own.
+        baseline: the file of a stored baseline, "" for none; it changes nothing of what the model answers.
         output: the path of the output that is its answer; reads: one of `methods.READINGS`. "" means as it is found.
     """
 
@@ -42,6 +43,7 @@ class ModelOptions:
     output: str = ""
     reads: str = ""
     allow_head: bool = False
+    baseline: str = ""
 
     def __post_init__(self) -> None:
         if not self.name:

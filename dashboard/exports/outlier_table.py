@@ -13,26 +13,33 @@ from hookscope.hooks.results.baseline_scores import SCORES, BaselineScores
 from hookscope.hooks.results.set_answers import Answers
 
 HEADER = (
-    *("picture", "number", "in the baseline", "label", "answer", "share", "margin"),
+    *("picture", "number", "in the baseline", "against", "label", "answer", "share", "margin"),
     *("distance", "its p", "energy", "p of the energy", "furthest", "p of the furthest"),
     *("first layer", "its call", "how", "layer furthest", "call of that", "how there"),
 )
 
 
-def outliers_csv(pictures: PictureSet, scores: BaselineScores, answers: Answers | None, names: Sequence[str]) -> str:
+def outliers_csv(
+    pictures: PictureSet, scores: BaselineScores, answers: Answers | None, names: Sequence[str], against: str
+) -> str:
     """A row for each picture that was seen, those with the smallest probability first.
 
     Arguments:
-        names: of the model's classes.
+        names: of the model's classes. against: what they are held against, in words.
     """
     order = np.lexsort((-scores.furthest, scores.layers_p))
     if (standing := scores.of("neighbours")) is not None:
         order = np.argsort(-np.nan_to_num(standing.values, nan=-np.inf), kind="stable")
-    return csv_of(HEADER, list(_rows(pictures, scores, answers, names, order)))
+    return csv_of(HEADER, list(_rows(pictures, scores, answers, names, order, against)))
 
 
 def _rows(
-    pictures: PictureSet, scores: BaselineScores, answers: Answers | None, names: Sequence[str], order: np.ndarray
+    pictures: PictureSet,
+    scores: BaselineScores,
+    answers: Answers | None,
+    names: Sequence[str],
+    order: np.ndarray,
+    against: str,
 ) -> Iterator[list[Any]]:
     known = {} if answers is None else {int(number): row for row, number in enumerate(answers.pictures)}
     standings, firsts = [scores.of(name) for name in SCORES], scores.firsts()
@@ -53,7 +60,8 @@ def _rows(
                 places += ["", "", ""]
             else:
                 places += [*scores.layers[index], scores.describe(row, index)]
-        yield [member.name, number, "yes" if scores.inside[row] else "", member.group, *told, *numbers, *places]
+        inside = "yes" if scores.inside[row] else ""
+        yield [member.place, number, inside, against, member.group, *told, *numbers, *places]
 
 
 def _short(value: float) -> float | str:

@@ -11,10 +11,13 @@ from hookscope.dashboard.components.layer_tree import tree_nodes
 from hookscope.dashboard.drawing.metrics import bars, say, scale_text, texts, worst_first
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.page.scene import Scene
+from hookscope.dashboard.panels.pictures.against_stored import stored_outliers
 from hookscope.dashboard.panels.pictures.beside import Missing, again, beside, count_of, looked_through, open_tab
 from hookscope.dashboard.panels.pictures.looked import Looked, look_at
 from hookscope.dashboard.panels.regions import show_text
-from hookscope.dashboard.sets.layer_numbers import MANY, SET_METRICS, duplicates_in, spreads_in, survey_over
+from hookscope.dashboard.sets.layer_numbers import BEYOND, MANY, SET_METRICS, duplicates_in, spreads_in, survey_over
+from hookscope.dashboard.sets.outlying import Outlying, shares_beyond
+from hookscope.dashboard.sets.stored import STORED
 from hookscope.hooks.methods import Metric
 from hookscope.hooks.results.summaries import Survey
 
@@ -61,6 +64,11 @@ def _beside(looked: Looked, metric: Metric) -> Told:
     assert sweeps is not None and found is not None
     if metric.name == "set-gap":
         return _gaps(looked, metric)
+    if metric.name == BEYOND:
+        far = stored_outliers(looked)
+        if isinstance(far, Outlying):
+            return survey_over(metric, found, beyond=shares_beyond(far.scores)), len(far.scores.pictures)
+        return _waits(looked, metric, far)
     if metric.name == "set-spread":
         spread = spreads_in(sweeps, looked.pictures, looked.model)
         if isinstance(spread, dict):
@@ -75,7 +83,7 @@ def _beside(looked: Looked, metric: Metric) -> Told:
 def _gaps(looked: Looked, metric: Metric) -> Told:
     scene, sweeps = looked.scene, looked.scene.service.sweeps
     assert sweeps is not None
-    if not scene.view.set_b or scene.view.set_b == scene.view.set_a:
+    if not scene.view.set_b or scene.view.set_b in (scene.view.set_a, STORED):
         return Missing(["Choose a second set, which this one is held against: ", open_tab("in Pictures")])
     other = looked_through(look_at(scene, scene.view.set_b))
     if isinstance(other, Missing):
@@ -117,6 +125,7 @@ def _drawn(looked: Looked, metric: Metric, survey: Survey, seen: int) -> list[Up
         "alarm_text": "" if compares else f"{metric.title} {say(metric, metric.worst)}".replace(".0 %", " %"),
     }
     whose = "between the two sets" if compares else f"over {looked.pictures.name}"
+    whose += ", against the stored baseline" if metric.name == BEYOND else ""
     so_far = "" if looked.progress.phase == "done" else " so far"
     drawn = " drawn at random" if metric.name in DRAWN and seen < looked.progress.saved else ""
     text = f"{whose}: {scale_text(survey, metric)}; {count_of(seen)}{drawn}{so_far}"

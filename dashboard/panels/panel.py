@@ -29,13 +29,14 @@ class Setup:
     Attributes:
         models: what the operator offers, as they were written. store: has the samples.
         prefix: the path that the page is served under.
-        tensorboard: whether what is shown may be written for TensorBoard.
+        tensorboard: whether what is shown may be written for TensorBoard. baselines: whether any is stored.
     """
 
     models: tuple[str, ...]
     store: InputStore
     prefix: str
     tensorboard: bool = False
+    baselines: bool = False
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from hookscope.hooks.results.summaries import Survey, SurveyedCall
 from hookscope.hooks.results.sweeps import SELDOM, Firing, Sweep
 
 MANY = round(1 / SELDOM)  # pictures, with more of which a channel can fire in fewer than one of a hundred
+BEYOND = "set-beyond"  # of which a model has to have a stored baseline
 PATIENCE_SECONDS = 0.2  # of those of the default model
 Place = tuple[str, int]
 
@@ -30,13 +31,15 @@ class OverSet:
     """What is known of one call of a layer over a set; each is None where it is not known, or not asked for.
 
     Attributes:
-        firing: how many channels fire. spread: see `spreads`. duplicates, gap: see there.
+        firing: how many channels fire. spread: see `spreads`. duplicates, gap: see there. beyond: see
+            `outlying.shares_beyond`.
     """
 
     firing: Firing | None = None
     spread: float | None = None
     duplicates: Duplicates | None = None
     gap: LayerGap | None = None
+    beyond: float | None = None
 
 
 def _dead(known: OverSet) -> float:
@@ -59,6 +62,10 @@ def _alike(known: OverSet) -> float:
 
 def _gap(known: OverSet) -> float:
     return known.gap.effect if known.gap else math.nan
+
+
+def _beyond(known: OverSet) -> float:
+    return math.nan if known.beyond is None else known.beyond
 
 
 SET_METRICS = Rows(
@@ -108,6 +115,17 @@ SET_METRICS = Rows(
         "distributions of their means of each picture are apart, in deviations of the channel.",
         _gap,
         "deviations",
+    ),
+    Metric(
+        BEYOND,
+        "beyond the baseline",
+        "Share of the pictures of the chosen set of which the mean, the deviation, the share of zeros or the largest "
+        "value of the layer's output is further from the middle of the model's stored baseline than that of any of the "
+        "baseline's pictures. Of a set like those it is by chance about 4 in as many as they are, or less.",
+        _beyond,
+        "%",
+        highest=1.0,
+        worst=1.0,
     ),
 )
 
@@ -160,6 +178,7 @@ def survey_over(
     spread: dict[Place, float] | None = None,
     duplicates: tuple[Duplicates, ...] = (),
     gaps: tuple[LayerGap, ...] = (),
+    beyond: dict[Place, float] | None = None,
 ) -> Survey:
     """One number of every layer over a set, as a survey of one picture has it.
 
@@ -169,10 +188,12 @@ def survey_over(
     fires = {(each.layer, each.call): each for each in firing}
     alike = {(each.layer, each.call): each for each in duplicates}
     apart = {(each.layer, each.call): each for each in gaps}
-    between = spread or {}
+    between, outside = spread or {}, beyond or {}
     values = {
-        place: metric.rule(OverSet(fires.get(place), between.get(place), alike.get(place), apart.get(place)))
-        for place in dict.fromkeys([*fires, *between, *alike, *apart])
+        place: metric.rule(
+            OverSet(fires.get(place), between.get(place), alike.get(place), apart.get(place), beyond=outside.get(place))
+        )
+        for place in dict.fromkeys([*fires, *between, *alike, *apart, *outside])
     }
     for place, source in _same(found):
         if source in values:

@@ -1,4 +1,6 @@
-"""How far the pictures of a set are from each other, or from another set's: computed beside the requests, and kept.
+"""How far the pictures of a set are from each other, from another set's or from a stored baseline's.
+
+It is computed beside the requests, and kept.
 
 While a set is looked through this is done anew when a quarter more of it is known, and meanwhile what was found before
 is told.
@@ -7,19 +9,21 @@ is told.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from hookscope.dashboard.sets.members import PictureSet
+from hookscope.dashboard.sets.stored import Stored
 from hookscope.dashboard.sets.sweeps import Sweeps
 from hookscope.hooks.errors import HooksError
 from hookscope.hooks.results.baseline_scores import BaselineScores
 from hookscope.hooks.results.baselines import BaselineNumbers, choose_k
-from hookscope.hooks.results.picture_numbers import numbers_of
+from hookscope.hooks.results.picture_numbers import PictureNumbers, Place, numbers_of
 from hookscope.hooks.results.sweeps import Sweep
 
+NOT_SEEN = "This set has not been looked through in this model yet."
 GROWN = 1.25  # times as many pictures as before, for which it is worth computing anew
 
 
@@ -31,6 +35,7 @@ class Outlying:
         scores: of each picture that was seen. usual: how many pictures the baseline has. k: which neighbour's distance
             counts. shared: how many of the pictures are in the other set, too, and are held against the rest of it.
         layers: how many layers' numbers are known, and of how many there are.
+        note: what else is to be said of them, a sentence; "" if nothing.
     """
 
     scores: BaselineScores
@@ -38,6 +43,7 @@ class Outlying:
     k: int
     shared: int
     layers: tuple[int, int]
+    note: str = ""
 
 
 def outliers_of(
@@ -51,7 +57,7 @@ def outliers_of(
     """
     found, usual = sweeps.found(pictures, model), sweeps.found(against, model)
     if found is None or usual is None:
-        return "This set has not been looked through in this model yet."
+        return NOT_SEEN
     sets = ((pictures, found), (against, usual))
     key = ("outliers", *(_stage(sweeps, each, model, len(seen.pictures)) for each, seen in sets))
     itself = against.version == pictures.version
@@ -59,11 +65,37 @@ def outliers_of(
     def compute() -> Outlying:
         return _itself(found) if itself else _against(pictures, found, against, usual)
 
+    return _kept(sweeps, key, ("outliers now", pictures.version, against.version, model), compute, patience)
+
+
+def outliers_from(
+    sweeps: Sweeps, pictures: PictureSet, stored: Stored, model: str, patience: float
+) -> Outlying | str | None:
+    """The same against a baseline that is stored of the model."""
+    found = sweeps.found(pictures, model)
+    if found is None:
+        return NOT_SEEN
+    key = ("outliers", _stage(sweeps, pictures, model, len(found.pictures)), stored.version)
+
+    def compute() -> Outlying:
+        return _from_stored(found, sweeps.baselines.numbers(model, stored))
+
+    return _kept(sweeps, key, ("outliers now", pictures.version, stored.version, model), compute, patience)
+
+
+def _kept(
+    sweeps: Sweeps, key: Hashable, now: Hashable, compute: Callable[[], Outlying], patience: float
+) -> Outlying | str | None:
+    """What is computed, or what was found before, while that is not there.
+
+    Arguments:
+        key: what it is of, exactly. now: the same, however much of it is known.
+    """
     answer = sweeps.large.get(key, compute, patience)
     if answer is not None:
-        sweeps.large.keep(("outliers now", pictures.version, against.version, model), answer)
+        sweeps.large.keep(now, answer)
         return answer
-    before: Outlying | str | None = sweeps.large.kept(("outliers now", pictures.version, against.version, model))
+    before: Outlying | str | None = sweeps.large.kept(now)
     return before
 
 
@@ -93,6 +125,46 @@ def _against(pictures: PictureSet, found: Sweep, against: PictureSet, usual: Swe
     own = _same_files(pictures, given.pictures, against, known.pictures)
     scores = BaselineNumbers(known, k).score_numbers(given, own)
     return Outlying(scores, len(known.pictures), k, int((own >= 0).sum()), (len(common), _known(found)[1]))
+
+
+def _from_stored(found: Sweep, baseline: BaselineNumbers) -> Outlying:
+    """Against a baseline whose pictures are known by their numbers alone: none of the set's is known to be in it."""
+    given, known, note = numbers_of(found), baseline.numbers, ""
+    there = len(known.places)
+    common = {*given.places} & {*known.places}
+    if not common:
+        raise HooksError(
+            "This set and the stored baseline have no layer in common whose numbers were kept. Fit the baseline at the "
+            "layers without children, as it is by default."
+        )
+    if known.features is not None and _features(given) != _features(known):
+        note = "The features that were kept of this set are not those of the baseline, so neighbours are not compared."
+        given, known = (replace(each, feature_place=None, features=None) for each in (given, known))
+    elif known.features is None:
+        given = replace(given, feature_place=None, features=None)
+    if len(common) < there:
+        known = known.only(common)
+    if known is not baseline.numbers:  # else what was computed of it for another set holds
+        baseline = replace(baseline, numbers=known)
+    scores = baseline.score_numbers(given.only(common))
+    return Outlying(scores, len(baseline), baseline.k, 0, (len(common), there), note)
+
+
+def _features(numbers: PictureNumbers) -> tuple[Place | None, int]:
+    return numbers.feature_place, 0 if numbers.features is None else numbers.features.shape[1]
+
+
+def shares_beyond(scores: BaselineScores) -> dict[Place, float]:
+    """Of each layer the share of the pictures that are further from a baseline's middle than any of its own is.
+
+    Of the pictures for which the layer ran, 0..1.
+    """
+    found: dict[Place, float] = {}
+    for index, place in enumerate(scores.layers):
+        ran = ~np.isnan(scores.numbers.profiles[index]).any(1)
+        if ran.any():
+            found[place] = float((scores.beyond[ran, index] > 1).mean())
+    return found
 
 
 def _same_files(pictures: PictureSet, numbers: np.ndarray, against: PictureSet, usual: np.ndarray) -> np.ndarray:

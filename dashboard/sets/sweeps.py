@@ -30,6 +30,7 @@ from hookscope.dashboard.sets.later import Later
 from hookscope.dashboard.sets.members import PictureSet, SetMissing
 from hookscope.dashboard.sets.room import SHORT
 from hookscope.dashboard.sets.store import SetStore
+from hookscope.dashboard.sets.stored import NO_BASELINES, Baselines
 from hookscope.hooks.errors import HooksError
 from hookscope.hooks.results.codec import CodecError, decode
 from hookscope.hooks.results.gaps import LayerGap, gaps_between
@@ -68,6 +69,16 @@ class Progress:
     changed: int = 0
 
     @property
+    def unread(self) -> int:
+        """How many of those that were seen could not be read."""
+        return len(self.now.unread) if self.now else 0
+
+    @property
+    def read(self) -> int:
+        """How many pictures the model was shown."""
+        return self.seen - self.unread
+
+    @property
     def left_seconds(self) -> float:
         """How long it still takes; NaN if not known."""
         return (self.total - self.seen) / self.speed if self.speed else float("nan")
@@ -96,11 +107,12 @@ class Sweeps:
 
     Arguments:
         engine: runs the models. store: has the sets. folder: where what is found is kept.
+        baselines: that are stored.
     """
 
-    def __init__(self, engine: Engine, store: SetStore, folder: Path) -> None:
+    def __init__(self, engine: Engine, store: SetStore, folder: Path, baselines: Baselines = NO_BASELINES) -> None:
         self._engine = engine
-        self.store = store
+        self.store, self.baselines = store, baselines
         self._folder = store.room.found = folder
         self._lock = threading.RLock()
         self._jobs: dict[Path, _Job] = {}

@@ -13,7 +13,7 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,23 +25,52 @@ from hookscope.dashboard.sources.spec import DEFAULT_MODEL, is_own, name_of
 
 def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     """Read the settings; a bad one is told in a sentence on stderr, and the program ends with exit code 2."""
-    parser = _parser()
+    parser = Parser(
+        prog=program(),
+        description="Open trained PyTorch vision models in the browser and look inside them.",
+        epilog="A flag wins over its environment variable. Variables that may hold several values separate them with "
+        "commas or spaces.",
+        allow_abbrev=False,  # --mode for --model would work until a second flag begins the same way
+    )
+    add_rows(parser, TABLE)
     arguments, unknown = parser.parse_known_args(list(argv))
     if unknown:
         parser.error(_unknown(unknown[0]))
     given: dict[str, Any] = {"cache_dir": default_cache_dir(environ)}
     try:
-        for setting in TABLE:
-            texts, source = _texts(setting, arguments, environ)
-            if texts and setting.names:
-                names = [name_of(model) for model in given.get("models", Settings.models)]
-                given[setting.name] = tuple(_of_a_model(setting, text, source, names) for text in texts)
-            elif texts:
-                parsed = [_value(setting, text, source) for text in texts]
-                given[setting.name] = tuple(dict.fromkeys(parsed)) if setting.repeatable else parsed[-1]
-        return _checked(Settings(**given))
+        return _checked(Settings(**given | read_rows(TABLE, arguments, environ)))
     except BadValue as error:
         parser.error(str(error))
+
+
+def read_rows(
+    rows: Sequence[Setting],
+    arguments: argparse.Namespace,
+    environ: Mapping[str, str],
+    written: Mapping[str, tuple[Sequence[str], str]] | None = None,
+) -> dict[str, Any]:
+    """What was given for some rows of the table, as `Settings` takes it; those of which nothing was said are left out.
+
+    Arguments:
+        rows: the models' own row before those that are about a model.
+        arguments: of a parser with these rows. written: for a setting that neither says, by name: what is written
+            elsewhere, and where.
+
+    Raises:
+        BadValue: a value cannot be what was written.
+    """
+    given: dict[str, Any] = {}
+    for setting in rows:
+        texts, source = _texts(setting, arguments, environ)
+        if not texts and written and setting.name in written:
+            texts, source = list(written[setting.name][0]), written[setting.name][1]
+        if texts and setting.names:
+            names = [name_of(model) for model in given.get("models", Settings.models)]
+            given[setting.name] = tuple(_of_a_model(setting, text, source, names) for text in texts)
+        elif texts:
+            parsed = [_value(setting, text, source) for text in texts]
+            given[setting.name] = tuple(dict.fromkeys(parsed)) if setting.repeatable else parsed[-1]
+    return given
 
 
 def program() -> str:
@@ -71,26 +100,27 @@ def markdown() -> str:
     return "\n".join(lines)
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence."""
+
     def error(self, message: str) -> NoReturn:
-        # argparse's own words are "argument --port: expected one argument" and the like
-        if found := re.fullmatch(r"argument (--[\w-]+).*: expected one argument", message):
-            message = f"{found[1]} needs a value."
-        elif found := re.fullmatch(r"argument (--[\w-]+).*: ignored explicit argument .*", message):
-            message = f"{found[1]} takes no value."
-        print(f"hookscope: {message} See {program()} --help.", file=sys.stderr)
+        """End the program with exit code 2."""
+        print(f"hookscope: {plainly(message)} See {self.prog} --help.", file=sys.stderr)
         raise SystemExit(2)
 
 
-def _parser() -> _Parser:
-    parser = _Parser(
-        prog=program(),
-        description="Open trained PyTorch vision models in the browser and look inside them.",
-        epilog="A flag wins over its environment variable. Variables that may hold several values separate them with "
-        "commas or spaces.",
-        allow_abbrev=False,  # --mode for --model would work until a second flag begins the same way
-    )
-    for setting in TABLE:
+def plainly(message: str) -> str:
+    """A sentence for argparse's own words, which are "argument --port: expected one argument" and the like."""
+    if found := re.fullmatch(r"argument (--[\w-]+).*: expected one argument", message):
+        return f"{found[1]} needs a value."
+    if found := re.fullmatch(r"argument (--[\w-]+).*: ignored explicit argument .*", message):
+        return f"{found[1]} takes no value."
+    return message
+
+
+def add_rows(parser: argparse.ArgumentParser, rows: Iterable[Setting]) -> None:
+    """Have a parser know some rows of the table."""
+    for setting in rows:
         unit = f" {setting.unit}" if setting.unit and not setting.default_text else ""
         extra = f", {setting.unit}" if setting.unit and setting.default_text else ""
         about = f"{setting.help}{extra} (default: {setting.shown_default}{unit}; {setting.variable})"
@@ -100,7 +130,6 @@ def _parser() -> _Parser:
         else:
             action = "append" if setting.repeatable else "store"
             parser.add_argument(setting.flag, dest=setting.name, metavar=setting.written, action=action, help=about)
-    return parser
 
 
 def _texts(setting: Setting, arguments: argparse.Namespace, environ: Mapping[str, str]) -> tuple[list[str], str]:
@@ -130,9 +159,9 @@ def _of_a_model(setting: Setting, text: str, source: str, names: Sequence[str]) 
         if text.startswith(name + setting.names):
             return name, _value(setting, text.removeprefix(name + setting.names), source)
     value = _value(setting, text, source)
-    if names == [DEFAULT_MODEL]:
+    if names == [DEFAULT_MODEL] and not (setting.of_any or setting.prepares):
         raise BadValue(f"{source} is meant for a model of your own: name it with --model.")
-    own = [name for name in names if is_own(name)] or names
+    own = [name for name in names if is_own(name) and not setting.of_any] or names
     if len(own) > 1:
         example = f"{setting.flag} {own[0]}{setting.names}{text}"
         raise BadValue(f"{source} could be meant for {' or '.join(own)}: write whose it is, as in {example}.")

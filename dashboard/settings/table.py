@@ -27,6 +27,8 @@ class Setting:
         default_text: the default in words, where the value does not say it.
         repeatable: the flag may be given several times. listed: and its variable holds a list.
         names: of a setting about one model: what stands between the model's name and the value; "" of the others.
+        of_any: such a setting is for any model, and not for one's own alone.
+        prepares: whether it changes how pictures are prepared, which can be changed of the default model, too.
         secret: it stays out of logs.
     """
 
@@ -42,6 +44,8 @@ class Setting:
     is_switch: bool = False
     default_text: str = ""
     names: str = ""
+    of_any: bool = False
+    prepares: bool = False
     secret: bool = False
 
     @property
@@ -126,11 +130,12 @@ class Settings:
     input_size: PerModel = setting(
         (),
         values.size,
-        "what your own model takes: one number for a square, or HEIGHTxWIDTH",
+        "what the model takes: one number for a square, or HEIGHTxWIDTH",
         unit="pixels",
         metavar="SIZE",
         default_text="the model's own, else 224",
         names="=",
+        prepares=True,
     )
     mean: PerModel = setting(
         (),
@@ -140,6 +145,7 @@ class Settings:
         metavar="R,G,B",
         default_text="the model's own, else ImageNet's",
         names="=",
+        prepares=True,
     )
     std: PerModel = setting(
         (),
@@ -149,6 +155,7 @@ class Settings:
         metavar="R,G,B",
         default_text="the model's own, else ImageNet's",
         names="=",
+        prepares=True,
     )
     resize: PerModel = setting(
         (),
@@ -158,14 +165,16 @@ class Settings:
         metavar="WAY",
         default_text="the model's own, else crop",
         names="=",
+        prepares=True,
     )
     channel_order: PerModel = setting(
         (),
         values.one_of("rgb", "bgr"),
-        "the order of the channels that your own model takes: rgb or bgr, as OpenCV reads",
+        "the order of the channels that the model takes: rgb or bgr, as OpenCV reads",
         metavar="ORDER",
         default_text="the model's own, else rgb",
         names="=",
+        prepares=True,
     )
     range: PerModel = setting(
         (),
@@ -174,14 +183,16 @@ class Settings:
         metavar="TOP",
         default_text="the model's own, else 1",
         names="=",
+        prepares=True,
     )
     interpolation: PerModel = setting(
         (),
         values.one_of("nearest", "bilinear", "bicubic", "lanczos"),
-        "how pictures are resized for your own model: nearest, bilinear, bicubic or lanczos",
+        "how pictures are resized for the model: nearest, bilinear, bicubic or lanczos",
         metavar="NAME",
         default_text="the model's own, else bilinear",
         names="=",
+        prepares=True,
     )
     output: PerModel = setting(
         (),
@@ -198,6 +209,14 @@ class Settings:
         metavar="WAY",
         default_text="the model's own, else what is found",
         names="=",
+    )
+    baseline: PerModel = setting(
+        (),
+        values.existing_file,
+        "a baseline saved by the library (hs.Baseline), against which sets can be held; pages see its date and size",
+        metavar="FILE",
+        names="=",
+        of_any=True,
     )
     device: str = setting(
         "auto",
@@ -277,7 +296,7 @@ class Settings:
         (),
         values.image_folder,
         "a folder of pictures to offer as a set to everybody who may open the page; it is only read",
-        metavar="NAME=FOLDER",
+        metavar="[NAME=]FOLDER",
         repeatable=True,
     )
     sets_limit_mb: int = setting(

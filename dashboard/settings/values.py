@@ -27,9 +27,11 @@ class BadValue(ValueError):
 
 
 def image_folder(text: str) -> tuple[str, Path]:
-    """A set's name and its folder, which has to be there."""
+    """A set's name and its folder, which has to be there; a folder alone is called by its own name."""
     name, equals, folder = text.partition("=")
-    if not equals or not name.strip() or not folder.strip():
+    if not equals or Path(text).expanduser().is_dir():
+        name, folder = Path(text).expanduser().resolve().name[:LONGEST_SET] or "/", text
+    if not name.strip() or not folder.strip():
         raise BadValue("a name and a folder are needed, as in line-4=/data/line-4.")
     if len(name) > LONGEST_SET or not name.isprintable():
         raise BadValue(f"a name of at most {LONGEST_SET} printable characters is needed.")

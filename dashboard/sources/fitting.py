@@ -24,11 +24,13 @@ class Filled:
     Attributes:
         sentence: where the weights come from. note: what was left out, and what else there was.
         head: the layer that kept its random weights, because the file's is of another shape; "" if there is none.
+        unexpected: weights of the file that have no place in the model, in a load that was allowed in part.
     """
 
     sentence: str
     note: str = ""
     head: str = ""
+    unexpected: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def fill(module: nn.Module, sets: Sets, source: str, wanted: str = "", *, allow_
     kept = {name: best.candidate.tensors[name] for name in expected if name in best.candidate.tensors}
     module.load_state_dict({name: kept[name] for name in kept if name not in best.shapes}, strict=False)
     others = [fit.candidate.name for fit in fits[1:] if fit.whole] if best.whole else []
-    return Filled(_sentence(best, head, source), _note(best, others, source), head)
+    return Filled(_sentence(best, head, source), _note(best, others, source), head, best.unexpected)
 
 
 def _candidates(sets: Sets, expected: Mapping[str, Tensor]) -> list[_Candidate]:

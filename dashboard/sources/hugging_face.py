@@ -58,7 +58,7 @@ def hugging_face_model(name: str, options: ModelOptions, progress: weights.Progr
     kind = where.model_class(config)
     arguments = arguments_of(options)
     with seeded(options.seed):
-        model, note, missing = where.model(kind, config, options, arguments)
+        model, note, missing, left = where.model(kind, config, options, arguments)
     filled = None
     if options.weights:
         filled = given_weights(model, options)
@@ -80,6 +80,8 @@ def hugging_face_model(name: str, options: ModelOptions, progress: weights.Progr
         weights_note=shorten(notes, SENTENCE_LENGTH),
         captioned=texts.read_as,
         texts=texts.digest,
+        missing=tuple(each for each in missing if not texts.has(each)),
+        unexpected=filled.unexpected if filled else tuple(left),
     )
 
 
@@ -154,12 +156,12 @@ class _Where:
 
     def model(
         self, kind: Any, config: Any, options: ModelOptions, arguments: dict[str, Any]
-    ) -> tuple[Any, str, list[str]]:
-        """The model, what is to be said of its weights, and which of them are random."""
+    ) -> tuple[Any, str, list[str], list[str]]:
+        """The model, what is to be said of its weights, which of them are random, and which the file has besides."""
         if options.weights:
             for name, value in arguments.items():
                 setattr(config, name, value)
-            return kind(config), "", []
+            return kind(config), "", [], []
         try:
             model, info = kind.from_pretrained(
                 self.name,
@@ -183,7 +185,7 @@ class _Where:
             f"{len(missing)} of its weights are not in the file and are random: {_few(missing)}." if missing else "",
             f"{len(left)} weights of the file were left out: {_few(left)}." if left else "",
         ]
-        return model, " ".join(filter(None, said)), missing
+        return model, " ".join(filter(None, said)), missing, left
 
     def preparation(self, config: Any, options: ModelOptions, note: str) -> tuple[Preprocessor, str]:
         """How pictures are prepared: as the folder's processor does it, or as the operator says."""

@@ -35,6 +35,7 @@ from hookscope.dashboard.sources.unfit import explained
 from hookscope.hooks.errors import HooksError, ModelNotSupported
 from hookscope.hooks.layers.describe import recorded
 from hookscope.hooks.layers.fingerprint import digest_of
+from hookscope.hooks.layers.fingerprint import fingerprint as fingerprint_of
 from hookscope.hooks.layers.packed import count_learnt
 from hookscope.hooks.layers.recording import Recorded
 from hookscope.hooks.layers.shapes import NCHW, NHWC
@@ -57,14 +58,31 @@ class DeviceError(HooksError):
 
 
 @dataclass(frozen=True)
+class Handed:
+    """What a model was when it was handed over.
+
+    Attributes:
+        random, missing, unexpected: of its weights, as `hooks.results.findings.Known` has it.
+        training: modules that were in training mode although the model was not.
+    """
+
+    random: bool | None = None
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    training: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class LoadedModel:
-    """A model that answers: on its device, in eval mode."""
+    """A model that answers: on its device, in eval mode; what it was before, and the file of its stored baseline."""
 
     module: nn.Module
     info: ModelInfo
     device: torch.device
     prepare: Preprocessor
     pair: Pair = field(default_factory=Pair)
+    handed: Handed = Handed()
+    baseline: str = ""
 
     @contextlib.contextmanager
     def about(self, captions: str) -> Iterator[LoadedModel]:
@@ -100,6 +118,7 @@ def load(
     check_supported(unwrap(module))  # before anything is done with it: a run would fill lazy layers
     make_room(module)
     module = module.to(place)
+    handed = _handed_over(module, source)
     for each in module.modules():
         each.training = False
     progress("Describing the layers …")
@@ -120,6 +139,7 @@ def load(
     made_up_names = _made_up(module, run.outputs, answer, given)
     elsewhere = len(made_up_names) != len(given) and any(each.length == len(given) for each in run.outputs)
     named = class_names(made_up_names, () if elsewhere else given, whose)
+    values = weights.digest(module)
     info = ModelInfo(
         spec=options.spec,
         title=one_line(source.title if options.name == options.spec else options.name, TITLE_LENGTH),
@@ -129,7 +149,7 @@ def load(
         random=source.random,
         random_part=source.random_part,
         licence=source.licence,
-        fingerprint=fingerprint(options, source, place),
+        fingerprint=fingerprint(options, source, place, values),
         classes=named.names,
         preprocessing=prepare.info,
         layers=layers,
@@ -143,9 +163,16 @@ def load(
         of_second=seeing_the_second(module, entrance.pair, layers, noise) if entrance.pictures else (),
         attending=attending(module, entrance.pair, layers, noise) if entrance.pictures else (),
         captioned=source.captioned,
+        module=fingerprint_of(module, values if weights.are_all(module) else ""),
         bytes=sum(each.numel() * each.element_size() for each in (*module.parameters(), *module.buffers())),
     )
-    return LoadedModel(module, info, place, prepare, entrance.pair)
+    return LoadedModel(module, info, place, prepare, entrance.pair, handed, options.baseline)
+
+
+def _handed_over(module: nn.Module, source: Source) -> Handed:
+    inner = unwrap(module)
+    left = () if inner.training else tuple(name for name, each in inner.named_modules() if each.training)
+    return Handed(None if source.unsaid else source.random, source.missing, source.unexpected, left)
 
 
 def enter(module: nn.Module, source: Source) -> tuple[Entrance, Preprocessor]:
@@ -322,12 +349,16 @@ def detector_classes(module: nn.Module) -> int:
     return 0
 
 
-def fingerprint(options: ModelOptions, source: Source, device: torch.device) -> str:
-    """SHA-256 over everything that may change an answer: weights, code, versions, preprocessing, device type."""
+def fingerprint(options: ModelOptions, source: Source, device: torch.device, values: str) -> str:
+    """SHA-256 over everything that may change an answer: weights, code, versions, preprocessing, device type.
+
+    Arguments:
+        values: the digest of the weights.
+    """
     parts = {
         "spec": options.spec,
         "arguments": options.arguments,
-        "weights": weights.digest(source.module),
+        "weights": values,
         "preprocessing": asdict(source.preprocessor.info),
         "inputs": digest_of(source.inputs),
         "random": source.random_part,

@@ -9,7 +9,7 @@ from pathlib import Path
 from hookscope.dashboard.places import PACKAGE
 
 # Below `hookscope`. In a checkout these are links, which `rglob` follows from their own folder and from none above it.
-ANSWERING = ("hooks", "dashboard/asking", "dashboard/sources", "dashboard/worker")
+ANSWERING = ("hooks", "dashboard/asking", "dashboard/checking", "dashboard/sources", "dashboard/worker")
 
 
 @functools.cache

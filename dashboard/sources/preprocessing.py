@@ -94,6 +94,7 @@ class Preprocessor:
         spread: whether the smallest value of a picture becomes 0, and the largest 1, before all of them.
         axes: of an array that may be read in two ways, as a person has chosen them.
         painted: what is painted on a picture before all of that, as `inputs.painting` has it.
+        untold: as it was before the operator's flags changed it; None where they did not.
     """
 
     steps: tuple[Step, ...]
@@ -102,6 +103,7 @@ class Preprocessor:
     spread: bool = False
     axes: str = OWN_WAY
     painted: str = OWN_WAY
+    untold: Preprocessing | None = None
 
     def __call__(self, picture: Image.Image, exact: Exact | None = None) -> Prepared:
         """Prepare a picture.

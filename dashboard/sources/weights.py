@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from hookscope.dashboard.sources.file_kinds import WeightsError
 from hookscope.dashboard.sources.unfinished import unfinished
 from hookscope.hooks.layers.fingerprint import digest_of
+from hookscope.hooks.passes.modes import unwrap
 
 CONNECT_SECONDS = 8.0
 
@@ -86,3 +87,8 @@ def is_one_of(path: Path, beginnings: Collection[str]) -> bool:
 def digest(module: nn.Module) -> str:
     """SHA-256 over the names, types, shapes and values of all parameters and buffers."""
     return digest_of({name: value for name, value in module.state_dict().items() if isinstance(value, Tensor)})
+
+
+def are_all(module: nn.Module) -> bool:
+    """Whether that is of the module's whole state, which may hold other things than tensors."""
+    return unwrap(module) is module and all(isinstance(value, Tensor) for value in module.state_dict().values())

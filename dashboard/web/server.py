@@ -33,7 +33,7 @@ def create_app(settings: Settings, service: Service, shares: Shares) -> dash.Das
         app = _dash(prefix)
     gallery = Gallery(f"{prefix}picture/")
     may_write = settings.tensorboard_dir is not None
-    setup = Setup(settings.models, service.inputs, prefix, tensorboard=may_write)
+    setup = Setup(settings.models, service.inputs, prefix, tensorboard=may_write, baselines=bool(settings.baseline))
     app.layout = lambda: layout.page(setup)
     for panel in PANELS.values():
         panel.register(app)

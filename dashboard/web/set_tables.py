@@ -18,15 +18,18 @@ from hookscope.dashboard.exports.outlier_table import outliers_csv
 from hookscope.dashboard.panels.pictures.strips import NO_PICTURE
 from hookscope.dashboard.sets import labels
 from hookscope.dashboard.sets.members import PictureSet, SetMissing
-from hookscope.dashboard.sets.outlying import outliers_of
+from hookscope.dashboard.sets.outlying import NOT_SEEN, Outlying, outliers_from, outliers_of
+from hookscope.dashboard.sets.stored import STORED
 from hookscope.dashboard.sets.sweeps import Sweeps
 from hookscope.hooks.errors import LayerNotExecuted
 from hookscope.hooks.results.receptive import ReceptiveField
 from hookscope.hooks.results.set_answers import Answers
+from hookscope.hooks.results.sweeps import Sweep
 
 Act = Callable[[Sweeps, PictureSet, str], flask.Response]
 OUTLIERS_SECONDS = 10.0
 OUTLIERS_NOT_YET = "The outliers are still being computed. Ask again in a moment."
+NO_BASELINE = "There is no stored baseline of this model here. Whoever runs the server gives one with --baseline."
 NOT_YET = "How far the two sets are apart is still being computed. Ask again in a moment."
 
 
@@ -43,7 +46,9 @@ def register(
     def answers_table(key: str) -> flask.Response:
         def act(runs: Sweeps, pictures: PictureSet, model: str) -> flask.Response:
             answers, info = _answers(runs, service, pictures, model)
-            return _csv(set_tables.answers_csv(pictures, answers, info.names() if info else ()))
+            now = runs.progress(pictures, model).now
+            unread = now.unread if now else ()
+            return _csv(set_tables.answers_csv(pictures, answers, info.names() if info else (), unread))
 
         return answered(key, act)
 
@@ -61,31 +66,45 @@ def register(
             layer, call = parse_key(flask.request.args.get("layer", ""))
             found = runs.found(pictures, model)
             if found is None:
-                raise SetMissing("This set has not been looked through in this model yet.")
+                raise SetMissing(NOT_SEEN)
             try:
                 top = found.top(layer, call)
             except LayerNotExecuted as missing:
                 raise SetMissing(str(missing)) from missing
             field = service.value(Unit(Side(model, NO_PICTURE), FieldOf(layer, call)))
             known = field if isinstance(field, ReceptiveField) else None
-            return _csv(set_tables.galleries_csv(pictures, top, found.frames, known))
+            return _csv(set_tables.galleries_csv(pictures, top, found.frames, known, _fired(found, layer, call)))
+
+        return answered(key, act)
+
+    @server.get(f"{prefix}set/<key>/silent.csv")
+    def silent_table(key: str) -> flask.Response:
+        def act(runs: Sweeps, pictures: PictureSet, model: str) -> flask.Response:
+            found = runs.found(pictures, model)
+            if found is None:
+                raise SetMissing(NOT_SEEN)
+            return _csv(set_tables.silent_csv(found.statistics))
 
         return answered(key, act)
 
     @server.get(f"{prefix}set/<key>/outliers.csv")
     def outliers_table(key: str) -> flask.Response:
-        """Against a set of another key, or each picture against the others."""
+        """Against a set of another key or the stored baseline, or each picture against the others."""
 
         def act(runs: Sweeps, pictures: PictureSet, model: str) -> flask.Response:
             against = flask.request.args.get("against", "")
-            other = runs.store.get(against) if against else pictures
-            found = outliers_of(runs, pictures, other, model, OUTLIERS_SECONDS)
+            if against == STORED:
+                found, name = _from_stored(runs, service, pictures, model)
+            else:
+                other = runs.store.get(against) if against else pictures
+                found = outliers_of(runs, pictures, other, model, OUTLIERS_SECONDS)
+                name = "the other pictures" if other.key == pictures.key else other.name
             if found is None:
                 return flask.Response(f"{OUTLIERS_NOT_YET}\n", 503, {"Retry-After": "1"}, mimetype="text/plain")
             if isinstance(found, str):
                 raise SetMissing(found)
             answers, info = _answers(runs, service, pictures, model)
-            return _csv(outliers_csv(pictures, found.scores, answers, info.names() if info else ()))
+            return _csv(outliers_csv(pictures, found.scores, answers, info.names() if info else (), name))
 
         return answered(key, act)
 
@@ -113,6 +132,29 @@ def _answers(
     classes = labels.match(pictures.groups, info.names())
     known = np.array([classes.get(member.group, labels.NOT_KNOWN) for member in pictures.members], np.int64)
     return replace(now.answers, labels=known[now.answers.pictures]), info
+
+
+def _fired(found: Sweep, layer: str, call: int) -> np.ndarray | None:
+    """In how many pictures each channel of a layer fires; None if that was not counted."""
+    place = found.place_of(layer, call)
+    return next((each.fired for each in found.statistics if (each.layer, each.call) == place), None)
+
+
+def _from_stored(
+    sweeps: Sweeps, service: Service, pictures: PictureSet, model: str
+) -> tuple[Outlying | str | None, str]:
+    """How far a set is from the model's stored baseline, and what that is.
+
+    Raises:
+        SetMissing: there is none, or it cannot be used.
+    """
+    info = service.state(model).info
+    stored = None if info is None else sweeps.baselines.of(model, info.module)
+    if stored is None:
+        raise SetMissing(NO_BASELINE)
+    if isinstance(stored, str):
+        raise SetMissing(stored)
+    return outliers_from(sweeps, pictures, stored, model, OUTLIERS_SECONDS), stored.name
 
 
 def _csv(text: str) -> flask.Response:

@@ -16,14 +16,22 @@ from hookscope.dashboard.drawing.numbers import format_count, format_number
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.panels.card.region import Region
+from hookscope.dashboard.panels.pictures.against_stored import stored_of, stored_outliers
 from hookscope.dashboard.panels.pictures.beside import Beside, Missing, again, beside, count_of
 from hookscope.dashboard.panels.regions import show_text
 from hookscope.dashboard.sets.layer_numbers import MANY, duplicates_in
 from hookscope.hooks.results.duplicates import ALIKE, Duplicates
+from hookscope.hooks.results.profiles import NAMES
 from hookscope.hooks.results.summaries import LayerSummary
 from hookscope.hooks.results.sweeps import SELDOM, Sweep
+from hookscope.hooks.results.usual import part_of
 
 LISTED = 12  # channels of one kind that are named
+SPREADS = (
+    "of the mean, the deviation, the share of zeros and the largest value of each picture, that whose median over the "
+    "set is furthest from the baseline's. A spread is from there to the baseline's 95 % quantile, or below to the 5 % "
+    "quantile."
+)
 GROUPS = 6  # of channels that are alike
 
 
@@ -56,7 +64,7 @@ def _block(scene: Scene, there: Beside, key: str) -> list[Any]:
     summary = summary_of(there.found, own)
     if summary is None:
         return [title, html.Div("Nothing is counted of this layer over a set.", className="muted")]
-    lines = [title, _numbers(summary), *_firing(key, summary), *_duplicates(there, key, own)]
+    lines = [title, _numbers(summary), *_firing(key, summary), *_duplicates(there, key, own), _from_stored(there, own)]
     return [each for each in lines if each is not None]
 
 
@@ -133,6 +141,30 @@ def _duplicates(there: Beside, key: str, own: str) -> list[html.Div]:
     place = there.found.place_of(*parse_key(own))
     each = next((each for each in found if (each.layer, each.call) == place), None)
     return [] if each is None else _alike(key, each)
+
+
+def _from_stored(there: Beside, own: str) -> html.Div | None:
+    """Which number of the layer parts most from the stored baseline; nothing where the model has none."""
+    looked = there.looked
+    stored = stored_of(looked)
+    if stored is None:
+        return None
+    found = stored_outliers(looked)
+    if found is None:
+        return html.Div("holding it against the stored baseline …", className="muted", **again(True))
+    if isinstance(found, str) or isinstance(stored, str):
+        return html.Div(str(found), className="muted")
+    scores, place = found.scores, there.found.place_of(*parse_key(own))
+    index = scores.layers.index(place) if place in scores.layers else None
+    told = None if index is None else part_of(scores.numbers.profiles[index], scores.usual.profiles[index])
+    if told is None:
+        return html.Div("The stored baseline knows nothing of this layer.", className="muted")
+    which, far, above, middle, usual = told
+    text = (
+        f"Furthest from {stored.name}: the {NAMES[which]}. Its median over the pictures is {format_number(middle)} and "
+        f"not {format_number(usual)}, {far:.2g} spreads {'above' if above else 'below'} it."
+    )
+    return html.Div(text, title=f"Furthest {SPREADS}")
 
 
 def _alike(key: str, found: Duplicates) -> list[html.Div]:

@@ -1,4 +1,4 @@
-"""The pictures that are least like a baseline, the set itself or another one, and at which layer that begins."""
+"""The pictures that are least like a baseline, and at which layer that begins: the set's own, another's, or stored."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from hookscope.dashboard.components.markup import Markup
 from hookscope.dashboard.drawing.numbers import format_count
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.page.view import state
+from hookscope.dashboard.panels.pictures.against_stored import stored_of, stored_outliers
 from hookscope.dashboard.panels.pictures.head import state as sweep_state
 from hookscope.dashboard.panels.pictures.links import csv_link
 from hookscope.dashboard.panels.pictures.looked import Looked, look_at
@@ -22,6 +23,7 @@ from hookscope.dashboard.panels.pictures.mistakes import step_through
 from hookscope.dashboard.panels.pictures.pages import Page, region
 from hookscope.dashboard.panels.pictures.spread import spread
 from hookscope.dashboard.sets.outlying import Outlying, outliers_of
+from hookscope.dashboard.sets.stored import STORED, Stored
 from hookscope.hooks.results.baseline_scores import SURE, Standing
 from hookscope.hooks.results.set_answers import Answers
 from hookscope.hooks.results.usual import FEWEST
@@ -79,43 +81,53 @@ def _layout() -> html.Div:
 
 def _parts(looked: Looked) -> list[Part]:
     against = _against(looked)
-    pictures, begin = _pages(looked, against) if isinstance(against, Looked) else (_sentence(looked, against), [])
+    pictures, begin = (_sentence(against), []) if isinstance(against, str) else _pages(looked, against)
     return [region("set outliers", ids.SET_OUTLIERS, pictures), region("set begin", ids.SET_OUTLIERS_BEGIN, begin)]
 
 
-def _against(looked: Looked) -> Looked | str:
-    """The set that is the baseline; or why it is not there."""
+def _against(looked: Looked) -> Looked | Stored | str:
+    """The set that is the baseline, or the stored one; or why it is not there."""
     view = looked.scene.view
+    if view.set_b == STORED:
+        return stored_of(looked) or str(stored_outliers(looked))
     if view.set_b in ("", view.set_a):
         return looked
     return look_at(looked.scene, view.set_b)
 
 
-def _sentence(looked: Looked, text: str) -> list[Any]:
+def _sentence(text: str) -> list[Any]:
     return [html.H2("Outliers"), html.P(text, className="sentence")]
 
 
-def _pages(looked: Looked, against: Looked) -> tuple[list[Any], list[Any]]:
+def _pages(looked: Looked, against: Looked | Stored) -> tuple[list[Any], list[Any]]:
     """The pictures, and where they begin to differ."""
     sweeps = looked.scene.service.sweeps
     if sweeps is None or looked.found is None:
         running = looked.progress.phase == "running"
         text = "computing …" if running else "Its outliers are there once the set has been looked through."
         return [html.H2("Outliers"), html.P(text, className="muted")], []
-    if against.found is None and against.progress.phase != "running":
-        text = f"The pictures are held against those of {against.pictures.name}, which has to be looked through first."
-        return [html.H2("Outliers"), html.P(text, className="muted"), sweep_state(against)], []
-    if "running" in (looked.progress.phase, against.progress.phase) and _fewest(looked, against) < FEWEST:
-        text = f"They come when {FEWEST} pictures have been looked at."
-        return [html.H2("Outliers"), html.P(text, className="muted")], []
-    found = outliers_of(sweeps, looked.pictures, against.pictures, looked.model, PATIENCE_SECONDS)
+    if isinstance(against, Stored):
+        found = stored_outliers(looked)
+    else:
+        if waits := _waiting(looked, against):
+            return [html.H2("Outliers"), *waits], []
+        found = outliers_of(sweeps, looked.pictures, against.pictures, looked.model, PATIENCE_SECONDS)
     if found is None:
-        waits = html.P("computing …", className="muted", **{"data-again": "1"})
-        return [html.H2("Outliers"), waits], []
+        return [html.H2("Outliers"), html.P("computing …", className="muted", **{"data-again": "1"})], []
     if isinstance(found, str):
-        return [html.H2("Outliers"), html.P(found, className="sentence")], []
+        return _sentence(found), []
     drawn = _Drawn(looked, against, found)
     return drawn.pictures(), drawn.beginnings()
+
+
+def _waiting(looked: Looked, against: Looked) -> list[Any]:
+    """What a second set, or the set itself, waits for; nothing if it does not."""
+    if against.found is None and against.progress.phase != "running":
+        text = f"The pictures are held against those of {against.pictures.name}, which has to be looked through first."
+        return [html.P(text, className="muted"), sweep_state(against)]
+    if "running" in (looked.progress.phase, against.progress.phase) and _fewest(looked, against) < FEWEST:
+        return [html.P(f"They come when {FEWEST} pictures have been looked at.", className="muted")]
+    return []
 
 
 def _fewest(looked: Looked, against: Looked) -> int:
@@ -130,8 +142,13 @@ class _Drawn:
         against: the baseline; the set itself where each picture is held against the others.
     """
 
-    def __init__(self, looked: Looked, against: Looked, found: Outlying) -> None:
-        self.looked, self.against, self.found = looked, against, found
+    def __init__(self, looked: Looked, against: Looked | Stored, found: Outlying) -> None:
+        self.looked, self.found = looked, found
+        self.stored = isinstance(against, Stored)
+        self.name = against.name if isinstance(against, Stored) else against.pictures.name
+        self.key = STORED if isinstance(against, Stored) else against.pictures.key
+        sides = [each for each in (looked, against) if isinstance(each, Looked)]
+        self.running = "running" in [each.progress.phase for each in sides]
         self.scores, self.itself = found.scores, against is looked
         self.firsts = self.scores.firsts()
         chosen = looked.scene.view.of(Outliers).outliers_by
@@ -148,7 +165,7 @@ class _Drawn:
         start = min(start, max(len(order) - 1, 0)) // PER_PAGE * PER_PAGE
         answers = self.looked.answers
         cells = [self._cell(int(row), standing, answers) for row in order[start : start + PER_PAGE]]
-        more = {} if self.itself else {"against": self.against.pictures.key}
+        more = {} if self.itself else {"against": self.key}
         link = csv_link(self.looked, "outliers", "CSV", "Every picture with all three scores, and its layers", **more)
         return [
             html.Div([html.H2(self._title()), self._choice(), link], className="head"),
@@ -160,10 +177,12 @@ class _Drawn:
 
     def _title(self) -> str:
         count = format_count(len(self.scores.pictures))
-        so_far = " so far" if "running" in (self.looked.progress.phase, self.against.progress.phase) else ""
+        so_far = " so far" if self.running else ""
         if self.itself:
             return f"{count} pictures, each against the others{so_far}"
-        return f"{count} pictures against {format_count(self.found.usual)} of {self.against.pictures.name}{so_far}"
+        if self.stored:
+            return f"{count} pictures against {self.name}{so_far}"
+        return f"{count} pictures against {format_count(self.found.usual)} of {self.name}{so_far}"
 
     def _choice(self) -> html.Div:
         buttons = [
@@ -187,13 +206,13 @@ class _Drawn:
         if self.found.shared:
             shared = format_count(self.found.shared)
             notes.append(f"{shared} pictures are in both sets, and are held against the rest of the other.")
-        return [*notes, *filter(None, [self.scores.note()])]
+        return [*notes, *filter(None, [self.found.note, self.scores.note()])]
 
     def _alarms(self, standing: Standing) -> str:
         if self.itself:
             return (
                 f"{_UNLIKE} In any set one picture in twenty is beyond {_MOST} of the others: what counts is by "
-                "how much. “against”, above, holds them against another set."
+                "how much. “against”, above, holds them against what is usual elsewhere."
             )
         told = int((~np.isnan(standing.p)).sum())
         beyond = int((standing.p <= SURE).sum())
@@ -205,7 +224,7 @@ class _Drawn:
     def _spread(self, standing: Standing) -> html.Div | None:
         sides = [(self.looked.pictures.name, "own", standing.values)]
         if not self.itself:
-            sides.append((self.against.pictures.name, "usual", standing.usual))
+            sides.append((self.name, "usual", standing.usual))
         return spread(sides)
 
     # --- one picture
@@ -226,7 +245,7 @@ class _Drawn:
         )
         most = f"most at {layer}" if self.by == "layers" and layer else "no layer stands out"
         lines = [
-            html.Span([said or name, html.Span(f" {ahead}", className="muted")], className="said"),
+            html.Span([said or name, " ", html.Span(ahead, className="muted")], className="said"),
             html.Span(told.get(self.by, "no score")),
             html.Span(others, className="muted"),
             html.Span(how, className="layer") if self.firsts[row] >= 0 else html.Span(most, className="muted"),
@@ -323,7 +342,7 @@ def _place(below: float) -> str:
 PAGE = Page(
     "outliers",
     "Outliers",
-    "Which pictures are least like the others, or like those of another set, and at which layer that begins",
+    "Which pictures are least like the others, another set or the stored baseline, and at which layer that begins",
     _layout,
     _parts,
 )
