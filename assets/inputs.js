@@ -48,6 +48,7 @@
       place.hidden = !sentence;
     }
   }
+  hookscope.tellIn = (side, sentence) => say(side, "told", sentence);
   const refuse = (side, sentence) => say(side, "refused", sentence);
   const refused = (side, sentence) => (refuse(side, sentence), sentence);
 

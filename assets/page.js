@@ -121,7 +121,7 @@
     document.documentElement.dataset.side = side;
     if (document.documentElement.dataset.tab === tab) return;
     document.documentElement.dataset.tab = tab;
-    for (const button of document.querySelectorAll(".tabs button")) {
+    for (const button of document.querySelectorAll("[data-do=tab]")) {
       button.setAttribute("aria-pressed", button.dataset.value === tab);
     }
   }

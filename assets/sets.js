@@ -21,12 +21,34 @@
       else button.disabled = false;
       return;
     }
-    const beside = Number.isInteger(asked.beside) ? `&beside=${asked.beside}` : "";
+    const second = asked.model_b || ""; // in which the same picture is B
+    const alone = asked.stay || second;
+    const beside = alone ? "&beside=-1" : Number.isInteger(asked.beside) ? `&beside=${asked.beside}` : "";
     const answer = await post(`${encodeURIComponent(asked.set)}/open/${asked.number}`, asked.model, beside);
     if (!answer) return;
-    const { a, b } = await answer.json();
-    const depth = b && !asked.stay && asked.tab !== "layers" ? { tab: "depth", depth: "apart" } : { tab: "layers" };
-    hookscope.choose({ a, b: asked.stay ? "" : b, model: asked.model, model_b: "", prepare_a: "", prepare_b: "", edits_a: "", edits_b: "", side: "a", ...(asked.layers ? { layers: asked.layers } : {}), ...depth });
+    const { a, b: other, said } = await answer.json();
+    const b = second ? a : other;
+    const depth = b && asked.tab !== "layers" ? { tab: "depth", depth: "apart" } : { tab: "layers" };
+    const { side, model_b, reading, reading_b, captions, captions_b } = hookscope.view();
+    const turned = side === "b" && model_b ? { reading: reading_b, reading_b: reading, captions: captions_b, captions_b: captions } : {};
+    const compared = second ? {} : { agreement: "" }; // which is about two models
+    hookscope.choose({ a, b, model: asked.model, model_b: second, prepare_a: "", prepare_b: "", edits_a: "", edits_b: "", side: "a", ...turned, ...compared, ...(asked.layers ? { layers: asked.layers } : {}), ...depth });
+    hookscope.tellIn("b", said);
+  });
+
+  /* Where a finding is seen: at the picture that shows it, or at the one that is looked at; B is A prepared otherwise. */
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("[data-do=open-finding]");
+    if (!button || button.disabled) return;
+    const { set, number, model, view: changes, keep } = JSON.parse(button.dataset.value);
+    let a = keep ? hookscope.view().a : "";
+    if (!a) {
+      const answer = await post(`${encodeURIComponent(set)}/open/${number}`, model);
+      if (!answer) return;
+      ({ a } = await answer.json());
+    }
+    const beside = changes.prepare_b ? { b: a, prepare_b: changes.prepare_b } : { b: "", prepare_b: "" };
+    hookscope.choose({ a, model, model_b: "", side: "a", prepare_a: "", edits_a: "", edits_b: "", detail: "", channel: -1, ...changes, ...beside });
   });
 
   /* Two sets made of one, each looked through, the one against the other. */
@@ -52,6 +74,31 @@
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-do=versus]");
     if (button && !button.disabled) versus(button);
+  });
+
+  /* A click that changes what stands elsewhere on the page goes there, now and once it is drawn; not against somebody who
+     scrolls meanwhile. */
+  const DRAWN_MS = 4000;
+  let following = () => {};
+  function goTo(place) {
+    following();
+    const calm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
+    const go = () => {
+      const { top } = place.getBoundingClientRect();
+      if (top < 0 || top > window.innerHeight / 2) place.scrollIntoView({ behavior: calm ? "auto" : "smooth", block: "start" });
+    };
+    const drawn = new MutationObserver(() => requestAnimationFrame(go));
+    drawn.observe(place, { childList: true, subtree: true, characterData: true });
+    const stop = new AbortController();
+    following = () => { drawn.disconnect(); stop.abort(); };
+    for (const kind of ["wheel", "touchmove", "keydown"]) window.addEventListener(kind, following, { passive: true, signal: stop.signal });
+    setTimeout(following, DRAWN_MS);
+    go();
+  }
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-scroll]");
+    const place = button && !button.disabled && document.getElementById(button.dataset.scroll);
+    if (place) goTo(place);
   });
 
   /* Where a part of a file's name is typed: a field that the page's answers do not touch. What is typed makes no entry of

@@ -119,7 +119,7 @@
         const { file, path } = files[number];
         if (await readable(file)) {
           await ask(set, `set/${set.key}/add?number=${number}&name=${encodeURIComponent(path)}`, asBytes(file)); // refused ones the set lists
-        } else set.unread.push(file.name);
+        } else set.unread.push(path);
         done += 1;
         set.sent += file.size;
         tell();
@@ -158,7 +158,7 @@
     set.size = Math.max(1, wanted.reduce((sum, { file }) => sum + file.size, 0));
     await sendFiles(set, fit);
     for (const { file } of wanted.filter(isZip)) await sendZip(set, file, piece);
-    const close = asJson({ too_large: large.map(({ file }) => file.name), unread: set.unread });
+    const close = asJson({ too_large: large.map(({ path }) => path), unread: set.unread });
     return ask(set, `set/${key}/close`, close);
   }
 
@@ -229,8 +229,8 @@
     if (!answer.ok) return refuse((await answer.text()).trim());
     forget(key);
     const view = hookscope.view();
-    const gone = Object.fromEntries(["set_a", "set_b"].filter((field) => view[field] === key).map((field) => [field, ""]));
-    if (!hookscope.choose({ ...JSON.parse(element("set-drop").dataset.chosen), ...gone })) hookscope.askAgain();
+    const gone = view.set_a === key ? { ...JSON.parse(element("set-drop").dataset.chosen), set_a: "", set_b: "" } : view.set_b === key ? { set_b: "" } : {};
+    if (!hookscope.choose(gone)) hookscope.askAgain();
   }
 
   document.addEventListener("click", (event) => {

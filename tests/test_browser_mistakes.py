@@ -149,6 +149,9 @@ def test_every_wrong_picture_has_a_border_and_the_page_leads_there(
     until(lambda: not page.locator("[data-again]").count() and "gap" in page.locator("#set-gap").inner_text())
     expect(page.locator("#set-gap")).to_contain_text("The gap is there from", timeout=60_000)
     expect(page.locator("#set-gap")).to_contain_text("colour, brightness or sharpness differ")
+    expect(page.locator("#set-gap")).to_contain_text(
+        f"Answered rightly: 0.0% of mistakes of bordered (0 of {len(wrong)}), 100.0% of right ones of bordered"
+    )
     expect(page.locator("#set-gap")).to_contain_text("Told apart:", timeout=60_000)
     said = re.search(r"Told apart: (\d+) of (\d+) held-out pictures", page.locator("#set-gap").inner_text())
     assert said is not None and int(said[1]) > 0.9 * int(said[2])
@@ -175,6 +178,7 @@ def test_pictures_are_chosen_by_name_and_by_pair_and_back(
     label, answer = (int(each) for each in np.unravel_index(counts.argmax(), counts.shape))
     page.click(f".confusion button[aria-label^='{label} taken for {answer}:']")
     expect(page.locator(".chosen-of-set .pill")).to_have_text(f"{label} taken for {answer} ×")
+    until(lambda: 0 <= page.locator("#set-mistakes h2").evaluate("title => title.getBoundingClientRect().top") < 450)
     wanted = {name for name, (own, shares) in expected.items() if own == label and int(shares.argmax()) == answer}
     assert set(names(page)) == wanted and len(wanted) == counts[label, answer]
     field = page.get_by_role("searchbox", name=re.compile("file's name contains"))
@@ -219,6 +223,29 @@ def test_a_second_model_is_looked_through_and_held_against_the_first(
     until(lambda: len(names(page)) == min(24, len(lost)))
     assert set(names(page)) <= lost and all(expected[name][0] == 3 for name in lost)
     expect(page.locator(".thumb").first).to_contain_text(re.compile(r"worse: \d"))
+
+    # a click has the picture in both, and the choice is there when somebody comes back
+    expect(page.locator(".thumb").first).to_have_attribute("data-value", re.compile('"model_b": "worse"'))
+    until(lambda: "agreement=other" in page.evaluate("location.search"))
+    at = page.evaluate("location.search")
+    name = names(page)[0]
+    page.locator(".thumb").first.click()
+    for side in "ab":
+        expect(page.locator(f"#input-{side}-caption")).to_contain_text(f"{name}, labelled 3", timeout=60_000)
+    view = page.evaluate("hookscope.view()")
+    assert view["a"] == view["b"] and (view["model"], view["model_b"], view["tab"]) == ("digits", "worse", "depth")
+    expect(page.locator("#input-a-top button.row").first).to_contain_text("3", timeout=60_000)
+    best = str(int(without[name].argmax()))
+    expect(page.locator("#input-b-top button.row").first).to_contain_text(best, timeout=60_000)
+    page.click("nav.tabs button:has-text('Pictures')")
+    expect(page.locator(".chosen-of-set .pill")).to_have_text("wrong in worse only ×")
+    until(lambda: len(names(page)) == min(24, len(lost)) and "tab=pictures" in page.evaluate("location.search"))
+    page.go_back()
+    expect(page.locator("#depth-charts button[aria-pressed=true]")).to_have_text("A against B")
+    until(lambda: page.evaluate("hookscope.view().tab") == "depth")
+    page.go_back()
+    until(lambda: page.evaluate("location.search") == at)
+    expect(page.locator(".chosen-of-set .pill")).to_have_text("wrong in worse only ×")
 
 
 def test_the_likest_pictures_of_an_embedding_stand_first(page: Page, application: Application, folder: Path) -> None:

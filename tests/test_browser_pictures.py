@@ -91,7 +91,8 @@ def look_through(page: Page, application: Application) -> None:
     button = page.locator(".sweep-state button")
     if button.count():
         button.click()
-    expect(page.locator("#set-state .sweep-line")).to_contain_text(f"{COUNT + 1} of {COUNT + 1}", timeout=60_000)
+    expect(page.locator("#set-state .sweep-line")).to_contain_text(f"{COUNT} of {COUNT + 1}", timeout=60_000)
+    expect(page.locator("#set-state .sweep-line")).to_contain_text("1 could not be read")
 
 
 def test_a_person_works_from_the_failures(
@@ -121,7 +122,33 @@ def test_a_person_works_from_the_failures(
     page.locator("#set-mistakes .chosen-of-set .pill").click()
 
     expect(page.locator(".sweep-state details")).to_contain_text("One file is not used")
-    expect(page.locator(".sweep-state details .each")).to_contain_text("broken.png This picture is damaged")
+    expect(page.locator(".sweep-state details .each")).to_contain_text("0/broken.png This picture is damaged")
+    expect(page.locator("#set-silent")).to_contain_text(f"over {COUNT} pictures")
+    table = _table(application, page, "answers")
+    assert len(table) == COUNT + 1 and [each["picture"] for each in table if not each["answer"]] == ["0/broken.png"]
+    assert "damaged" in table[-1]["why it has no answer"]
+    assert {each["picture"] for each in table[:-1]} == {f"{classes[n]}/{n:03}.png" for n in range(COUNT)}
+
+
+def _table(application: Application, page: Page, name: str) -> list[dict[str, str]]:
+    address = str(page.locator(f"a[href*='/{name}.csv']").first.get_attribute("href"))
+    return list(csv.DictReader(io.StringIO(urlopen(application.url.rstrip("/") + address).read().decode())))
+
+
+def test_a_mistake_of_a_class_that_always_fails_says_why_nothing_stands_beside_it(
+    page: Page, application: Application, expected: tuple[np.ndarray, np.ndarray]
+) -> None:
+    look_through(page, application)
+    failing = page.locator(".thumb", has_text=f"is: {FAILS}").first
+    failing.click()
+    expect(page.locator("#input-a-caption")).to_contain_text(
+        f".png, labelled {FAILS}", timeout=60_000
+    )  # what it is said to show
+    told = page.locator("#input-b-box .told:visible")
+    expect(told).to_have_text(
+        f"No other picture of {FAILS} is answered rightly, so none of its class stands here beside A."
+    )
+    assert "&b=" not in page.evaluate("location.search")
 
 
 def test_a_mistake_is_held_against_the_most_alike_right_picture_and_back(page: Page, application: Application) -> None:
@@ -151,6 +178,16 @@ def test_the_dead_channel_is_listed_and_has_an_empty_gallery(page: Page, applica
     about = page.locator(".gallery .about")
     expect(about.first).to_contain_text(f"channel {DEAD}")
     expect(about.first).to_contain_text("never fired")
+    title = page.locator("#set-channels h2")  # the click leads there
+    until(lambda: 0 <= title.evaluate("title => title.getBoundingClientRect().top") < page.viewport_size["height"] - 50)
+    assert not page.locator(".gallery").first.locator(".crop-cell").count()
+    expect(page.locator(".gallery").first).to_contain_text("It is 0 everywhere in every picture")
+    expect(page.locator(".dead-channels")).to_have_text(f"One channel never fires: {DEAD}.")
+    (silent,) = [each for each in _table(application, page, "silent") if each["layer"] == "relu2"]
+    assert silent["channels that never fire"] == str(DEAD) and silent["pictures"] == str(COUNT)
+    assert [each["kind"] for each in _table(application, page, "galleries") if each["channel"] == str(DEAD)] == [
+        "never fires"
+    ]
     field = "Each crop is what the unit with the largest value can depend on, 5 × 5 pixels"
     expect(page.locator("#set-channels")).to_contain_text(field)
     assert page.locator(".gallery").nth(1).locator(".crop-cell").count() == 9
@@ -168,8 +205,8 @@ def test_the_table_holds_every_answer(
     look_through(page, application)
     address = page.locator("#set-classes a").get_attribute("href")
     text = urlopen(application.url.rstrip("/") + str(address)).read().decode()
-    rows = {row["picture"]: row for row in csv.DictReader(io.StringIO(text))}
-    assert len(rows) == COUNT
+    rows = {Path(row["picture"]).name: row for row in csv.DictReader(io.StringIO(text))}
+    assert len(rows) == COUNT + 1 and rows["broken.png"]["why it has no answer"]
     for number in range(COUNT):
         row = rows[f"{number:03}.png"]
         assert int(row["answer"]) == shares[number].argmax()

@@ -51,7 +51,7 @@ def application(folder: Path) -> Iterator[Application]:
 def open_tab(page: Page, application: Application) -> None:
     open_page(page, application.url)
     page.click("nav.tabs button:has-text('Pictures')")
-    expect(page.locator("#set-drop")).to_contain_text("drop many pictures, a folder or a zip")
+    expect(page.locator("#set-drop")).to_contain_text("drop a folder, a zip or many pictures")
 
 
 def chosen(page: Page) -> str:
@@ -74,7 +74,7 @@ def test_many_files_become_a_set_that_is_looked_through_and_deleted(
     assert names(page) == ["built-in photographs", f"{COUNT + 1} pictures"]
     page.click("button:has-text('Look through it')")
     expect(page.locator("#set-mistakes h2")).to_contain_text(f"{COUNT} answers")
-    expect(page.locator(".sweep-line").last).to_contain_text(f"{COUNT + 1} of {COUNT + 1}")
+    expect(page.locator(".sweep-line").last).to_contain_text(f"{COUNT} of {COUNT + 1}")
     expect(page.locator(".sweep-state")).to_contain_text("One file is not used")
     until(lambda: page.locator(".thumb img").first.evaluate("image => image.complete && image.naturalWidth > 0"))
 
@@ -94,10 +94,14 @@ def test_many_files_become_a_set_that_is_looked_through_and_deleted(
     expect(other.locator("#set-mistakes h2")).to_contain_text(f"{COUNT} answers")
     assert not other.locator(".delete-set").count()
 
+    page.click("#set-mistakes .tabs button:has-text('all')")
+    page.click("[aria-label='A second set'] button:has-text('built-in')")
+    until(lambda: "shown=all" in page.evaluate("location.search") and "set_b=" in page.evaluate("location.search"))
     page.click(".delete-set summary")
     page.click(".delete-set button")
     expect(page.locator("#set-state")).to_contain_text("Choose a set above, or bring one")
     assert names(page) == ["built-in photographs"] and not chosen(page)
+    until(lambda: not {"shown", "set_b"} & set(parse_qs(page.evaluate("location.search")[1:])))
     other.reload()
     expect(other.locator("#set-state")).to_contain_text("This set is not known here, or no more.")
     context.close()

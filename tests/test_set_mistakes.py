@@ -28,7 +28,16 @@ from hookscope.dashboard.page.gallery import Gallery
 from hookscope.dashboard.page.reading import Readings
 from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.page.view import View
-from hookscope.dashboard.panels.pictures import agreement, choosing, confusion, levels, mistakes, versus
+from hookscope.dashboard.panels.pictures import (
+    agreement,
+    choosing,
+    confusion,
+    galleries,
+    head,
+    levels,
+    mistakes,
+    versus,
+)
 from hookscope.dashboard.panels.pictures.looked import Looked
 from hookscope.dashboard.sets import labels
 from hookscope.dashboard.sets.agreeing import agree
@@ -42,10 +51,12 @@ from hookscope.hooks.results.levels import LevelStrength, describe_levels
 from hookscope.hooks.results.outputs import Reading
 from hookscope.hooks.results.receptive import ReceptiveField
 from hookscope.hooks.results.set_answers import Answers, Frames
-from hookscope.hooks.results.sweeps import LayerFeatures, Sweep, SweepNow, read_sweep
+from hookscope.hooks.results.sweeps import Firing, LayerFeatures, Sweep, SweepNow, read_sweep
 from hookscope.hooks.results.telling import FEWEST, fit_logistic, tell_apart
 
 NAMES = ("cat", "dog", "=bird", "crane", "crane", "tiger cat, Felis")
+
+PER_PICTURE = ("pictures", "labels", "best", "shares", "of_label", "energy")
 
 
 def answers_of(labels: np.ndarray, best: np.ndarray, seed: int = 0) -> Answers:
@@ -361,6 +372,27 @@ def test_a_second_model_is_offered_and_taken_back(mixed: tuple[Answers, list[str
     assert buttons(agreement.compared(replace(waiting, scene=_with_store(waiting))))[0][1]["model_b"] == "toy"
 
 
+def test_a_click_opens_the_picture_in_both_models_where_a_second_one_is_chosen(
+    mixed: tuple[Answers, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, groups = mixed
+    looked = looked_at(answers, groups, model_b="other", agreement="this")
+    theirs = answers_of(answers.labels, np.roll(answers.best[:, 0], 1), 8)
+    monkeypatch.setattr(agreement, "second", lambda looked: looked_at(theirs, groups, model="other"))
+    shown = mistakes.pictures(looked)
+    opened = [change for _, change in buttons(shown, "open-member")]
+    assert (
+        opened and {each["model"] for each in opened} == {"toy"} and {each["model_b"] for each in opened} == {"other"}
+    )
+    assert all("beside" not in each for each in opened)
+    turned = replace(looked, model="other", scene=replace(looked.scene, view=looked.scene.view.but(side="b")))
+    assert agreement.second_model(turned) == "toy"  # of the model that the header is about the other one is the second
+    monkeypatch.setattr(agreement, "second", lambda looked: None)
+    shown = mistakes.pictures(looked_at(answers, groups))
+    assert all("model_b" not in change for _, change in buttons(shown, "open-member"))
+    assert "as B the right one of its class" in text_of(shown)
+
+
 def _with_store(looked: Looked) -> Scene:
     store = SimpleNamespace(get=lambda key: looked.pictures)
     return replace(looked.scene, service=SimpleNamespace(sweeps=SimpleNamespace(store=store)))  # type: ignore[arg-type]
@@ -430,7 +462,141 @@ def test_the_page_of_an_embedding_shows_its_pictures_by_name() -> None:
     assert text_of(shown).startswith("3 pictures") and confusion.classes(looked) == []
 
 
+# --- what is said of a set
+
+
+@pytest.mark.parametrize(
+    ("groups", "sentence"),
+    [
+        (
+            ["cat", "dog", "doog"],
+            "1 of 3 folders is not the name, the number or the WordNet id of a class of this model: "
+            "doog (did you mean dog?). The picture in it is not counted as right or wrong.",
+        ),
+        (
+            ["tiger cat", "little dog", "little dog", "oak"],
+            "2 of 3 folders are not the name, the number or the WordNet id of a class of this model: little dog (did "
+            "you mean dog?), oak. The 3 pictures in them are not counted as right or wrong.",
+        ),
+        (
+            ["oak", ""],
+            "Its folder is not the name, the number or the WordNet id of a class of this model: oak. The picture "
+            "in it is not counted as right or wrong.",
+        ),
+        (
+            ["oak", "elm"],
+            "No folder is the name, the number or the WordNet id of a class of this model: oak, elm. The 2 "
+            "pictures in them are not counted as right or wrong.",
+        ),
+        (["cat", "crane"], ""),
+    ],
+)
+def test_folders_that_are_no_class_are_told_with_what_may_be_meant(groups: list[str], sentence: str) -> None:
+    answers = answers_of(np.full(len(groups), -1), np.zeros(len(groups), int))
+    said = text_of(head.state(looked_at(answers, groups)))
+    assert sentence in said and ("folder" in said.lower()) == bool(sentence)
+
+
+def test_what_cannot_be_read_is_not_counted_as_looked_at(mixed: tuple[Answers, list[str]]) -> None:
+    answers, groups = mixed
+    some = replace(answers, **{name: getattr(answers, name)[:118] for name in PER_PICTURE})
+    looked = looked_at(some, groups)
+    assert looked.progress.now is not None
+    unread = ((118, "This picture is damaged."), (119, "It is too large."))
+    firing = (Firing("relu", 0, 8, 2, 1, True), Firing("conv", 0, 8, 3, 0, False))
+    progress = replace(looked.progress, now=replace(looked.progress.now, unread=unread, firing=firing))
+    pictures = replace(
+        looked.pictures,
+        members=tuple(replace(each, within=f"a/{each.name}") for each in looked.pictures.members),
+        refused=(("a/link.png", "It is a link, and links are not followed."),),
+    )
+    looked = replace(looked, progress=progress, pictures=pictures)
+    said = text_of(head.state(looked))
+    assert "118 of 120" in said and "2 could not be read · 1 more not used" in said
+    assert "a/IMG_118.png This picture is damaged." in said and "3 files are not used" in said
+    assert "After activation functions, over 118 pictures." in text_of(galleries.silent(looked))
+    assert text_of(galleries.silent(looked)).endswith("afterneverin under 1 %ofrelu218")
+    rows = list(csv.DictReader(io.StringIO(set_tables.answers_csv(pictures, looked.answers, NAMES, unread))))
+    assert [row["picture"] for row in rows[:118]] == [f"a/IMG_{number:03}.png" for number in range(118)]
+    assert [(row["picture"], row["answer"], row["why it has no answer"]) for row in rows[118:]] == [
+        ("a/IMG_118.png", "", "This picture is damaged."),
+        ("a/IMG_119.png", "", "It is too large."),
+        ("a/link.png", "", "It is a link, and links are not followed."),
+    ]
+    assert all(not row["why it has no answer"] for row in rows[:118])
+
+
+def test_of_a_hundred_pictures_none_fires_in_under_a_hundredth_and_all_layers_can_be_unfolded() -> None:
+    answers = answers_of(np.full(100, -1), np.zeros(100, int))
+    looked = looked_at(answers, [""] * 100)
+    assert looked.progress.now is not None
+    firing = tuple(Firing(f"relu{index}", 0, 100, 40 - index, 0, True) for index in range(20))
+    now = replace(looked.progress.now, firing=(*firing, Firing("last", 0, 9, 0, 0, True)))
+    found = galleries.silent(replace(looked, progress=replace(looked.progress, now=now)))
+    assert "under 1 %" not in text_of(found) and f"and {20 - galleries.LISTED} layers more" in text_of(found)
+    assert [text for text, _ in buttons(found)] == [f"relu{index}" for index in range(20)]  # the folded ones, too
+    (folded,) = [each for each in set_of(found) if each._type == "Details"]
+    assert len(buttons(folded)) == 20 - galleries.LISTED
+    assert all(
+        each.to_plotly_json()["props"]["data-scroll"] == "set-channels"
+        for each in set_of(found)
+        if each._type == "Button"
+    )
+
+
+def test_without_labels_it_is_said_what_mistakes_need(mixed: tuple[Answers, list[str]]) -> None:
+    answers = answers_of(np.full(4, -1), np.zeros(4, int))
+    assert "bring them in folders by class, or with a labels.csv" in text_of(
+        mistakes.pictures(looked_at(answers, [""] * 4))
+    )
+    assert "labels.csv" not in text_of(mistakes.pictures(looked_at(*mixed)))
+
+
+def test_another_set_begins_with_its_mistakes() -> None:
+    view = View().but(model="toy", set_a="set-1", shown="all", of_class=3, named="x", from_picture=24)
+    assert view.but(set_a="set-2", **choosing.NOTHING_CHOSEN) == View().but(model="toy", set_a="set-2")
+
+
+def test_two_sets_with_labels_say_how_often_each_is_right(mixed: tuple[Answers, list[str]]) -> None:
+    answers, groups = mixed
+    looked, other = looked_at(answers, groups), looked_at(answers_of(answers.labels, answers.labels.clip(0)), groups)
+    other = replace(other, pictures=replace(other.pictures, name="line 5"))
+    known = answers.labels >= 0
+    right = int((answers.best[known, 0] == answers.labels[known]).sum())
+    assert text_of(versus.accuracies(looked, other)) == (
+        f"Answered rightly: {right / 108:.1%} of line 4 ({right} of 108), 100.0% of line 5 (108 of 108)."
+    )
+    assert versus.accuracies(looked, looked_at(answers, [""] * 120)) == []
+
+
 # --- tables
+
+
+def test_a_channel_that_never_fires_has_no_pictures_and_is_listed() -> None:
+    torch.manual_seed(4)
+    net = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 5, 3), nn.ReLU())
+    with torch.no_grad():
+        net[0].weight[[1, 4]], net[0].bias[[1, 4]] = 0.0, -1.0
+        net[2].weight[:], net[2].bias[:] = net[2].weight.abs(), 0.5  # all of which fire
+    found = hs.sweep(net, torch.rand(20, 3, 9, 9).split(6), [hs.top(), hs.statistics()])
+    rows = list(csv.DictReader(io.StringIO(set_tables.silent_csv(found.statistics))))
+    assert [(row["layer"], row["channels"], row["never"], row["pictures"]) for row in rows] == [("1", "6", "2", "20")]
+    assert rows[0]["channels that never fire"] == "1 4"
+    looked = looked_at(answers_of(np.full(20, -1), np.zeros(20, int)), [""] * 20, found=found, layers=["1"])
+    shown = galleries.channels(looked, None, "")
+    cells = [each for each in set_of(shown) if getattr(each, "className", "") == "gallery"]
+    assert [len(buttons(cell, "open-member")) for cell in cells] == [9, 0, 9, 9, 0, 9]
+    assert all(galleries.DEAD in text_of(cells[channel]) for channel in (1, 4))
+    assert "2 channels never fire: 1, 4." in text_of(shown)
+    top, fired = found.top("1"), found.summary("1").fired
+    table = list(csv.DictReader(io.StringIO(set_tables.galleries_csv(looked.pictures, top, None, None, fired))))
+    assert [row for row in table if row["channel"] in "14" and row["picture"]] == []
+    assert [row["channel"] for row in table if row["kind"] == set_tables.NEVER] == ["1", "4"]
+    assert "never fire" not in text_of(galleries.channels(replace(looked, scene=_at(looked, "3")), None, ""))
+
+
+def _at(looked: Looked, layer: str) -> Scene:
+    return replace(looked.scene, view=looked.scene.view.but(layers=[layer]))
 
 
 def test_the_table_of_galleries_holds_every_crop() -> None:
@@ -572,14 +738,19 @@ def test_a_border_on_every_wrong_picture_is_found_at_the_first_layers(tmp_path_f
     assert sorted(chosen.numbers) == np.flatnonzero(planted).tolist()  # the mistakes stand together
     assert sorted(chosen.rest) == np.flatnonzero(~planted).tolist()
     button = versus.against_others(looked, chosen)
-    assert button is not None and text_of(button) == "mistakes against the right ones"
+    assert button is not None and text_of(button) == (
+        "mistakes against the right ones (looks through 299 pictures again)"
+    )
     (asked,) = [change for _, change in buttons(button, "versus")]
     sides = [sorted(side["numbers"]) for side in asked["sides"]]
     assert sides == [np.flatnonzero(planted).tolist(), np.flatnonzero(~planted).tolist()]
     two = [hs.sweep(net, shown[side].split(32), [hs.gap()]) for side in sides]
     gaps = hs.gap(*two)
     said = describe_gap(gaps)
-    assert said.startswith("The gap is there from") and "colour, brightness or sharpness differ" in said
+    assert (
+        said.startswith("The gap is there from")
+        and "colour, brightness or sharpness differ, or the sets show other" in said
+    )
     assert tell_apart(*two, "relu1").distance > 1.8
     halves = [hs.sweep(net, shown[~planted][half::2].split(32), [hs.gap()]) for half in (0, 1)]
     assert describe_gap(hs.gap(*halves)) == "No layer tells these two sets apart by more than chance."  # the control

@@ -260,7 +260,7 @@ def test_offered_sets_and_the_built_in_one_are_found_by_key(store: SetStore) -> 
 def test_a_picture_of_a_set_becomes_an_input_of_its_own(store: SetStore) -> None:
     mine = store.get(key_of("line 4"))
     given = store.as_input(mine.version, 2)
-    assert given.name == mine.members[2].name and (given.width, given.height) == (12, 12)
+    assert given.name == mine.members[2].caption == "3.png, labelled cat" and (given.width, given.height) == (12, 12)
     assert store.preview(mine.version, 2)[:2] == b"\xff\xd8"
     built_in = store.get(REFERENCE)
     assert store.as_input(built_in.version, 0).key.startswith("sample-")

@@ -460,7 +460,7 @@ def test_a_picture_of_it_is_seen_and_becomes_an_input(desk: Desk) -> None:
     mine = desk.make(("cat/a.png", png(77)))
     assert desk.store.preview(mine.version, 0)[:2] == b"\xff\xd8"
     given = desk.store.as_input(mine.version, 0)
-    assert (given.name, given.width) == ("a.png", 12)
+    assert (given.name, given.width) == ("a.png, labelled cat", 12)
     assert int(np.asarray(rows.picture(desk.store.read(mine.version, 0)))[0, 0, 0]) == 77
 
 

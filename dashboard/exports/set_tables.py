@@ -13,9 +13,12 @@ from hookscope.dashboard.sets.members import PictureSet
 from hookscope.hooks.results.gaps import LayerGap
 from hookscope.hooks.results.receptive import ReceptiveField
 from hookscope.hooks.results.set_answers import UNLABELLED, Answers, Frames
-from hookscope.hooks.results.sweeps import NOWHERE, LayerTop, Shown
+from hookscope.hooks.results.summaries import LayerSummary
+from hookscope.hooks.results.sweeps import NOWHERE, LayerTop, Shown, count_firing
 
-ANSWERS = ("picture", "label", "answer", "share", "second", "its share", "margin", "energy")
+ANSWERS = ("picture", "label", "answer", "share", "second", "its share", "margin", "energy", "why it has no answer")
+SILENT = ("layer", "call", "channels", "never", "in under 1 %", "pictures", "channels that never fire")
+NEVER = "never fires"  # in place of a gallery
 CONFUSION = ("label", "answer", "pictures", "label number", "answer number")
 GALLERIES = (
     *("channel", "kind", "rank", "picture", "number", "value", "row", "column"),
@@ -27,9 +30,19 @@ GAPS = (
 )
 
 
-def answers_csv(pictures: PictureSet, answers: Answers | None, names: Sequence[str]) -> str:
-    """A row for each picture: its name, its label, the class that it was given, and with what share."""
-    return csv_of(ANSWERS, [] if answers is None else list(_answers(pictures, answers, _namer(names))))
+def answers_csv(
+    pictures: PictureSet, answers: Answers | None, names: Sequence[str], unread: Sequence[tuple[int, str]] = ()
+) -> str:
+    """A row for each picture: its name, its label, the class that it was given, and with what share; then one for each
+    file that has no answer, with the reason.
+
+    Arguments:
+        unread: the numbers of pictures that could not be read, and why.
+    """
+    found = [] if answers is None else list(_answers(pictures, answers, _namer(names)))
+    left = [(pictures.members[number].place, pictures.members[number].group, why) for number, why in unread]
+    left += [(name, "", why) for name, why in pictures.refused]
+    return csv_of(ANSWERS, [*found, *([name, group, *[""] * 6, why] for name, group, why in left)])
 
 
 def _answers(pictures: PictureSet, answers: Answers, named: Callable[[int], str]) -> Iterator[list[Any]]:
@@ -39,7 +52,7 @@ def _answers(pictures: PictureSet, answers: Answers, named: Callable[[int], str]
         best, shares = answers.best[row], answers.shares[row]
         second = [named(int(best[1])), _short(shares[1])] if len(best) > 1 else ["", ""]
         told = [named(int(best[0])), _short(shares[0]), *second]
-        yield [member.name, member.group, *told, _short(margins[row]), _short(answers.energy[row])]
+        yield [member.place, member.group, *told, _short(margins[row]), _short(answers.energy[row]), ""]
 
 
 def confusion_csv(answers: Answers | None, names: Sequence[str]) -> str:
@@ -52,19 +65,44 @@ def confusion_csv(answers: Answers | None, names: Sequence[str]) -> str:
     return csv_of(CONFUSION, [[named(one), named(other), count, one, other] for one, other, count in pairs])
 
 
-def galleries_csv(pictures: PictureSet, top: LayerTop, frames: Frames | None, field: ReceptiveField | None) -> str:
+def galleries_csv(
+    pictures: PictureSet,
+    top: LayerTop,
+    frames: Frames | None,
+    field: ReceptiveField | None,
+    fired: np.ndarray | None = None,
+) -> str:
     """A row for each picture of each channel's galleries, with what of it the unit can depend on, where that is known.
 
     Arguments:
         frames: which part of each picture the model was given. field: where the layer's units look.
+        fired: int (channel,), in how many pictures each fires: one that never does has a row that says so, and no
+            pictures, because of equal zeros the first ones would come first. None if it is not known.
     """
-    rows = [
-        [channel, kind, rank, pictures.members[number].name, int(number), _short(value), *spot, *box]
-        for channel in range(len(top.by_max.values))
-        for kind, shown in _kinds(top, channel)
-        for rank, number, value, spot, box in _pictures(shown, frames, field)
-    ]
+    rows: list[list[Any]] = []
+    for channel in range(len(top.by_max.values)):
+        if fired is not None and not fired[channel]:
+            rows.append([channel, NEVER, *[""] * (len(GALLERIES) - 2)])
+            continue
+        rows += [
+            [channel, kind, rank, pictures.members[number].place, int(number), _short(value), *spot, *box]
+            for kind, shown in _kinds(top, channel)
+            for rank, number, value, spot, box in _pictures(shown, frames, field)
+        ]
     return csv_of(GALLERIES, rows)
+
+
+def silent_csv(summaries: Sequence[LayerSummary]) -> str:
+    """A row for each activation function after which a channel fires seldom or never, and which these are."""
+    rows = []
+    for each in summaries:
+        if not each.activation or not len(each.fired):
+            continue
+        counted = count_firing(each.layer, each.call, each.fired, each.inputs, each.activation)
+        never = " ".join(map(str, np.flatnonzero(each.fired == 0).tolist()))
+        if counted.never or counted.seldom:
+            rows.append([each.layer, each.call, counted.channels, counted.never, counted.seldom, each.inputs, never])
+    return csv_of(SILENT, sorted(rows, key=lambda row: -row[3] / row[2]))
 
 
 def _kinds(top: LayerTop, channel: int) -> list[tuple[str, Shown]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from pathlib import PurePath
 
 MAX_LENGTH = 80
 _SCANNED_LENGTH = 4096
@@ -27,3 +28,12 @@ def file_label(name: str) -> str:
         suffix = dot + suffix if stem and len(suffix) <= 5 else ""
         label = label[: MAX_LENGTH - 1 - len(suffix)] + "…" + suffix
     return label or "picture"
+
+
+def path_label(within: PurePath) -> str:
+    """What to call a file together with the folders that it lies in, each of which is a label.
+
+    >>> path_label(PurePath("hourglass/00\\x001.jpg"))
+    'hourglass/001.jpg'
+    """
+    return "/".join(file_label(part) for part in within.parts) or "picture"

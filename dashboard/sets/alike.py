@@ -22,7 +22,7 @@ def nearest_right(found: Sweep, labels: np.ndarray, number: int) -> int | None:
 
 
 def nearest(features: LayerFeatures, number: int, among: np.ndarray) -> list[int]:
-    """Pictures by the cosine of their features with a picture's, the likest first; none if it has no features."""
+    """Pictures by the cosine of their features with a picture's, the most alike first; none if it has no features."""
     rows = {int(picture): row for row, picture in enumerate(features.pictures)}
     there = [int(picture) for picture in among if int(picture) in rows]
     if number not in rows or not there:

@@ -20,13 +20,14 @@ from typing import Literal
 
 from hookscope.dashboard.inputs.decoder import Decoder, InputRefused
 from hookscope.dashboard.inputs.incoming import Incoming, Readable, larger_than, receive
-from hookscope.dashboard.inputs.labels import file_label
+from hookscope.dashboard.inputs.labels import file_label, path_label
 from hookscope.dashboard.inputs.unpacking import unpack
 from hookscope.dashboard.sets.members import (
     BESIDE,
     LABELS,
     LABELS_BYTES,
     MOST,
+    below,
     group_of,
     in_any_order,
     is_beside,
@@ -64,6 +65,7 @@ class _Making:
 
     Attributes:
         files: the path and the size of each, by number. groups: what those of zips are said to show.
+        below: the paths of those of zips, without a folder that is the zip's own.
         refused: why others are not used, by what tells them apart. labels: what a table says of files.
         size: of the files, in bytes. packed: of the zip that is coming. heard: when something came of it.
     """
@@ -73,6 +75,7 @@ class _Making:
     folder: Path
     files: dict[int, tuple[PurePosixPath, int]] = field(default_factory=dict)
     groups: dict[int, str] = field(default_factory=dict)
+    below: dict[int, PurePosixPath] = field(default_factory=dict)
     refused: dict[object, tuple[str, str]] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     size: int = 0
@@ -255,9 +258,9 @@ class Arriving:
             if making.phase == "unpacking":
                 raise InputRefused("A zip of this set is being unpacked; wait until that is done.", 409)
             for name in too_large[:MOST_REFUSED]:
-                making.refused[f"large {name}"] = file_label(name), str(larger_than(self.file_bytes))
+                making.refused[f"large {name}"] = path_label(path_of(name)), str(larger_than(self.file_bytes))
             for name in unread[:MOST_REFUSED]:
-                making.refused[f"unread {name}"] = file_label(name), UNREAD
+                making.refused[f"unread {name}"] = path_label(path_of(name)), UNREAD
             refused = tuple(making.refused.values())
             count = len(making.files)
             if not count:
@@ -304,13 +307,13 @@ class Arriving:
     def _refuse(self, making: _Making, about: object, within: PurePosixPath, why: str) -> str:
         with making.lock:
             if len(making.refused) < MOST:
-                making.refused[within if about == MOST else about] = file_label(within.name), why
+                making.refused[within if about == MOST else about] = path_label(within), why
         return why
 
     def _entry(self, making: _Making, number: int) -> Entry:
         within, size = making.files[number]
         group = making.groups[number] if number in making.groups else group_of(within, making.labels)
-        return Entry(file_label(within.name), group, number, size)
+        return Entry(file_label(within.name), group, number, size, within=below(making.below.get(number, within)))
 
     def _unpack(self, making: _Making, label: str) -> None:
         """The thread in which a zip is taken apart."""
@@ -337,6 +340,7 @@ class Arriving:
     def _take_apart(self, making: _Making, stem: str) -> None:
         first = 1 + max((each for each in (*making.files, *making.refused) if isinstance(each, int)), default=-1)
         found: dict[int, PurePosixPath] = {}
+        refused: dict[str, PurePosixPath] = {}
         files = unpack(
             self._decoder,
             making.folder / "zip",
@@ -354,7 +358,9 @@ class Arriving:
                 making.heard = time.monotonic()
                 within = path_of(each.within)
                 if each.refused:
-                    self._refuse(making, f"{stem} {each.within} {len(making.refused)}", within, each.refused)
+                    about = f"{stem} {each.within} {len(making.refused)}"
+                    refused[about] = within
+                    self._refuse(making, about, within, each.refused)
                     continue
                 self._room.promise(making.key, max(making.size + each.size, making.packed))
                 found[each.file] = within
@@ -363,8 +369,13 @@ class Arriving:
         labels = read_labels(making.folder / "labels")
         (making.folder / "labels").unlink(missing_ok=True)
         top = common_top(list(found.values()), stem)
+        with making.lock:
+            for key, within in refused.items():
+                if key in making.refused and within.is_relative_to(top):
+                    making.refused[key] = path_label(within.relative_to(top)), making.refused[key][1]
         for number, within in found.items():
-            making.groups[number] = group_of(within.relative_to(top), labels)
+            making.below[number] = within.relative_to(top)
+            making.groups[number] = group_of(making.below[number], labels)
 
     def _forget(self, making: _Making) -> None:
         with self._lock:

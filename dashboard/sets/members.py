@@ -9,11 +9,11 @@ import csv
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
-from hookscope.dashboard.inputs.labels import file_label
+from hookscope.dashboard.inputs.labels import file_label, path_label
 
 MOST = 20_000  # pictures of a set
 DEEPEST = 4  # folders below each other
@@ -33,6 +33,7 @@ class Member:
 
     Attributes:
         name: its file's, as a label. group: what it is said to show: its folder's name, or what `labels.csv` says.
+        within: the same with the folders of the set that it lies in, as a label; "" if it lies in none.
         path: where it lies; None of a built-in sample, whose name `sample` is, and of a file that is gone.
         stamp: of a file in a folder: another one where it has changed.
     """
@@ -42,6 +43,17 @@ class Member:
     path: Path | None = None
     sample: str = ""
     stamp: str = field(default="", repr=False)
+    within: str = ""
+
+    @property
+    def place(self) -> str:
+        """Its file's name, with the folders of the set that it lies in: two may have the same name."""
+        return self.within or self.name
+
+    @property
+    def caption(self) -> str:
+        """What it is called where it stands alone: its file's name, and what it is said to show."""
+        return f"{self.name}, labelled {self.group}" if self.group else self.name
 
 
 @dataclass(frozen=True)
@@ -51,7 +63,7 @@ class PictureSet:
     Attributes:
         key: how the page asks for it; unguessable, of a visitor's own. name: for people.
         version: a hash of what is in it: what was computed of another version is not its own.
-        members: by number. refused: (a file's name, why it is not used).
+        members: by number. refused: (a file's name with its folders, why it is not used).
         offered: whether everybody sees it. note: what is to be said of it; "" for nothing.
     """
 
@@ -88,19 +100,19 @@ def scan(key: str, name: str, folder: Path) -> PictureSet:
         raise SetMissing(
             f"The folder of the set {name!r} cannot be read ({error.strerror}). Tell whoever runs the server."
         ) from error
-    for path, status in _walk(folder, 0):
-        label = file_label(path.name)
+    for path, status in walk(folder):
         if is_beside(path.name):
             continue
+        within = path.relative_to(folder)
         if reason := no_picture(status):
-            refused.append((label, reason))
+            refused.append((path_label(within), reason))
         elif len(members) == MOST:
-            refused.append((label, too_many()))
+            refused.append((path_label(within), too_many()))
         else:
-            within = path.relative_to(folder)
             order.append((in_any_order(within.as_posix()), len(members)))
             stamp = f"{within.as_posix()!r} {status.st_size} {status.st_mtime_ns}"
-            members.append(Member(label, group_of(within, labels), path, stamp=stamp))
+            shown = Member(file_label(path.name), group_of(within, labels), path, stamp=stamp, within=below(within))
+            members.append(shown)
             digest.update(f"{stamp} {members[-1].group!r}\n".encode())
     in_order = tuple(members[place] for _, place in sorted(order))
     return PictureSet(key, name, digest.hexdigest(), in_order, tuple(refused))
@@ -109,6 +121,20 @@ def scan(key: str, name: str, folder: Path) -> PictureSet:
 def in_any_order(name: str) -> bytes:
     """What pictures are ordered by, so that the first of them tell of all."""
     return hashlib.sha256(os.fsencode(name)).digest()
+
+
+def in_turns(groups: Sequence[str]) -> list[int]:
+    """The places of pictures that are said to show these: one of each after the other, then the second ones.
+
+    >>> in_turns(["cat", "cat", "cup", "cat"])
+    [0, 2, 1, 3]
+    """
+    places: dict[str, list[int]] = {}
+    for place, group in enumerate(groups):
+        places.setdefault(group, []).append(place)
+    turns = [places[group] for group in sorted(places, key=in_any_order)]
+    most = max(map(len, turns), default=0)
+    return [each[turn] for turn in range(most) for each in turns if turn < len(each)]
 
 
 def is_beside(name: str) -> bool:
@@ -131,7 +157,12 @@ def file_group(within: PurePath) -> str:
     return file_label(within.parts[-2]) if len(within.parts) > 1 else ""
 
 
-def _walk(folder: Path, depth: int) -> Iterator[tuple[Path, os.stat_result]]:
+def below(within: PurePath) -> str:
+    """A file's name with its folders, as a label; "" of one that lies in none."""
+    return path_label(within) if len(within.parts) > 1 else ""
+
+
+def walk(folder: Path, depth: int = 0) -> Iterator[tuple[Path, os.stat_result]]:
     """Every entry that is no folder, by name, folder by folder; hidden ones left out."""
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -146,7 +177,7 @@ def _walk(folder: Path, depth: int) -> Iterator[tuple[Path, os.stat_result]]:
             continue
         if stat.S_ISDIR(status.st_mode):
             if depth < DEEPEST:
-                yield from _walk(Path(entry.path), depth + 1)
+                yield from walk(Path(entry.path), depth + 1)
         else:
             yield Path(entry.path), status
 

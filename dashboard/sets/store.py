@@ -278,7 +278,7 @@ class SetStore:
     def _adopt(self, member: Member) -> Input:
         if member.path is None:
             raise InputRefused("This file is no longer there.", 404)
-        return self._inputs.adopt(member.path, member.name)
+        return self._inputs.adopt(member.path, member.caption)
 
     def _check_folder(self, key: str, member: Member) -> None:
         """Say so where a picture cannot be read because its whole folder is gone.
@@ -328,9 +328,10 @@ class SetStore:
         if entry.sample:
             return Member(entry.name, entry.group, sample=entry.sample)
         if not entry.of:
-            return Member(entry.name, entry.group, self._visitors.path(key, entry.file), stamp=str(entry.size))
+            path = self._visitors.path(key, entry.file)
+            return Member(entry.name, entry.group, path, stamp=str(entry.size), within=entry.within)
         path = self._offered[entry.of][1] / entry.within
-        return folders[entry.of].get(path, Member(entry.name, stamp="gone"))
+        return folders[entry.of].get(path, Member(entry.name, stamp="gone", within=entry.within))
 
     def _entry(self, pictures: PictureSet, own: Record | None, number: int) -> tuple[str, Entry]:
         """A picture as one of another set, with the key of the set that has its file."""

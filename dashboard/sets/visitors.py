@@ -48,7 +48,8 @@ class Entry:
     Attributes:
         name: as a label. group: what it is said to show; of an operator's, what the folder says now counts.
         file: its number, -1 for none of its own. size: in bytes.
-        of, within: the key of the operator's set, and the place below its folder.
+        within: the place below its set's folder; "" where it lies in no folder below that.
+        of: the key of the operator's set.
         sample: the photograph's name.
     """
 
@@ -156,7 +157,7 @@ class VisitorSets:
                 for number, (of, entry) in enumerate(entries):
                     if of:
                         _link(self.path(of, entry.file), draft / str(number))
-                        entry = Entry(entry.name, entry.group, number, entry.size)
+                        entry = Entry(entry.name, entry.group, number, entry.size, within=entry.within)
                     kept.append(entry)
                 Record(name, tuple(kept)).write(draft)
                 draft.replace(self.folder / key)

@@ -16,6 +16,10 @@ from hookscope.dashboard.sets.members import PictureSet, SetMissing
 from hookscope.dashboard.sets.sweeps import Sweeps
 from hookscope.dashboard.web import set_maps, set_tables
 
+NO_LABEL = "Nobody says what the picture in A shows, so there is none of its class to stand here."
+NOT_ALIKE = "Which pictures are alike to this model is not known, so none of the same class stands here."
+NONE_RIGHT = "No other picture of {} is answered rightly, so none of its class stands here beside A."
+
 
 def register(server: flask.Flask, prefix: str, service: Service, models: tuple[str, ...]) -> None:
     """Put the routes on a server, all below `prefix`; none without sets."""
@@ -59,15 +63,18 @@ def register(server: flask.Flask, prefix: str, service: Service, models: tuple[s
 
     @server.post(f"{prefix}set/<key>/open/<int:number>")
     def open_member(key: str, number: int) -> flask.Response:
-        """The picture as an input, and beside it the one asked for, or the most like it that is answered rightly."""
+        """The picture as an input, and beside it the one asked for, or the most like it that is answered rightly; a
+        sentence where there is none of these. A negative number asks for none.
+        """
 
         def act(runs: Sweeps, pictures: PictureSet, model: str) -> flask.Response:
             wanted = flask.request.args.get("beside", type=int)
-            beside = _beside(runs, service, pictures, model, number) if wanted is None else wanted
+            beside, said = _beside(runs, service, pictures, model, number) if wanted is None else (wanted, "")
             keys = [
-                "" if each is None else runs.store.as_input(pictures.version, each).key for each in (number, beside)
+                "" if each is None or each < 0 else runs.store.as_input(pictures.version, each).key
+                for each in (number, beside)
             ]
-            return flask.Response(json.dumps({"a": keys[0], "b": keys[1]}), mimetype="application/json")
+            return flask.Response(json.dumps({"a": keys[0], "b": keys[1], "said": said}), mimetype="application/json")
 
         return answered(key, act)
 
@@ -75,14 +82,24 @@ def register(server: flask.Flask, prefix: str, service: Service, models: tuple[s
     set_maps.register(server, prefix, service, answered)
 
 
-def _beside(sweeps: Sweeps, service: Service, pictures: PictureSet, model: str, number: int) -> int | None:
+def _beside(sweeps: Sweeps, service: Service, pictures: PictureSet, model: str, number: int) -> tuple[int | None, str]:
+    """The picture of the same class most like a picture that is answered rightly; or why there is none, "" where
+    nobody expects one.
+    """
     found = sweeps.found(pictures, model)
     info = service.state(model).info
-    if found is None or info is None:
-        return None
+    if found is None or info is None or not 0 <= number < len(pictures.members):
+        return None, ""
     classes = labels.match(pictures.groups, info.names())
     known = np.array([classes.get(member.group, labels.NOT_KNOWN) for member in pictures.members], np.int64)
-    return nearest_right(found, known, number)
+    if found.answers is None or (known == labels.NOT_KNOWN).all():
+        return None, ""
+    if known[number] == labels.NOT_KNOWN:
+        return None, NO_LABEL
+    if not found.features:
+        return None, NOT_ALIKE
+    beside = nearest_right(found, known, number)
+    return beside, "" if beside is not None else NONE_RIGHT.format(info.names()[known[number]])
 
 
 def _sentence(status: int, text: str) -> flask.Response:

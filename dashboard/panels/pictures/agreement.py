@@ -8,6 +8,7 @@ from typing import Any
 from dash import html
 
 from hookscope.dashboard.drawing.numbers import format_count
+from hookscope.dashboard.page import ids
 from hookscope.dashboard.panels.pictures.choosing import Choosing
 from hookscope.dashboard.panels.pictures.head import state
 from hookscope.dashboard.panels.pictures.looked import Looked, look_at
@@ -21,9 +22,16 @@ def second(looked: Looked) -> Looked | str | None:
     """The set in the other side's model; a sentence while that is not there, None where it is the same model."""
     view = looked.scene.view
     other = "a" if view.side == "b" else "b"
-    if view.model_of(other) == looked.model:
+    if not second_model(looked):
         return None
     return look_at(looked.scene, looked.pictures.key, other)
+
+
+def second_model(looked: Looked) -> str:
+    """The name of the other side's model; "" where it is the same."""
+    view = looked.scene.view
+    other = view.model_of("a" if view.side == "b" else "b")
+    return "" if other == looked.model else other
 
 
 def between(looked: Looked, other: Looked | str | None) -> Agreement | None:
@@ -132,4 +140,5 @@ def _button(looked: Looked, kind: str, text: str) -> html.Button:
         className="link",
         title="Show these pictures alone",
         **{"data-do": "set", "data-value": json.dumps(change), "aria-pressed": str(pressed).lower()},
+        **{"data-scroll": ids.SET_MISTAKES},
     )

@@ -9,6 +9,7 @@ from dash import html
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.panels.pictures.choosing import NOTHING_CHOSEN
 
+LABELS_WANTED = "Mistakes need folders by class, or a labels.csv beside the files."
 WHAT = "They are seen by whoever has the page's address or a link to it, and by nobody else."
 
 
@@ -22,11 +23,12 @@ def layout() -> html.Div:
             html.P(
                 [
                     html.Strong("Your own: "),
-                    "drop many pictures, a folder or a zip here, or browse ",
-                    _browse("files", "files"),
-                    " or ",
+                    "drop a folder, a zip or many pictures here, or browse ",
                     _browse("folder", "a folder"),
-                    ".",
+                    " or ",
+                    _browse("files", "single files"),
+                    ". ",
+                    html.Span(LABELS_WANTED, className="muted"),
                 ],
                 title=WHAT,
             ),

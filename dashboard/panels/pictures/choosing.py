@@ -1,5 +1,5 @@
 """Which of a set's pictures are shown, and in which order: by class, by what is taken for what, by a second model, by
-file name; the least sure first, or the likest.
+file name; the least sure first, or the most alike.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class Choosing:
     alike: int = ANY
 
 
-NOTHING_CHOSEN = asdict(Choosing()) | {"of_class": ANY, "from_picture": 0}  # as fields of the view
+# as fields of the view
+NOTHING_CHOSEN = asdict(Choosing()) | {"of_class": ANY, "from_picture": 0, "shown": Looking().shown}
 ORDERS = (
     ("mistakes", "mistakes", "Answered otherwise than their label says, the most confident first"),
     ("unsure", "least sure", "The first class least ahead of the second"),
@@ -157,7 +158,7 @@ def _ordered(
 
 
 def _by_likeness(looked: Looked, likeness: np.ndarray | None) -> tuple[np.ndarray, dict[int, float]]:
-    """The likest first; of a picture of the set, itself."""
+    """The most alike first; of a picture of the set, itself."""
     features, to = features_of(looked.found), looked.scene.view.of(Choosing).alike
     assert features is not None  # or this order would not be offered
     vector = features_at(features, to) if to != ANY else likeness

@@ -10,6 +10,7 @@ import numpy as np
 from dash import html
 
 from hookscope.dashboard.drawing.numbers import format_count
+from hookscope.dashboard.page import ids
 from hookscope.dashboard.page.view import state
 from hookscope.dashboard.panels.pictures.choosing import ANY, Choosing
 from hookscope.dashboard.panels.pictures.links import csv_link
@@ -102,15 +103,15 @@ def _class_row(looked: Looked, found: np.ndarray, counts: np.ndarray, row: int) 
 
 def _class_button(looked: Looked, index: int) -> html.Button:
     change = {"data-do": "set", "data-value": json.dumps({"of_class": index, "from_picture": 0})}
+    change["data-scroll"] = ids.SET_MISTAKES
     return html.Button(looked.name(index), className="link", title="Show its pictures alone", **change)
 
 
 def _pair_button(label: int, answer: int, text: str, help_text: str, **more: Any) -> html.Button:
     shown = "all" if label == answer else "mistakes"
     change = {"of_label": label, "of_answer": answer, "of_class": ANY, "shown": shown, "from_picture": 0}
-    return html.Button(
-        text, className="link", title=help_text, **{"data-do": "set", "data-value": json.dumps(change)}, **more
-    )
+    action = {"data-do": "set", "data-value": json.dumps(change), "data-scroll": ids.SET_MISTAKES}
+    return html.Button(text, className="link", title=help_text, **action, **more)
 
 
 def _more(chosen: Classes, count: int) -> html.P | None:

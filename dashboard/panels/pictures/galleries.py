@@ -20,6 +20,7 @@ from hookscope.dashboard.panels.pictures.looked import Looked, Looking
 from hookscope.dashboard.panels.pictures.mistakes import step_through
 from hookscope.dashboard.panels.pictures.strips import CROPS, cells, choice, field_of, field_unit
 from hookscope.dashboard.panels.regions import show_text
+from hookscope.dashboard.sets.layer_numbers import MANY
 from hookscope.hooks.errors import LayerNotExecuted
 from hookscope.hooks.results.receptive import ReceptiveField
 from hookscope.hooks.results.summaries import LayerSummary
@@ -27,6 +28,9 @@ from hookscope.hooks.results.sweeps import Firing, LayerTop
 
 PER_PAGE = 12
 LISTED = 14
+INDICES = 60  # of channels that never fire
+SILENT = "Channels that never fire"
+DEAD = "It is 0 everywhere in every picture, so no picture shows what it looks for."
 ORDERS = (
     ("index", "by index", ""),
     ("seldom", "seldom first", "Those that fire in the fewest pictures first"),
@@ -87,8 +91,9 @@ def channels(looked: Looked, field: ReceptiveField | None, said: str) -> list[An
     crops = Crops(looked, looked.found, field)
     rows = [_row(crops, top, summary, int(channel), looking.crops) for channel in order[start : start + PER_PAGE]]
     return [
-        html.Div([*head, *choices, csv_link(looked, "galleries", layer=key)], className="head"),
+        html.Div([*head, csv_link(looked, "galleries", layer=key), *choices], className="head"),
         html.P(f"Over {format_count(summary.inputs)} pictures. {said}", className="muted"),
+        *_dead(summary),
         html.Div(rows, className="galleries"),
         step_through(start, len(order), "from_channel", PER_PAGE),
     ]
@@ -117,9 +122,28 @@ def _row(crops: Crops, top: LayerTop, summary: LayerSummary, channel: int, which
         html.Span(f"largest {format_number(largest)}", className="muted"),
     ]
     return html.Div(
-        [html.Div(about, className="about"), html.Div(cells(crops, top, channel, which), className="crops")],
+        [
+            html.Div(about, className="about"),
+            _crops(crops, top, channel, which) if fired else html.P(DEAD, className="muted"),
+        ],
         className="gallery",
     )
+
+
+def _crops(crops: Crops, top: LayerTop, channel: int, which: str) -> html.Div:
+    return html.Div(cells(crops, top, channel, which), className="crops")
+
+
+def _dead(summary: LayerSummary) -> list[html.P]:
+    """Which channels never fire, by number; nothing where all do."""
+    never = np.flatnonzero(summary.fired == 0).tolist()
+    if not never:
+        return []
+    left = len(never) - INDICES
+    rest = f" and {left:,} more, all of them in the CSV" if left > 0 else ""
+    numbers = html.Span(", ".join(map(str, never[:INDICES])), className="mono")
+    count = "One channel never fires" if len(never) == 1 else f"{format_count(len(never))} channels never fire"
+    return [html.P([f"{count}: ", numbers, f"{rest}."], className="dead-channels")]
 
 
 def silent(looked: Looked) -> list[Any]:
@@ -127,28 +151,42 @@ def silent(looked: Looked) -> list[Any]:
     now = looked.progress.now
     if now is None or not now.firing:
         return []
-    found = [each for each in now.firing if each.activation and (each.never or each.seldom)]
+    read = looked.progress.read
+    found = [each for each in now.firing if each.activation and (each.never or (each.seldom and read > MANY))]
     found.sort(key=lambda each: -each.never / max(each.channels, 1))
-    title = "Channels that never fire"
-    seen = format_count(now.seen)
+    over = f"over {format_count(read)} pictures"
     if not found:
-        return [html.H2(title), html.P(f"None, after an activation function, over {seen} pictures.", className="muted")]
-    head = html.Tr([html.Th(text) for text in ("after", "never", "in under 1 %", "of")])
-    rows = [_silent_row(each) for each in found[:LISTED]]
-    left = len(found) - LISTED
-    more = [html.P(f"and {left:,} layers more.", className="muted")] if left > 0 else []
+        text = f"None, after an activation function, {over}."
+        return [html.H2(SILENT), html.P(text, className="muted")]
+    table = [csv_link(looked, "silent", "CSV", "Which channels these are, by number")] if looked.found else []
     return [
-        html.H2(title),
-        html.P(f"After activation functions, over {seen} pictures.", className="muted"),
-        html.Table([html.Thead(head), html.Tbody(rows)], className="classes"),
-        *more,
+        html.Div([html.H2(SILENT), *table], className="head"),
+        html.P(f"After activation functions, {over}. A click shows the channels.", className="muted"),
+        _silent_table(found[:LISTED], read),
+        *_more_silent(found[LISTED:], read),
     ]
 
 
-def _silent_row(each: Firing) -> html.Tr:
+def _more_silent(found: list[Firing], read: int) -> list[html.Details]:
+    """The layers after the first ones, folded."""
+    if not found:
+        return []
+    text = "and one layer more" if len(found) == 1 else f"and {format_count(len(found))} layers more"
+    return [html.Details([html.Summary(text), _silent_table(found, read)])]
+
+
+def _silent_table(found: list[Firing], read: int) -> html.Table:
+    """A row for each layer; of few pictures none fires in under a hundredth, and there is no column for that."""
+    seldom = ["in under 1 %"] if read > MANY else []
+    head = html.Tr([html.Th(text) for text in ("after", "never", *seldom, "of")])
+    rows = [_silent_row(each, bool(seldom)) for each in found]
+    return html.Table([html.Thead(head), html.Tbody(rows)], className="classes")
+
+
+def _silent_row(each: Firing, seldom: bool) -> html.Tr:
     key = key_of(each.layer, each.call)
     change = {"layers": [key], "channels": "seldom", "from_channel": 0}
-    action = {"data-do": "set", "data-value": json.dumps(change)}
+    action = {"data-do": "set", "data-value": json.dumps(change), "data-scroll": ids.SET_CHANNELS}
     layer = html.Button(key, className="link mono", title="Show its channels", **action)
-    numbers = (each.never, each.seldom, each.channels)
+    numbers = (each.never, each.seldom, each.channels) if seldom else (each.never, each.channels)
     return html.Tr([html.Td(layer), *(html.Td(format_count(number), className="mono") for number in numbers)])

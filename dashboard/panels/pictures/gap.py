@@ -16,6 +16,8 @@ from hookscope.dashboard.panels.pictures.head import sets_of, state
 from hookscope.dashboard.panels.pictures.links import csv_link
 from hookscope.dashboard.panels.pictures.looked import Looked, look_at
 from hookscope.dashboard.panels.pictures.telling import told
+from hookscope.dashboard.panels.pictures.versus import accuracies
+from hookscope.dashboard.sets.stored import STORED, Stored
 from hookscope.hooks.errors import LayerNotExecuted
 from hookscope.hooks.results.gaps import SURE, LayerGap, beginning, describe_gap
 
@@ -29,8 +31,10 @@ HELP = (
 
 
 def choices(scene: Scene) -> html.Div | None:
-    """The sets that the chosen one can be held against."""
+    """What the chosen set can be held against: other sets, and the model's stored baseline."""
     others = [each for each in sets_of(scene) if each[0] != scene.view.set_a]
+    if stored := _stored(scene):
+        others.append((STORED, stored))
     if not scene.view.set_a or not others:
         return None
 
@@ -49,11 +53,24 @@ def choices(scene: Scene) -> html.Div | None:
     )
 
 
+def _stored(scene: Scene) -> str:
+    """What the stored baseline is; "" if there is none and none is asked for."""
+    sweeps = scene.service.sweeps
+    stored = None if sweeps is None else sweeps.baselines.about(scene.view.model_of(scene.view.side))
+    if isinstance(stored, Stored):
+        return stored.name
+    return "" if stored is None and scene.view.set_b != STORED else "the stored baseline"
+
+
 def against(looked: Looked) -> list[Any]:
     """Where the two sets part; nothing where no second one is chosen."""
     view, sweeps = looked.scene.view, looked.scene.service.sweeps
     if not view.set_b or view.set_b == view.set_a or sweeps is None:
         return []
+    if view.set_b == STORED:
+        action = {"data-do": "set", "data-value": json.dumps({"set_page": "outliers"})}
+        outliers = html.Button("Outliers", className="link", **action)
+        return [html.P(["How far they are from the stored baseline stands in ", outliers, "."])]
     other = look_at(looked.scene, view.set_b)
     if isinstance(other, str):
         return [html.P(other, className="sentence")]
@@ -68,6 +85,7 @@ def against(looked: Looked) -> list[Any]:
     return [
         html.Div([head, table], className="head"),
         *([state(other)] if other.progress.phase == "running" else []),
+        *accuracies(looked, other),
         html.P(describe_gap(found)),
         _bars(found),
         *(_channels(looked, other, gap) if gap else []),

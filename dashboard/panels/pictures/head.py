@@ -12,9 +12,11 @@ from hookscope.dashboard.drawing.numbers import format_count
 from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.panels.pictures.choosing import NOTHING_CHOSEN
 from hookscope.dashboard.panels.pictures.looked import Looked
+from hookscope.dashboard.sets import labels
 from hookscope.dashboard.sets.sweeps import Progress
 
 REFUSED = 12  # files whose reasons are listed
+NAMED, SUGGESTED = 12, 12  # folders that are no classes, and those for which a class is looked for that is meant
 
 
 def sets_of(scene: Scene) -> list[tuple[str, str]]:
@@ -62,7 +64,7 @@ def state(looked: Looked) -> html.Div:
     parts: list[Any] = [
         html.Strong(pictures.name),
         bar,
-        html.Span(f"{format_count(progress.seen)} of {format_count(progress.total)}", className="mono"),
+        html.Span(f"{format_count(progress.read)} of {format_count(progress.total)}", className="mono"),
         html.Span(_words(looked), className="muted"),
         html.Span(className="spacer"),
         _delete(looked) if pictures.key in looked.scene.own_sets and not pictures.offered else None,
@@ -109,10 +111,12 @@ def _words(looked: Looked) -> str:
         said.append("stopped")
     if progress.phase == "new" and progress.total:
         said.append("not looked at yet")
-    unread = len(progress.now.unread) if progress.now else 0
-    refused = unread + len(looked.pictures.refused)
-    if refused:
-        said.append(f"{format_count(refused)} could not be used")
+    if progress.unread:
+        said.append(f"{format_count(progress.unread)} could not be read")
+    if refused := len(looked.pictures.refused):
+        said.append(
+            f"{format_count(refused)} more not used" if progress.unread else f"{format_count(refused)} not used"
+        )
     return " · ".join(said)
 
 
@@ -132,18 +136,8 @@ def _notes(looked: Looked) -> list[Any]:
     if not progress.total:
         found.append(html.P("There is no picture in this set that can be used.", className="sentence"))
     found += [html.P(note, className="muted") for note in (progress.now.notes if progress.now else ())]
-    groups = looked.pictures.groups
-    if groups and looked.names:  # which an embedding has none of
-        known = [group for group in groups if looked.classes.get(group, -1) >= 0]
-        if len(known) < len(groups):
-            lacking = ", ".join(group for group in groups if group not in known)
-            what = "No folder is" if not known else f"{len(groups) - len(known)} of {len(groups)} folders are not"
-            found.append(
-                html.P(
-                    f"{what} the name, the number or the WordNet id of a class of this model: {lacking[:200]}.",
-                    className="muted",
-                )
-            )
+    if looked.pictures.groups and looked.names:  # which an embedding has none of
+        found += [html.P(text, className="muted") for text in _no_classes(looked)]
     if reasons := _reasons(looked, progress):
         left = len(reasons) - REFUSED
         lines = [html.P([html.Span(name, className="mono"), f" {reason}"]) for name, reason in reasons[:REFUSED]]
@@ -154,7 +148,33 @@ def _notes(looked: Looked) -> list[Any]:
     return found
 
 
+def _no_classes(looked: Looked) -> list[str]:
+    """Which folders are no classes of the model, what may be meant, and how many pictures do not count for that."""
+    groups = looked.pictures.groups
+    lacking = [group for group in groups if looked.classes.get(group, labels.NOT_KNOWN) == labels.NOT_KNOWN]
+    if not lacking:
+        return []
+    many = len(lacking) > 1
+    if len(lacking) == len(groups):
+        what = "No folder is" if many else "Its folder is not"
+    else:
+        what = f"{format_count(len(lacking))} of {format_count(len(groups))} folders {'are' if many else 'is'} not"
+    meant = labels.suggest(lacking[:SUGGESTED], looked.names)
+    named = [f"{group} (did you mean {meant[group]}?)" if group in meant else group for group in lacking[:NAMED]]
+    rest = f" and {format_count(len(lacking) - NAMED)} more" if len(lacking) > NAMED else ""
+    count = sum(member.group in set(lacking) for member in looked.pictures.members)
+    pictures = (
+        "The picture in it is"
+        if count == 1
+        else f"The {format_count(count)} pictures in {'them' if many else 'it'} are"
+    )
+    return [
+        f"{what} the name, the number or the WordNet id of a class of this model: {', '.join(named)}{rest}. "
+        f"{pictures} not counted as right or wrong."
+    ]
+
+
 def _reasons(looked: Looked, progress: Progress) -> list[tuple[str, str]]:
     members = looked.pictures.members
-    unread = [(members[number].name, why) for number, why in (progress.now.unread if progress.now else ())]
+    unread = [(members[number].place, why) for number, why in (progress.now.unread if progress.now else ())]
     return [*looked.pictures.refused, *unread]

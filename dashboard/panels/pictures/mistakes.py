@@ -1,4 +1,4 @@
-"""The pictures themselves: which are answered wrongly, most confidently first; or the least sure, or the likest."""
+"""The pictures themselves: which are answered wrongly, most confidently first; or the least sure, or most alike."""
 
 from __future__ import annotations
 
@@ -24,6 +24,10 @@ from hookscope.hooks.results.looks import Activation, Prediction
 from hookscope.hooks.results.set_answers import Answers
 
 PER_PAGE = 24
+WITHOUT_LABELS = (
+    "Nobody says what these pictures show, so no mistakes are counted: for that bring them in folders by class, or "
+    "with a labels.csv of file names and classes beside them."
+)
 NAME = "set pictures"
 
 
@@ -73,11 +77,13 @@ def pictures(looked: Looked, likeness: np.ndarray | None = None) -> list[Any]:
     chosen = choosing.choose(looked, answers, both, likeness)
     start = min(looked.scene.view.of(Looking).from_picture, max(len(chosen.numbers) - 1, 0)) // PER_PAGE * PER_PAGE
     cells = _Cells(looked, answers, other if isinstance(other, Looked) and both is not None else None, chosen)
+    titled = other.title if isinstance(other, Looked) else "the other model"
     page = [cells.cell(int(number)) for number in chosen.numbers[start : start + PER_PAGE]]
     shown = [html.Div(page, className="thumbs")] if page else [_none(looked, chosen)]
     return [
         html.Div([html.H2(_title(looked, answers)), _orders(looked, answers, chosen.order)], className="head"),
-        _line(looked, answers, chosen, other.title if isinstance(other, Looked) else "the other model"),
+        *_unlabelled(looked, answers),
+        _line(looked, answers, chosen, titled),
         *shown,
         step_through(start, len(chosen.numbers), "from_picture", PER_PAGE),
     ]
@@ -85,7 +91,8 @@ def pictures(looked: Looked, likeness: np.ndarray | None = None) -> list[Any]:
 
 def _line(looked: Looked, answers: Answers | None, chosen: choosing.Chosen, other: str) -> html.Div:
     """What was chosen, or what a click does; and what can be done with all that is shown."""
-    said = choosing.chips(looked, chosen, other) or [html.Span(_help(looked, answers, chosen), className="muted")]
+    help_text = _help(looked, answers, chosen, other)
+    said = choosing.chips(looked, chosen, other) or [html.Span(help_text, className="muted")]
     button = against_others(looked, chosen)
     return html.Div([*said, html.Span(className="spacer"), button], className="set-choice chosen-of-set live-only")
 
@@ -104,7 +111,7 @@ def _none(looked: Looked, chosen: choosing.Chosen) -> html.P:
 def _title(looked: Looked, answers: Answers | None) -> str:
     so_far = " so far" if looked.progress.phase == "running" else ""
     if answers is None:
-        return f"{format_count(looked.progress.seen)} pictures{so_far}"
+        return f"{format_count(looked.progress.read)} pictures{so_far}"
     labelled = int((answers.labels >= 0).sum())
     if looked.labelled and labelled:
         wrong = len(answers.mistakes())
@@ -132,12 +139,21 @@ def _orders(looked: Looked, answers: Answers | None, chosen: str) -> html.Div | 
     return html.Div(buttons, className="tabs live-only", role="group", **{"aria-label": "Which pictures"})
 
 
-def _help(looked: Looked, answers: Answers | None, chosen: choosing.Chosen) -> str:
+def _unlabelled(looked: Looked, answers: Answers | None) -> list[html.P]:
+    """What it takes for mistakes to be known, where nobody says what pictures show."""
+    if looked.pictures.groups or answers is None or not looked.names:
+        return []
+    return [html.P(WITHOUT_LABELS, className="muted")]
+
+
+def _help(looked: Looked, answers: Answers | None, chosen: choosing.Chosen, other: str) -> str:
     like = looked.scene.view.of(Choosing).alike
     if chosen.order == "alike" and like != ANY and len(chosen.numbers):
         return f"A click: {looked.pictures.members[like].name} as A, and the picture beside it as B."
+    if agreement.second_model(looked):
+        return f"A click: it as A in {looked.title}, and as B the same in {other}."
     if answers is not None and looked.labelled:
-        return "A click: it as A, and as B the likest of its class that is answered rightly."
+        return "A click: it as A; as B the right one of its class that is most like it, if there is one."
     return "A click has the picture as A, in Layers and Depth."
 
 
@@ -174,7 +190,8 @@ class _Cells:
         """What a click has as A, and as B where that is known before."""
         like = self.looked.scene.view.of(Choosing).alike
         if self.chosen.order != "alike" or like in (ANY, number):
-            return {"number": number}
+            second = agreement.second_model(self.looked)
+            return {"number": number, **({"model_b": second} if second else {})}
         there = {} if self.answers is not None else {"tab": "layers"}  # where an embedding's likeness is explained
         return {"number": like, "beside": number, **there}
 
@@ -188,14 +205,12 @@ class _Cells:
             group = self.looked.pictures.members[number].group
             lines += [html.Span(name, className="said"), *([html.Span(group, className="muted")] if group else [])]
         else:
-            share = html.Span(f"{said[1]:.2f}", className="mono")
-            lines.append(html.Span([self.looked.name(said[0]), " ", share], className="said"))
+            lines.append(_answer(self.looked.name(said[0]), said[1], "said"))
         if wrong:
             lines.append(html.Span(f"is: {self.looked.name(int(self.looked.labels[number]))}", className="muted"))
         beside = _first(self.others, number)
         if self.other is not None and beside is not None:
-            text = f"{self.other.title}: {self.other.name(beside[0])} {beside[1]:.2f}"
-            lines.append(html.Span(text, className="muted"))
+            lines.append(_answer(f"{self.other.title}: {self.other.name(beside[0])}", beside[1], "muted"))
         if number in self.chosen.values:
             text = VALUES[self.chosen.order].format(self.chosen.values[number])
             lines.append(html.Span(text, className="muted"))
@@ -218,6 +233,12 @@ class _Cells:
 
 
 VALUES = {"unsure": "ahead by {:.3f}", "energy": "energy {:.2f}", "alike": "cosine {:.3f}"}
+
+
+def _answer(text: str, share: float, kind: str) -> html.Span:
+    """A class and its share, which stands there whole where the name has to be cut."""
+    parts = [html.Span(text, className="name"), " ", html.Span(f"{share:.2f}", className="mono")]
+    return html.Span(parts, className=f"{kind} with-share")
 
 
 def _first(answers: Answers | None, number: int) -> tuple[int, float] | None:

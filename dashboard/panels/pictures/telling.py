@@ -46,7 +46,7 @@ def describe_told(found: ToldApart) -> str:
     distance = format_number(round(found.distance, 2))
     return (
         f"Told apart: {found.right} of {found.total} held-out pictures, where chance tells half; proxy A-distance "
-        f"{distance} of 2."
+        f"{distance}, where 2 is that all are told apart and 0 is chance."
     )
 
 
