@@ -8,6 +8,7 @@ import re
 import pytest
 from error_sentences import GAP, ROOT, Module, Sentence, sentences
 
+from hookscope.dashboard.checking.arguments import FLAGS
 from hookscope.dashboard.settings.table import TABLE
 
 FOUND = sentences()
@@ -51,7 +52,7 @@ def test_there_is_something_to_compare() -> None:
 
 
 def test_options_are_called_by_their_names() -> None:
-    assert set(re.findall(r"--[a-z-]+", TEXT)) <= {setting.flag for setting in TABLE} | {"--help"}
+    assert set(re.findall(r"--[a-z-]+", TEXT)) <= {setting.flag for setting in TABLE} | {"--help", *FLAGS}
 
 
 def test_what_is_collected() -> None:

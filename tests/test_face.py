@@ -22,21 +22,25 @@ NAMES = {
     *("embed", "information"),
     *("Baseline", "profiles"),
     *("levels", "tell_apart", "vectors"),
+    *("follow", "read_feed"),
+    *("assert_healthy", "check"),
+    *("panel", "show"),
     *("edit", "level", "mute", "patch", "replace", "scale"),
 }
 
 
 def test_these_names_and_no_others() -> None:
     assert set(hs.__all__) == NAMES and set(dir(hs)) >= NAMES
-    assert set(hs._HOME) == NAMES
+    assert {*hs._HOME, *hs._SHOWN_BY} == NAMES and not hs._HOME.keys() & hs._SHOWN_BY.keys()
     for name in NAMES:
         found = getattr(hs, name)
         assert found.__name__ == name and found.__doc__, name
-        assert found.__module__ == f"hookscope.hooks.{hs._HOME[name]}"
+        place = f"hooks.{hs._HOME[name]}" if name in hs._HOME else f"dashboard.{hs._SHOWN_BY[name]}"
+        assert found.__module__ == f"hookscope.{place}"
 
 
 def test_another_name_is_refused_with_those_there_are() -> None:
-    with pytest.raises(AttributeError, match=r"no attribute 'captures'; it has .*capture, compare"):
+    with pytest.raises(AttributeError, match=r"no attribute 'captures'; it has .*capture, check, compare"):
         hs.captures  # noqa: B018
     with pytest.raises(ImportError):
         from hookscope import captures  # noqa: F401

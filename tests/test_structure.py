@@ -16,7 +16,8 @@ LONGEST_MODULE_LINES = 450
 
 # program -> web -> panels, exports -> page -> answers -> drawing, engine -> asking -> results
 LEVELS = (
-    ("app", "hookscope.__main__", "hookscope.dashboard.run"),
+    ("hookscope.dashboard.show", "hookscope.dashboard.notebook"),
+    ("app", "hookscope.__main__", "hookscope.dashboard.run", "hookscope.dashboard.checking"),
     ("hookscope.dashboard.web",),
     ("hookscope.dashboard.panels", "hookscope.dashboard.exports"),
     ("hookscope.dashboard.page",),
@@ -30,6 +31,9 @@ LEVELS = (
 # what runs in a process of its own, and may import torch there; what a spec is, the server reads, too
 READ_BY_ALL = ("hookscope.dashboard.sources", "hookscope.dashboard.sources.spec")
 CHILDREN = (
+    "hookscope.dashboard.checking",  # a command of its own, of which the worker reads a part
+    "hookscope.dashboard.show",  # an entry point in the process that holds the model, as all that is for notebooks
+    "hookscope.dashboard.notebook",
     "hookscope.dashboard.worker",
     "hookscope.dashboard.sources",
     "hookscope.dashboard.exports.tensorboard_writer",
@@ -118,7 +122,7 @@ def test_there_is_something_to_look_at() -> None:
         "hookscope.dashboard.engine.base",
     } <= FILES.keys()
     assert "hookscope.hooks.results.looks" in OURS["hookscope.dashboard.engine.base"]
-    assert level("hookscope.dashboard.engine.base") == 5 and level("hookscope.dashboard.settings.parse") is None
+    assert level("hookscope.dashboard.engine.base") == 6 and level("hookscope.dashboard.settings.parse") is None
 
 
 @pytest.mark.parametrize("name", FILES)

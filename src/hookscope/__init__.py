@@ -5,7 +5,8 @@
     seen["layer4"].value                       # float (image, channel, height, width)
 
 What stands here is what most people need, each name explained where it is defined; everything else has one address in
-`hookscope.hooks`. The page is `hookscope.dashboard`, and is started by `hookscope` or `python -m hookscope`.
+`hookscope.hooks`. The page is `hookscope.dashboard`, and is started by `hookscope` or `python -m hookscope`; `show` and
+`panel` are of the page, too, for notebooks and for applications of one's own.
 
 Nothing is imported before it is used: `import hookscope` takes no torch.
 """
@@ -16,6 +17,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hookscope.dashboard.notebook.panel import panel as panel
+    from hookscope.dashboard.show import show as show
     from hookscope.hooks.causes.effects import effects as effects
     from hookscope.hooks.causes.likeness import likeness as likeness
     from hookscope.hooks.causes.parting import parting as parting
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
     from hookscope.hooks.datasets.pruning import prune_curve as prune_curve
     from hookscope.hooks.datasets.sweeping import sweep as sweep
     from hookscope.hooks.datasets.vectors import vectors as vectors
+    from hookscope.hooks.doctor.check import assert_healthy as assert_healthy
+    from hookscope.hooks.doctor.check import check as check
     from hookscope.hooks.edits import edit as edit
     from hookscope.hooks.edits import patch as patch
     from hookscope.hooks.edits import replace as replace
@@ -62,11 +67,13 @@ if TYPE_CHECKING:
     from hookscope.hooks.results.edits import mute as mute
     from hookscope.hooks.results.edits import scale as scale
     from hookscope.hooks.results.embedding import embed as embed
+    from hookscope.hooks.results.feed_files import read_feed as read_feed
     from hookscope.hooks.results.information import bottlenecks as bottlenecks
     from hookscope.hooks.results.sweeps import read_sweep as read_sweep
     from hookscope.hooks.results.targets import Against as Against
     from hookscope.hooks.results.targets import Box as Box
     from hookscope.hooks.results.telling import tell_apart as tell_apart
+    from hookscope.hooks.training.follow import follow as follow
 
 # name -> the module below hookscope.hooks that defines it
 _HOME = {
@@ -78,10 +85,12 @@ _HOME = {
     "Mask": "looks.targets",
     "Numbers": "looks.capture",
     "answers": "datasets.collectors",
+    "assert_healthy": "doctor.check",
     "attention_maps": "looks.attention",
     "attribute_input": "looks.inputs",
     "bottlenecks": "results.information",
     "capture": "looks.capture",
+    "check": "doctor.check",
     "compare": "datasets.comparison",
     "describe": "layers.describe",
     "edit": "edits",
@@ -89,6 +98,7 @@ _HOME = {
     "embed": "results.embedding",
     "features": "datasets.collectors",
     "find_anomalies": "results.anomalies",
+    "follow": "training.follow",
     "gap": "datasets.gaps",
     "gradients": "looks.gradients",
     "importance": "datasets.importance",
@@ -107,6 +117,7 @@ _HOME = {
     "profiles": "datasets.profiles",
     "prune_curve": "datasets.pruning",
     "ranked_channels": "datasets.comparison",
+    "read_feed": "results.feed_files",
     "read_sweep": "results.sweeps",
     "replace": "edits",
     "restore": "causes.restoring",
@@ -123,13 +134,20 @@ _HOME = {
     "vectors": "datasets.vectors",
 }
 
-__all__ = list(_HOME)
+# name -> the module below hookscope.dashboard: what is shown of a model in a notebook, or in a page of one's own
+_SHOWN_BY = {
+    "panel": "notebook.panel",
+    "show": "show",
+}
+
+__all__ = list(_HOME | _SHOWN_BY)
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOME:
+    if name not in __all__:
         raise AttributeError(f"module 'hookscope' has no attribute {name!r}; it has {', '.join(__all__)}")
-    return getattr(importlib.import_module(f"hookscope.hooks.{_HOME[name]}"), name)
+    place = f"hooks.{_HOME[name]}" if name in _HOME else f"dashboard.{_SHOWN_BY[name]}"
+    return getattr(importlib.import_module(f"hookscope.{place}"), name)
 
 
 def __dir__() -> list[str]:

@@ -1,6 +1,7 @@
 """The program: `python app.py`, `python -m hookscope` and, once installed, `hookscope` are one.
 
 hookscope [serve] [OPTIONS]    open the page; `hookscope --help` lists the options
+hookscope check [OPTIONS]      what is usually wrong with a model; `hookscope check --help` lists the options
 hookscope bench MODEL          what hooks cost on a model of one's own
 hookscope settings             the table of all settings, as docs/settings.md holds it
 """
@@ -26,8 +27,15 @@ def serve(arguments: Sequence[str]) -> int:
 
 
 def bench(arguments: Sequence[str]) -> int:
-    """Print what hooks cost on a model; the only command that imports torch in this process."""
+    """Print what hooks cost on a model; this command and `check` import torch in this process."""
     from hookscope.hooks.bench.command import main as command
+
+    return command(arguments)
+
+
+def check(arguments: Sequence[str]) -> int:
+    """Look for what is usually wrong with a model, and say so by the exit code, too."""
+    from hookscope.dashboard.checking.command import main as command
 
     return command(arguments)
 
@@ -43,7 +51,12 @@ def settings(arguments: Sequence[str]) -> int:
     return 0
 
 
-COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {"serve": serve, "bench": bench, "settings": settings}
+COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
+    "serve": serve,
+    "check": check,
+    "bench": bench,
+    "settings": settings,
+}
 
 
 def main() -> int:
