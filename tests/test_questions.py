@@ -18,7 +18,7 @@ from hookscope.hooks.results.targets import OWN, Box, Class
 
 ASKED = [*NAMES.values(), *MAPS, *INPUTS, "survey", "weights", "likeness", *EXPLAINED]
 OF_SEVERAL = {"PartingOf", "CalibrationOf", "RestoredOf", "RestoredPartsOf"}  # sides or pictures; see test_depth.py
-OF_SETS = {"SweepOf", "FieldOf", "PrunableOf", "PruningOf"}  # see test_set_sweeps.py
+OF_SETS = {"SweepOf", "FieldOf", "PrunableOf", "PruningOf", "CheckUpOf"}  # see test_set_sweeps.py
 
 
 def test_every_question_has_a_title_and_something_that_answers_it() -> None:

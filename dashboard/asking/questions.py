@@ -25,6 +25,7 @@ from hookscope.dashboard.asking.sides import Side
 from hookscope.dashboard.asking.targets import Target
 from hookscope.hooks.methods import INPUTS, MAPS, Rows
 from hookscope.hooks.results import effects, likeness, looks, parting, receptive, restoring, summaries, sweeps, weights
+from hookscope.hooks.results.findings import CheckUp, CheckUpNow
 from hookscope.hooks.results.prunable import Prunables, Pruned
 from hookscope.hooks.results.targets import OWN
 from hookscope.hooks.results.typed import plain
@@ -344,6 +345,23 @@ class PruningOf:
     by: Literal["taylor", "gate"] = "taylor"
     orders: int = 0
     labels: tuple[int, ...] = ()
+
+
+@question("what is wrong", CheckUp, CheckUpNow, takes_minutes=True, reads_answer=True, of_set=True)
+@dataclass(frozen=True, slots=True)
+class CheckUpOf:
+    """What is usually wrong with a model, or with what it is given, is it here?
+
+    Attributes:
+        pictures: how many are looked at, the first of `numbers` that can be read.
+        numbers: of pictures of the set. labels: the class that each of these shows, -1 for none; () for none at all.
+        baseline: of the stored baseline that it is held against, by what it is known; "" for none.
+    """
+
+    pictures: int
+    numbers: tuple[int, ...]
+    labels: tuple[int, ...] = ()
+    baseline: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from hookscope.dashboard.page.gallery import Gallery
 from hookscope.dashboard.page.scene import Gone
 from hookscope.dashboard.places import ASSETS
 
-STYLES = ("dashboard.css", "sets.css")
+STYLES = ("dashboard.css", "sets.css", "findings.css")
 VOID = {"img", "br", "hr", "input"}
 # what only works on the living page is not in the file; regions keep a distance without the page's own grid
 IN_A_FILE = (

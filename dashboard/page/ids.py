@@ -93,6 +93,11 @@ SET_GOING_CURVE = "set-going-curve"  # the graph
 SET_GOING_CHANNELS = "set-going-channels"  # of that layer
 SET_GOING_LAYERS = "set-going-layers"  # the same of every layer
 
+# what is wrong
+FINDINGS_CHOICE = "findings-choice"  # over which set
+FINDINGS_STATE = "findings-state"  # how far the check-up is, and what was checked
+FINDINGS = "findings"  # a card each
+
 
 def set_page(name: str) -> str:
     """What holds one page of what can be asked of a set, e.g. `set_page("map")`."""

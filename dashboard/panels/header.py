@@ -19,6 +19,11 @@ TABS = (
     ("layers", "Layers", "What the chosen layers computed"),
     ("depth", "Depth", "What runs along the network: gradients, where A and B part, what comes back"),
     ("pictures", "Pictures", "A set of pictures: what the model gets wrong, what each channel looks for"),
+    (
+        "findings",
+        "Findings",
+        "What is wrong with this model, or with what it is given: checked by rules, with evidence",
+    ),
 )
 TENSORBOARD_HELP = (
     "Write the shown layers' maps, histograms and numbers for TensorBoard, and the gradients if their tab was opened, "

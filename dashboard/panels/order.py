@@ -24,6 +24,7 @@ from hookscope.dashboard.panels import (
     tree,
 )
 from hookscope.dashboard.panels.card import cards
+from hookscope.dashboard.panels.findings import tab as findings
 from hookscope.dashboard.panels.panel import Panel, Place, Setup, Trying, Waiting
 from hookscope.dashboard.panels.pictures import tab as pictures
 from hookscope.hooks.methods import Rows
@@ -41,6 +42,7 @@ PANELS = Rows(
     toolbar.PANEL,
     depth.PANEL,
     pictures.PANEL,
+    findings.PANEL,
     cards.PANEL,
     detail.PANEL,
     Panel("export", urgency=9, parts=lambda scene: [export.part(replace(scene, mounted=0), saved)]),

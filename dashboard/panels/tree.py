@@ -25,11 +25,12 @@ from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.page.view import state
 from hookscope.dashboard.panels import over_set
 from hookscope.dashboard.panels.apart import why_alone
+from hookscope.dashboard.panels.findings import marks
 from hookscope.dashboard.panels.over_set import NO_BARS
 from hookscope.dashboard.panels.panel import Panel
 from hookscope.dashboard.panels.regions import refuse, show_text
 from hookscope.dashboard.panels.welcome import last_map, why_recommended
-from hookscope.dashboard.sets.layer_numbers import SET_METRICS
+from hookscope.dashboard.sets.layer_numbers import BEYOND, SET_METRICS
 from hookscope.hooks.methods import METRICS
 from hookscope.hooks.results.parting import Calibration, Parting, along_the_depth
 from hookscope.hooks.results.summaries import Survey
@@ -52,30 +53,37 @@ class _Names:
     """What can be chosen, asked each time."""
 
     def __contains__(self, name: object) -> bool:
-        return name == APART or name in METRICS or name in SET_METRICS
+        return name in (APART, marks.FINDINGS) or name in METRICS or name in SET_METRICS
 
 
 @state
 @dataclass(frozen=True)
 class Bars:
-    """The number of `METRICS` or `SET_METRICS` that every row shows as a bar, or `APART`, or `NO_METRIC`."""
+    """The number of `METRICS` or `SET_METRICS` that every row shows as a bar; `APART`, `FINDINGS`, or `NO_METRIC`."""
 
     metric: Annotated[str, _Names()] = NO_METRIC
 
 
-def layout() -> html.Nav:
-    """Draw the tree, empty until a model is loaded, under the choice of a number for its rows."""
+def layout(*, baselines: bool = False) -> html.Nav:
+    """Draw the tree, empty until a model is loaded, under the choice of a number for its rows.
+
+    Arguments:
+        baselines: whether any is stored that a set can be held against.
+    """
     of_picture = [{"value": name, "label": metric.title} for name, metric in METRICS.items()]
-    of_set = [{"value": name, "label": metric.title} for name, metric in SET_METRICS.items()]
+    offered = [metric for name, metric in SET_METRICS.items() if name != BEYOND or baselines]
+    of_set = [{"value": metric.name, "label": metric.title} for metric in offered]
     options = [
         {"value": NO_METRIC, "label": "none"},
         {"group": "of the picture", "items": [*of_picture, {"value": APART, "label": "A against B"}]},
         {"group": "of the set chosen in Pictures", "items": of_set},
+        {"group": "of the model", "items": [{"value": marks.FINDINGS, "label": "findings"}]},
     ]
     help_text = "A bar on every row of the tree.\n" + "\n".join(
         f"{metric.title}: {metric.help}" for metric in METRICS.values()
     )
-    help_text += f"\nA against B: {APART_HELP}\nover the set: of all pictures of the set that is chosen in Pictures."
+    help_text += f"\nA against B: {APART_HELP}\nfindings: {marks.HELP}"
+    help_text += "\nover the set: of all pictures of the set that is chosen in Pictures."
     head = html.Div(
         [
             html.Label(
@@ -107,11 +115,14 @@ def show_plain() -> Part:
 
 def part(scene: Scene) -> Part:
     """The part that draws the chosen number of every layer, for the side that the tree is about."""
-    if scene.view.of(Bars).metric == APART:
+    chosen = scene.view.of(Bars).metric
+    if chosen == APART:
         return _apart(scene)
-    if scene.view.of(Bars).metric in SET_METRICS:
-        return over_set.part(scene, NAME, scene.view.of(Bars).metric)
-    metric = METRICS.get(scene.view.of(Bars).metric)
+    if chosen == marks.FINDINGS or (chosen == NO_METRIC and scene.view.tab == "findings"):
+        return marks.part(scene, NAME)
+    if chosen in SET_METRICS:
+        return over_set.part(scene, NAME, chosen)
+    metric = METRICS.get(chosen)
     if metric is None:
         return show_plain()
     if not scene.inputs:
@@ -207,7 +218,7 @@ PANEL = Panel(
     "tree",
     "side",
     urgency=4,
-    layout=lambda setup: layout(),
+    layout=lambda setup: layout(baselines=setup.baselines),
     parts=lambda scene: [part(scene)],
     waiting=lambda wait: [show_plain()],
     saved=_saved,

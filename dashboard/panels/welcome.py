@@ -49,7 +49,12 @@ def welcome(layers: Sequence[LayerInfo] = (), wait: str = "", *, detector: bool 
             "A rocket, and the same with a grey patch on its tip: how far they are apart, layer by layer",
         ),
         ("Which layers does the gradient reach?", {"a": SAMPLE, "tab": "depth"}, "The gradient along the depth"),
-        ("Is a layer dead?", {"a": SAMPLE, "metric": "dead"}, "A bar on every row of the tree"),
+        (
+            "Which pictures does it get wrong?",
+            {"tab": "pictures", "set_a": "set-reference"},
+            "A whole set of pictures: the built-in photographs, and your own in folders by class",
+        ),
+        ("Is something wrong with it?", {"tab": "findings"}, "A check-up by rules, with evidence and what to do"),
     ]
     offer = f"Look into it: {SAMPLE_NAME}" + (f" at {key}" if key else "")
     return [

@@ -15,6 +15,7 @@ from hookscope.dashboard.asking.questions import (
     ActivationOf,
     AttentionOf,
     CalibrationOf,
+    CheckUpOf,
     ClassMap,
     EffectsOf,
     FieldOf,
@@ -35,6 +36,7 @@ from hookscope.dashboard.asking.questions import (
 )
 from hookscope.dashboard.asking.targets import Target
 from hookscope.dashboard.sources.load import LoadedModel, Prepared
+from hookscope.dashboard.worker.checking import check_up
 from hookscope.dashboard.worker.detecting import detect
 from hookscope.dashboard.worker.editing import around_sides
 from hookscope.dashboard.worker.fields import field_of
@@ -418,6 +420,7 @@ def sweeps(model: LoadedModel, task: Task, prepared: Prepared) -> Generator[Any]
 
 answers(PrunableOf)(prunable_layers)
 answers(PruningOf)(measure_pruning)
+answers(CheckUpOf)(check_up)
 
 
 def _target(model: LoadedModel, task: Task) -> Any:

@@ -76,9 +76,12 @@ class WorkerThread(Messages):
         """See `engine.channel.Messages`."""
         return "ended by itself"
 
+    def loaded(self) -> None:
+        """Called in the worker's thread once the model is there; for whoever derives from this."""
+
     def _work(self) -> None:
         try:
-            work(Mailbox(Connection(os.dup(self._theirs.fileno())), end=_end))
+            work(Mailbox(Connection(os.dup(self._theirs.fileno())), end=_end), self.loaded)
         except Ended:
             pass
         finally:

@@ -39,7 +39,7 @@ class Reading:
     """Reads the first pictures of a task's set.
 
     Attributes:
-        total: how many the set has. wanted: how many are to be read.
+        total: how many the set has. wanted: how many are to be read. order: in which they are tried; () for the set's.
         paced: how many go into a pass, so that a click waits no longer than it may.
         refused: why the last one that cannot be read cannot.
     """
@@ -49,6 +49,7 @@ class Reading:
     drawn: Drawn
     total: int
     wanted: int
+    order: tuple[int, ...] = ()
     paced: int = 1
     refused: str = "the set is empty."
 
@@ -66,7 +67,7 @@ class Reading:
                 yield number, picture
             return
         found: list[int] = []
-        for number in range(min(self.total, LOOKED_AT * self.wanted)):
+        for number in self.order or range(min(self.total, LOOKED_AT * self.wanted)):
             if len(found) == self.wanted:
                 break
             picture = self._prepared(number)
@@ -124,12 +125,14 @@ class Reading:
         return tensor.to(self.model.device)
 
 
-def read_first(model: LoadedModel, task: Task, drawn: Drawn, total: int, wanted: int) -> Reading:
-    """What reads the first pictures of a task's set.
+def read_first(
+    model: LoadedModel, task: Task, drawn: Drawn, total: int, wanted: int, order: tuple[int, ...] = ()
+) -> Reading:
+    """What reads the first pictures of a task's set; see `Reading`.
 
     Raises:
         HooksError: the model is given several pictures at once.
     """
     if model.info.pictures or model.info.preprocessing.frames:
         raise HooksError(ONE_PICTURE)
-    return Reading(model, task, drawn, total, wanted)
+    return Reading(model, task, drawn, total, wanted, order)
