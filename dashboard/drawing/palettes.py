@@ -4,9 +4,10 @@ A table has 256 entries. Levels 0..252 are a palette's colours: zero is the firs
 middle one, 126, of a diverging one. Level 253 is transparent: there is no cell. Level 254 is NaN (magenta), 255 is +Inf
 or -Inf (lime): colours that no palette has, so a broken value is never mistaken for a small or a large one.
 
-The anchor colours, between which the tables are interpolated, are Plotly's: viridis and magma are Nathaniel Smith's and
-Stefan van der Walt's (CC0), the two diverging ones are Cynthia Brewer's RdBu and PuOr (ColorBrewer 2.0, Apache-2.0),
-turned so that red and orange are positive.
+The anchor colours, between which the tables are interpolated, are those that Plotly has, written out because pictures
+are drawn in notebooks without Plotly, too: viridis and magma are Nathaniel Smith's and Stefan van der Walt's (CC0), the
+two diverging ones are Cynthia Brewer's RdBu and PuOr (ColorBrewer 2.0, Apache-2.0), turned so that red and orange are
+positive.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from plotly.colors import diverging, hex_to_rgb, sequential, unlabel_rgb
 
 LEVELS = 253
 MIDDLE_LEVEL = LEVELS // 2
@@ -80,12 +80,8 @@ def _hex(colour: np.ndarray) -> str:
 
 
 def _palette(name: str, anchors: Sequence[str], diverging: bool = False) -> Palette:
-    """Make a palette of evenly spaced anchor colours, as Plotly writes them: "#rrggbb" or "rgb(r, g, b)"."""
-    return Palette(name, diverging, _table(np.array([_rgb(anchor) for anchor in anchors])))
-
-
-def _rgb(colour: str) -> tuple[int, ...]:
-    return hex_to_rgb(colour) if colour.startswith("#") else tuple(map(int, unlabel_rgb(colour)))
+    """Make a palette of evenly spaced anchor colours, "#rrggbb"."""
+    return Palette(name, diverging, _table(np.array([list(bytes.fromhex(anchor[1:])) for anchor in anchors])))
 
 
 def _table(points: np.ndarray) -> np.ndarray:
@@ -99,14 +95,18 @@ def _table(points: np.ndarray) -> np.ndarray:
     return table
 
 
+_VIRIDIS = "#440154 #482878 #3e4989 #31688e #26828e #1f9e89 #35b779 #6ece58 #b5de2b #fde725".split()
+_MAGMA = "#000004 #180f3d #440f76 #721f81 #9e2f7f #cd4071 #f1605d #fd9668 #feca8d #fcfdbf".split()
+_BLUE_RED = "#053061 #2166ac #4393c3 #92c5de #d1e5f0 #f7f7f7 #fddbc7 #f4a582 #d6604d #b2182b #67001f".split()
+_PURPLE_ORANGE = "#2d004b #542788 #8073ac #b2abd2 #d8daeb #f7f7f7 #fee0b6 #fdb863 #e08214 #b35806 #7f3b08".split()
 PALETTES = {
     palette.name: palette
     for palette in (
-        _palette("viridis", sequential.Viridis),
-        _palette("magma", sequential.Magma),
+        _palette("viridis", _VIRIDIS),
+        _palette("magma", _MAGMA),
         _palette("grey", ("#000000", "#ffffff")),
-        _palette("blue-red", diverging.RdBu[::-1], diverging=True),
-        _palette("purple-orange", diverging.PuOr[::-1], diverging=True),
+        _palette("blue-red", _BLUE_RED, diverging=True),
+        _palette("purple-orange", _PURPLE_ORANGE, diverging=True),
     )
 }
 DIFFERENCE = PALETTES["purple-orange"]

@@ -107,6 +107,11 @@ class Captured:
         self._model = weakref.ref(unwrap(model))  # a result must not keep the model
         self._title = type(model).__name__
 
+    @property
+    def model(self) -> nn.Module | None:
+        """The model that was captured, without its wrappers; None once it is gone, which a result does not keep it from."""
+        return self._model()
+
     def __iter__(self) -> Iterator[Record]:
         return iter(self.records)
 

@@ -1,0 +1,127 @@
+"""What a person gives as the picture: a tensor as the model takes it, or a photograph with the way to prepare it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hookscope.dashboard.asking.texts import say
+from hookscope.dashboard.notebook.walls import NotShown
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Prepare = Callable[[Any], Any]
+Values = Sequence[float] | float | None
+
+
+def as_input(model: nn.Module, image: Any, prepare: Prepare | None, mean: Values, std: Values) -> Tensor:
+    """The model's argument, (image = 1, channel, height, width), on the model's device.
+
+    Arguments:
+        image: a tensor, (channel, height, width) or with an image axis of length 1, as the model is given it; or a PIL
+            image, or a file's path. prepare: picture -> such a tensor.
+        mean, std: of pixels of 0..1, per channel or one for all; how a picture is prepared without `prepare`, in the
+            size that it has.
+
+    Raises:
+        NotShown: it is none of these; a sentence.
+    """
+    picture = image if isinstance(image, Tensor) else _opened(image)
+    if prepare is not None:
+        try:
+            tensor = prepare(picture)
+        except Exception as error:
+            raise NotShown(f"prepare could not prepare the picture: {say(error)}.") from error
+        if not isinstance(tensor, Tensor):
+            raise NotShown(f"prepare gave a {type(tensor).__name__}, and a tensor is needed, as the model takes it.")
+    elif isinstance(picture, Tensor):
+        tensor = picture
+    elif mean is None or std is None:
+        raise NotShown(
+            "A picture has to be prepared as the model was trained: give prepare=, a function that makes a tensor of "
+            "it, or mean= and std=, of pixels of 0 to 1."
+        )
+    else:
+        values = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1).float() / 255
+        tensor = (values - _each("mean", mean, 3)) / _each("std", std, 3)
+    tensor = tensor[None] if tensor.ndim == 3 else tensor
+    if tensor.ndim != 4 or not tensor.numel():
+        raise NotShown(
+            f"The picture is a tensor of {_sizes(tensor)}. Give one picture, (channel, height, width) or (1, channel, "
+            "height, width)."
+        )
+    if len(tensor) != 1:
+        raise NotShown(f"These are {len(tensor)} pictures, and one is shown at a time: give image[0] or another.")
+    return tensor.detach().to(device_of(model))
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the model's weights lie; the CPU for a model without any."""
+    tensors = [*model.parameters(), *model.buffers()]
+    return tensors[0].device if tensors else torch.device("cpu")
+
+
+def as_seen(tensor: Tensor, mean: Values, std: Values) -> tuple[np.ndarray, str]:
+    """The model's argument as a picture, uint8 (height, width, 3), and a sentence about what was done for that.
+
+    Arguments:
+        tensor: (image = 1, channel, height, width). mean, std: by which it was normalised; None if that is not known.
+    """
+    values = tensor[0].detach().cpu().float()
+    channels = len(values)
+    if mean is not None and std is not None:
+        values = values * _each("std", std, channels) + _each("mean", mean, channels)
+    three = values[:3] if channels >= 3 else values[:1].expand(3, -1, -1)
+    said = [] if channels in (1, 3) else [f"Channels 0 to 2 of {channels}." if channels > 3 else "Channel 0 of 2."]
+    finite = three[three.isfinite()]
+    low, high = (float(finite.min()), float(finite.max())) if finite.numel() else (0.0, 1.0)
+    if low < -1e-4 or high > 1 + 1e-4:  # rounding leaves 0..1 by less
+        three = (three - low) / ((high - low) or 1.0)
+        said.append(f"Values from {low:.4g}, dark, to {high:.4g}, bright; mean= and std= show it as it was.")
+    three = three.nan_to_num(0.0, 1.0, 0.0).clamp(0, 1)
+    return (three.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy(), " ".join(said)
+
+
+def _each(name: str, values: Values, channels: int) -> Tensor:
+    """A number per channel, (channel, 1, 1), or one for all."""
+    found = torch.as_tensor(values, dtype=torch.float32).reshape(-1)
+    if len(found) not in (1, channels):
+        raise NotShown(f"{name}= has {len(found)} numbers, and the picture has {channels} channels.")
+    if name == "mean" and bool((found > 1).any()):
+        raise NotShown("mean= is above 1. Give it, and std=, of pixels of 0 to 1: divide both by 255.")
+    if name == "std" and not bool((found > 0).all()):
+        raise NotShown("std= has to be above 0: pixels are divided by it.")
+    return found.reshape(-1, 1, 1)
+
+
+def _opened(image: Any) -> Image.Image:
+    """A photograph."""
+    try:
+        from PIL import Image, ImageOps
+    except ImportError:
+        raise NotShown(NO_PILLOW) from None
+    if isinstance(image, str | Path):
+        try:
+            with Image.open(image) as file:
+                return ImageOps.exif_transpose(file).convert("RGB")
+        except FileNotFoundError:
+            raise NotShown(f"There is no file {str(image)!r}.") from None
+        except Exception as error:  # Pillow's readers raise what they like
+            raise NotShown(f"The file {str(image)!r} cannot be read as a picture: {say(error)}.") from error
+    if isinstance(image, Image.Image):
+        return image
+    hint = " An array becomes one by torch.from_numpy(...)." if isinstance(image, np.ndarray) else ""
+    raise NotShown(f"The picture is a {type(image).__name__}. Give a tensor, a PIL image or a file's path.{hint}")
+
+
+def _sizes(tensor: Tensor) -> str:
+    return " x ".join(map(str, tensor.shape)) or "one number"
+
+
+NO_PILLOW = "Pictures are drawn by Pillow, which is not installed: pip install 'hookscope[notebook]'."
