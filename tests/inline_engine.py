@@ -19,6 +19,7 @@ from units import what_of
 from hookscope.dashboard.asking.questions import Unit
 from hookscope.dashboard.drawing.ranking import channel_numbers
 from hookscope.dashboard.engine.base import Event, ModelInfo, ModelState, Phase, Preprocessing
+from hookscope.dashboard.engine.options import ModelOptions
 from hookscope.dashboard.engine.queue import Batch, Queue
 from hookscope.hooks.methods import INPUTS, MAPS, METRICS
 from hookscope.hooks.results.codec import encode
@@ -255,6 +256,10 @@ class InlineEngine:
     def info(self, model: str) -> ModelInfo | None:
         """As the state's."""
         return self.infos.get(model)
+
+    def options(self, model: str) -> ModelOptions | None:
+        """Nothing but its name."""
+        return ModelOptions(model) if model in self.infos else None
 
     def submit(self, slot: str, units: Sequence[Unit], fetch: Callable[[str], bytes]) -> None:
         """Queue the units."""

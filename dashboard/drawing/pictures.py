@@ -87,6 +87,11 @@ def overlay_sprite(
     return file.getvalue()
 
 
+def map_png(values: np.ndarray, scale: Scale, palette: Palette) -> bytes:
+    """One map, float (height, width), in the colours of a wall: a PNG with one pixel per value."""
+    return _png(levels(values[None], scale)[0], palette)
+
+
 @dataclass(frozen=True)
 class CamOverlay:
     """A Grad-CAM map as heat to lay over the model's input.

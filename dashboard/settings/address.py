@@ -39,6 +39,17 @@ def address(settings: Settings, port: int | None = None) -> str:
     return f"http://{host}:{settings.port if port is None else port}{settings.url_prefix}{query}"
 
 
+def for_programs(where: str) -> str:
+    """The line that tells programs where to ask, and over MCP by which command.
+
+    Arguments:
+        where: the whole address, as `address` has it; a token stays out of the command, which others may see run.
+    """
+    base, _, token = where.partition("?")
+    first = f"HOOKSCOPE_TOKEN={token.removeprefix('token=')} " if token else ""
+    return f"Programs ask at {base}api/v1/, or over MCP: {first}python -m hookscope mcp --url {base}"
+
+
 def _problem(host: str, port: int) -> OSError | None:
     """What stands against listening there, found out by doing it for a moment."""
     problems: list[OSError] = []

@@ -114,7 +114,11 @@ def register(
             state = service.state(view.model_of(view.side))
             comes = state.phase != "failed"
             wanted = order.waiting(
-                Waiting(view, service.inputs, gallery, no_model(state.phase), comes, question.mounted)
+                Waiting(
+                    *(view, service.inputs, gallery, no_model(state.phase), comes, question.mounted),
+                    feeds=service.feeds,
+                    prefix=prefix,
+                )
             )
             targets = "target"
         name = service.ask(question.page, wanted, question.drawn, question.number, kept=not question.trying)

@@ -5,7 +5,7 @@
 - a hostile page whose name is made to point at this computer (DNS rebinding): its Host is not one of ours, 400
 - a hostile page that posts to us, or asks in its background for streams and pictures (cross-site request forgery): it
   is not our page, 403
-- a stranger on the network: has no token, 401
+- a stranger on the network: has no token, in a cookie, the address or an Authorization header, 401
 - HTML that got into the page: the content policy runs no script but our own
 """
 
@@ -28,6 +28,12 @@ COOKIE_DAYS = 30
 # A browser does not send a SameSite=Strict cookie with a page that a link on another site opened. This page asks for
 # itself once more, and that second visit comes from our own site.
 VISIT_AGAIN = "<!doctype html><title>Hookscope</title><meta http-equiv='refresh' content='0'><p>Opening Hookscope.</p>"
+
+
+WRONG_BEARER = (
+    "The token in the Authorization header is not this server's. Give the one behind ?token= in the address that "
+    "Hookscope printed when it started."
+)
 
 
 def install(
@@ -72,6 +78,9 @@ def install(
             return _welcome(request, token) if request.method in SAFE_METHODS else None
         if _same(request.cookies.get(cookie_name(request), ""), token):
             return None
+        bearer = bearer_of(request)  # of a program: no page can make a browser send it to us
+        if bearer is not None:
+            return None if _same(bearer, token) else refusal(401, WRONG_BEARER)
         if shown is None and request.method == "GET" and _opened_by_another_site(request):
             return flask.Response(VISIT_AGAIN, mimetype="text/html")
         wrong = (
@@ -147,6 +156,12 @@ def cookie_name(request: flask.Request) -> str:
     """
     port = re.search(r":([0-9]+)$", request.headers.get("Host", ""))
     return f"hookscope-{port[1] if port else 'default'}"
+
+
+def bearer_of(request: flask.Request) -> str | None:
+    """The token of an `Authorization: Bearer TOKEN` header; None without such a header."""
+    kind, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if kind.lower() == "bearer" else None
 
 
 def refusal(status: int, sentence: str) -> flask.Response:

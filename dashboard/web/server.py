@@ -21,7 +21,8 @@ from hookscope.dashboard.panels.order import PANELS
 from hookscope.dashboard.panels.panel import Setup
 from hookscope.dashboard.places import ASSETS
 from hookscope.dashboard.settings.table import Settings
-from hookscope.dashboard.web import ask, dash_routes, guard, layout, routes, sets, stream, visitor_sets
+from hookscope.dashboard.web import ask, dash_routes, feeds, guard, layout, routes, scripts, sets, stream, visitor_sets
+from hookscope.dashboard.web.api import routes as api
 from hookscope.dashboard.web.dash_environment import hidden
 from hookscope.dashboard.web.shares import Shares
 
@@ -41,10 +42,13 @@ def create_app(settings: Settings, service: Service, shares: Shares) -> dash.Das
     ask.register(app.server, prefix, service, gallery, settings.models)
     sets.register(app.server, prefix, service, settings.names)
     visitor_sets.register(app.server, prefix, service)
+    feeds.register(app.server, prefix, service)
     routes.register(app.server, prefix, service, gallery, shares, settings.names)
+    scripts.register(app.server, prefix, service, gallery, settings.models)
     if settings.tensorboard_dir is not None:
         tensorboard.register(app.server, prefix, service, settings.tensorboard_dir)
     stream.register(app.server, service, f"{prefix}stream/")
+    api.register(app.server, prefix, service, gallery, settings.names, settings.max_streams)
     guard.install(app.server, settings, script_hashes=app.csp_hashes)
     dash_routes.install(app, prefix)
     return app

@@ -1,0 +1,56 @@
+"""The header's "Script": where the program is that prints a view's numbers, and what of the view it leaves out.
+
+POST script  the view  ->  {"path", "name", "beside", "left_out"}
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import flask
+
+from hookscope.dashboard.answers.service import Service
+from hookscope.dashboard.exports import script
+from hookscope.dashboard.page.gallery import Gallery
+from hookscope.dashboard.page.reading import Readings
+from hookscope.dashboard.page.scene import Gone, Scene, loaded
+from hookscope.dashboard.page.view import View
+from hookscope.dashboard.web.ask import not_to_be_had
+
+NOTHING = "There is nothing yet that a program could compute again: choose a picture, or a set, first."
+LOADING = "The model is not loaded yet; ask again once it is."
+
+
+def register(server: flask.Flask, prefix: str, service: Service, gallery: Gallery, models: tuple[str, ...]) -> None:
+    """Write programs on a server that offers these models."""
+
+    @server.post(f"{prefix}script")
+    def write() -> flask.Response:
+        try:
+            view = View.from_dict(flask.request.get_json(silent=True))
+        except RecursionError:
+            return _sentence(400, "This is no view that Hookscope knows. Reload the page.")
+        infos = loaded(view, service)
+        if not infos:
+            return _sentence(409, LOADING)
+        view = view.but(**not_to_be_had(view, infos, moved=False))
+        scene = Scene.build(view, infos, service, gallery, Readings(), 800)
+        scene = replace(scene, offered=models)
+        try:
+            found = script.written(scene)
+        except Gone as gone:
+            return _sentence(410, str(gone))
+        if found is None:
+            return _sentence(409, NOTHING)
+        answer = {
+            "path": script.address(scene),
+            "name": script.name_of(scene),
+            "beside": found.needs,
+            "left_out": found.notes,
+        }
+        return flask.Response(json.dumps(answer), mimetype="application/json")
+
+
+def _sentence(status: int, text: str) -> flask.Response:
+    return flask.Response(text + "\n", status, mimetype="text/plain")
