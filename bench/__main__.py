@@ -19,6 +19,7 @@ TOPICS = {
     "slider": "slider",
     "hooks": "hooks_cost",
     "training": "training",
+    "feed": "feed",
     "load": "load",
     "memory": "memory",
     "start": "start",

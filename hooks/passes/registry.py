@@ -112,25 +112,37 @@ class Placed:
         with _guard:
             _live.pop(self._number, None)
 
-    def _call(self) -> Callable[..., object]:
-        thread, number, function, changes = threading.get_ident(), self._number, self._function, self._changes
-        assert function is not None, "a hook is entered once"
+    def _call(self) -> _Call:
+        assert self._function is not None, "a hook is entered once"
+        return _Call(self, self._function)
 
-        # `*rest`, because a forward pass of another thread that is under way while a with_kwargs hook is removed calls
-        # the hook with one argument less; and the thread is compared first, so that such a call does nothing at all.
-        def call(module: nn.Module, args: Any, *rest: Any) -> object:
-            if threading.get_ident() != thread:
-                self.elsewhere = True
-            elif number >= getattr(_here, "since", 0):
-                _here.depth = getattr(_here, "depth", 0) + 1
-                try:
-                    found = function(module, args, *rest)
-                finally:
-                    _here.depth -= 1
-                return found if changes else None
-            return None
 
-        return call
+class _Call:
+    """What is registered for a hook that was placed. A model that is copied or pickled gets one that does nothing."""
+
+    __slots__ = ("_changes", "_function", "_number", "_placed", "_thread")
+
+    def __init__(self, placed: Placed, function: Callable[..., object]) -> None:
+        self._placed, self._function = placed, function
+        self._thread, self._number, self._changes = threading.get_ident(), placed._number, placed._changes
+
+    # `*rest`, because a forward pass of another thread that is under way while a with_kwargs hook is removed calls
+    # the hook with one argument less; and the thread is compared first, so that such a call does nothing at all.
+    def __call__(self, module: nn.Module, args: Any, *rest: Any) -> object:
+        if threading.get_ident() != self._thread:
+            self._placed.elsewhere = True
+        elif self._number >= getattr(_here, "since", 0):
+            _here.depth = getattr(_here, "depth", 0) + 1
+            try:
+                found = self._function(module, args, *rest)
+            finally:
+                _here.depth -= 1
+            return found if self._changes else None
+        return None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # something that takes anything and does nothing, and that a computer without Hookscope can load, too
+        return getattr, (contextlib.nullcontext(), "__exit__")
 
 
 def hook(

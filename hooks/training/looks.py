@@ -1,0 +1,263 @@
+"""One step that was looked at, from what was read of it to the line that is written."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from hookscope.hooks.results.feeds import COLUMNS, PLACES, Alarm, Look
+from hookscope.hooks.training.alarms import Alarms, Evidence
+from hookscope.hooks.training.producers import Made, find_producer
+from hookscope.hooks.training.reading import Reading
+from hookscope.hooks.training.watching import Watching
+from hookscope.hooks.training.weights import Moment, weights_of
+
+GRAPH = 6  # nodes of the loss's graph that are looked at for what kind of loss it is
+_WEIGHTS_ADVICE = "Go back to a checkpoint before this step; look at the learning rate, and clip gradients."
+
+
+@dataclass
+class Step:
+    """A step while it is looked at.
+
+    Attributes:
+        watching: its forward passes. moment: its gradients and weights, once they were read.
+        waiting: the optimisers whose update has not come. halves: whether it computes in float16. cost: in seconds.
+        announced: whether it was said before each update that it comes.
+    """
+
+    watching: Watching
+    waiting: set[int]
+    moment: Moment | None = None
+    number: int = 0
+    loss: Any = None
+    scalars: Mapping[str, float] = field(default_factory=dict)
+    halves: bool = False
+    cost: float = 0.0
+    announced: bool = False
+
+    def see_what_came(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        """Measure the updates that were done; an optimiser may have left this step out."""
+        came = [each for each in optimizers if id(each) not in self.waiting and not _left_out(each)]
+        if self.moment is not None and came:
+            self.moment.see_update(weights_of(came))
+
+
+@dataclass
+class Looked:
+    """What came of a step.
+
+    Attributes:
+        bins: by "a/LAYER", "g/LAYER" and "w/LAYER" uint32 (bin,).
+    """
+
+    step: Step
+    layers: tuple[str, ...]
+    numbers: np.ndarray
+    bins: dict[str, np.ndarray]
+    loss: float
+    losses: tuple[tuple[int, float], ...]
+    alarms: tuple[Alarm, ...]
+    over: tuple[tuple[str, str], ...]
+    skipped: bool
+
+    def look(self, number: int, time: float, notes: tuple[str, ...]) -> Look:
+        """As it is read later."""
+        moment, watching = self.step.moment, self.step.watching
+        own = {name: np.array(watching.own_of(name, self.layers), np.float64) for name in watching.own}
+        assert moment is not None
+        return Look(
+            self.step.number,
+            number,
+            time,
+            self.layers,
+            self.numbers,
+            loss=self.loss,
+            losses=self.losses,
+            scalars=self.step.scalars,
+            rates=moment.rates,
+            scale=moment.scale,
+            skipped=self.skipped,
+            own=own,
+            alarms=self.alarms,
+            over=self.over,
+            notes=notes,
+        )
+
+    @staticmethod
+    def costing(look: Look, seconds: float) -> Look:
+        """The same, with what it took."""
+        return dataclasses.replace(look, cost=seconds)
+
+
+def _left_out(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether a fused optimiser left the weights as they are, because gradients were not finite."""
+    found = getattr(optimizer, "found_inf", None)
+    return found is not None and float(found) > 0
+
+
+def numbers_of(
+    step: Step, model: nn.Module, alarms: Alarms, losses: Sequence[tuple[int, Any]], scaled: bool, owner: str
+) -> Looked:
+    """Read everything that was queued, and go through the rules.
+
+    Arguments:
+        losses: (step, loss) since the last look. scaled: whether there is a scaler. owner: what `live_hooks` shows.
+    """
+    moment, outputs = step.moment, step.watching.found()
+    assert moment is not None
+    moment.forget()
+    skipped = scaled and not moment.updated
+    own = {each.layer: each for each in moment.layers}
+    titles = {place: place[0] + (f":{place[1] + 1}" if place[1] else "") for place in outputs}
+    layers = tuple(dict.fromkeys((*titles.values(), *own)))
+    rows, bins = np.full((len(layers), len(COLUMNS)), np.nan), dict[str, np.ndarray]()
+    where = {layer: index for index, layer in enumerate(layers)}
+
+    def put(layer: str, group: str, values: Mapping[str, float], reading: Reading | None = None) -> None:
+        for name, value in values.items():
+            rows[where[layer], PLACES[group, name]] = value
+        if reading is not None:
+            bins[f"{group}/{layer}"] = np.minimum(reading.bins, np.iinfo(np.uint32).max).astype(np.uint32)
+
+    for place, reading in outputs.items():
+        put(titles[place], "a", _of_activations(reading), reading)
+    for each in moment.layers:
+        if each.gradient is not None:
+            put(each.layer, "g", _of_gradients(each.gradient), each.gradient)
+        if each.weight is not None:
+            put(each.layer, "w", _of_weights(each.weight), each.weight)
+        if each.layer in moment.ratios:
+            put(each.layer, "u", {"ratio": moment.ratios[each.layer]})
+    read = tuple((number, float(loss)) for number, loss in losses)
+    loss = read[-1][1] if read and read[-1][0] == step.number else math.nan
+    evidence = _evidence(step, moment, outputs, titles, loss, scaled, skipped)
+    evidence.not_finite = _not_finite(step, model, moment, outputs, titles, loss, owner)
+    began, over = alarms.examine(evidence)
+    step.watching.given = None
+    return Looked(step, layers, rows, bins, loss, read, began, over, skipped)
+
+
+def _of_activations(found: Reading) -> dict[str, float]:
+    dead = math.nan if found.fired is None else float((found.fired == 0).sum())
+    own = {"rms": found.rms, "dead": dead, "channels": found.channels or math.nan, "inputs": found.inputs}
+    return {**_from(found, "mean", "std", "zeros", "nan", "inf"), **own}
+
+
+def _of_gradients(found: Reading) -> dict[str, float]:
+    return {"norm": found.norm, "rms": found.rms, **_from(found, "zeros", "nan", "inf")}
+
+
+def _of_weights(found: Reading) -> dict[str, float]:
+    return {"norm": found.norm, "rms": found.rms, **_from(found, "nan", "inf", "count")}
+
+
+def _from(found: Reading, *names: str) -> dict[str, float]:
+    return {name: float(getattr(found.statistics, name)) for name in names}
+
+
+def _evidence(
+    step: Step,
+    moment: Moment,
+    outputs: Mapping[tuple[str, int], Reading],
+    titles: Mapping[tuple[str, int], str],
+    loss: float,
+    scaled: bool,
+    skipped: bool,
+) -> Evidence:
+    with_gradients = [each for each in moment.layers if each.gradient is not None and each.wants]
+    order = {layer: place for place, (layer, _) in reversed(list(enumerate(outputs)))}
+    with_gradients.sort(key=lambda each: order.get(each.layer, len(order)))  # as they ran; stable
+    gradients = {}
+    for each in with_gradients:
+        assert each.gradient is not None
+        numbers = each.gradient.statistics
+        gradients[each.layer] = (each.gradient.norm, each.gradient.rms, numbers.zeros, numbers.nan + numbers.inf)
+    return Evidence(
+        step.number,
+        loss,
+        first=step.number == 0,
+        classes=step.watching.classes if _is_cross_entropy(step.loss) else 0,
+        matrices=tuple(layer for layer in gradients if layer in moment.matrices),
+        gradients=gradients,
+        underflow={each.layer: each.underflow for each in with_gradients} if step.halves else {},
+        fired={
+            titles[place]: (found.fired, found.inputs) for place, found in outputs.items() if found.fired is not None
+        },
+        ratios={} if moment.rates and not any(moment.rates) else moment.ratios,
+        unchanged=moment.unchanged if moment.updated and any(moment.rates) and not skipped else None,
+        scaled=scaled,
+    )
+
+
+def _not_finite(
+    step: Step,
+    model: nn.Module,
+    moment: Moment,
+    outputs: Mapping[tuple[str, int], Reading],
+    titles: Mapping[tuple[str, int], str],
+    loss: float,
+    owner: str,
+) -> tuple[tuple[str, str, str], ...]:
+    """(layer, text, advice) of what made a value that is not finite; what came of it is not told."""
+    weights = [each for each in moment.layers if each.weight is not None and _broken(each.weight)]
+    if weights:
+        more = f" So are {len(weights) - 1:,} other layers'." if len(weights) > 1 else ""
+        text = f"The weights of {weights[0].layer or 'the model'} are not finite: {_held(weights[0].weight)}.{more}"
+        return ((weights[0].layer, text, _WEIGHTS_ADVICE),)
+    bad = [place for place, found in outputs.items() if _broken(found)]
+    if not bad and (step.loss is None or math.isfinite(loss)):
+        return ()
+    made: Made | None = None
+    watching = step.watching
+    if watching.given is not None:
+        try:
+            made = find_producer(model, watching.given, watching.autocast, watching.inputs, owner)
+        except Exception:  # the batch may have been written over; what was seen has to do
+            made = None
+    if made is not None:
+        return ((made.layer, _told(made), ""),)
+    broken = [place for place in bad if outputs[place].statistics.nan]
+    if broken:
+        first = broken[0]
+        text = (
+            f"{titles[first]} is the first layer whose values are not finite: {_held(outputs[first])}. The same batch "
+            "gave none when it was run once more."
+        )
+        return ((titles[first], text, ""),)
+    if not bad:
+        return (("", f"The loss is {loss}, and what the model answered is finite: the loss itself makes it.", ""),)
+    return ()  # infinite on purpose, as a mask is
+
+
+def _told(made: Made) -> str:
+    how = f"{made.nan:,} NaN and {made.inf:,} infinite values"
+    why = f" because {made.weight} is not finite" if made.weight else " of finite inputs"
+    where = f" ({made.place}: {made.line})" if made.line else f" ({made.place})" if made.place else ""
+    return f"{made.layer or 'The model'} makes {how}{why}{where}."
+
+
+def _held(found: Reading | None) -> str:
+    assert found is not None
+    return f"{found.statistics.nan:,} NaN, {found.statistics.inf:,} infinite"
+
+
+def _broken(found: Reading) -> bool:
+    return bool(found.statistics.nan or found.statistics.inf)
+
+
+def _is_cross_entropy(loss: Any) -> bool:
+    """Whether a loss was made by a cross-entropy, as its graph says."""
+    nodes = [getattr(loss, "grad_fn", None)]
+    for _ in range(GRAPH):
+        if any(type(node).__name__.startswith("NllLoss") for node in nodes):
+            return True
+        nodes = [each[0] for node in nodes if node is not None for each in node.next_functions][:GRAPH]
+    return False

@@ -1,0 +1,85 @@
+"""What layers make of one pinned picture, at every look: a film of a training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hookscope.hooks.layers.axes import Axes, leaves
+from hookscope.hooks.layers.describe import describe
+from hookscope.hooks.layers.names import Pattern, select
+from hookscope.hooks.looks.capture import capture
+from hookscope.hooks.passes import arguments, nested
+from hookscope.hooks.passes.looking import looking
+from hookscope.hooks.passes.modes import inspecting
+
+LAYERS, CHANNELS, LARGEST = 12, 16, 40  # of maps: in how many layers, how many of each, and positions on a side
+CLASSES = 5_000
+
+
+class Pinned:
+    """One picture that the model is shown at every look, in evaluation mode and without gradients.
+
+    Arguments:
+        model: unwrapped. given: a batch, or a tuple of positional arguments; of a batch the first picture is shown.
+        layers: of which maps are kept; by default twelve that have maps, evenly spread over the depth.
+    """
+
+    def __init__(self, model: nn.Module, given: Any, layers: Pattern | Iterable[Pattern] | None = None) -> None:
+        self.given = nested.private(arguments.first_image(arguments.arguments(given)), requires_grad=False)
+        infos = describe(model, *self.given)
+        self._axes = Axes(infos)
+        chosen = leaves(select(model, "*")) if layers is None else select(model, layers)
+        there = [
+            info.name
+            for info in infos
+            if info.name in chosen and info.calls and {"height", "width"} <= set(info.calls[0].axes)
+        ]
+        if layers is None and len(there) > LAYERS:
+            there = [there[round(place)] for place in np.linspace(0, len(there) - 1, LAYERS)]
+        self.layers = tuple(there)
+        self._channels: dict[str, np.ndarray] = {}
+
+    def look(self, model: nn.Module, owner: str) -> dict[str, np.ndarray]:
+        """Show the picture.
+
+        Returns:
+            "map/LAYER" float16 (channel, height, width) and "channels/LAYER" int64 (channel,) of each layer, the
+            channels that varied most at the first look; and "answer" float32 (class,), if the model answers a row.
+        """
+        found: dict[str, np.ndarray] = {}
+        with looking(owner=owner, purpose="training"), inspecting(model) as inner:
+            with capture(inner, list(self.layers)) as seen:
+                output = inner(*nested.private(self.given, requires_grad=False))
+            for layer in self.layers:
+                value = seen[layer].value
+                maps = None if value is None else self._axes.maps(layer, 0, value)
+                if maps is not None:
+                    found[f"map/{layer}"], found[f"channels/{layer}"] = self._smaller(layer, maps)
+        first = nested.first(output)
+        if first is not None and first[1].ndim == 2 and first[1].shape[1] <= CLASSES:
+            found["answer"] = first[1][0].detach().float().cpu().numpy()
+        return found
+
+    def _smaller(self, layer: str, maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if layer not in self._channels:
+            spread = np.nan_to_num(maps.reshape(len(maps), -1).std(1))
+            self._channels[layer] = np.sort(np.argsort(-spread, kind="stable")[:CHANNELS]).astype(np.int64)
+        channels = self._channels[layer]
+        values = torch.from_numpy(np.ascontiguousarray(maps[channels]))
+        height, width = values.shape[1:]
+        if max(height, width) > LARGEST:
+            shrink = max(height, width) / LARGEST
+            size = max(1, round(height / shrink)), max(1, round(width / shrink))
+            values = nn.functional.adaptive_avg_pool2d(values, size)
+        return _as_half(values), channels
+
+
+def _as_half(values: Tensor) -> np.ndarray:
+    """Float16, what is too large for it at its end."""
+    half: np.ndarray = values.clamp(-65504, 65504).numpy().astype(np.float16)
+    return half

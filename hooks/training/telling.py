@@ -1,0 +1,77 @@
+"""Whom a feed tells what: the console, once each; the feed itself; and who listens."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable
+
+from hookscope.hooks.results.feeds import Alarm, Look
+
+_log = logging.getLogger("hookscope")
+
+AFTER_THE_UPDATE = (
+    "feed.step() was called after optimizer.step(), so that gradients are as they were used: clipped, if they were. "
+    "Call it between loss.backward() and optimizer.step()."
+)
+NO_GRADIENTS = (
+    "There were no gradients when feed.step() was called, or only zeros. Call it after loss.backward(), and before "
+    "optimizer.zero_grad()."
+)
+ONLY_PARTS = (
+    "The model itself was not called in the step that was looked at, only parts of it or a compiled copy, so there are "
+    "no activations of it; its layers are watched from the next look on."
+)
+NOT_SEEN = (
+    "The model did not run in a step that was looked at, or was compiled where it cannot be seen: there are no "
+    "activations of it. Give follow() the model that is called."
+)
+FEWER_LOOKS = "The feed's lines take more than half of limit_mb, so half as many steps are looked at from now on."
+
+
+class Teller:
+    """Tells everything once.
+
+    Attributes:
+        listeners: are called with each look that was written.
+    """
+
+    def __init__(self) -> None:
+        self.listeners: list[Callable[[Look], None]] = []
+        self._said: set[str] = set()
+        self._notes: list[str] = []
+
+    def say(self, sentence: str) -> None:
+        """Something about the looking itself, on the console and in the next line of the feed."""
+        if sentence in self._said:
+            return
+        self._said.add(sentence)
+        self._notes.append(sentence)
+        try:
+            warnings.warn(sentence, stacklevel=4)
+        except UserWarning:  # where warnings are errors: even so the training goes on
+            _log.warning("%s", sentence)
+
+    def take_notes(self) -> tuple[str, ...]:
+        """What was said since the last line."""
+        notes, self._notes = tuple(self._notes), []
+        return notes
+
+    def tell(self, look: Look) -> None:
+        """A look was written: its alarms for the console, all of it for who listens."""
+        for alarm in look.alarms:
+            _log.warning("%s", on_the_console(alarm, look.step))
+        for function in list(self.listeners):
+            try:
+                function(look)
+            except Exception as error:
+                self.listeners.remove(function)
+                self.say(
+                    f"What listened to the feed failed ({type(error).__name__}: {error!s:.200}), and is called no "
+                    "more. The training goes on."
+                )
+
+
+def on_the_console(alarm: Alarm, step: int) -> str:
+    """An alarm in one line."""
+    return f"Step {step:,}: {alarm.sentence} {alarm.advice}"

@@ -1,0 +1,307 @@
+"""Writes a feed's folder, so that it can be read at any moment, also after the process was killed in the middle.
+
+Lines are appended, files of arrays are written under another name and renamed. Nothing here knows torch. What cannot be
+written raises `OSError`, and leaves no half a line behind where that can be helped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import math
+import os
+import platform
+import re
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hookscope.hooks.errors import HooksError
+from hookscope.hooks.results.feeds import FORMAT, GROUPS, KINDS, LINES, LOCK, PLACES, RUN, VERSION, Alarm, Look, RunInfo
+from hookscope.hooks.results.tensor_files import pack
+
+# Windows has none; there two runs are not kept apart
+fcntl: Any = importlib.import_module("fcntl") if importlib.util.find_spec("fcntl") else None
+
+ALL_OF = 200  # looks, of which every file is kept; of the older ones every second, fourth, ...
+LEAST_OF = 4
+OF_LINES = 0.5  # of the limit may be lines, which are never taken away; then they come more seldom
+_FILE = re.compile(rf"({'|'.join(KINDS)})-(\d{{12}})\.safetensors")
+_DRAFT = re.compile(rf"\.({'|'.join(KINDS)}|{re.escape(RUN)}).*\.\d+")  # what a killed process left
+
+
+class Folder:
+    """The folder of one run, written by one process.
+
+    Arguments:
+        path: made if it is not there. limit_bytes: of everything in it.
+    """
+
+    def __init__(self, path: Path, limit_bytes: int) -> None:
+        self.path = path
+        self._limit = limit_bytes
+        self._lock: int | None = None
+        self._info: RunInfo | None = None
+        self._torn = False
+        self._lines = 0  # bytes
+        self._share = OF_LINES
+        self._numbers: dict[int, int] = {}  # of each step with files, the number of its look
+
+    @property
+    def lines_are_full(self) -> bool:
+        """Whether lines take as much as they may."""
+        return self._lines > self._share * self._limit
+
+    def allow_more_lines(self) -> None:
+        """Half of what is left of the limit, too, now that fewer come."""
+        self._share += (1 - self._share) / 2
+
+    def open(self, info: RunInfo, resume: bool) -> tuple[int | None, int]:
+        """Take the folder.
+
+        Returns:
+            the last step that stands in it, None if there is none, and how many looks there were.
+
+        Raises:
+            HooksError: it holds a run already, and this one does not go on with it; or another process writes there.
+            OSError: it cannot be written.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        there = (self.path / RUN).exists() or (self.path / LINES).exists()
+        if there and not resume:
+            raise HooksError(
+                f"The folder {self.path.name} holds a run already. Give each run a folder of its own, or go on with "
+                "this one by resume=True."
+            )
+        self._take_lock()
+        self._info = info
+        self._write_info()
+        last, looks = self._last_line()
+        self._lines = _size(self.path / LINES)
+        self._numbers = {step: looks.get(step, 0) for _, step in self._files()}
+        for name in os.listdir(self.path):
+            if _DRAFT.fullmatch(name):
+                (self.path / name).unlink(missing_ok=True)
+        return last, max(looks.values(), default=-1) + 1
+
+    def close(self) -> None:
+        """Let the folder go."""
+        if self._lock is not None:
+            with contextlib.suppress(OSError):
+                os.close(self._lock)
+            self._lock = None
+
+    def append(self, line: Mapping[str, Any]) -> None:
+        """Write one line, whole or not at all.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self._restore()
+        data = json.dumps(line, allow_nan=False, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
+        data = (b"\n" if self._torn else b"") + data + b"\n"
+        file = os.open(self.path / LINES, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+        try:
+            before = os.fstat(file).st_size
+            try:
+                _write_all(file, data)
+            except OSError:
+                self._torn = True
+                with contextlib.suppress(OSError):
+                    os.ftruncate(file, before)
+                    self._torn = False
+                raise
+        finally:
+            os.close(file)
+        self._torn = False
+        self._lines = before + len(data)
+
+    def keep(self, kind: str, look: Look, arrays: Mapping[str, np.ndarray], told: Mapping[str, str]) -> None:
+        """Write arrays of a look into a file of their own; older ones make room.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self._restore()
+        target = self.path / f"{kind}-{look.step:012d}.safetensors"
+        _replace(target, pack(arrays, {"format": f"{FORMAT} {VERSION}", "look": str(look.number), **told}))
+        self._numbers[look.step] = look.number
+
+    def thin(self) -> None:
+        """Take away files of older looks: every second one, then three of four, ...; more where there is no room."""
+        files: dict[int, list[Path]] = {}
+        for path, step in self._files():
+            files.setdefault(step, []).append(path)
+        sizes = {step: sum(_size(path) for path in paths) for step, paths in files.items()}
+        newest = max(self._numbers.values(), default=0)
+        whole = ALL_OF
+        room = self._limit - self._lines
+        while True:
+            kept = {step for step in files if _stays(self._numbers.get(step, 0), newest, whole)}
+            if sum(sizes[step] for step in kept) <= room or whole <= LEAST_OF:
+                break
+            whole //= 2
+        if sum(sizes[step] for step in kept) > room:
+            kept = set()
+        for step in files.keys() - kept:
+            for path in files[step]:
+                path.unlink(missing_ok=True)
+            self._numbers.pop(step, None)
+
+    # --- the folder
+
+    def _take_lock(self) -> None:
+        if fcntl is None:
+            return
+        file = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        for left in (True, True, False):  # who reads holds it for a moment
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if left:
+                    time.sleep(0.05)
+                    continue
+                os.close(file)
+                raise HooksError(
+                    f"Another process writes into the folder {self.path.name}. Give each run a folder of its own."
+                ) from None
+            except OSError:  # a file system without locks
+                os.close(file)
+                return
+            self._lock = file
+            return
+
+    def _write_info(self) -> None:
+        assert self._info is not None
+        told = {"format": FORMAT, "version": VERSION, **_plain(vars(self._info))}
+        _replace(self.path / RUN, json.dumps(told, indent=1).encode())
+
+    def _restore(self) -> None:
+        """Somebody may have taken the folder away."""
+        if not (self.path / RUN).exists():
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._write_info()
+
+    def _files(self) -> Iterator[tuple[Path, int]]:
+        with os.scandir(self.path) as entries:
+            for entry in entries:
+                if found := _FILE.fullmatch(entry.name):
+                    yield Path(entry.path), int(found[2])
+
+    def _last_line(self) -> tuple[int | None, dict[int, int]]:
+        """The last step in the lines, and the number of each look."""
+        last, looks = None, dict[int, int]()
+        with contextlib.suppress(FileNotFoundError), open(self.path / LINES, "rb") as lines:
+            whole = b"\n"
+            for whole in lines:
+                with contextlib.suppress(ValueError, RecursionError):
+                    line = json.loads(whole)
+                    if (
+                        isinstance(line, dict)
+                        and type(line.get("step")) is int
+                        and line["step"] >= 0
+                        and "layers" in line
+                    ):
+                        last = line["step"]
+                        looks[last] = int(line.get("look", 0))
+            self._torn = not whole.endswith(b"\n")
+        return last, looks
+
+
+def as_line(look: Look) -> dict[str, Any]:
+    """A look as its line."""
+    layers: dict[str, dict[str, Any]] = {}
+    for layer, row in zip(look.layers, look.numbers.tolist(), strict=True):
+        groups = {}
+        for group, names in GROUPS.items():
+            values = [_number(row[PLACES[group, name]]) for name in names]
+            if any(value is not None for value in values):
+                groups[group] = values if len(values) > 1 else values[0]
+        layers[layer] = groups
+    for name, numbers in look.own.items():
+        for layer, value in zip(look.layers, numbers.tolist(), strict=True):
+            if not math.isnan(value):
+                layers[layer].setdefault("m", {})[name] = _number(value)
+    line: dict[str, Any] = {"v": VERSION, "step": look.step, "look": look.number, "time": round(look.time, 3)}
+    line |= {"cost": _number(look.cost), "loss": _exact(look.loss)}
+    if look.losses:
+        line["losses"] = [[step, _exact(loss)] for step, loss in look.losses]
+    line |= {"scalars": {name: _exact(value) for name, value in look.scalars.items()}} if look.scalars else {}
+    line |= {"lr": [_exact(rate) for rate in look.rates]} if look.rates else {}
+    line |= {} if math.isnan(look.scale) else {"scale": look.scale}
+    line |= {"skipped": True} if look.skipped else {}
+    line |= {"alarms": [_alarm(alarm) for alarm in look.alarms]} if look.alarms else {}
+    line |= {"over": [list(each) for each in look.over]} if look.over else {}
+    line |= {"notes": list(look.notes)} if look.notes else {}
+    line["layers"] = layers
+    return line
+
+
+def machine() -> str:
+    """This computer since it was started, as a name that tells nobody which it is."""
+    boot = ""
+    with contextlib.suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()
+    return hashlib.sha256(f"{platform.node()} {boot}".encode()).hexdigest()[:16]
+
+
+def _alarm(alarm: Alarm) -> dict[str, Any]:
+    fields = {name: value for name, value in vars(alarm).items() if name not in ("step", "until")}
+    return _plain(fields)
+
+
+def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _exact(value) if isinstance(value, float) else value for name, value in fields.items()}
+
+
+def _number(value: float) -> float | int | str | None:
+    """Five digits are enough for a picture; whole numbers stay whole."""
+    if math.isnan(value):
+        return None
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    if value == int(value) and abs(value) < 1e15:
+        return int(value)
+    return float(f"{value:.5g}")
+
+
+def _exact(value: float) -> float | str | None:
+    """Eight digits; NaN and infinities, which JSON does not have, by name."""
+    return float(f"{value:.8g}") if math.isfinite(value) else str(value)
+
+
+def _stays(number: int, newest: int, whole: int) -> bool:
+    """Whether the files of a look are kept: all of the last ones, every second of as many before, ..."""
+    age = newest - number
+    apart = 1
+    while age >= whole:
+        apart, whole = apart * 2, whole * 2
+    return number % apart == 0
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _write_all(file: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(file, view) :]
+
+
+def _replace(target: Path, data: bytes) -> None:
+    draft = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        draft.write_bytes(data)
+        draft.replace(target)
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
