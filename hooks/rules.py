@@ -81,9 +81,9 @@ RULES: Rows[Rule] = Rows(
         "colour-order",
         "red and blue exchanged",
         "error",
-        "with labels agreement in both orders (exact binomial test over the pictures that differ) and the label's "
-        "share, without the first class's share, in both orders (sign-flip test over pictures, "
-        "at a tenth of the limit, and only where the median share is 0.5 or more)",
+        "with labels agreement in both orders (exact binomial test over the pictures that differ; in the other order "
+        "at least half must agree) and the label's share, without the first class's share, in both orders (sign-flip "
+        "test over pictures, at a tenth of the limit, and only where the median share is 0.5 or more)",
         "ours; never from BatchNorm statistics, which are the same for both orders",
         "colours:colour_order",
         {"p": 0.01, "factor": 1.35},
@@ -112,7 +112,8 @@ RULES: Rows[Rule] = Rows(
         "non-finite",
         "NaN or infinite values",
         "error",
-        "the call whose inputs are all finite and whose output is not; -inf in a mask is none",
+        "the call whose inputs are all finite and whose output is not; -inf in a mask is none; where the answer is "
+        "finite a note, for NaN or a division by 0, or a warning, for a sum of products that overflows",
         "ours",
         "values:non_finite",
         {"count": 0.0},
@@ -293,8 +294,9 @@ RULES: Rows[Rule] = Rows(
         "precision",
         "values near the ends of float16 or bfloat16",
         "warning",
-        "largest magnitude of each layer against 65,504, and the share of its values below 6e-8 that are not 0; for "
-        "models in float32: as a note",
+        "largest magnitude of each layer against 65,504, and the share of its values below 6.1e-5 that are not 0, "
+        "where its largest is below 0.06 (in bfloat16 against 3.4e38, 1.2e-38 and 1.2e-35); for models in float32: as "
+        "a note",
         "ranges of IEEE 754 binary16 and of bfloat16",
         "values:precision",
         {"headroom": 4.0, "underflow": 0.1},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -36,7 +37,7 @@ class Chain:
         self._seen = patient.seen
         self.feeding = feeding(patient)
         self.summaries: dict[Place, LayerSummary] = {
-            (each.layer, each.call): each for each in self._seen.statistics if len(each.fired)
+            (each.layer, each.call): self._named(each) for each in self._seen.statistics if len(each.fired)
         }
         self.constant = {place: _constant(each) for place, each in self.summaries.items()}
         self._followers: dict[Place, Place] = {}
@@ -44,6 +45,11 @@ class Chain:
             if silence_of(summary) is not None:
                 for source in self.sources(place):
                     self._followers.setdefault(source, place)
+
+    def _named(self, summary: LayerSummary) -> LayerSummary:
+        """The same; a layer of somebody's own that ends with an activation function by that function's name."""
+        fed = self.feeding.get((summary.layer, summary.call))
+        return replace(summary, type=fed.kind, activation=True) if fed is not None and fed.kind else summary
 
     def sources(self, place: Place) -> Iterator[Place]:
         """What fed a call, under the names that have numbers."""
@@ -177,9 +183,11 @@ def has_scales(fed: Fed, summary: LayerSummary) -> bool:
 
 
 def zero_rows(fed: Fed, summary: LayerSummary) -> set[int]:
-    """The channels whose weights are all 0."""
+    """The channels whose weights are all 0; in float16 that says nothing: small ones become 0 there."""
     rows = weight_rows(fed, summary)
-    return set() if rows is None else set(map(int, torch.nonzero((rows == 0).all(1))[:, 0]))
+    if rows is None or fed.module.weight.dtype == torch.float16:
+        return set()
+    return set(map(int, torch.nonzero((rows == 0).all(1))[:, 0]))
 
 
 def row_ratios(fed: Fed, summary: LayerSummary) -> np.ndarray | None:

@@ -35,12 +35,14 @@ from hookscope.hooks.doctor.chain import (
 )
 from hookscope.hooks.doctor.patient import Patient
 from hookscope.hooks.doctor.probe import Fed, Place, at_most
+from hookscope.hooks.doctor.variety import ONE_SCENE, between
 from hookscope.hooks.results.findings import Bars, Curve, Finding, join_names
 from hookscope.hooks.results.summaries import LayerSummary
 
 FEWEST = 4  # channels that a layer has, of which a share says something
 VALUES = 32  # of each channel, of which a share of silent ones says something
 BOUNDED = {"sigmoid", "hardsigmoid", "tanh", "hardtanh", "softsign"}
+OF_ONE_SCENE = 0.75  # of a layer's channels, which parts of one scene may leave silent
 SELDOM = 0.05  # of the pictures
 SHOWN = 12  # channels that a sentence's evidence shows
 
@@ -72,10 +74,13 @@ class _Silent:
 
 def dead_channels(patient: Patient) -> Iterator[Finding]:
     """See `rules.RULES`. A warning is what no healthy network has; channels that are merely silent are a note."""
-    silent = list(_silent(Chain(patient)))
-    looked = [each for each in patient.seen.statistics if silence_of(each) is not None and each.fired.size]
+    chain = Chain(patient)
+    silent = list(_silent(chain))
+    looked = [each for each in chain.summaries.values() if silence_of(each) is not None]
     patient.found["dead-channels: looked at"] = f"{len(looked):,} activations over {patient.pictures} pictures."
     share, depth = (patient.limit("dead-channels", name) for name in ("share", "depth"))
+    if between(patient) < ONE_SCENE:  # of which the last layers have little to say
+        share = max(share, OF_ONE_SCENE)
     findings, mild = [], []
     for each in silent:
         below = each.channels[np.nan_to_num(each.depth[each.channels]) > depth]
@@ -149,7 +154,7 @@ def _merely_silent(mild: list[_Silent], pictures: int) -> Finding:
 def rare_channels(patient: Patient) -> Iterator[Finding]:
     """See `rules.RULES`; after activations that are silent at exactly 0."""
     limit, findings, looked = patient.limit("rare-channels"), [], 0
-    for summary in patient.seen.statistics:
+    for summary in Chain(patient).summaries.values():
         if silence_of(summary) != 0.0 or len(summary.fired) < FEWEST:
             continue
         looked += 1

@@ -26,6 +26,7 @@ MOST_COLOURED = 16  # that are looked at where there are no labels
 COLOURED = 0.01  # of black to white, by which red and blue of a picture in colour differ on average
 SURE = 0.5  # the median share that a trained classifier's first class has in the right order
 UNLABELLED_P = 0.1  # of the limit p: confidence is worth less than labels, and pictures of one hue are alike
+TRUSTED = 0.5  # share of the labels that the first class has to be in the right order
 TINY = 1e-12  # share below which shares are alike
 SHARES = ("softmax", "probabilities", "sigmoid")  # readings under which numbers are shares
 ORDERS = ("as given", "red and blue exchanged")
@@ -37,6 +38,10 @@ def colour_order(patient: Patient) -> Iterator[Finding]:
     Raises:
         CannotTell: the model takes no colours, or its answers in both orders do not differ enough.
     """
+    if patient.found.get("preprocessing: other values"):
+        raise CannotTell(
+            "The pictures' values are off, and so are the answers in either order: see preprocessing first."
+        )
     batch = patient.batches[0]
     if batch.shape[1] != 3:
         raise CannotTell(f"The pictures have {_counted(batch.shape[1])}, and no order of red, green and blue.")
@@ -119,6 +124,8 @@ def _by_labels(patient: Patient, given: Answers, other: Answers, chosen: np.ndar
     chances = [at_least(ahead, ahead + behind), *([flipped(gain)] if len(gain) else [])]
     p, factor = min(min(chances) * len(chances), 1.0), float(np.exp(gain.mean())) if len(gain) else float("nan")
     limit = patient.limit("colour-order")
+    if p < limit and would.mean() < TRUSTED:  # of other labels, or of pictures that are off in another way, too
+        p = 1.0
     shares = f", and the label's share is {factor:.2g} times as large" if len(gain) else ""
     numbers = f"{right.sum()} of {len(chosen)} pictures as given, and {would.sum()} with red and blue exchanged{shares}"
     if p < limit and would.sum() >= right.sum() and not factor < patient.limit("colour-order", "factor"):

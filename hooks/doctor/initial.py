@@ -28,6 +28,7 @@ STEPS = 25  # of the search for the strongest direction
 SPARSE = 0.3  # share of zeros, from which on weights are made by something else than drawing or training
 REPEATED = 0.2  # share of different values, below which they are
 TRAINED, UNSURE = 6.5, 4.5  # standard deviations from what independent draws give: beyond, and up to which it is none
+MANY = 10  # layers that are as they were made, beside which normalisations alone do not say that a model is trained
 CUT = 2.0  # deviations, at which normal distributions are customarily cut off
 
 
@@ -271,6 +272,7 @@ class Judged:
             each root of the number of values, so that it does not grow with the layer.
         size: how many weights it has. largest: how many values its largest weight has.
         telling: whether it may say that a model is trained: tables and tokens are made in many ways.
+        of_pictures: whether it is a convolution of so few channels as pictures have.
     """
 
     name: str
@@ -289,6 +291,7 @@ class Judged:
     size: int = 0
     largest: int = 0
     telling: bool = True
+    of_pictures: bool = False
 
 
 def all_initial(model: nn.Module) -> bool:
@@ -298,7 +301,13 @@ def all_initial(model: nn.Module) -> bool:
     """
     found = False
     others: list[Verdict] = []
-    for judged in judge_layers(model):
+    layers = list(judge_layers(model))
+    weights = [each for each in layers if each.telling and not each.norm]
+    drawn = sum(each.verdict == "initial" and not each.moved for each in weights)
+    # some draw what their normalisations hold, too: then the weights decide
+    if drawn >= MANY and not any(each.verdict == "trained" or each.moved for each in weights):
+        return True
+    for judged in layers:
         if not judged.telling:
             others.append(judged.verdict)
         elif judged.verdict == "trained" or (judged.moved and judged.verdict == "initial"):
@@ -347,8 +356,8 @@ def _judge_norm(name: str, module: nn.Module, frozen: bool) -> Judged:
     if unseen or (start and affine):
         # where it has seen pictures, a scale of 1 may be how it was to stay
         return replace(judged, verdict="initial" if unseen or mean is None else "fixed", why=why, unseen=unseen)
-    # GANs draw theirs from normal(1, 0.02)
-    drawn = weight is not None and (bias is None or _is(bias, 0.0)) and abs(float(weight.std()) - 0.02) < 0.005
+    # some draw theirs, as GANs from normal(1, 0.02); a training would move the biases, too
+    drawn = weight is not None and (_is(bias, 0.0) or (bias is None and abs(float(weight.std()) - 0.02) < 0.005))
     return judged if drawn or not affine else replace(judged, verdict="trained")
 
 
@@ -392,6 +401,7 @@ def _judge_weights(name: str, module: nn.Module, own: list[tuple[str, nn.Paramet
         size=sum(each.numel() for _, each in own),
         largest=look.size,
         telling=telling,
+        of_pictures=isinstance(module, nn.Conv2d) and module.groups == 1 and module.in_channels <= 4,
     )
     if any(each.verdict == "trained" for _, each, _ in looks):
         return replace(judged, verdict="trained")

@@ -18,6 +18,7 @@ UNSURE = 1 / 3  # share of the layers between initial and trained, from which on
 SURE = 3.7  # doubt, up to which a layer is named
 LEAST_TRAINED = 0.1  # quantile of the effects of trained layers that a layer is held against
 SHOWN = 8.0  # doubt that such a layer of its size would have
+WELL, ALL_BUT = 10, 0.95  # layers that are trained, at least, and their share, of a network that is well trained
 SEVERAL = 4  # trained layers; of fewer, or of a layer whose biases were trained, twice that is wanted
 MOSTLY = 0.5  # share: of normalisations that are trained, so that one at 1 and 0 is none of a kind; of frozen weights
 FOR_TRAINING = ("aux", "ema", "teacher", "momentum", "decoder_aux")  # parts of names of what runs in training only
@@ -117,9 +118,15 @@ def _named(judged: Sequence[Judged]) -> list[Judged]:
             wanted = math.inf if few and each.moved else SHOWN * (2 if few or each.moved else 1)
             strong = shown * math.sqrt(min(each.largest, MOST_SUMMED)) > wanted and each.largest >= FEW
             told = not each.moved and (each.exact or beside or (each.zero and no_bias))
-            if strong or told or (each.exact and each.largest >= FEW):
+            if strong or told or _stem(each, others) or (each.exact and each.largest >= FEW):
                 found.append(each)
     return found
+
+
+def _stem(each: Judged, others: Sequence[Judged]) -> bool:
+    """Whether it is the first convolution of a well trained network: pictures are smooth, and so it would be."""
+    trained = sum(other.verdict == "trained" for other in others)
+    return each.of_pictures and not each.moved and trained >= max(WELL, ALL_BUT * len(others))
 
 
 def _belongs(name: str, part: str) -> bool:

@@ -7,6 +7,7 @@ normalise by the batch: what a layer is given then owes nothing to what those be
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,10 +21,12 @@ from hookscope.hooks.doctor.stored import (
     shifts_as_given,
     watch,
 )
+from hookscope.hooks.doctor.variety import of_one_class, unlike_the_trainings
 from hookscope.hooks.results.findings import Bars, Curve, Finding, join_names
 
 LONE = 0.5  # the shift from which on the first BatchNorm is off, or the only one
 OTHER_SIZE = 4.0  # times the limit, where the pictures have another size, which the last layers notice
+ONE_CLASS = 4.0  # times the limit, where the pictures show one class
 FAR = 10.0  # the distance from which on a channel is off by itself
 QUIET = 0.01  # of the layer's median variance: channels below it hardly ever fire, and are off on any few pictures
 MOST = 8  # layers that have a finding each
@@ -69,6 +72,8 @@ def _judged_alone(
     if not alone:
         return
     middle = float(np.median(list(alone.values())))
+    if of_one_class(patient):  # of which the last layers' statistics are, too
+        limit *= ONE_CLASS
     if patient.found.get("preprocessing: other size"):  # of which the last layers' statistics follow
         limit *= OTHER_SIZE
     off = {name: shift for name, shift in alone.items() if shift > limit}
@@ -92,7 +97,19 @@ def _judged_alone(
         yield _of_many(patient, alone, wrong)
         return
     for name in wrong:
-        yield _of_one(patient, stored[name], alone, given, parts[name], len(each[name]))
+        finding = _of_one(patient, stored[name], alone, given, parts[name], len(each[name]))
+        first = name == next(iter(alone)) and not stored[name].initial
+        yield _milder(finding) if first and unlike_the_trainings(patient, stored[name]) else finding
+
+
+def _milder(finding: Finding) -> Finding:
+    return replace(
+        finding,
+        severity="note",
+        why="The stored means are those of the weights before it, and these pictures are of a narrow kind: of one hue, "
+        "of one scene, dark or bright. Then it is theirs. If they are as in training, it normalises wrongly.",
+        advice="Show pictures of all kinds that the training had.",
+    )
 
 
 def _stands_out(patient: Patient, name: str, alone: Mapping[str, float], limit: float) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from hookscope.hooks.doctor.stored import (
     spread_over_layers,
     watch,
 )
+from hookscope.hooks.doctor.variety import ALIKE, ONE_SCENE, between
 from hookscope.hooks.doctor.ways import Way
 from hookscope.hooks.errors import HooksError
 from hookscope.hooks.results.findings import Bars, Finding
@@ -30,6 +31,7 @@ from hookscope.hooks.results.findings import Bars, Finding
 WHY = "Every layer is given other values than in training, and the answers get worse without any error."
 LIKELY = 0.35  # a shift at a first BatchNorm that right pictures may have: the largest over 8 of them was 0.29
 NOTHING_LIKE_IT = 1.0  # a shift that right pictures do not have
+BEYOND_ANY = 10.0  # one that not even parts of one scene have
 SEVERE = 4.0  # times nearer: then it is an error
 PLAINLY = 0.4  # the shift from which on it is one
 SIZES_OFF = 0.03  # the shift over all layers below which no other size is tried
@@ -99,7 +101,13 @@ def _need_different(patient: Patient) -> None:
 
 def _other_values(patient: Patient, first: Stored, given: float) -> Iterator[Finding]:
     channels = patient.batches[0].shape[1]
+    if ways.each_by_itself(patient.batches):
+        patient.found["preprocessing: other values"] = True
+        yield _by_itself(patient, first, given)
+        return
     way = ways.recognise(patient.batches, ways.told(patient.known.mean, patient.known.std, channels))
+    if way is None and given > NOTHING_LIKE_IT:
+        way = ways.by_extremes(patient.batches)
     if way is None:
         raise CannotTell(
             f"What {first.name} is given is {given:.2g} from what it stored, and the pictures' values are of no usual "
@@ -120,7 +128,33 @@ def _other_values(patient: Patient, first: Stored, given: float) -> Iterator[Fin
     else:
         finding = _estimated(patient, first, _Tried(way, given), tried)
     patient.found["preprocessing: other values"] = True
+    usual = given > BEYOND_ANY and best.shift <= LIKELY
+    if between(patient) < (ALIKE if given < NOTHING_LIKE_IT else 0.0 if usual else ONE_SCENE):
+        finding = replace(
+            finding,
+            severity="note",
+            why=f"These pictures are much alike (only {between(patient):.1%} of their variance lies between them), so "
+            "that may be what they show. If it is not: every layer is given other values than in training.",
+        )
     yield finding
+
+
+def _by_itself(patient: Patient, first: Stored, given: float) -> Finding:
+    limit = patient.limit("preprocessing", "least")
+    return Finding(
+        "preprocessing",
+        "warning",
+        f"Each picture has mean 0 and deviation 1, as if it had been normalised by itself, and {first.name} is given "
+        f"values {_short(given)} from those that it stored in training (limit {limit:g}).",
+        why="A dark picture and a bright one, or a dull and a sharp one, are made alike, and every layer is given "
+        "other values than in training.",
+        advice="Take the same mean and deviation for all pictures: those of the training (--mean, --std).",
+        layer=first.name,
+        about="input",
+        value=given,
+        limit=limit,
+        excess=given / limit if limit else given + 1,
+    )
 
 
 def _try_ways(patient: Patient, first: Stored, given: Way) -> list[_Tried]:
@@ -144,7 +178,7 @@ def _try_ways(patient: Patient, first: Stored, given: Way) -> list[_Tried]:
 
 def _exchanged(given: Way) -> list[Way]:
     """The told mean as the deviation and the deviation as the mean, where they may have been mixed up."""
-    if not (given.mean > 0).all() or given.text:
+    if not (given.mean > 0).all() or given.text or not given.told:
         return []
     return [Way("", "what was told, mean and deviation exchanged", given.std, given.mean)]
 

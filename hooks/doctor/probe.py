@@ -4,7 +4,7 @@ of the values that layers gave for a few pictures. Both are found once and kept 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,18 +13,20 @@ import torch
 from torch import Tensor, nn
 
 from hookscope.hooks.datasets.layer_batch import Plan, Plans
+from hookscope.hooks.datasets.summarising import is_activation
 from hookscope.hooks.doctor.patient import Patient
 from hookscope.hooks.layers.axes import Axes
 from hookscope.hooks.layers.names import first_names, select
 from hookscope.hooks.numbers.reductions import real
 from hookscope.hooks.passes import nested
-from hookscope.hooks.passes.operations import flat, tapping
+from hookscope.hooks.passes.operations import SEPARATOR, flat, is_whole, tapping
 from hookscope.hooks.results.findings import SEVERITIES, Curve, Finding
 
 Place = tuple[str, int]  # a layer or operation, and its call
 PICTURES = 8  # that are looked at here, evenly spread over the set
 POSITIONS = 64  # of each picture's that are drawn from a layer
 MOST = 8  # layers that share a fault and are told one by one
+ENDS = ("relu", "relu6", "gelu", "silu", "hardswish", "mish", "sigmoid", "tanh", "hardtanh", "hardsigmoid")
 CHANNELS = 4096  # of a layer that are drawn from at most: quadratic work follows
 
 
@@ -36,6 +38,7 @@ class Fed:
         module: the layer, or the one in which the operation happens. sources: the calls whose outputs it was given,
             as far as they are layers or operations, each once.
         function: whether it is an operation. given: how many tensors it was given. output: the shape of what it gave.
+        kind: of a layer of somebody's own, which ends with an activation function: its name, as "relu"; else "".
     """
 
     module: nn.Module
@@ -43,6 +46,7 @@ class Fed:
     function: bool
     given: int
     output: tuple[int, ...]
+    kind: str = ""
 
 
 @dataclass
@@ -87,12 +91,21 @@ def feeding(patient: Patient) -> dict[Place, Fed]:
         return kept  # type: ignore[return-value]
     chosen = select(patient.model, names_of(patient))
     names = first_names(patient.model)
+    ends = _own_ends(chosen, names)
     writer: dict[tuple[int, int], Place] = {}
+    within: dict[tuple[int, int], tuple[str, tuple[Place, ...]]] = {}  # what these functions gave, and of what
     held: list[Any] = []  # so that no memory is used twice
     found: dict[Place, Fed] = {}
 
     def hook_of(name: str) -> Callable[[nn.Module, Any, Any], None]:
         calls = iter(range(1 << 62))
+
+        def note(module: nn.Module, args: Any, output: Any) -> None:
+            given = [value for value in flat(args) if isinstance(value, Tensor)]
+            sources = dict.fromkeys(writer[key] for key in map(_key, given) if key in writer)
+            for _, tensor in nested.tensors(output):
+                within[_key(tensor)] = ends[name], tuple(sources)
+                held.append(tensor)
 
         def look(module: nn.Module, args: Any, output: Any) -> None:
             place = name, next(calls)
@@ -101,17 +114,33 @@ def feeding(patient: Patient) -> dict[Place, Fed]:
             first = nested.first(output)
             shape = tuple(first[1].shape) if first else ()
             function = names.get(module) != name
-            found[place] = Fed(module, tuple(sources), function, len(given), shape)
+            kind = ""
+            if first and not function and (ended := within.get(_key(first[1]))) is not None:
+                kind, sources = ended[0], dict.fromkeys(ended[1] or tuple(sources))
+            found[place] = Fed(module, tuple(sources), function, len(given), shape, kind)
             for _, tensor in nested.tensors(output):
                 writer[_key(tensor)] = place
                 held.append(tensor)
 
-        return look
+        return note if name in ends else look
 
     for inner, picture in patient.runs([patient.batches[0][:1]]):
-        with tapping(chosen, names, hook_of):
+        with tapping({**chosen, **{name: chosen[name.rpartition(SEPARATOR)[0]] for name in ends}}, names, hook_of):
             inner(nested.private(picture, requires_grad=False))
     patient.found["probe: feeding"] = found
+    return found
+
+
+def _own_ends(chosen: Mapping[str, nn.Module], names: Mapping[nn.Module, str]) -> dict[str, str]:
+    """Activation functions with which a layer of somebody's own may end, by the names of these operations.
+
+    An operation that gives its layer's output is not listed beside the layer.
+    """
+    found = {}
+    for name, module in chosen.items():
+        if names.get(module) == name and name and not is_whole(module) and not is_activation(module):
+            operations = {f"{name}{SEPARATOR}{kind}": kind for kind in ENDS}
+            found.update({name: kind for name, kind in operations.items() if name not in chosen})
     return found
 
 

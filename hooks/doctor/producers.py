@@ -24,6 +24,8 @@ from hookscope.hooks.passes.registry import at_work, hook, waits
 from hookscope.hooks.passes.running import Functions, Stack, following, recomputing
 
 AROUND = 3  # calls before and after a producer that are shown
+SUMS = "conv", "linear", "matmul", "mm", "einsum"  # parts of the names of functions that add up products
+QUOTIENTS = "div", "divide", "true_divide", "reciprocal", "rsqrt"
 PURPOSE = -1  # stands among the producers of a tensor for: made on purpose
 # What asks something of a tensor, or only looks at it.
 _ASKS = {"isnan", "isinf", "isfinite", "size", "dim", "__get__", "__len__", "numel", "is_floating_point", "stride"}
@@ -40,7 +42,8 @@ class Producer:
         nan, inf: how many values of its output are NaN, and how many infinite, over all pictures.
         pictures: in which they were; empty where it is not known.
         reached: whether the answer is not finite because of it. place: which of the lines it is.
-        lines: (call, what its output held) of each call of the pass in which it was found.
+        lines: (call, what its output held) of each call of the pass in which it was found. kind: the function, as
+            "conv2d"; "" where no function was seen.
     """
 
     layer: str
@@ -53,6 +56,17 @@ class Producer:
     reached: bool = False
     place: int = 0
     lines: list[tuple[str, str]] = field(default_factory=list)
+    kind: str = ""
+
+    @property
+    def overflows(self) -> bool:
+        """Whether it adds up many products, so that nobody has it give an infinite value on purpose."""
+        return not self.weight and any(part in self.kind for part in SUMS)
+
+    @property
+    def divides(self) -> bool:
+        """Whether it divides: by 0, then. Exponentials and logarithms give infinite values that others take."""
+        return not self.weight and self.kind in QUOTIENTS
 
     @property
     def trail(self) -> tuple[tuple[tuple[str, str], ...], int]:
@@ -136,7 +150,7 @@ class Tracker(Functions):
             makers.add(PURPOSE)
         faults = makers - {PURPOSE}
         if not faults and place is not None and (weight or nan or PURPOSE not in makers):
-            makers = {self._produced(*place, weight, nan, inf, written)}
+            makers = {self._produced(*place, weight, nan, inf, written, kind)}
         for tensor in written:
             if any(_not_finite(tensor)):
                 self._held.append(tensor)
@@ -177,11 +191,13 @@ class Tracker(Functions):
             return running.name, running.call
         return f"{running.name}{SEPARATOR}{kind}", running.call
 
-    def _produced(self, layer: str, call: int, weight: str, nan: int, inf: int, written: list[Tensor]) -> int:
+    def _produced(
+        self, layer: str, call: int, weight: str, nan: int, inf: int, written: list[Tensor], kind: str = ""
+    ) -> int:
         owner, _, own = weight.rpartition(".")
-        key = layer, call
+        key, place = (layer, call), len(self.lines) - 1
         if key not in self.producers:
-            self.producers[key] = Producer(layer, call, own, owner, 0, 0, place=len(self.lines) - 1, lines=self.lines)
+            self.producers[key] = Producer(layer, call, own, owner, 0, 0, place=place, lines=self.lines, kind=kind)
         known = self.producers[key]
         known.nan += nan
         known.inf += inf

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hookscope.hooks.doctor.patient import Patient
+from hookscope.hooks.doctor.probe import at_most
 from hookscope.hooks.layers.names import first_names
 from hookscope.hooks.passes import nested
 from hookscope.hooks.passes.modes import check_supported, eager, locked, preserve
@@ -96,8 +97,8 @@ def training_mode(patient: Patient) -> Iterator[Finding]:
     else:
         yield from _of_modules(met.modules, met, apart)
     yield from _of_modules(handed, met, apart, "was handed over in training mode although the model was not")
-    for where, functions in met.functions.items():
-        yield _of_function(where, functions, patient, apart)
+    by_functions = [_of_function(where, functions, patient, apart) for where, functions in met.functions.items()]
+    yield from at_most(by_functions, "do so")
 
 
 @contextlib.contextmanager
@@ -250,7 +251,13 @@ def _of_batch(function: str) -> bool:
 
 
 def _by_batch(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Whether a call of batch normalisation is told to use the batch's statistics."""
+    """Whether a call of batch normalisation is told to use the batch's statistics, and is given more than one picture.
+
+    Weights are standardised by it, too, as one picture.
+    """
+    given = kwargs.get("input", args[0] if args else None)
+    if isinstance(given, Tensor) and len(given) == 1:
+        return False
     name = "use_input_stats" if "instance" in function_name(function) else "training"
     return bool(kwargs.get(name, args[5] if len(args) > 5 else False)) and name == "training"
 

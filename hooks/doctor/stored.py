@@ -82,7 +82,8 @@ class Seen:
     @property
     def variance(self) -> np.ndarray:
         """Float64 (channel,), the population's."""
-        return np.maximum(self.squares / self.count - (self.sums / self.count) ** 2, 0)
+        with np.errstate(invalid="ignore", over="ignore"):  # what it was given may not be finite
+            return np.maximum(self.squares / self.count - (self.sums / self.count) ** 2, 0)
 
 
 def _step(positions: int, columns: int) -> int:

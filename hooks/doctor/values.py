@@ -18,7 +18,7 @@ from hookscope.hooks.doctor.patient import Patient
 from hookscope.hooks.doctor.probe import Place, at_most
 from hookscope.hooks.doctor.producers import Producer, tracking
 from hookscope.hooks.passes import nested
-from hookscope.hooks.results.findings import Bars, Curve, Finding, Trail, join_names
+from hookscope.hooks.results.findings import Bars, Curve, Finding, Severity, Trail, join_names
 from hookscope.hooks.results.sketches import limits as limits_of
 from hookscope.hooks.results.summaries import LayerSummary
 
@@ -26,7 +26,7 @@ from hookscope.hooks.results.summaries import LayerSummary
 
 
 def non_finite(patient: Patient) -> Iterator[Finding]:
-    """See `rules.RULES`. What does not reach the answer is a note, and only where it is NaN."""
+    """See `rules.RULES`. What does not reach the answer is a note; a sum that overflows is more: it is cut off."""
     given = [torch.isfinite(batch.flatten(1)).all(1) for batch in patient.batches]
     broken = np.flatnonzero(~torch.cat(given).numpy())
     patient.found["non-finite: looked at"] = f"Every layer, operation and weight, over {patient.pictures} pictures."
@@ -44,6 +44,9 @@ def non_finite(patient: Patient) -> Iterator[Finding]:
             yield _produced(patient, each, "error")
         elif each.nan:
             yield _produced(patient, each, "note")
+    for each in producers if not told else []:
+        if not each.nan and (each.overflows or each.divides):
+            yield _produced(patient, each, "warning" if each.overflows else "note")
     owners = {f"{each.owner}.{each.weight}".strip(".") for each in producers}
     for name, nan, inf in weights:
         if name not in owners and (nan or isinstance(patient.inner.get_parameter(name), Tensor)):
@@ -80,7 +83,7 @@ def _producers(patient: Patient, batches: list[Tensor]) -> tuple[list[Producer],
     return list(producers.values()), left, None
 
 
-def _produced(patient: Patient, each: Producer, severity: str) -> Finding:
+def _produced(patient: Patient, each: Producer, severity: Severity) -> Finding:
     lines, marked = each.trail
     held = " and ".join(
         f"{count:,} {what}" for count, what in ((each.nan, "NaN"), (each.inf, "infinite values")) if count
@@ -102,11 +105,13 @@ def _produced(patient: Patient, each: Producer, severity: str) -> Finding:
     )
     return Finding(
         "non-finite",
-        "error" if severity == "error" else "note",
+        severity,
         f"{each.layer} makes {held}{over} (limit 0), and {cause}"
-        + ("." if severity == "error" else "; they do not reach the answer."),
+        + ("." if severity == "error" else "; the answer is finite."),
         why="Whatever is computed from such a value is none either, up to the answer."
         if severity == "error"
+        else "They are cut off later, and the answer is made of what is left."
+        if severity == "warning"
         else "They are removed later, but a gradient through them would still be NaN.",
         advice=advice,
         layer=each.layer,
@@ -234,7 +239,8 @@ def _at_ends(chain: Chain, place: Place, summary: LayerSummary, kind: str) -> tu
         return _outside(summary, low, high, inclusive=True), f"are {low:g} or {high:g}"
     if kind in UPPER:
         above = _outside(summary, -np.inf, UPPER[kind], inclusive=True)
-        fires = 1 - summary.statistics.zeros
+        counts = summary.sketch.counts
+        fires = float(counts[summary.sketch.keys != 0].sum() / max(1, counts.sum()))  # of the same values
         return (above / fires if fires > 0 else 0.0), f"that are not 0 are {UPPER[kind]:g}"
     return None
 
@@ -285,6 +291,8 @@ def _saturated(summary: LayerSummary, share: float, limit: float, said: str) -> 
 
 # --- the ends of float16 and bfloat16
 
+MATTERS = 1024  # times the smallest number with all digits: beside larger values nobody misses a small one's digits
+
 
 def precision(patient: Patient) -> Iterator[Finding]:
     """See `rules.RULES`; float32 models get a note that says whether float16 would do."""
@@ -306,6 +314,7 @@ def precision(patient: Patient) -> Iterator[Finding]:
 
 def _near_the_ends(chain: Chain, kinds: dict[str, str], headroom: float, underflow: float) -> Iterator[Finding]:
     handed: set[Place] = set()
+    small_ones: set[Place] = set()
     for place, summary in chain.summaries.items():
         kind = kinds.get(summary.layer, "float32")
         if kind not in ("float16", "bfloat16"):
@@ -326,7 +335,10 @@ def _near_the_ends(chain: Chain, kinds: dict[str, str], headroom: float, underfl
         small = nonzero & (np.maximum(np.abs(low), np.abs(high)) < float(ends.tiny))
         total = int(summary.sketch.counts[nonzero].sum())
         share = float(summary.sketch.counts[small].sum() / total) if total else 0.0
-        if share > underflow:
+        if share > underflow and largest < MATTERS * float(ends.tiny):
+            small_ones.add(place)
+            if any(source in small_ones for source in chain.sources(place)):
+                continue
             yield Finding(
                 "precision",
                 "warning",

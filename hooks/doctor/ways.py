@@ -12,6 +12,7 @@ from torch import Tensor
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 MNIST_MEAN, MNIST_STD = (0.1307,), (0.3081,)
 AS_TOLD = 1.5  # times as much of 0..1 another way would have to use to be taken for the told one
+BY_ITSELF = 0.01  # by which a picture's own mean and deviation may miss 0 and 1
 SLACK = 0.02  # by which resizing may carry pixels over 0..1
 
 
@@ -21,13 +22,14 @@ class Way:
 
     Attributes:
         text: as the page writes a preparation; "" where it has no word for it. words: what the values are, for people.
-        mean, std: float64 (channel,), of pixels of 0..1.
+        mean, std: float64 (channel,), of pixels of 0..1. told: whether a caller said so.
     """
 
     text: str
     words: str
     mean: np.ndarray
     std: np.ndarray
+    told: bool = False
 
     def pixels(self, given: Tensor) -> Tensor:
         """Float (picture, channel, height, width), 0..1, of what was prepared in this way."""
@@ -79,6 +81,9 @@ def mistaken(usual_ways: Sequence[Way]) -> Iterator[Way]:
             if (each.mean > 0).all() and (each.mean != each.std).any():
                 yield Way("", f"{named}, the two exchanged", each.std, each.mean)
         if each.text == "unit":
+            for middle in (127.5, 128.0):
+                less = f"pixels of 0 to 255 less {middle:g}"
+                yield Way("", less, np.full_like(each.mean, middle / 255), np.full_like(each.std, 1 / 255))
             yield Way("", "pixels divided by 255 twice", each.mean, each.std * 255)
         if each.text in ("symmetric", "imagenet"):
             yield Way("", f"{named}, after a second division by 255", each.mean * 255, each.std * 255)
@@ -96,7 +101,7 @@ def told(mean: Sequence[float], std: Sequence[float], channels: int) -> Way | No
     for each in usual(channels):
         if alike(each, found):
             return Way(each.text, each.words, found.mean, found.std)
-    return Way("", f"mean {_numbers(found.mean)} and deviation {_numbers(found.std)}", found.mean, found.std)
+    return Way("", f"mean {_numbers(found.mean)} and deviation {_numbers(found.std)}", found.mean, found.std, told=True)
 
 
 def alike(one: Way, other: Way) -> bool:
@@ -129,6 +134,30 @@ def recognise(batches: Sequence[Tensor], known: Way | None) -> Way | None:
     if known is not None and best is not None and of_known is not None and of_known * AS_TOLD >= best[0]:
         return known
     return None if best is None else best[1]
+
+
+def each_by_itself(batches: Sequence[Tensor]) -> bool:
+    """Whether every picture has mean 0 and deviation 1 of its own, over all of its values or over each channel's."""
+    for batch in batches:
+        values = batch.detach().double().flatten(2)
+        if not bool(values.isfinite().all()):
+            return False
+        for part in (values.flatten(1), values.flatten(0, 1)):
+            if float(part.mean(1).abs().max()) < BY_ITSELF and float((part.std(1) - 1).abs().max()) < BY_ITSELF:
+                break
+        else:
+            return False
+    return True
+
+
+def by_extremes(batches: Sequence[Tensor]) -> Way | None:
+    """The way that would make pixels of 0..1 of the smallest and the largest value; None where they are no range."""
+    low = min(float(batch.min()) for batch in batches)
+    high = max(float(batch.max()) for batch in batches)
+    if not (np.isfinite(low) and np.isfinite(high) and high > low):
+        return None
+    scale = 1 / (high - low)
+    return way("", f"values of {low:.3g} to {high:.3g}", [-low * scale], [scale], batches[0].shape[1])
 
 
 def _used(each: Way, low: np.ndarray, high: np.ndarray) -> float | None:

@@ -1,0 +1,283 @@
+"""Faults and sets beside those that the rules were written for: each was missed, or told of a healthy model, once."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import doctor_models as dm
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hookscope.hooks.doctor.check import check
+from hookscope.hooks.doctor.initial import all_initial
+from hookscope.hooks.doctor.patient import read_patient
+from hookscope.hooks.doctor.state import training_mode
+from hookscope.hooks.doctor.stored import find_stored
+from hookscope.hooks.doctor.values import saturated
+from hookscope.hooks.doctor.variety import between, unlike_the_trainings
+from hookscope.hooks.doctor.ways import by_extremes, each_by_itself, recognise
+from hookscope.hooks.results.findings import CheckUp, Finding
+from hookscope.hooks.rules import RULES
+
+
+def found(model: nn.Module, pictures: Tensor, *rules: str, **more: object) -> CheckUp:
+    """What these rules find."""
+    off = {name: "off" for name in RULES if name not in rules}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nothing of numpy's reaches people
+        up = check(model, pictures, rules=off, **more)
+    assert not up.failed
+    return up
+
+
+def the_one(up: CheckUp) -> Finding:
+    (finding,) = (each for each in up.findings if each.severity != "note")
+    return finding
+
+
+def loud(up: CheckUp) -> list[str]:
+    return [f"{each.rule} at {each.layer}" for each in up.findings if each.severity != "note"]
+
+
+class Own(nn.Module):
+    """An activation function of somebody's own, under a name that says nothing."""
+
+    def __init__(self, function: object, factor: float = 1.0) -> None:
+        super().__init__()
+        self.function, self.factor = function, factor
+
+    def forward(self, values: Tensor) -> Tensor:
+        return self.function(values * self.factor)
+
+
+# --- activation functions in modules of somebody's own
+
+
+def test_dead_channels_behind_a_module_of_ones_own_that_ends_with_relu() -> None:
+    net = dm.trained("bn")
+    net.model.get_submodule("layer1").relu1 = Own(functional.relu).eval()
+    assert loud(found(net.model, net.pictures[:8], "dead-channels")) == []
+    net.model.get_submodule("layer1.bn1").bias.data[:20] = -10
+    finding = the_one(found(net.model, net.pictures[:8], "dead-channels"))
+    assert (finding.layer, finding.among) == ("layer1.relu1", 32) and set(range(20)) <= set(finding.channels)
+
+
+def test_a_tanh_of_ones_own_that_is_saturated() -> None:
+    net = dm.trained("tanh")
+    net.model[1] = Own(torch.tanh, 80.0)
+    finding = the_one(found(net.model, net.pictures[:8], "saturated"))
+    with torch.no_grad():
+        given = net.model[0](net.pictures[:8]) * 80
+    assert finding.layer == "1" and finding.value == pytest.approx(float((given.abs() > 9.5).float().mean()), abs=0.05)
+
+
+def test_a_share_of_what_a_relu6_lets_through_is_never_above_1() -> None:
+    class Sixes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.act = nn.ReLU6()
+
+        def forward(self, pictures: Tensor) -> Tensor:
+            return self.act(pictures).mean((2, 3))
+
+    for seed in range(4):
+        own = torch.Generator().manual_seed(seed)
+        pictures = torch.where(torch.rand(8, 3, 40, 40, generator=own) < 0.5, -1.0, 9.0)
+        (finding,) = saturated(read_patient(Sixes(), pictures))
+        assert finding.value == 1.0  # each is 0 or 6
+
+
+# --- values that are not finite, and float16
+
+
+class Overflowing(nn.Module):
+    """A convolution beyond the largest number of float32, cut off by a ReLU6."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.act = nn.Conv2d(3, 8, 3), nn.ReLU6()
+        self.conv.weight.data.mul_(1e38)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.act(self.conv(pictures)).mean((2, 3))
+
+
+def test_a_sum_that_overflows_is_told_although_the_answer_is_finite() -> None:
+    pictures = torch.rand(8, 3, 12, 12, generator=torch.Generator().manual_seed(0)) * 1e3
+    finding = the_one(found(Overflowing(), pictures, "non-finite"))
+    assert (finding.layer, finding.severity) == ("conv", "warning") and "the answer is finite" in finding.sentence
+
+
+def test_an_infinite_value_that_is_put_aside_is_a_note() -> None:
+    class Aside(nn.Module):
+        def forward(self, pictures: Tensor) -> Tensor:
+            whole = pictures.mean((2, 3))
+            return torch.where(torch.isfinite(kept := whole / (whole - whole)), kept, whole)
+
+    (finding,) = found(Aside(), torch.rand(8, 3, 8, 8) + 0.1, "non-finite").findings
+    assert (finding.layer, finding.severity) == ("/div", "note")
+
+
+def test_weights_that_float16_makes_0_and_small_shares_of_a_sigmoid_are_no_fault() -> None:
+    net = dm.trained("tanh")
+    assert loud(found(net.model.half(), net.pictures[:8].half(), "precision")) == []
+    other = dm.trained("bn")
+    other.model.get_submodule("layer1.conv1").weight.data[3] = 1e-9
+    assert loud(found(other.model.half(), other.pictures[:8].half(), "constant-channels")) == []
+
+
+def test_values_that_underflow_are_told_once_where_they_begin() -> None:
+    net = dm.trained("plain")
+    model = net.model.half()
+    for weight in model[4].parameters():
+        weight.data.mul_(1e-6)
+    finding = the_one(found(model, net.pictures[:8].half(), "precision"))
+    assert (finding.layer, finding.value) == ("4", 1.0)
+
+
+# --- state and initialisation
+
+
+def test_weights_that_are_standardised_by_batch_norm_are_no_batch() -> None:
+    class Standardised(nn.Conv2d):
+        def forward(self, pictures: Tensor) -> Tensor:
+            weight = functional.batch_norm(self.weight.reshape(1, len(self.weight), -1), None, None, training=True)
+            return functional.conv2d(pictures, weight.reshape_as(self.weight))
+
+    class ByBatch(nn.Conv2d):
+        def forward(self, pictures: Tensor) -> Tensor:
+            return functional.batch_norm(super().forward(pictures), None, None, training=True)
+
+    pictures = torch.rand(4, 3, 12, 12)
+    assert list(training_mode(read_patient(nn.Sequential(Standardised(3, 8, 3)).eval(), pictures))) == []
+    (finding,) = training_mode(read_patient(nn.Sequential(ByBatch(3, 8, 3)).eval(), pictures))
+    assert finding.layer == "0"
+    many = nn.Sequential(ByBatch(3, 8, 1), *(ByBatch(8, 8, 1) for _ in range(11))).eval()
+    (finding,) = training_mode(read_patient(many, pictures))
+    assert finding.layer == "0" and "11 layers after it" in finding.sentence
+
+
+def test_a_scale_that_was_drawn_beside_an_offset_of_0_is_not_trained() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 32, 3), nn.BatchNorm2d(32), nn.ReLU(), nn.Conv2d(32, 32, 3), nn.BatchNorm2d(32))
+    for norm in (model[1], model[4]):
+        nn.init.normal_(norm.weight, 0.1, 0.1)
+    dm.settle(model, torch.rand(8, 3, 16, 16))
+    assert all_initial(model)
+
+
+def test_normalisations_whose_offsets_were_drawn_too_do_not_make_a_random_model_a_trained_one() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(*(part for _ in range(12) for part in (nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16))))
+    for norm in model[1::2]:
+        nn.init.normal_(norm.weight, 0.1, 0.1), nn.init.normal_(norm.bias, 0, 0.1)
+    dm.settle(model, torch.rand(4, 16, 8, 8))
+    assert all_initial(model)
+    model[6].weight.data[3:] *= torch.linspace(0.2, 3, 13)[:, None, None, None]  # one that was trained
+    assert not all_initial(model)
+
+
+def test_a_first_convolution_that_was_drawn_anew_is_named_in_a_well_trained_network() -> None:
+    model = dm.default_model()
+    nn.init.kaiming_normal_(model.conv_stem.weight, mode="fan_out", generator=torch.Generator().manual_seed(1))
+    pictures = dm.normalise(dm.photographs(1, 64), *dm.LITE)
+    finding = the_one(found(model, pictures, "partly-initialised"))
+    assert (finding.layer, finding.severity) == ("conv_stem", "error")
+    assert loud(found(dm.default_model(), pictures, "partly-initialised")) == []
+
+
+# --- pictures
+
+
+def test_pictures_that_are_each_normalised_by_themselves_are_told() -> None:
+    pixels = dm.photographs(8, 96)
+    alone = (pixels - pixels.mean((1, 2, 3), keepdim=True)) / pixels.std((1, 2, 3), keepdim=True)
+    assert each_by_itself([alone]) and not each_by_itself([dm.normalise(pixels, *dm.IMAGENET)])
+    by_channel = (pixels - pixels.mean((2, 3), keepdim=True)) / pixels.std((2, 3), keepdim=True)
+    assert each_by_itself([by_channel])
+    net = dm.trained("bn")
+    plain = net.plain[:8] + 0.3  # of another kind than those of the training
+    alone = (plain - plain.mean((1, 2, 3), keepdim=True)) * 3 / plain.std((1, 2, 3), keepdim=True)
+    assert not each_by_itself([alone])
+    finding = the_one(
+        found(net.model, alone / 3, "preprocessing", limits={"preprocessing": 1.5, "preprocessing.least": 0.01})
+    )
+    assert "by itself" in finding.sentence and finding.layer == "bn1"
+
+
+@pytest.mark.parametrize("middle", [127.5, 128.0])
+def test_bytes_less_their_middle_are_recognised(middle: float) -> None:
+    pixels = dm.photographs(8, 64)
+    way = recognise([pixels * 255 - middle], None)
+    assert way is not None
+    assert torch.allclose(way.pixels((pixels * 255 - middle).double()).float(), pixels, atol=3e-3)
+
+
+def test_values_of_no_usual_range_are_told_by_their_extremes() -> None:
+    net = dm.trained("bn")
+    strange = net.plain[:8] * 900 - 333
+    way = by_extremes([strange])
+    assert way is not None and torch.allclose(way.pixels(strange).amax(), torch.tensor(1.0))
+    up = found(net.model, strange, "preprocessing")
+    assert up.findings and up.findings[0].rule == "preprocessing" and "values of -3" in up.findings[0].sentence
+
+
+def test_other_labels_and_other_values_are_no_other_colours() -> None:
+    net = dm.trained("bn")
+    labels = np.random.default_rng(3).permutation(10)[net.labels[:64].numpy()]
+    up = found(net.model, net.pictures[:64], "label-order", "colour-order", labels=labels, most=0)
+    assert {each.rule for each in up.findings} == {"label-order"}
+    up = found(net.model, net.plain[:16] * 255, "preprocessing", "colour-order", labels=net.labels[:16].numpy())
+    assert loud(up) == ["preprocessing at bn1"]
+
+
+def test_pictures_of_one_class_are_no_shift_of_the_last_batchnorm() -> None:
+    net = dm.trained("bn")
+    for number in range(10):
+        own = (net.labels == number).nonzero()[:12, 0]
+        for labels in (net.labels[own].numpy(), None):
+            assert loud(found(net.model, net.pictures[own], "preprocessing", "batchnorm-shift", labels=labels)) == []
+    net.model.get_submodule("layer2.bn2").running_var.mul_(10)
+    finding = the_one(found(net.model, net.pictures[own], "batchnorm-shift"))
+    assert finding.layer == "layer2.bn2"
+
+
+def crops(name: str, count: int = 9) -> Tensor:
+    """Parts of one photograph, 0..1."""
+    picture, own = Image.open(dm.SAMPLES / name).convert("RGB"), np.random.default_rng(0)
+    some = []
+    for _ in range(count):
+        side = int(min(picture.size) * own.uniform(0.55, 1))
+        left, top = own.integers(0, picture.width - side + 1), own.integers(0, picture.height - side + 1)
+        some.append(np.asarray(picture.crop((left, top, left + side, top + side)).resize((224, 224))))
+    return torch.from_numpy(np.stack(some)).permute(0, 3, 1, 2).float() / 255
+
+
+@pytest.mark.parametrize("name", ["chelsea.png", "brick.jpg", "galaxies.jpg"])
+def test_pictures_of_a_narrow_kind_are_no_fault_of_the_default_model(name: str) -> None:
+    pictures = dm.normalise(crops(name), *dm.LITE)
+    up = found(dm.default_model(), pictures, "preprocessing", "batchnorm-shift", "dead-channels")
+    assert loud(up) == [], up
+
+
+def test_the_means_of_a_first_batchnorm_are_held_against_the_weights_before_it() -> None:
+    model, narrow = dm.default_model(), dm.normalise(crops("brick.jpg"), *dm.LITE)
+    patient = read_patient(model, narrow)
+    assert unlike_the_trainings(patient, find_stored(patient)["bn1"])
+    model.bn1.running_mean.add_(3 * model.bn1.running_var.sqrt())
+    patient = read_patient(model, narrow)
+    assert not unlike_the_trainings(patient, find_stored(patient)["bn1"])
+    usual = read_patient(dm.default_model(), dm.normalise(dm.photographs(8), *dm.LITE))
+    assert not unlike_the_trainings(usual, find_stored(usual)["bn1"])
+
+
+def test_the_variance_between_pictures_is_that_of_numpy() -> None:
+    pictures = torch.rand(9, 3, 6, 6, generator=torch.Generator().manual_seed(0)) * torch.rand(9, 1, 1, 1)
+    values = pictures.double().numpy()
+    by_hand = np.mean([values[:, at].mean((1, 2)).var() / values[:, at].var() for at in range(3)])
+    assert math.isclose(between(read_patient(nn.Identity(), pictures.split(4))), by_hand, rel_tol=1e-9)
