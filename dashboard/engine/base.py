@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 
 from hookscope.dashboard.asking.captions import each_of
 from hookscope.dashboard.asking.questions import Unit
+from hookscope.dashboard.engine.options import ModelOptions
 from hookscope.hooks.results.looks import LayerInfo, LiveHook
 from hookscope.hooks.results.outputs import AS_FOUND, Form, Found, Output, Reading, as_read, find_reading
 
@@ -286,6 +287,9 @@ class Engine(Protocol):
 
     def info(self, model: str) -> ModelInfo | None:
         """As in the state. Asked for every unit, so it has to be cheap."""
+
+    def options(self, model: str) -> ModelOptions | None:
+        """What the operator said of it; None of a model that is not offered."""
 
     def submit(self, slot: str, units: Sequence[Unit], fetch: Callable[[str], bytes]) -> None:
         """Ask for units, most urgent first; a unit that someone else already waits for is computed once.

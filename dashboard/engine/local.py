@@ -116,6 +116,10 @@ class LocalEngine:
                 work=self._queue.work(model),
             )
 
+    def options(self, model: str) -> ModelOptions | None:
+        """What the operator said of a model."""
+        return self._models.get(model)
+
     def info(self, model: str) -> ModelInfo | None:
         """The loaded model, or what it was before it was unloaded; None before the first load succeeded."""
         supervisors = self._supervisors.get(model, ())
