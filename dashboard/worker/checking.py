@@ -17,7 +17,7 @@ from hookscope.dashboard.sources.load import LoadedModel, Prepared
 from hookscope.dashboard.sources.preprocessing import PreparationError, open_exact, open_pixels
 from hookscope.dashboard.worker.reading import Drawn, Reading, read_first
 from hookscope.dashboard.worker.task import Task
-from hookscope.hooks.doctor.check import OWNER, examine, report
+from hookscope.hooks.doctor.check import OWNER, examine, in_order, report
 from hookscope.hooks.doctor.patient import Patient
 from hookscope.hooks.errors import HooksError
 from hookscope.hooks.passes.looking import looking
@@ -44,7 +44,6 @@ def check_up(model: LoadedModel, task: Task, prepared: Prepared) -> Generator[Ch
     labels = [shown.get(number, -1) for number in numbers]
     findings: list[Finding] = []
     checked: list[Checked] = []
-    doing = ""
 
     def step() -> None:
         """Answer clicks between two passes; not where a rule has left its hooks on the model for the next one."""
@@ -63,11 +62,7 @@ def check_up(model: LoadedModel, task: Task, prepared: Prepared) -> Generator[Ch
 
     patient.found["baseline"] = model.baseline if asked.baseline else None
 
-    def begin(rule: str) -> None:
-        nonlocal doing
-        doing = rule
-
-    steps = examine(patient, progress=begin)
+    steps, order = examine(patient), in_order()
     while True:
         with looking(progress=None):  # a rule's own passes are no pictures of the set
             found = next(steps, None)
@@ -77,6 +72,7 @@ def check_up(model: LoadedModel, task: Task, prepared: Prepared) -> Generator[Ch
             findings.append(_numbered(found, numbers))
         else:
             checked.append(found)
+        doing = order[len(checked)].name if len(checked) < len(order) else ""
         yield CheckUpNow(sort_findings(findings), tuple(checked), doing)
     yield report(patient, findings, checked, time.monotonic() - began)
 
