@@ -14,6 +14,7 @@ PY := $(VENV)/bin/python
 PIP := PIP_CONSTRAINT=constraints.txt $(PY) -m pip install --quiet --disable-pip-version-check --no-input
 PAGE := $(VENV)/installed-page
 DEV := $(VENV)/installed-dev
+ORACLES := .venv-oracles/installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -48,7 +49,7 @@ lint: $(DEV)
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-test-slow: $(DEV)
+test-slow: $(DEV) $(ORACLES)
 	$(PY) tests/find_chromium.py
 	$(PY) tests/find_firefox.py
 	$(PY) -m pytest -m slow $(ARGS)
@@ -73,7 +74,7 @@ docker:
 	docker build -t hookscope .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info src/*.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-oracles build dist *.egg-info src/*.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The oldest thing first: a Python that is new enough, with venv. $(PYTHON) is tried before the usual names.
@@ -97,9 +98,18 @@ $(PAGE): requirements.txt requirements-fast.txt constraints.txt | $(PY)
 	@$(PIP) -r requirements.txt -r requirements-fast.txt || { $(FAILED); }
 	@touch $@
 
-$(DEV): requirements-dev.txt requirements-hf.txt requirements-tsne.txt $(PAGE)
+$(DEV): requirements-dev.txt requirements-hf.txt requirements-hf-trainer.txt requirements-lightning.txt \
+        requirements-mcp.txt requirements-tsne.txt $(PAGE)
 	@echo "Installing what the tests need, once."
 	@$(PIP) -r requirements-dev.txt || { $(FAILED); }
+	@touch $@
+
+# Without constraints.txt, with which it clashes.
+$(ORACLES): requirements-oracles.txt requirements-mlflow.txt | $(PY)
+	@echo "Installing MLflow and Weights & Biases into .venv-oracles: about 1 GB, once."
+	@$(PY) -m venv .venv-oracles
+	@PIP_CONSTRAINT= .venv-oracles/bin/python -m pip install --quiet --disable-pip-version-check --no-input \
+	    -r requirements-oracles.txt || { $(FAILED); }
 	@touch $@
 
 FAILED = echo "The installation failed; the lines above say why. It needs the network, this once." >&2; exit 1

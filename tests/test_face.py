@@ -24,7 +24,7 @@ NAMES = {
     *("levels", "tell_apart", "vectors"),
     *("follow", "read_feed"),
     *("assert_healthy", "check"),
-    *("panel", "show"),
+    *("open_model", "panel", "show"),
     *("edit", "level", "mute", "patch", "replace", "scale"),
 }
 
@@ -37,6 +37,14 @@ def test_these_names_and_no_others() -> None:
         assert found.__name__ == name and found.__doc__, name
         place = f"hooks.{hs._HOME[name]}" if name in hs._HOME else f"dashboard.{hs._SHOWN_BY[name]}"
         assert found.__module__ == f"hookscope.{place}"
+
+
+@pytest.mark.parametrize("name", ["huggingface", "lightning", "mlflow", "wandb"])
+def test_modules_for_other_libraries_are_named_and_not_starred(name: str) -> None:
+    assert set(hs._MODULES) == {"huggingface", "lightning", "mlflow", "wandb"}
+    assert name in dir(hs) and name not in hs.__all__
+    module = getattr(hs, name)  # mlflow and wandb are imported when something is logged
+    assert module.__name__ == f"hookscope.hooks.training.{name}" and module.__doc__
 
 
 def test_another_name_is_refused_with_those_there_are() -> None:

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,17 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 PAGE = ("requirements.txt", "requirements-fast.txt")  # what `make run` installs
-REQUIREMENTS = (*PAGE, "requirements-hf.txt", "requirements-tsne.txt", "requirements-dev.txt")
+REQUIREMENTS = (
+    *PAGE,
+    "requirements-check.txt",
+    "requirements-hf.txt",
+    "requirements-hf-trainer.txt",
+    "requirements-lightning.txt",
+    "requirements-mcp.txt",
+    "requirements-notebook.txt",
+    "requirements-tsne.txt",
+    "requirements-dev.txt",
+)
 INSTALLED_NAMES = {"PIL": "pillow", "skimage": "scikit-image", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 
 
@@ -39,9 +50,9 @@ def pins() -> dict[str, str]:
     }
 
 
-def is_wanted_here(requirement: Requirement) -> bool:
-    """Whether pip installs it on this platform, without any extra."""
-    return requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+def is_wanted_here(requirement: Requirement, extras: Iterable[str] = ()) -> bool:
+    """Whether pip installs it on this platform, for a package that is asked for with these extras."""
+    return requirement.marker is None or any(requirement.marker.evaluate({"extra": each}) for each in ("", *extras))
 
 
 def third_party(*folders: str) -> set[str]:
@@ -67,7 +78,8 @@ def test_everything_that_the_application_imports_is_required() -> None:
     # These come with a requirement that promises them: Werkzeug is Flask's, and huggingface_hub is timm's.
     promised = {"werkzeug", "huggingface-hub"}
     # each imported by the one module that needs it
-    optional = {"captum", "tensorboard", "lightning", "mlflow", "transformers", "opentsne"}
+    optional = {"captum", "tensorboard", "lightning", "mcp", "mlflow", "transformers", "opentsne"}
+    optional |= {"wandb", "accelerate", "matplotlib"}  # the Trainer of transformers and mlflow bring the last two
     named = {name for file in PAGE for name in requirements(file)}
     missing = third_party("app.py", "hooks", "dashboard") - named - promised - optional
     assert not missing
@@ -92,14 +104,16 @@ def test_what_requirements_bring_along_has_a_tested_version_too() -> None:
     waiting = [requirement for requirement in named if is_wanted_here(requirement)]
     everywhere = len(waiting) == len(named)
     seen: set[str] = set()
+    followed: set[tuple[str, frozenset[str]]] = set()
     while waiting:
         requirement = waiting.pop()
-        name = canonicalize_name(requirement.name)
-        if re.match(r"nvidia-|cuda-|triton", name) or name in seen:
+        name, extras = canonicalize_name(requirement.name), frozenset(requirement.extras)
+        if re.match(r"nvidia-|cuda-|triton", name) or (name, extras) in followed:
             continue  # torch fixes these itself, and only on some platforms
         seen.add(name)
+        followed.add((name, extras))
         brought = [Requirement(text) for text in importlib.metadata.requires(name) or []]
-        waiting += filter(is_wanted_here, brought)
+        waiting += [each for each in brought if is_wanted_here(each, extras)]
     assert seen <= set(pins()), f"constraints.txt lacks {seen - set(pins())}"
     if everywhere:  # what is not wanted here is not installed, and cannot be asked what it brings
         assert set(pins()) <= seen, f"constraints.txt has what nothing needs: {set(pins()) - seen}"

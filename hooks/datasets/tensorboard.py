@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import types
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,13 @@ import numpy as np
 
 from hookscope.hooks.datasets.diagnostics import Diagnostics
 from hookscope.hooks.errors import HooksError
+from hookscope.hooks.results.feed_files import Feed
+from hookscope.hooks.results.feeds import TITLES, Look, bin_edges
+from hookscope.hooks.results.greys import levels as levels
+from hookscope.hooks.results.greys import scale as scale
 from hookscope.hooks.results.looks import Gradients, Statistics
 from hookscope.hooks.results.summaries import LayerSummary
+from hookscope.hooks.training.rows import LOGGED, rows
 
 try:
     from torch.utils.tensorboard import SummaryWriter
@@ -107,6 +113,44 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
         of = f"class {found.target}" if found.target >= 0 else "the target"
         self._writer.add_text("gradient", f"of {of}, whose score is {found.score:.6g}", step)
 
+    def add_look(self, look: Look, names: Iterable[str] = LOGGED) -> None:
+        """A training's look at its layers, by the same names as for other trackers; see `training.rows`."""
+        for name, value in rows(look, names).items():
+            self._writer.add_scalar(name, value, look.step, walltime=look.time)
+
+    def add_feed(self, feed: Feed, names: Iterable[str] = LOGGED) -> None:
+        """Every look of a feed, with its distributions and the pinned picture's maps where they are kept."""
+        for look in feed.looks:
+            self.add_look(look, names)
+            for group, of_layers in (feed.bins(look.step) or {}).items():
+                for layer, counts in of_layers.items():
+                    self._add_bins(f"{TITLES[group]}/{layer or 'model'}", counts, look.step)
+            found = feed.maps(look.step)
+            for layer, values in found.maps.items() if found is not None else ():
+                self.add_maps(layer or "model", values, look.step)
+
+    def _add_bins(self, name: str, counts: np.ndarray, step: int) -> None:
+        """The distribution of a feed, without the empty bins at either end; its sums are those of the bins' middles."""
+        filled = np.flatnonzero(counts)
+        if not filled.size:
+            return
+        first, last = int(filled[0]), int(filled[-1])
+        edges = bin_edges()
+        ends = np.concatenate([[2 * edges[0]], edges, [2 * edges[-1]]])  # the outermost bins have no end
+        limits, kept = ends[first : last + 2], counts[first : last + 1]
+        middles = (limits[:-1] + limits[1:]) / 2
+        self._writer.add_histogram_raw(
+            name,
+            min=limits[0],
+            max=limits[-1],
+            num=int(kept.sum()),
+            sum=float(kept @ middles),
+            sum_squares=float(kept @ middles**2),
+            bucket_limits=limits.tolist(),
+            bucket_counts=[0, *kept.tolist()],
+            global_step=step,
+        )
+
     def add_maps(self, name: str, values: np.ndarray, step: int = 0, *, limit: int = MAPS_LIMIT) -> None:
         """A layer's channels as a grid of grey pictures, their mean first, all on one scale that is written beside it.
 
@@ -133,22 +177,3 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
 def tag(layer: str, call: int) -> str:
     """How a layer call is called in TensorBoard."""
     return (layer or "model") if not call else f"{layer or 'model'} call {call + 1}"
-
-
-def scale(values: np.ndarray) -> tuple[float, float]:
-    """The values drawn black and white: 0 and the largest or, if any is negative, symmetric about 0."""
-    finite = values[np.isfinite(values)]
-    if not finite.size:
-        return 0.0, 0.0
-    high = float(np.abs(finite).max())
-    return (-high if float(finite.min()) < 0 else 0.0), high
-
-
-def levels(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Uint8 grey levels of float values, rounded; `low` is 0 and `high` 255, what is not finite is 0."""
-    if not high > low:
-        return np.zeros(values.shape, np.uint8)
-    shares = (values.astype(np.float64) - low) / (high - low)
-    shares = np.where(np.isfinite(shares), shares.clip(0, 1), 0)
-    found: np.ndarray = np.rint(shares * 255).astype(np.uint8)
-    return found

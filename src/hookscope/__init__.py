@@ -6,7 +6,7 @@
 
 What stands here is what most people need, each name explained where it is defined; everything else has one address in
 `hookscope.hooks`. The page is `hookscope.dashboard`, and is started by `hookscope` or `python -m hookscope`; `show` and
-`panel` are of the page, too, for notebooks and for applications of one's own.
+`panel` are of the page, too, for notebooks and for applications of one's own, and `open_model`, for programs.
 
 Nothing is imported before it is used: `import hookscope` takes no torch.
 """
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hookscope.dashboard.notebook.panel import panel as panel
+    from hookscope.dashboard.opening import open_model as open_model
     from hookscope.dashboard.show import show as show
     from hookscope.hooks.causes.effects import effects as effects
     from hookscope.hooks.causes.likeness import likeness as likeness
@@ -73,6 +74,10 @@ if TYPE_CHECKING:
     from hookscope.hooks.results.targets import Against as Against
     from hookscope.hooks.results.targets import Box as Box
     from hookscope.hooks.results.telling import tell_apart as tell_apart
+    from hookscope.hooks.training import huggingface as huggingface
+    from hookscope.hooks.training import lightning as lightning
+    from hookscope.hooks.training import mlflow as mlflow
+    from hookscope.hooks.training import wandb as wandb
     from hookscope.hooks.training.follow import follow as follow
 
 # name -> the module below hookscope.hooks that defines it
@@ -134,16 +139,29 @@ _HOME = {
     "vectors": "datasets.vectors",
 }
 
-# name -> the module below hookscope.dashboard: what is shown of a model in a notebook, or in a page of one's own
+# name -> the module below hookscope.dashboard: what is shown of a model in a notebook, or in a page of one's own; and
+# how a program has the models that the page has
 _SHOWN_BY = {
+    "open_model": "opening",
     "panel": "notebook.panel",
     "show": "show",
+}
+
+# modules below hookscope.hooks for another library each, which is imported only with them; and so not by
+# `from hookscope import *`
+_MODULES = {
+    "huggingface": "training.huggingface",
+    "lightning": "training.lightning",
+    "mlflow": "training.mlflow",
+    "wandb": "training.wandb",
 }
 
 __all__ = list(_HOME | _SHOWN_BY)
 
 
 def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        return importlib.import_module(f"hookscope.hooks.{_MODULES[name]}")
     if name not in __all__:
         raise AttributeError(f"module 'hookscope' has no attribute {name!r}; it has {', '.join(__all__)}")
     place = f"hooks.{_HOME[name]}" if name in _HOME else f"dashboard.{_SHOWN_BY[name]}"
@@ -151,4 +169,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_MODULES})

@@ -3,6 +3,7 @@
 hookscope [serve] [OPTIONS]    open the page; `hookscope --help` lists the options
 hookscope check [OPTIONS]      what is usually wrong with a model; `hookscope check --help` lists the options
 hookscope bench MODEL          what hooks cost on a model of one's own
+hookscope mcp --url ADDRESS    what a running page answers, for programs that speak MCP, over stdin and stdout
 hookscope settings             the table of all settings, as docs/settings.md holds it
 """
 
@@ -40,6 +41,13 @@ def check(arguments: Sequence[str]) -> int:
     return command(arguments)
 
 
+def mcp(arguments: Sequence[str]) -> int:
+    """Answer programs that speak MCP with what a running page knows; it needs `hookscope[mcp]`."""
+    from hookscope.dashboard.mcp.command import main as command
+
+    return command(arguments, os.environ)
+
+
 def settings(arguments: Sequence[str]) -> int:
     """Print the table of all settings."""
     from hookscope.dashboard.settings.parse import markdown
@@ -55,6 +63,7 @@ COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "serve": serve,
     "check": check,
     "bench": bench,
+    "mcp": mcp,
     "settings": settings,
 }
 
