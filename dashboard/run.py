@@ -14,11 +14,12 @@ from waitress.server import BaseWSGIServer, MultiSocketServer
 from hookscope.dashboard.answers.cache import Cache
 from hookscope.dashboard.answers.service import Service
 from hookscope.dashboard.engine.local import LocalEngine
+from hookscope.dashboard.feeds.store import Feeds
 from hookscope.dashboard.inputs.store import InputStore
 from hookscope.dashboard.sets.store import SetStore
 from hookscope.dashboard.sets.stored import Baselines
 from hookscope.dashboard.sets.sweeps import Sweeps
-from hookscope.dashboard.settings.address import address, check_port
+from hookscope.dashboard.settings.address import address, check_port, for_programs
 from hookscope.dashboard.settings.models import options_for
 from hookscope.dashboard.settings.table import Settings
 from hookscope.dashboard.stopping import stopped_by_signals
@@ -62,7 +63,8 @@ def run(settings: Settings) -> int:
         stack.callback(sets.close)
         sweeps = Sweeps(engine, sets, settings.cache_dir / "sets" / "found", Baselines(dict(settings.baseline)))
         stack.callback(sweeps.close)
-        service = Service(engine, cache, inputs, settings.max_streams, sweeps=sweeps)
+        feeds = Feeds(dict(settings.feeds))
+        service = Service(engine, cache, inputs, settings.max_streams, sweeps=sweeps, feeds=feeds)
         stack.callback(service.close)
         stop += [service.close, sweeps.close, engine.close]
         app = create_app(settings, service, Shares(settings.cache_dir / "shares"))
@@ -75,8 +77,11 @@ def run(settings: Settings) -> int:
         stack.callback(server.close)
         where = address(settings, _port_of(server))
         print(f"Hookscope is open at {where}\nStop it with Ctrl+C.", flush=True)
+        print(for_programs(where), flush=True)
         for name, folder in settings.images:
             print(f"Whoever may open the page may see the pictures in {folder}, as the set {name}.", flush=True)
+        for name, folder in settings.feeds:
+            print(f"Whoever may open the page may see the training in {folder}, as the run {name}.", flush=True)
         if settings.open_browser:
             threading.Timer(0.5, webbrowser.open, [where]).start()
         with contextlib.suppress(SystemExit):

@@ -17,6 +17,7 @@ from tempo import limit
 
 from hookscope.dashboard.answers.cache import Cache
 from hookscope.dashboard.answers.service import Service
+from hookscope.dashboard.feeds.store import Feeds
 from hookscope.dashboard.inputs.store import InputStore
 from hookscope.dashboard.run import WAITRESS
 from hookscope.dashboard.sets.store import SetStore
@@ -34,6 +35,7 @@ class InlineApp:
         folder: Path,
         engine: InlineEngine | None = None,
         offered: dict[str, Path] | None = None,
+        feeds: dict[str, Path] | None = None,
         **settings: Any,
     ) -> None:
         self.engine = engine or InlineEngine(at_once=True)
@@ -50,7 +52,11 @@ class InlineApp:
             room = self.settings.sets_limit_mb * 1_000_000
             sets = SetStore(folder / "sets", offered, self.inputs, limit_bytes=room)
             self.sweeps = Sweeps(self.engine, sets, folder / "sets" / "found")
-        self.service = Service(self.engine, self.cache, self.inputs, self.settings.max_streams, sweeps=self.sweeps)
+        self.service = Service(
+            *(self.engine, self.cache, self.inputs, self.settings.max_streams),
+            sweeps=self.sweeps,
+            feeds=None if feeds is None else Feeds(feeds),
+        )
         self.shares = Shares(folder / "shares")
         self.dash: dash.Dash = create_app(self.settings, self.service, self.shares)
         self.client = self.dash.server.test_client()

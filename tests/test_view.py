@@ -90,6 +90,12 @@ CHOSEN = View().but(
     prune_every=True,
     prune_by="gate",
     prune_at="5",
+    run="monday",
+    run_b="tuesday",
+    run_step="1200",
+    run_column="a.rms",
+    run_layer="layer1.0",
+    run_kind="w",
     prune_over="256",
     from_ranked=12,
     depth="back",
@@ -122,7 +128,7 @@ FIELDS = tuple(View().to_dict())
 def test_every_field_differs_from_its_default_in_the_example() -> None:
     default, chosen = View().to_dict(), CHOSEN.to_dict()
     assert [name for name in FIELDS if chosen[name] == default[name]] == []
-    assert len(FIELDS) == 77 and len(CHOSEN.states) == len(STATES)
+    assert len(FIELDS) == 83 and len(CHOSEN.states) == len(STATES)
 
 
 @pytest.mark.parametrize("name", FIELDS)

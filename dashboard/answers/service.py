@@ -25,6 +25,7 @@ from hookscope.dashboard.asking.answers import Answer, Answers, Failure
 from hookscope.dashboard.asking.questions import Unit
 from hookscope.dashboard.engine.base import Engine, Event, ModelState
 from hookscope.dashboard.engine.queue import STOPPED
+from hookscope.dashboard.feeds.store import Feeds
 from hookscope.dashboard.inputs.store import InputStore
 from hookscope.dashboard.sets.sweeps import Sweeps
 from hookscope.hooks.results.codec import CodecError, decode
@@ -61,11 +62,10 @@ class Service:
         max_streams: int = 40,
         memory_bytes: int = MEMORY_BYTES,
         sweeps: Sweeps | None = None,
+        feeds: Feeds | None = None,
     ) -> None:
-        self.engine = engine
-        self.cache = cache
-        self.inputs = inputs
-        self.sweeps = sweeps
+        self.engine, self.cache, self.inputs = engine, cache, inputs
+        self.sweeps, self.feeds = sweeps, feeds
         self._memory: LRUCache[str, tuple[Any, int]] = LRUCache(memory_bytes, getsizeof=itemgetter(1))
         self._tried: LRUCache[str, tuple[Any, int]] = LRUCache(TRIED_BYTES, getsizeof=itemgetter(1))
         self._pages: OrderedDict[str, Stream] = OrderedDict()

@@ -31,7 +31,7 @@ from hookscope.dashboard.page.gallery import Gallery
 from hookscope.dashboard.page.scene import Gone
 from hookscope.dashboard.places import ASSETS
 
-STYLES = ("dashboard.css", "sets.css", "findings.css")
+STYLES = ("dashboard.css", "sets.css", "findings.css", "run.css")
 VOID = {"img", "br", "hr", "input"}
 # what only works on the living page is not in the file; regions keep a distance without the page's own grid
 IN_A_FILE = (
@@ -47,7 +47,7 @@ IN_A_FILE = (
     " .plain-tree .bar { align-self: center; height: 6px; background: var(--raised); border-radius: 3px; }"
     " .plain-tree .bar span { display: block; height: 100%; background: var(--metric); border-radius: 3px; }"
     " .gradient-side { display: block; } .attribution-side:not(:has(.attributions)) { display: none; }"
-    " .pictures-side { display: grid; gap: 12px; }"
+    " :is(.pictures-side, .findings-side, .run-side) { display: grid; gap: 12px; }"
     " .edits-bar { position: static; } .edits-bar :is(.link, .cross), .detail-edit { display: none; }"
     " .fold::before { content: none !important; } .fold, .top5 .row, .attention .cell button { cursor: default; }"
 )

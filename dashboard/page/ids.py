@@ -15,6 +15,7 @@ MODEL_SELECT = "model-select"
 MODEL_FACTS = "model-facts"
 SHARE = "share"
 EXPORT_VIEW = "export-view"
+SCRIPT = "script"
 THEME = "theme"
 NOTICE = "notice"  # what an address named and this server does not have
 BANNER = "banner"  # one sentence over the page: loading, failed, busy, connection lost
@@ -97,6 +98,22 @@ SET_GOING_LAYERS = "set-going-layers"  # the same of every layer
 FINDINGS_CHOICE = "findings-choice"  # over which set
 FINDINGS_STATE = "findings-state"  # how far the check-up is, and what was checked
 FINDINGS = "findings"  # a card each
+
+# a training that is followed
+RUN_HEAD = "run-head"  # which, and whether it goes on
+RUN_COLUMNS = "run-columns"  # which number the lines are
+RUN_LOSS = "run-loss"
+RUN_PINS = "run-pins"  # alarms on the time axis
+RUN_LINES = "run-lines"
+RUN_MARKER = "run-marker"  # where the chosen step is
+RUN_AT = "run-at"  # which that is, for the slider
+RUN_DEPTH = "run-depth"  # the column along the depth, at that step
+RUN_LAYER = "run-layer"  # the chosen layer's numbers
+RUN_RIDGES = "run-ridges"  # its distributions over the steps
+RUN_RIDGE_AT = "run-ridge-at"  # at the chosen step
+RUN_PINNED = "run-pinned"  # the pinned picture's maps
+RUN_ALARMS = "run-alarms"
+RUN_CHECKPOINTS = "run-checkpoints"
 
 
 def set_page(name: str) -> str:

@@ -32,7 +32,7 @@ from hookscope.dashboard.page.matching import read_pairs
 from hookscope.hooks.results.outputs import AS_FOUND, Reading
 from hookscope.hooks.results.targets import OWN, Rival
 
-Tab = Literal["layers", "depth", "pictures", "findings"]
+Tab = Literal["layers", "depth", "pictures", "findings", "run"]
 FORMER_TABS = {"gradients": "depth"}  # as addresses of earlier versions call them
 SideName = Literal["a", "b"]
 StateT = TypeVar("StateT")
@@ -81,7 +81,7 @@ class View:
         captions: with which a model of pictures and texts compares, a line each. captions_b: those of B's, where it is
             another.
         detail: the layer key of the enlarged channel, "" if none is open. channel: its index, or `MEAN`.
-        tab: what stands under the inputs: the cards, what runs along the depth, a set of pictures, or findings.
+        tab: what stands under the inputs: the cards, what runs along the depth, a set, findings, or a training.
         set_a: the key of that set; "" if none is chosen. set_b: of one that it is compared with.
         states: of the panels, those that are not at their defaults.
     """

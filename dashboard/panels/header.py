@@ -24,6 +24,7 @@ TABS = (
         "Findings",
         "What is wrong with this model, or with what it is given: checked by rules, with evidence",
     ),
+    ("run", "Run", "A training, followed while it runs: every layer over the steps, and alarms"),
 )
 TENSORBOARD_HELP = (
     "Write the shown layers' maps, histograms and numbers for TensorBoard, and the gradients if their tab was opened, "
@@ -67,7 +68,12 @@ def layout(models: tuple[str, ...], *, tensorboard: bool = False) -> html.Header
                 children=[
                     html.Span(id="worker-dot", className="dot", **{"data-phase": "idle"}),
                     html.Span("starting", id="worker-text"),
-                    html.Span("0 hooks live", id="worker-hooks", className="muted"),
+                    html.Button(
+                        "0 hooks live",
+                        id="worker-hooks",
+                        className="muted hooks-live",
+                        **{"data-do": "hooks", "aria-expanded": "false", "aria-controls": "live-hooks"},
+                    ),
                     html.Button("Cancel", id="cancel-work", className="link", **{"data-do": "cancel"}),
                 ],
             ),
@@ -92,11 +98,25 @@ def layout(models: tuple[str, ...], *, tensorboard: bool = False) -> html.Header
                 title="Save everything shown as one HTML file that opens without Hookscope and without a network.",
                 download="hookscope.html",
             ),
+            html.Button(
+                "Script",
+                id=ids.SCRIPT,
+                className="pill",
+                title="Save a Python program that prints the numbers of what is shown, with its pictures.",
+                **{"data-do": "script"},
+            ),
             write if tensorboard else None,
             html.Button(
                 "◐", id=ids.THEME, className="pill", title="Light or dark", **{"aria-label": "Switch light and dark"}
             ),
             html.Div(id="share-link", className="popover", hidden=True),
+            html.Div(
+                id="live-hooks",
+                className="popover",
+                role="region",
+                hidden=True,
+                **{"aria-label": "Hooks that are live"},
+            ),
         ],
     )
 

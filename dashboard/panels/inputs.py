@@ -357,7 +357,7 @@ def _top(scene: Scene, side: str, prediction: Prediction | None, wrong: list[Fai
 
 def _saved(scene: Scene) -> Any:
     """The boxes that have a picture; none in a page about a set, on which they are not to be seen."""
-    if scene.view.tab in ("pictures", "findings"):
+    if scene.view.tab in ("pictures", "findings", "run"):
         return []
     given = layout(scene.service.inputs, scene.prefix)
     given.children = [box for box, side in zip(given.children, SIDES, strict=True) if side in scene.inputs]

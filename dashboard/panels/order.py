@@ -27,6 +27,7 @@ from hookscope.dashboard.panels.card import cards
 from hookscope.dashboard.panels.findings import tab as findings
 from hookscope.dashboard.panels.panel import Panel, Place, Setup, Trying, Waiting
 from hookscope.dashboard.panels.pictures import tab as pictures
+from hookscope.dashboard.panels.run import tab as run
 from hookscope.hooks.methods import Rows
 
 PANELS = Rows(
@@ -43,6 +44,7 @@ PANELS = Rows(
     depth.PANEL,
     pictures.PANEL,
     findings.PANEL,
+    run.PANEL,
     cards.PANEL,
     detail.PANEL,
     Panel("export", urgency=9, parts=lambda scene: [export.part(replace(scene, mounted=0), saved)]),

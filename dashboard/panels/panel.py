@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import dash
 
 from hookscope.dashboard.answers.parts import Part
+from hookscope.dashboard.feeds.store import Feeds
 from hookscope.dashboard.inputs.store import InputStore
 from hookscope.dashboard.page.gallery import Gallery
 from hookscope.dashboard.page.scene import Scene
@@ -45,7 +46,7 @@ class Waiting:
 
     Attributes:
         sentence: how far it is. comes: whether it is on its way; else its load has failed.
-        mounted: how many cards the page has.
+        mounted: how many cards the page has. feeds: the runs that can be followed. prefix: as of `Setup`.
     """
 
     view: View
@@ -54,6 +55,8 @@ class Waiting:
     sentence: str
     comes: bool
     mounted: int
+    feeds: Feeds | None = None
+    prefix: str = "/"
 
 
 def _nothing(*_: Any) -> Any:

@@ -29,6 +29,7 @@ from hookscope.dashboard.panels.findings import marks
 from hookscope.dashboard.panels.over_set import NO_BARS
 from hookscope.dashboard.panels.panel import Panel
 from hookscope.dashboard.panels.regions import refuse, show_text
+from hookscope.dashboard.panels.run import marks as run_marks
 from hookscope.dashboard.panels.welcome import last_map, why_recommended
 from hookscope.dashboard.sets.layer_numbers import BEYOND, SET_METRICS
 from hookscope.hooks.methods import METRICS
@@ -120,6 +121,8 @@ def part(scene: Scene) -> Part:
         return _apart(scene)
     if chosen == marks.FINDINGS or (chosen == NO_METRIC and scene.view.tab == "findings"):
         return marks.part(scene, NAME)
+    if chosen == NO_METRIC and scene.view.tab == "run":
+        return run_marks.part(scene, NAME)
     if chosen in SET_METRICS:
         return over_set.part(scene, NAME, chosen)
     metric = METRICS.get(chosen)

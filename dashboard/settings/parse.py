@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from hookscope.dashboard.settings import values
+from hookscope.dashboard.settings.checkpoints import with_checkpoints
 from hookscope.dashboard.settings.table import TABLE, Setting, Settings
 from hookscope.dashboard.settings.values import BadValue
 from hookscope.dashboard.sources.spec import DEFAULT_MODEL, is_own, name_of
@@ -179,6 +180,10 @@ def _checked(settings: Settings) -> Settings:
     twice = [name for name in settings.names if settings.names.count(name) > 1]
     if twice:
         raise BadValue(f"Two models are called {twice[0]}: give one of them another name, as in --model old=SPEC.")
+    runs = [name for name, _ in settings.feeds]
+    if again := [name for name in runs if runs.count(name) > 1]:
+        raise BadValue(f"Two runs are called {again[0]}: give one of them another name, as in --feed tuesday=FOLDER.")
+    settings = with_checkpoints(settings)
     exposed = not values.is_loopback(settings.host)
     if exposed and not settings.token and not settings.behind_auth_proxy:
         return dataclasses.replace(settings, token=secrets.token_urlsafe(24))

@@ -299,6 +299,15 @@ class Settings:
         metavar="[NAME=]FOLDER",
         repeatable=True,
     )
+    feeds: tuple[tuple[str, Path], ...] = setting(
+        (),
+        values.feed_folder,
+        "a folder that a training writes with hs.follow, now or later, to be followed in the tab Run; it is only read. "
+        "With --model NAME=SPEC of the same name its checkpoints are offered as models, NAME@STEP",
+        flag="--feed",
+        metavar="NAME=FOLDER",
+        repeatable=True,
+    )
     sets_limit_mb: int = setting(
         2000,
         values.whole_number(1, 10_000_000),

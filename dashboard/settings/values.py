@@ -41,6 +41,14 @@ def image_folder(text: str) -> tuple[str, Path]:
     return name.strip(), path.resolve()
 
 
+def feed_folder(text: str) -> tuple[str, Path]:
+    """A run's name and the folder that a training writes it into, which need not be there yet."""
+    name, _, place = text.partition("=")
+    if not re.fullmatch(MODEL_NAME, name.strip()) or not place.strip():
+        raise BadValue("a name of up to 40 letters, digits, '-', '_' and '.' is needed, as in monday=runs/monday.")
+    return name.strip(), folder(place.strip())
+
+
 def whole_number(low: int, high: int) -> Callable[[str], int]:
     """A reader of whole numbers from `low` to `high`."""
 

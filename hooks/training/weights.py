@@ -77,7 +77,8 @@ class Moment:
         layers: in the order of the model. scale: see `scale_of`, the first.
         matrices: the layers that have weights of two axes or more.
         ratios: of each layer the norm of its update by that of its weights; there once the update was seen.
-        unchanged: the weights that want a gradient and did not change. rates: of each group of the optimiser.
+        unchanged: weights of two axes or more that want a gradient and did not change.
+        rates: of each group of the optimiser.
         at_rate_0: whether every group's is 0.
     """
 
@@ -135,7 +136,9 @@ class Moment:
             own = [sizes[name] for name in each.tensors if name in sizes]
             if own and each.weight is not None and each.weight.norm > 0:
                 self.ratios[each.layer] = math.sqrt(math.fsum(size**2 for size in own)) / each.weight.norm
-        self.unchanged = tuple(name for name, size in sizes.items() if size == 0)
+        wide = {name for each in self.layers for name, tensor in each.tensors.items() if tensor.dim() > 1}
+        # a bias before a normalisation is not felt, and its gradient is rounding
+        self.unchanged = tuple(name for name, size in sizes.items() if size == 0 and name in wide)
         self.updated = True
 
     def forget(self) -> None:

@@ -1,0 +1,106 @@
+"""Every alarm of a run, the newest that are on first, in the words of the check-up."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from dash import html
+
+from hookscope.dashboard.answers.parts import Update
+from hookscope.dashboard.asking.answers import Answers
+from hookscope.dashboard.feeds.store import Followed
+from hookscope.dashboard.page import ids
+from hookscope.dashboard.panels.regions import show_text
+from hookscope.dashboard.panels.run.choice import Asked, layer_of
+from hookscope.dashboard.panels.run.moment import open_layer
+from hookscope.hooks.results.feeds import Alarm
+from hookscope.hooks.rules import RULES
+
+MOST = 40
+SHORT = 160  # characters of an alarm that is over
+LAYERS = 12  # of an alarm that are named
+
+
+def draw_alarms(asked: Asked, answers: Answers) -> list[Update]:
+    """Cards, or that there is none."""
+    found: list[Any] = []
+    for run, letter in zip(asked.runs, "AB", strict=False):
+        whose = f"{letter}: {run.name}" if asked.other else ""
+        found += _of(run, whose)
+    return [show_text(ids.RUN_ALARMS, found)]
+
+
+def _of(run: Followed, whose: str) -> list[Any]:
+    if not run.alarms:
+        text = "No alarm until now." if run.looks else ""
+        return [html.P(" ".join(filter(None, [whose, text])), className="muted panel")] if text else []
+    on = sorted((alarm for alarm in run.alarms if alarm.until < 0), key=lambda alarm: -alarm.step)
+    over = sorted((alarm for alarm in run.alarms if alarm.until >= 0), key=lambda alarm: -alarm.step)
+    count = "1 alarm" if len(run.alarms) == 1 else f"{len(run.alarms):,} alarms"
+    head = html.Div(
+        [
+            html.H2(count),
+            html.Span(f"{len(on):,} still on" if on else "all over", className="muted"),
+            html.Span(whose, className="muted"),
+        ],
+        className="run-title",
+    )
+    cards = [_card(run, alarm) for alarm in on[:MOST]]
+    more = [html.P(f"and {len(on) - MOST:,} earlier ones", className="muted")] if len(on) > MOST else []
+    return [head, *cards, *more, *([_folded(run, over)] if over else [])]
+
+
+def _folded(run: Followed, alarms: list[Alarm]) -> html.Details:
+    """Those that are over, a line each."""
+    rows = [
+        html.Tr([html.Td(_when(run, alarm)), html.Td(alarm.rule, className="mono"), html.Td(alarm.sentence[:SHORT])])
+        for alarm in alarms[:MOST]
+    ]
+    more = html.P(f"and {len(alarms) - MOST:,} earlier ones", className="muted") if len(alarms) > MOST else None
+    text = "1 that is over" if len(alarms) == 1 else f"{len(alarms):,} that are over"
+    table = html.Table(html.Tbody(rows), className="checked")
+    return html.Details([html.Summary(text), table, more], className="panel findings-checked")
+
+
+def _when(run: Followed, alarm: Alarm) -> html.Button:
+    when = f"from step {alarm.step:,}" + (f" until {alarm.until:,}" if alarm.until >= 0 else "")
+    return html.Button(when, className="layer-link", **{"data-do": "set", "data-value": _there(run, alarm)})
+
+
+def _there(run: Followed, alarm: Alarm) -> str:
+    layer = layer_of(run, alarm)
+    return json.dumps({"run_step": str(alarm.step), **({"run_layer": layer} if layer else {})})
+
+
+def _card(run: Followed, alarm: Alarm) -> html.Div:
+    rule = RULES.get(alarm.rule)
+    others = [layer for layer in alarm.layers if layer != alarm.layer]
+    named = ", ".join(others[:LAYERS]) + (f" and {len(others) - LAYERS:,} more" if len(others) > LAYERS else "")
+    layer = layer_of(run, alarm)
+    words: list[Any] = [
+        html.Div(
+            [
+                html.Span(alarm.severity, className=f"severity is-{alarm.severity}"),
+                html.Span(alarm.rule, className="mono", title=rule.title if rule else ""),
+                _when(run, alarm),
+            ],
+            className="kind",
+        ),
+        html.P(_marked(run, alarm), className="what"),
+        html.P(f"The same: {named}", className="muted mono") if named else None,
+        html.P(alarm.why, className="muted") if alarm.why else None,
+        html.P([html.Strong("Do: "), alarm.advice, " ", open_layer(layer) if layer else None], className="do")
+        if alarm.advice or layer
+        else None,
+    ]
+    return html.Div(html.Div(words, className="words"), className=f"panel finding is-{alarm.severity}")
+
+
+def _marked(run: Followed, alarm: Alarm) -> list[Any]:
+    """The sentence, with the layer's name in it as a click to its lines."""
+    before, there, rest = alarm.sentence.partition(alarm.layer) if alarm.layer else (alarm.sentence, "", "")
+    if not there:
+        return [alarm.sentence]
+    jump = html.Button(there, className="layer-link", **{"data-do": "set", "data-value": _there(run, alarm)})
+    return [before, jump, rest]

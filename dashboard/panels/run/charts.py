@@ -1,0 +1,201 @@
+"""What stands over the steps: the loss, the layers' numbers as lines, and alarms as pins."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from dash import html
+
+from hookscope.dashboard.answers.parts import Update
+from hookscope.dashboard.asking.answers import Answers
+from hookscope.dashboard.drawing.numbers import format_count, format_number
+from hookscope.dashboard.drawing.run_figures import (
+    Axis,
+    Line,
+    Thinned,
+    axis_for,
+    columns_for,
+    depth_colours,
+    depth_gradient,
+    draw_lines,
+    thin,
+)
+from hookscope.dashboard.feeds.series import OWN
+from hookscope.dashboard.feeds.store import Followed
+from hookscope.dashboard.page import ids
+from hookscope.dashboard.panels.regions import show_text
+from hookscope.dashboard.panels.run.choice import COLUMNS, Asked, Shown, layer_of
+from hookscope.hooks.results.feeds import Alarm
+from hookscope.hooks.results.findings import SEVERITIES
+
+LOSS_COLOURS = "#1c7ed6", "#e8590c"
+PIN_PLACES = 60  # alarms that are nearer than one of these are one pin
+SAID = 3  # alarms of a pin that are told
+CHOSEN_WIDTH = 2.8
+OWN_NAMES = 12
+WIDE = 20.0  # a loss that falls by more has a logarithmic axis
+
+
+def draw_columns(asked: Asked, answers: Answers) -> list[Update]:
+    """Which number the lines are."""
+    own = [Shown(OWN, name, name, "a metric of your own: @feed.metric") for name in asked.run.kept.own_names()]
+    buttons = []
+    for each in [*COLUMNS.values(), *own[:OWN_NAMES]]:
+        absent = each.group == "u" and not any(run.info.optimizer for run in asked.runs)
+        title = "No optimizer was given to hs.follow, so there are no updates." if absent else each.help
+        buttons.append(
+            html.Button(
+                each.title[:60],
+                className="pill",
+                title=title,
+                disabled=absent or None,
+                **{"data-do": "set", "data-value": json.dumps({"run_column": each.key})},
+                **{"aria-pressed": "true" if each.key == asked.column.key else "false"},
+            )
+        )
+    words = [html.Span("of each layer", className="muted"), *buttons]
+    group = html.Div(words, className="set-choice live-only", role="group", **{"aria-label": "Number of each layer"})
+    return [show_text(ids.RUN_COLUMNS, group)]
+
+
+def draw_loss(asked: Asked, answers: Answers) -> list[Update]:
+    """The loss of every step of which it is known."""
+    losses = [each.kept.losses() for each in asked.runs]
+    known = [values[np.isfinite(values)] for _, values in losses]
+    spread = [each for each in known if each.size]
+    if not spread:
+        return [show_text(ids.RUN_LOSS, html.P("No loss was given: feed.step(loss=loss).", className="muted"))]
+    least, most = min(float(each.min()) for each in spread), max(float(each.max()) for each in spread)
+    wide = least >= 0 and most > WIDE * least
+    axis = axis_for(spread, logarithmic=wide)
+    assert axis is not None
+    across = asked.across
+    drawn = [_loss(steps, values, across) for steps, values in losses]
+    lines = [[Line(LOSS_COLOURS[place], 1.8, 1, dashed=place > 0)] for place in range(len(drawn))]
+    shows = ("run loss", asked.marks)
+    address = asked.gallery.add(shows, partial(_svg, drawn, lines, axis), "image/svg+xml")
+    last = [f"{letter} {format_number(values[-1])}" for letter, (_, values) in zip("AB", losses, strict=False)]
+    said = format_number(losses[0][1][-1]) if len(last) == 1 else ", ".join(last)
+    title = [html.Span("loss"), html.Span(f" {said}", className="mono muted")]
+    return [show_text(ids.RUN_LOSS, [_title(title, axis), plot(address, axis, "The loss over the steps", "low")])]
+
+
+def _loss(steps: np.ndarray, values: np.ndarray, across: tuple[int, int]) -> Thinned:
+    table = values[:, None]
+    return thin(steps, table, across, broken=np.isnan(table))
+
+
+def draw_layers(asked: Asked, answers: Answers) -> list[Update]:
+    """The chosen column of every layer, as a line each."""
+    axis = asked.axis
+    column = asked.column
+    if axis is None:
+        text = f"No layer has this number: {column.title}." if asked.run.looks else ""
+        return [show_text(ids.RUN_LINES, html.P(text, className="muted"))]
+    shows = ("run lines", asked.marks, column.key, asked.layer)
+    address = asked.gallery.add(shows, partial(_layers_svg, asked, axis), "image/svg+xml")
+    layers = asked.values(asked.run).layers
+    first, last = (layers[0], layers[-1]) if layers else ("", "")
+    gradient = html.Span(className="run-gradient", style={"background": depth_gradient()})
+    legend = [
+        html.Span(column.title),
+        html.Span(
+            [html.Span(first, className="name"), gradient, html.Span(last, className="name")],
+            className="run-legend muted mono",
+            title=f"The colour says how deep a layer is, from {first} to {last}",
+        ),
+        html.Span(["thick: ", html.Span(asked.layer, className="name mono")], className="muted run-thick"),
+    ]
+    what = f"{column.title} of {format_count(len(layers))} layers over the steps"
+    return [show_text(ids.RUN_LINES, [_title(legend, axis), plot(address, axis, what)])]
+
+
+def _title(words: Sequence[Any], axis: Axis) -> html.Div:
+    kind = html.Span("log", className="muted", title="The axis is logarithmic") if axis.logarithmic else None
+    return html.Div([*words, kind], className="run-title")
+
+
+def plot(address: str, axis: Axis, what: str, kind: str = "") -> html.Div:
+    """A picture with its ticks."""
+    ticks = [html.Span(text, style={"bottom": f"{100 * share:.2f}%"}) for share, text in axis.ticks]
+    frame = html.Div(html.Img(src=address, alt=what, draggable="false"), className="run-frame")
+    return html.Div([html.Div(ticks, className="run-ticks mono"), frame], className=f"run-plot {kind}")
+
+
+def _svg(drawn: Sequence[Thinned], lines: Sequence[Sequence[Line]], axis: Axis) -> bytes:
+    return draw_lines(list(zip(drawn, lines, strict=True)), axis)
+
+
+def _layers_svg(asked: Asked, axis: Axis) -> bytes:
+    first = asked.values(asked.run).layers
+    colours = dict(zip(first, depth_colours(len(first)), strict=True))
+    drawn = []
+    count = sum(len(asked.values(each).layers) for each in asked.runs)
+    for place, each in reversed(list(enumerate(asked.runs))):  # the run itself lies above
+        found = asked.values(each)
+        lines = [_line(asked, layer, colours.get(layer, "#868e96"), dashed=place > 0) for layer in found.layers]
+        broken = _broken(asked, each)
+        # the number is of the finite values alone, and where others are among them it would look like a small one
+        values = found.values if broken is None else np.where(broken, np.nan, found.values)
+        drawn.append((thin(found.steps, values, asked.across, columns_for(count), broken), lines))
+    return draw_lines(drawn, axis)
+
+
+def _line(asked: Asked, layer: str, colour: str, *, dashed: bool) -> Line:
+    if layer == asked.layer:
+        return Line(colour, CHOSEN_WIDTH, 1, dashed)
+    return Line(colour, 1.2, 0.62, dashed)
+
+
+def _broken(asked: Asked, run: Followed) -> np.ndarray | None:
+    """Bool (look, layer), where values were not finite; None for a column that does not count them."""
+    group = asked.column.group
+    if group not in ("a", "g", "w"):
+        return None
+    nan, inf = (run.kept.column(group, name).values for name in ("nan", "inf"))
+    found: np.ndarray = (nan > 0) | (inf > 0)
+    return found
+
+
+def draw_pins(asked: Asked, answers: Answers) -> list[Update]:
+    """Alarms on the time axis."""
+    first, last = asked.across
+    groups: dict[tuple[int, int], list[Alarm]] = {}
+    for place, each in enumerate(asked.runs):
+        for alarm in each.alarms:
+            at = round((alarm.step - first) / max(last - first, 1) * PIN_PLACES)
+            groups.setdefault((place, at), []).append(alarm)
+    pins = [_pin(alarms, place, asked) for (place, _), alarms in groups.items()]
+    frame = html.Div(pins, className="run-frame")
+    return [show_text(ids.RUN_PINS, html.Div(frame, className="run-plot pins") if pins else None)]
+
+
+def _pin(alarms: list[Alarm], place: int, asked: Asked) -> html.Button:
+    first, last = asked.across
+    worst = min(alarms, key=lambda alarm: SEVERITIES.index(alarm.severity))
+    share = (worst.step - first) / max(last - first, 1)
+    told = [_told(each) for each in alarms[:SAID]]
+    more = f" and {len(alarms) - SAID:,} more" if len(alarms) > SAID else ""
+    letter = f"{'AB'[place]} " if asked.other else ""
+    words = [html.Span([html.Strong(letter + head), html.Span(rest)], className="pin-line") for head, rest in told]
+    layer = layer_of(asked.runs[place], worst)
+    changes = {"run_step": str(worst.step), **({"run_layer": layer} if layer else {})}
+    side = "right" if share > 0.5 else "left"
+    return html.Button(
+        [
+            html.Span(str(len(alarms)) if len(alarms) > 1 else "", className="count"),
+            html.Span([*words, html.Span(more) if more else None], className=f"pin-said {side}"),
+        ],
+        className=f"pin is-{worst.severity} {'b' if place else 'a'}",
+        style={"left": f"{100 * share:.2f}%"},
+        **{"data-do": "set", "data-value": json.dumps(changes)},
+        **{"aria-label": f"{letter}step {worst.step:,}: {told[0][0]}{told[0][1]}{more}"[:600]},
+    )
+
+
+def _told(alarm: Alarm) -> tuple[str, str]:
+    return f"Step {alarm.step:,}. {alarm.sentence}"[:400], f" Do: {alarm.advice}"[:400] if alarm.advice else ""

@@ -1,0 +1,237 @@
+"""A training followed in a browser while another process writes it: at once, to its end, and after it was killed."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from checkout import ENVIRON
+from playwright.sync_api import Browser, Page, expect
+from served import Application, open_page, until
+from tempo import limit
+
+from hookscope.hooks.errors import HooksError
+from hookscope.hooks.results.feed_files import read_feed
+
+pytestmark = pytest.mark.browser
+ON_THE_PAGE_SECONDS = 1.0
+NET = """
+import sys, time
+import torch
+from torch import nn
+
+def make():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(128, 10))
+
+if __name__ == "__main__":
+    import hookscope as hs
+    folder, steps, every, pause, breaks = sys.argv[1], *map(float, sys.argv[2:])
+    model = make()
+    pictures, classes = torch.rand(16, 3, 8, 8), torch.arange(16) % 10
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with hs.follow(model, folder, every=int(every), optimizer=optimizer, pinned=pictures) as feed:
+        for step in range(int(steps)):
+            answer = model(pictures)
+            loss = nn.functional.cross_entropy(answer if step < breaks else answer / 0, classes)
+            loss.backward()
+            feed.step(loss=loss)
+            if step % 10 == 0:
+                torch.save(model.state_dict(), f"{folder}/net-step{step}.pt")
+            optimizer.step()
+            optimizer.zero_grad()
+            time.sleep(pause)
+"""
+
+
+class Training:
+    """A real training in a process of its own."""
+
+    def __init__(
+        self, folder: Path, run: str, steps: int, every: int = 5, pause: float = 0.0, breaks: int = 10**9
+    ) -> None:
+        (folder / "trained_net.py").write_text(NET)
+        command = [sys.executable, "trained_net.py", run, *map(str, (steps, every, pause, breaks))]
+        self.process = subprocess.Popen(command, cwd=folder, env=ENVIRON, stderr=subprocess.DEVNULL)
+
+    def end(self) -> None:
+        """Wait for its own end."""
+        assert self.process.wait(120) == 0
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def application(place: Path) -> Iterator[Application]:
+    Training(place, "done", 41).end()
+    Training(place, "broken", 31, breaks=20).end()
+    feeds = [part for name in ("done", "broken", "live", "killed") for part in ("--feed", f"{name}={place / name}")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(place))
+        net = ("--model", "done=trained_net:make", "--input-size", "done=8")
+        started = Application(place / "cache", "--model", "embedded", *net, *feeds)
+        yield started
+        started.stop()
+
+
+def newest_written(folder: Path) -> tuple[int, float]:
+    """The newest step of a feed, and when it was written."""
+    try:
+        found = read_feed(folder).looks
+    except HooksError:
+        return -1, 0.0
+    return (found[-1].step, found[-1].time) if found else (-1, 0.0)
+
+
+def shown_step(page: Page) -> int:
+    place = page.locator(".run-newest")
+    return int(place.first.inner_text().replace(",", "")) if place.count() else -1
+
+
+def test_the_newest_step_is_on_the_page_within_a_second_and_a_killed_run_is_said_to_have_ended(
+    page: Page, application: Application, place: Path
+) -> None:
+    open_page(page, f"{application.url}?model=embedded&tab=run&run=live")
+    expect(page.locator("#run-head")).to_contain_text("There is no feed in live")
+    training = Training(place, "live", 100_000, every=5, pause=0.12)  # a look every 0.6 s or more
+    try:
+        expect(page.locator(".run-phase")).to_have_text("running")
+        until(lambda: shown_step(page) > 0)
+        waited = []
+        for _ in range(8):
+            before = newest_written(place / "live")[0]
+            step = before
+            while step == before:
+                time.sleep(0.005)
+                step, written = newest_written(place / "live")
+            while shown_step(page) < step:
+                time.sleep(0.005)
+            waited.append(time.time() - written)
+        assert sorted(waited)[len(waited) // 2] < limit(ON_THE_PAGE_SECONDS), waited
+        expect(page.locator(".run-age")).to_have_text(re.compile(r"now|\d+ s ago"))
+        os.kill(training.process.pid, signal.SIGKILL)
+        killed = time.monotonic()
+        expect(page.locator(".run-phase")).to_have_text("has ended")
+        assert time.monotonic() - killed < limit(2)
+        expect(page.locator("#run-head")).to_contain_text("it was killed, or it crashed")
+    finally:
+        training.process.kill()
+        training.process.wait()
+
+
+def test_the_slider_moves_by_keys_and_what_stands_at_the_step_follows(page: Page, application: Application) -> None:
+    open_page(page, f"{application.url}?model=done&tab=run")
+    slider = page.get_by_role("slider", name="Step")
+    expect(page.locator(".run-step")).to_have_text("40")
+    lines = page.locator("#run-lines img").get_attribute("src")
+    slider.focus()
+    page.keyboard.press("Home")
+    expect(page.locator(".run-step")).to_have_text("0")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".run-step")).to_have_text("5")
+    expect(page.locator("#run-pinned")).to_contain_text("at step 5")
+    expect(page.locator("#run-ridge-at")).to_contain_text("at step 5")
+    expect(page.locator("#metric-text")).to_contain_text("at step 5")
+    assert page.locator("#run-marker .line").get_attribute("style") == "left: 12.5%;"
+    assert "run_step=5" in page.url and page.locator("#run-lines img").get_attribute("src") == lines
+    # what a step shows is that step's: the pinned picture's maps are others at the first step
+    first = page.locator(".run-maps img").first.get_attribute("src")
+    page.keyboard.press("End")
+    expect(page.locator("#run-pinned")).to_contain_text("at step 40")
+    assert page.locator(".run-maps img").first.get_attribute("src") != first
+    page.get_by_role("button", name="the last").click()
+    expect(page).not_to_have_url(re.compile("run_step"))
+
+
+def test_a_layer_is_chosen_in_the_tree_the_bars_and_by_address_and_back_goes_back(
+    page: Page, application: Application
+) -> None:
+    open_page(page, f"{application.url}?model=done&tab=run")
+    expect(page.locator("#run-layer h2")).to_have_text("0")
+    page.locator("[role=treeitem]", has_text="Linear").click()
+    expect(page.locator("#run-layer h2")).to_have_text("5")
+    assert "tab=run" in page.url and "run_layer=5" in page.url
+    page.locator(".run-bar").nth(1).click()
+    expect(page.locator("#run-layer h2")).to_have_text("2")
+    page.go_back()
+    expect(page.locator("#run-layer h2")).to_have_text("5")
+    page.get_by_role("button", name="activation rms").click()
+    expect(page.locator("#run-depth")).to_contain_text("activation rms along the depth")
+    assert page.locator(".run-bar").count() == 6  # the layers without weights have it too
+    page.locator("#run-layer").get_by_role("button", name="open the layer").click()
+    expect(page).to_have_url(re.compile(r"layer=5"))
+    expect(page).not_to_have_url(re.compile("tab=run"))
+
+
+def test_alarms_are_pins_and_cards_in_the_words_of_the_check_up(page: Page, application: Application) -> None:
+    open_page(page, f"{application.url}?model=embedded&tab=run&run=broken")
+    expect(page.locator("#metric-text")).to_contain_text("none of the layers of broken")
+    pin = page.locator(".pin.is-error").first
+    pin.focus()
+    expect(pin.locator(".pin-said")).to_be_visible()
+    expect(pin).to_contain_text("Do: ")
+    card = page.locator("#run-alarms .finding.is-error").first
+    expect(card).to_contain_text("non-finite")
+    pin.press("Enter")
+    expect(page).to_have_url(re.compile("run_step="))
+    assert int(page.locator(".run-step").inner_text()) >= 20
+
+
+def test_two_runs_lie_over_one_another_and_are_shared_and_exported(
+    page: Page, browser: Browser, application: Application, tmp_path: Path
+) -> None:
+    open_page(page, f"{application.url}?model=done&tab=run")
+    page.get_by_role("group", name="beside it, dashed").get_by_role("button", name="broken").click()
+    expect(page.locator(".run-name")).to_have_count(2)
+    expect(page.locator("#run-loss")).to_contain_text("B NaN")
+    page.click("#share")
+    field = page.locator("#share-link input")
+    expect(field).to_have_value(re.compile("share="))
+    other = page.context.new_page()
+    open_page(other, field.input_value())
+    expect(other.locator(".run-name")).to_have_text(["done", "broken"])
+    with page.expect_download() as saving:
+        page.click("#export-view")
+    saving.value.save_as(tmp_path / "page.html")
+    with browser.new_context(offline=True) as context:
+        alone = context.new_page()
+        alone.goto((tmp_path / "page.html").as_uri())
+        expect(alone.locator(".run-side img").first).to_be_visible()
+        widths = alone.locator(".run-plot img").evaluate_all("images => images.map((each) => each.naturalWidth)")
+        assert len(widths) == 2 and min(widths) > 0
+    with page.expect_download() as saving:
+        page.get_by_role("link", name="CSV").first.click()
+    rows = Path(saving.value.path()).read_text().splitlines()
+    assert rows[0] == "step,loss,0,1,2,3,4,5" and len(rows) == 10
+
+
+def test_checkpoints_of_two_steps_are_sides(page: Page, application: Application) -> None:
+    open_page(page, f"{application.url}?model=done&tab=run")
+    page.get_by_role("button", name="step 40 as B").scroll_into_view_if_needed()
+    page.get_by_role("button", name="step 0 in A against step 40 in B").click()
+    expect(page).to_have_url(re.compile("model=done%400&.*model_b=done%4040"))
+    for side in "ab":
+        expect(page.locator(f"#input-{side}-top")).to_contain_text(re.compile(r"class \d"))
+    a, b = (page.locator(f"#input-{side}-top").inner_text() for side in "ab")
+    assert a != b
+
+
+def test_without_a_run_the_page_says_how_to_begin(page: Page, tmp_path: Path) -> None:
+    started = Application(tmp_path)
+    try:
+        open_page(page, started.url)
+        page.get_by_role("button", name="Run", exact=True).click()
+        expect(page.locator("#run-head")).to_contain_text("feed.step(loss=loss)")
+        assert not page.locator(".run-time").is_visible()
+    finally:
+        started.stop()

@@ -1,0 +1,342 @@
+"""The tab "Run": what it draws of a feed, what a move of the slider draws, its routes, and feeds that mean harm."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import resource
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from inline_app import InlineApp
+from inline_engine import MODEL
+from made_feeds import begin, bins, groups, line, write_bins, write_long
+from tempo import limit
+
+from hookscope.dashboard.feeds import store
+from hookscope.dashboard.feeds.store import Feeds, Followed
+from hookscope.dashboard.page.gallery import Gallery
+from hookscope.dashboard.page.reading import Readings
+from hookscope.dashboard.page.scene import Scene, loaded
+from hookscope.dashboard.page.view import View
+from hookscope.dashboard.panels import order
+from hookscope.dashboard.panels.panel import Waiting
+from hookscope.dashboard.panels.run import moment, tab
+from hookscope.dashboard.panels.run.choice import Run
+
+STEPS = (0, 50, 100, 150)
+LAYERS = ("conv", "norm", "fc")
+ALARM = {
+    "rule": "vanishing-gradients",
+    "severity": "warning",
+    "layer": "norm",
+    "sentence": "norm has next to no gradient.",
+    "why": "It does not learn.",
+    "advice": "Normalise.",
+    "layers": ["norm", "conv"],
+}
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "POLL_SECONDS", -1.0)
+
+
+def write(folder: Path, scale: float = 1.0, **more: Any) -> Path:
+    """Four looks at three layers: the gradient of each is a tenth of the one behind it, and falls with the steps."""
+    begin(folder, LAYERS, **more)
+    update = 1e-3 if more.get("optimizer", "SGD") else None
+    with (folder / "steps.jsonl").open("w") as file:
+        for number, step in enumerate(STEPS):
+            norms = {name: scale * 10.0 ** (place - number) for place, name in enumerate(LAYERS)}
+            layers = {name: groups(norm, update=update, nan=5 * (step == 150)) for name, norm in norms.items()}
+            alarms = {100: {"alarms": [ALARM]}}.get(step, {})
+            file.write(line(number, step, layers, loss=1.0 / (number + 1), **alarms))
+            write_bins(folder, number, step, {"conv": bins(b105=3, b120=number + 1)})
+    return folder
+
+
+def draw(feeds: Feeds, view: View, gallery: Gallery | None = None) -> dict[str, Any]:
+    """What every region shows, by its id, while no model is there: JSON of its elements."""
+    wait = Waiting(view, None, gallery or Gallery("/p/"), "", True, 0, feeds)  # type: ignore[arg-type]
+    found: dict[str, Any] = {}
+    for part in tab.PANEL.waiting(wait):
+        for component, properties in part.drawn({}):
+            found[str(component)] = properties["tree"]
+    return found
+
+
+def text_of(node: Any) -> str:
+    """All the text of elements."""
+    if isinstance(node, str):
+        return node
+    if isinstance(node, list) and len(node) == 3 and isinstance(node[1], dict):
+        return text_of(node[2])
+    return " ".join(map(text_of, node))
+
+
+def nodes(tree: Any, name: str) -> list[tuple[dict[str, Any], Any]]:
+    """The elements of a class, each with its attributes and its children."""
+    found: list[tuple[dict[str, Any], Any]] = []
+    for each in tree:
+        if isinstance(each, list):
+            _, attributes, children = each
+            if name in attributes.get("className", "").split():
+                found.append((attributes, children))
+            found += nodes(children, name)
+    return found
+
+
+def run(**changes: Any) -> View:
+    return View(tab="run").but(**changes)
+
+
+def test_without_a_run_two_lines_say_how_to_begin() -> None:
+    text = text_of(draw(Feeds({}), run())["run-head"])
+    assert "hs.follow(model" in text and "feed.step(loss=loss)" in text and "--feed monday=" in text
+
+
+def test_a_run_that_is_not_there_is_said_without_its_path(tmp_path: Path) -> None:
+    feeds = Feeds({"monday": tmp_path / "secret"})
+    found = draw(feeds, run())
+    assert "no feed in monday" in text_of(found["run-head"]) and "secret" not in json.dumps(found)
+    assert "follows no run of that name" in text_of(draw(feeds, run(run="other"))["run-head"])
+    (attributes, _) = next((a, c) for _, a, c in found["run-head"] if "data-run-token" in a)
+    assert attributes["data-run-names"] == "a="  # so that it is found when it comes
+
+
+def test_each_layer_is_a_line_and_the_chosen_step_is_where_it_belongs(tmp_path: Path) -> None:
+    gallery = Gallery("/p/")
+    found = draw(Feeds({"run": write(tmp_path / "run")}), run(run_step="100", run_layer="fc"), gallery)
+    ((attributes, _),) = nodes(found["run-marker"], "line")
+    assert attributes["style"]["left"] == "66.667%"
+    ((about, _),) = nodes(found["run-at"], "run-at-words")
+    assert (about["data-steps"], about["data-place"], about["data-across"]) == ("0+50*4", "2", "0,150")
+    assert "loss 0.3333" in text_of(found["run-at"]) and "learning rate 0.1" in text_of(found["run-at"])
+    address = next(a["src"] for _, a, _ in (each for _, c in nodes(found["run-lines"], "run-frame") for each in c))
+    item = gallery.get(address.removeprefix("/p/"))
+    assert item is not None
+    picture = item.data.decode()
+    paths = [part.split('"')[0] for part in picture.split('<path d="')[2:]]
+    # 1e-3 to 1e2 (the NaN of step 150 makes a gap): in the thick line of fc, 100, 10, 1 at 0, 50, 100
+    thick = next(part for part in picture.split("<path ") if 'stroke-width="2.8"' in part)
+    numbers = [part.split()[1] for part in thick.split('d="')[1].split('"')[0].replace("h0", "").split("L")]
+    low, high = -3 - 0.2, 2 + 0.2
+    wanted = [round(400 * (1 - (value - low) / (high - low))) for value in (2, 1, 0)]
+    assert list(map(int, numbers)) == wanted and len(paths) == 4  # three layers, and what is not finite
+    assert paths[-1] == "M1000 0v14"
+
+
+def test_the_bars_along_the_depth_are_the_numbers_of_that_step(tmp_path: Path) -> None:
+    feeds = Feeds({"run": write(tmp_path / "run"), "other": write(tmp_path / "other", scale=0.1)})
+    found = draw(feeds, run(run_step="50", run_b="other"))
+    bars = nodes(found["run-depth"], "run-bar")
+    assert [each["title"] for each, _ in bars] == [
+        "conv: 0.1 · B 0.01",
+        "norm: 1 · B 0.1",
+        "fc: 10 · B 1",
+    ]
+    heights = [float(part[1]["style"]["height"].rstrip("%")) for _, parts in bars for part in parts[:1]]
+    low, high = -4 - 0.24, 2 + 0.24  # both runs stand on one axis
+    np.testing.assert_allclose(heights, [100 * (value - low) / (high - low) for value in (-1, 0, 1)], atol=0.06)
+    broken = nodes(draw(feeds, run(run_step="150"))["run-depth"], "broken")
+    assert [each["title"] for each, _ in broken] == [f"{name}: 5 NaN, 0 infinite" for name in LAYERS]
+    assert "B" in text_of(found["run-layer"]) and "2" in text_of(found["run-layer"])
+
+
+def test_alarms_are_pins_with_sentence_remedy_and_a_click(tmp_path: Path) -> None:
+    found = draw(Feeds({"run": write(tmp_path / "run")}), run())
+    ((pin, _),) = nodes(found["run-pins"], "pin")
+    assert pin["style"]["left"] == "66.67%" and json.loads(pin["data-value"]) == {
+        "run_step": "100",
+        "run_layer": "norm",
+    }
+    assert "norm has next to no gradient." in pin["aria-label"] and "Do: Normalise." in pin["aria-label"]
+    words = text_of(found["run-alarms"])
+    assert "It does not learn." in words and "The same: conv" in words and "from step 100" in words
+    assert nodes(found["run-layer"], "mono")[0][1] == ["norm"]  # where to look first
+
+
+def test_a_step_that_was_not_looked_at_and_what_is_not_kept_are_said(tmp_path: Path) -> None:
+    folder = write(tmp_path / "run")
+    (folder / "bins-000000000050.safetensors").unlink()
+    found = draw(Feeds({"run": folder}), run(run_step="70", run_layer="conv"))
+    assert "Step 70 was not looked at" in text_of(found["run-at"])
+    said = text_of(found["run-ridge-at"])
+    assert "at step 50 is not kept" in said and "go to step 0" in said
+    assert "No picture is pinned" in text_of(found["run-pinned"])
+    gone = draw(Feeds({"run": folder}), run(run_step="50", run_layer="nowhere"))
+    assert "no such layer in the look at step 50" in text_of(gone["run-layer"])
+
+
+def test_ridges_stand_at_their_steps_over_powers_of_ten(tmp_path: Path) -> None:
+    found = draw(Feeds({"run": write(tmp_path / "run")}), run(run_layer="conv", run_step="0"))
+    rows = nodes(found["run-ridges"], "run-rows")[0][1]
+    assert [each[2] for each in rows] == [[f"{step:,}"] for step in STEPS]
+    marks = nodes(found["run-ridges"], "run-values")[0][1][0][2]
+    # bins 102 to 124 are shown; that of 0 is 105, and those from 106 on begin at 1e-11 * 10 ** (n / 7)
+    places = {each[2][0]: float(each[1]["style"]["left"].rstrip("%")) for each in marks}
+    assert places["0"] == pytest.approx(100 * 3.5 / 22, abs=0.01)
+    assert places["1e-10"] == pytest.approx(100 * 11 / 22, abs=0.01)
+    assert "75 % are 0" in text_of(found["run-ridge-at"]).replace("75.0", "75")
+
+
+def test_without_an_optimizer_there_are_no_updates_and_the_page_says_so(tmp_path: Path) -> None:
+    found = draw(Feeds({"run": write(tmp_path / "run", optimizer="")}), run(run_column="u.ratio"))
+    assert "No optimizer was given" in text_of(found["run-head"])
+    assert "No layer has this number: update / weight." in text_of(found["run-lines"])
+    disabled = [a for a, _ in nodes(found["run-columns"], "pill") if a.get("disabled")]
+    assert len(disabled) == 1
+
+
+def test_whether_it_goes_on_is_said(tmp_path: Path) -> None:
+    folder = write(tmp_path / "run")
+    assert "process has ended without saying so" in text_of(draw(Feeds({"run": folder}), run())["run-head"])
+    with (folder / "steps.jsonl").open("a") as file:
+        file.write(json.dumps({"end": 2000.0, "step": 160, "stopped_by": "KeyboardInterrupt"}) + "\n")
+    assert "The run was ended by KeyboardInterrupt." in text_of(draw(Feeds({"run": folder}), run())["run-head"])
+
+
+def test_a_move_of_the_slider_draws_no_long_chart_anew(tmp_path: Path) -> None:
+    feeds, gallery = Feeds({"run": write(tmp_path / "run")}), Gallery("/p/")
+
+    def signatures(view: View) -> dict[str, str]:
+        wait = Waiting(view, None, gallery, "", True, 0, feeds)  # type: ignore[arg-type]
+        return {part.name: part.signature() for part in tab.PANEL.waiting(wait)}
+
+    one, other = signatures(run(run_step="50")), signatures(run(run_step="100"))
+    changed = {name for name in one if one[name] != other[name]}
+    assert changed == {"run marker", "run depth", "run layer", "run ridge", "run pinned"}
+    assert signatures(run(run_step="50")) == one
+    chosen = signatures(run(run_step="50", run_layer="fc"))
+    assert "run loss" not in {name for name in one if one[name] != chosen[name]}
+
+
+def test_a_view_of_a_run_is_in_its_address() -> None:
+    view = run(
+        run="monday", run_b="sunday", run_step="9000000", run_column="a.rms", run_layer="stage.1:2", run_kind="g"
+    )
+    assert View.from_query(view.to_query()) == view and view.of(Run).run_step == "9000000"
+    for name, bad in (
+        ("run_step", "-1"),
+        ("run_step", "1" * 13),
+        ("run", "x" * 41),
+        ("run_column", "z.rms"),
+        ("run_layer", "a\nb"),
+    ):
+        assert run(**{name: bad}).of(Run) == Run()
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[InlineApp]:
+    folder = write(tmp_path / "run")
+    made = InlineApp(tmp_path / "cache", feeds={"run": folder, "later": tmp_path / "later"})
+    yield made
+    made.close()
+
+
+def test_the_routes_take_names_alone(app: InlineApp, tmp_path: Path) -> None:
+    told = app.client.get("/feed/now?a=run").get_json()
+    assert told["token"] and len(told["ages"]) == 1
+    assert app.client.get("/feed/now?a=run").get_json() == told
+    missing = app.client.get("/feed/later/numbers.csv")
+    assert missing.status_code == 404 and str(tmp_path) not in missing.text
+    for name in ("nobody", "..%2frun", "%2fetc%2fpasswd"):
+        answer = app.client.get(f"/feed/{name}/numbers.csv")
+        assert answer.status_code == 404 or answer.mimetype == "text/html"  # the page itself, which any address gives
+        assert "step,loss" not in answer.text and "root:" not in answer.text
+    assert app.client.get("/feed/run/numbers.csv?column=g.sum").status_code == 404
+    rows = list(csv.reader(io.StringIO(app.client.get("/feed/run/numbers.csv?column=g.norm").text)))
+    assert rows[0] == ["step", "loss", *LAYERS] and len(rows) == 1 + len(STEPS)
+    assert [float(cell) for cell in rows[2]] == [50, 0.5, 0.1, 1.0, 10.0]
+    updates = app.client.get("/feed/run/numbers.csv?column=a.dead").text.splitlines()
+    assert updates[1] == "0,1.0,,,"
+
+
+def test_the_tree_is_coloured_where_the_model_has_the_layers(app: InlineApp, tmp_path: Path) -> None:
+    view = View(model=MODEL, tab="run")
+    scene = Scene.build(view, loaded(view, app.service), app.service, Gallery("/p/"), Readings(), 900)
+
+    def tree() -> dict[str, Any]:
+        part = next(each for each in order.parts(scene, 0, "/") if each.name == "tree metric")
+        return {str(component): properties for component, properties in part.drawn({})}
+
+    (tmp_path / "run" / "steps.jsonl").write_text(line(0, 10, {"elsewhere": groups(1.0)}))
+    assert "none of the layers of run" in text_of(tree()["metric-text"]["tree"])
+    names = [layer.name for layer in scene.info.layers if layer.leaf][:2]
+    with (tmp_path / "run" / "steps.jsonl").open("a") as file:
+        file.write(line(4, 200, {names[0]: groups(1e-3), names[1]: groups(1.0, nan=2), "more": groups(1e2)}))
+    found = tree()["tree"]
+    shown = [bar for bar in found["metric"] if bar is not None]
+    assert len(shown) == 2 and shown[1] == 1.0 and 0 < shown[0] < 0.1 and found["alarms"] == 1
+    assert "gradient norm 0.001 at step 200" in found["metric_texts"]
+
+
+def test_the_exported_page_has_what_is_shown(app: InlineApp) -> None:
+    view = View(model=MODEL, tab="run")
+    scene = Scene.build(view, loaded(view, app.service), app.service, Gallery("/p/"), Readings(), 900)
+    _, parts = order.saved(scene)
+    assert {"run lines", "run loss", "run depth", "run alarms"} <= {part.name for part in parts}
+
+
+def test_5000_steps_of_300_layers_move_in_under_200_ms(tmp_path: Path) -> None:
+    folder = write_long(tmp_path / "run", 5_000, 300)
+    feeds, gallery = Feeds({"run": folder}), Gallery("/p/")
+    begun = time.monotonic()
+    while True:
+        now = feeds.look("run")
+        assert isinstance(now, Followed)
+        if now.share == 1:
+            break
+    assert now.looks == 5_000 and time.monotonic() - begun < limit(30)
+    draw(feeds, run(), gallery)
+    took = []
+    for step in (100_000, 249_000, 150, 125_000):
+        begun = time.monotonic()
+        wait = Waiting(run(run_step=str(step)), None, gallery, "", True, 0, feeds)  # type: ignore[arg-type]
+        moved = ("run marker", "run depth", "run layer", "run ridge", "run pinned")
+        updates = [part.drawn({}) for part in tab.PANEL.waiting(wait) if part.name in moved]
+        json.dumps(updates)
+        took.append(time.monotonic() - begun)
+    assert min(took) < limit(0.1), took
+    begun = time.monotonic()
+    assert feeds.look("run") == now
+    assert time.monotonic() - begun < limit(0.02)  # nothing is new
+    # twice 5,000 looks of 300 layers of 20 float32, and a few columns of 6 MB
+    kept = now.kept.nbytes
+    assert kept == 2 * 5_000 * 300 * 20 * 4
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 2e6  # KB
+
+
+def test_a_feed_that_means_harm_is_drawn(tmp_path: Path) -> None:
+    folder = begin(tmp_path / "run", LAYERS, title="t" * 100_000, model="<script>")
+    bad = {**ALARM, "layer": "x" * 100_000, "sentence": "s" * 100_000, "rule": "\u202e" * 500, "severity": ["error"]}
+    layers = {"x" * 100_000: groups("inf"), "<img src=x>": groups("nan"), "y": {"a": "none", "g": [1e400], "w": [[]]}}
+    text = line(0, 0, layers, loss="inf", alarms=[bad] * 400, lr=["inf"] * 300, scalars={"q" * 9000: 1e308})
+    text += line(1, 10**12 - 1, {"y": groups(1e-300)}, loss=-1e308)
+    text += line(2, 10**12 - 1, {f"l{index}": groups(float(index)) for index in range(3_000)}, loss=1e308)
+    (folder / "steps.jsonl").write_text(text)
+    gallery = Gallery("/p/")
+    feeds = Feeds({"run": folder})
+    for view in (run(), run(run_step="0", run_column="a.zeros"), run(run_layer="y", run_column="m.nothing")):
+        found = draw(feeds, view, gallery)
+        assert len(json.dumps(found)) < 3_000_000
+        for key in list(gallery._entries):
+            assert gallery.get(key) is not None
+    assert len(nodes(draw(feeds, run(), gallery)["run-depth"], "run-bar")) <= moment.MOST_BARS
+
+
+def test_steps_in_few_characters() -> None:
+    generator = np.random.default_rng(0)
+    steps = np.unique(generator.integers(0, 3_000, 700))
+    found: list[int] = []
+    for part in moment.as_runs(steps).split(","):
+        first, rest = part.split("+")
+        distance, count = rest.split("*")
+        found += [int(first) + int(distance) * place for place in range(int(count))]
+    assert found == steps.tolist() and moment.as_runs(np.arange(5_000) * 50) == "0+50*5000"
