@@ -133,7 +133,7 @@
     hookscope.showSets(view);
     hookscope.showSides(view); // before the room for the walls is measured, which hidden cards have not
     const about = JSON.stringify([
-      view.model, view.a, view.b, view.second_a, view.second_b, view.model_b, view.prepare_a, view.prepare_b, view.shown_a, view.shown_b, view.edits_a, view.edits_b, view.layers, view.matched, view.tab, view.target, view.target_b, view.against, view.against_b, view.apart, view.reading, view.reading_b, view.captions, view.captions_b, view.patch, view.restored, view.looks_for, view.set_a, view.set_b, view.set_page, view.outliers_by, view.map_by, view.prune, view.prune_every, view.prune_by, view.prune_over, view.shown, view.of_class, view.of_label, view.of_answer, view.agreement, view.alike,
+      view.model, view.a, view.b, view.second_a, view.second_b, view.model_b, view.prepare_a, view.prepare_b, view.shown_a, view.shown_b, view.edits_a, view.edits_b, view.layers, view.matched, view.tab, view.target, view.target_b, view.against, view.against_b, view.apart, view.reading, view.reading_b, view.captions, view.captions_b, view.patch, view.restored, view.looks_for, view.set_a, view.set_b, view.set_page, view.outliers_by, view.map_by, view.prune, view.prune_every, view.prune_by, view.prune_over, view.shown, view.of_class, view.of_label, view.of_answer, view.agreement, view.alike, view.run, view.run_b, view.run_column, view.run_layer,
     ]);
     const number = (hookscope.question += 1);
     needed = Math.max(needed, view.layers.length);
@@ -248,6 +248,7 @@
     if (!view) return;
     told.tree = { selected };
     closeMenus(null); // they are about the layer that was there
+    if (view.tab === "run" && keys.length) return hookscope.choose({ run_layer: hookscope.followedLayer(keys.at(-1)) });
     const tab = view.tab === "pictures" ? "pictures" : "layers"; // there the tree says whose channels are shown
     hookscope.choose({ layers: place(view.layers, keys, mode), tab, ...(tab === "pictures" ? { from_channel: 0, prune: false, from_ranked: 0 } : {}) });
   });
@@ -295,6 +296,7 @@
     if (action === "swap") hookscope.swap();
     if (action === "remove-input") hookscope.choose({ [value]: "", ["second_" + value]: "", ["prepare_" + value]: "", ["shown_" + value]: "", ["edits_" + value]: "", ...(value === "b" ? { model_b: "", side: "a" } : {}) });
     if (action === "share") hookscope.share(button);
+    if (action === "script") writeScript();
     if (action === "tensorboard") writeForTensorBoard(button);
   });
 
@@ -359,6 +361,34 @@
     box.hidden = false;
   }
 
+  /* Where the view's program is, and what has to be put beside it, or is not in it. */
+  async function writeScript() {
+    const box = document.getElementById("share-link");
+    const headers = { "Content-Type": "application/json" };
+    const answer = await hookscope.post("script", { headers, body: JSON.stringify(view) });
+    box.replaceChildren();
+    const say = (text, name = "") => {
+      const line = box.appendChild(document.createElement("p"));
+      line.textContent = text;
+      line.className = name;
+    };
+    if (!answer || !answer.ok) {
+      say(answer ? await answer.text() : "Hookscope does not answer, so there is no program. Is it still running where you started it?");
+    } else {
+      const { path, name, beside, left_out } = await answer.json();
+      say("A Python program that prints the numbers of this view by hookscope, zipped with its pictures. Run it where it lies: python view.py");
+      for (const each of beside) say(`Put beside it: ${each}`, "muted");
+      for (const each of left_out) say(`Not in it: ${each}`, "muted");
+      const link = document.createElement("a");
+      link.href = path;
+      link.download = name;
+      link.className = "pill primary";
+      link.textContent = `Save ${name}`;
+      box.append(link);
+    }
+    box.hidden = false;
+  }
+
   hookscope.share = async function (button) {
     const headers = { "Content-Type": "application/json" };
     const answer = await hookscope.post("share", { headers, body: JSON.stringify(view) });
@@ -376,7 +406,11 @@
     field.value = link;
     field.setAttribute("aria-label", "Link to this view");
     const said = document.createElement("span");
-    box.append(field, said);
+    const script = document.createElement("button"); // a narrow header has no room for it
+    script.className = "link";
+    script.dataset.do = "script";
+    script.textContent = "Save a script of this view";
+    box.append(field, said, script);
     field.select();
     const whom = hookscope.isLocal(window.location.hostname)
       ? "It works only on this computer: to show this view to others, export the page instead."

@@ -10,6 +10,9 @@
   let timer = 0;
   let lost = 0;
   let hasFailed = false;
+  let hooks = [];
+  let lastHooks = [];
+  const MOST_HOOKS = 200; // that are listed
 
   function show(state) {
     const text = JSON.stringify(state);
@@ -25,9 +28,10 @@
       const count = state.hooks.filter((hook) => hook.purpose !== "cancelling").length; // the check for a cancel sees no value
       const live = document.getElementById("worker-hooks");
       live.textContent = count === 1 ? "1 hook live" : count + " hooks live";
-      live.title = count
-        ? state.hooks.map((hook) => `${hook.layer || "(model)"}: ${hook.kind}, ${hook.owner}, ${hook.purpose}`).join("\n")
-        : "No hook is registered on the model now: each is removed as soon as its answer is there.";
+      live.title = "List them: layer, kind, owner and purpose";
+      hooks = state.hooks;
+      if (count) lastHooks = state.hooks;
+      listHooks();
     }
     const failed = state.phase === "failed";
     const again = failed && { text: "Try again", name: "open-model" };
@@ -45,6 +49,38 @@
       hookscope.set("model-ready", { data: { spec: state.model, fingerprint: state.fingerprint, drawn } });
     }
   }
+
+  /* The hooks that are live, or those that were last: an answer's are gone as soon as it is there. */
+  const NO_HOOK = "No hook is registered on the model now: each is removed as soon as its answer is there.";
+  function listHooks() {
+    const place = document.getElementById("live-hooks");
+    if (place.hidden) return;
+    const shown = hooks.length ? hooks : lastHooks;
+    const text = hooks.length ? `${hooks.length} on the model now` : NO_HOOK + (shown.length ? " The last ones were:" : "");
+    const said = document.createElement("p");
+    said.textContent = text;
+    const table = document.createElement("table");
+    const rows = [["layer", "kind", "owner", "purpose"], ...shown.slice(0, MOST_HOOKS).map((hook) => [hook.layer || "(model)", hook.kind, hook.owner, hook.purpose])];
+    rows.forEach((cells, place) => {
+      const row = table.insertRow();
+      for (const cell of cells) row.appendChild(document.createElement(place ? "td" : "th")).textContent = cell;
+    });
+    const more = document.createElement("p");
+    more.textContent = shown.length > MOST_HOOKS ? `and ${shown.length - MOST_HOOKS} more` : "";
+    place.replaceChildren(said, ...(shown.length ? [table, more] : []));
+  }
+  document.addEventListener("click", ({ target }) => {
+    const button = target.closest("#worker-hooks");
+    const place = document.getElementById("live-hooks");
+    if (!button && (place.hidden || target.closest("#live-hooks"))) return;
+    place.hidden = !button || !place.hidden;
+    document.getElementById("worker-hooks").setAttribute("aria-expanded", String(!place.hidden));
+    listHooks();
+  });
+  document.addEventListener("keydown", ({ key }) => {
+    const place = document.getElementById("live-hooks");
+    if (key === "Escape" && !place.hidden) document.getElementById("worker-hooks").click();
+  });
 
   function forget() {
     fingerprint = null;

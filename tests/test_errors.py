@@ -52,7 +52,7 @@ def test_there_is_something_to_compare() -> None:
 
 
 def test_options_are_called_by_their_names() -> None:
-    assert set(re.findall(r"--[a-z-]+", TEXT)) <= {setting.flag for setting in TABLE} | {"--help", *FLAGS}
+    assert set(re.findall(r"--[a-z-]+", TEXT)) <= {setting.flag for setting in TABLE} | {"--help", "--url", *FLAGS}
 
 
 def test_what_is_collected() -> None:

@@ -18,7 +18,7 @@ from hookscope.dashboard.places import PACKAGE
 from hookscope.dashboard.sources import own_code
 
 seen, unseen = [], []
-for name in ("hooks", "dashboard/asking", "dashboard/sources", "dashboard/worker"):
+for name in ("hooks", "dashboard/asking", "dashboard/checking", "dashboard/sources", "dashboard/worker"):
     top = PACKAGE / name
     for folder in [top, *(path for path in top.rglob("*") if path.is_dir() and path.name != "__pycache__")]:
         before = own_code.code_digest.__wrapped__()

@@ -253,7 +253,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "bin").mkdir()
     for name in ("make", "sh", "rm", "touch", "echo", "env"):
         (tmp_path / "bin" / name).symlink_to(str(shutil.which(name)))
-    for name in ("Makefile", *REQUIREMENTS, "constraints.txt"):
+    for name in ("Makefile", *REQUIREMENTS, "requirements-oracles.txt", "requirements-mlflow.txt", "constraints.txt"):
         shutil.copy(ROOT / name, place / name)
     return place
 

@@ -34,6 +34,8 @@ CHILDREN = (
     "hookscope.dashboard.checking",  # a command of its own, of which the worker reads a part
     "hookscope.dashboard.show",  # an entry point in the process that holds the model, as all that is for notebooks
     "hookscope.dashboard.notebook",
+    "hookscope.dashboard.opening",  # an entry point for programs, which load the models that the page has
+    "hookscope.dashboard.opened_folders",
     "hookscope.dashboard.worker",
     "hookscope.dashboard.sources",
     "hookscope.dashboard.exports.tensorboard_writer",

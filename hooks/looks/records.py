@@ -109,7 +109,7 @@ class Captured:
 
     @property
     def model(self) -> nn.Module | None:
-        """The model that was captured, without its wrappers; None once it is gone, which a result does not keep it from."""
+        """The model that was captured, without its wrappers; None once it is gone: a result does not keep it."""
         return self._model()
 
     def __iter__(self) -> Iterator[Record]:
