@@ -317,9 +317,9 @@ def test_a_first_visit_says_what_this_is_and_shows_something_by_one_click(applic
     page.get_by_role("button", name="Which layers does the gradient reach?").click()
     until(lambda: (found := plot_of(page, "#gradients")) and len(found["data"]) == 3)
     page.go_back()
-    page.get_by_role("button", name="Is a layer dead?").click()
-    until(lambda: "bars from" in page.locator("#metric-text").inner_text())
-    assert "bars in the tree" in page.locator("#guide").inner_text() and page.locator(".purpose").count() == 0
+    page.get_by_role("button", name="Is something wrong with it?").click()
+    until(lambda: "rules" in page.locator("#findings-state").inner_text())
+    assert not page.locator("#guide").is_visible()
     page.go_back()
     page.get_by_role("button", name="Why this class?").click()
     until(lambda: page.locator("#attributions .heat").count() >= 1 and images(page, "cam") == 2)

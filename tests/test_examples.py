@@ -23,6 +23,7 @@ CLASHING = {"mlflow"}
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # what an example writes, it writes there
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent / "src"))  # for programs that it starts
     text = path.read_text(encoding="utf-8")
     namespace: dict[str, object] = {"__name__": path.stem}
     blocks = list(BLOCK.finditer(text))
