@@ -481,7 +481,7 @@ def test_a_newer_question_of_a_slot_replaces_the_older(slow: InlineApp) -> None:
     told(ask(slow, "wide", slot="s"), 202)
     asking.join(5)
     assert "newer question" in told(answers[0], 409)["error"]
-    until(lambda: slow.engine.waiting_slots() == 1)
+    until(lambda: len(slow.engine.submitted) == 2 and slow.engine.waiting_slots() == 1)
     slow.engine.work()
     assert [unit.layer for unit in slow.engine.computed] == ["wide"]  # the older one was withdrawn before its run
 

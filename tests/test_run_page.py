@@ -284,6 +284,7 @@ def test_the_exported_page_has_what_is_shown(app: InlineApp) -> None:
     assert {"run lines", "run loss", "run depth", "run alarms"} <= {part.name for part in parts}
 
 
+@pytest.mark.slow  # it times what other tests beside it would hold up
 def test_5000_steps_of_300_layers_move_in_under_200_ms(tmp_path: Path) -> None:
     folder = write_long(tmp_path / "run", 5_000, 300)
     feeds, gallery = Feeds({"run": folder}), Gallery("/p/")
