@@ -297,7 +297,7 @@ def test_copies_of_a_watched_model_have_no_working_hook(tmp_path: Path) -> None:
             optimizer.zero_grad()
             average.update_parameters(model)
     kept.seek(0)
-    again = torch.load(kept, weights_only=False)
+    again = torch.load(kept, weights_only=False)  # the model that was just written here, whole and not its weights
     assert again(batch(0)[0]).shape == (16, 10)
     assert hs.read_feed(tmp_path / "run").column("a", "inputs")[:, 0].tolist() == [16, 16, 16]
 

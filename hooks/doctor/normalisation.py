@@ -48,8 +48,10 @@ def batchnorm_shift(patient: Patient) -> Iterator[Finding]:
     if all(stored[name].initial for name in given):
         raise CannotTell("No BatchNorm has ever seen a picture: each has a mean of 0 and a variance of 1.")
     limit = patient.limit("batchnorm-shift", "shift")
+    largest = max(given.values())
+    alone = " as given, and less where those before are right" if largest > limit else ""
     patient.found["batchnorm-shift: looked at"] = (
-        f"{len(given)} BatchNorms over {patient.pictures} pictures; the largest shift is {max(given.values()):.2g} "
+        f"{len(given)} BatchNorms over {patient.pictures} pictures; the largest shift is {largest:.2g}{alone} "
         f"(limit {limit:g})."
     )
     share = patient.limit("batchnorm-shift", "share")

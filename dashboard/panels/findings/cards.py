@@ -53,7 +53,7 @@ def _marked(asked: Asked, finding: Finding) -> list[Any]:
 
 
 def _advice(asked: Asked, finding: Finding) -> list[Any]:
-    found: list[Any] = [*_worded(finding.advice), " "] if finding.advice else []
+    found: list[Any] = [*in_words(finding.advice), " "] if finding.advice else []
     if finding.preparation:
         text = Preparation.read(finding.preparation).text or finding.preparation
         found.append(_jump(asked, finding, f"show A as given, B prepared: {text}"))
@@ -69,7 +69,7 @@ def _advice(asked: Asked, finding: Finding) -> list[Any]:
     return found
 
 
-def _worded(text: str) -> list[Any]:
+def in_words(text: str) -> list[Any]:
     """A text with what stands between ` in it as code."""
     return [html.Span(each, className="mono") if place % 2 else each for place, each in enumerate(text.split("`"))]
 

@@ -14,7 +14,7 @@ from hookscope.dashboard.page import ids
 from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.panels.findings import files
 from hookscope.dashboard.panels.findings.asked import Asked, ask
-from hookscope.dashboard.panels.findings.cards import card
+from hookscope.dashboard.panels.findings.cards import card, in_words
 from hookscope.dashboard.panels.panel import Panel
 from hookscope.dashboard.panels.pictures.beside import count_of
 from hookscope.dashboard.panels.pictures.choosing import NOTHING_CHOSEN
@@ -158,7 +158,7 @@ def _checked(checked: tuple[Checked, ...]) -> list[Any]:
     parts: list[Any] = []
     for status, title in groups:
         rows = [
-            html.Tr([html.Td(each.rule, className="mono", title=_help(each.rule)), html.Td(each.why)])
+            html.Tr([html.Td(each.rule, className="mono", title=_help(each.rule)), html.Td(in_words(each.why))])
             for each in checked
             if each.status == status
         ]
