@@ -66,8 +66,13 @@ def _grace(seconds: float) -> float:
 
 def open_page(page: Page, url: str) -> None:
     """Open the page and wait until the model's tree is there."""
+    from playwright.sync_api import TimeoutError
+
     page.goto(url)
-    page.wait_for_selector("[role=treeitem]", timeout=120_000)
+    try:
+        page.wait_for_selector("[role=treeitem]", timeout=120_000)
+    except TimeoutError as error:
+        raise AssertionError(f"No tree came; the page says: {page.inner_text('body')[:2000]!r}") from error
 
 
 def figure(page: Page, kind: str, card: int = 0) -> Any:

@@ -10,10 +10,11 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import requests
@@ -28,6 +29,7 @@ from hookscope.dashboard.mcp.command import main
 from hookscope.dashboard.mcp.server import _DATA, make_server
 from hookscope.dashboard.web.api.manual import ROUTES
 
+T = TypeVar("T")
 TOKEN = "a-token-of-the-operators"
 TOOLS = {
     "manual": "",
@@ -55,6 +57,12 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     started.stop()
 
 
+def in_a_loop(asked: Coroutine[Any, Any, T]) -> T:
+    """What a coroutine answers; in a thread of its own, since a browser test before leaves its loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, asked).result()
+
+
 def talk(url: str, *calls: tuple[str, dict[str, Any]], token: str = TOKEN) -> list[Any]:
     """What the tools answer, called one after the other; the first is the list of tools."""
 
@@ -71,7 +79,7 @@ def talk(url: str, *calls: tuple[str, dict[str, Any]], token: str = TOKEN) -> li
                 found.append(await client.call_tool(name, given))
             return found
 
-    return asyncio.run(run())
+    return in_a_loop(run())
 
 
 def data(result: Any) -> Any:
@@ -114,7 +122,7 @@ def test_a_wrong_token_is_a_sentence(page: str) -> None:
 
 
 def test_no_tool_takes_a_path_and_each_tells_what_it_costs() -> None:
-    tools = asyncio.run(make_server(Client("http://127.0.0.1:1/")).list_tools())
+    tools = in_a_loop(make_server(Client("http://127.0.0.1:1/")).list_tools())
     routes = {each.path: each for each in ROUTES}
     assert {tool.name for tool in tools} == set(TOOLS)
     for tool in tools:
