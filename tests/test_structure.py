@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -86,7 +87,8 @@ def parents(name: str) -> set[str]:
     return {".".join(parts[:n]) for n in range(1, len(parts))} & FILES.keys()
 
 
-def reachable(name: str) -> set[str]:
+@functools.cache
+def reachable(name: str) -> frozenset[str]:
     """Every module of ours that is there after `name` was imported, itself included."""
     seen: set[str] = set()
     waiting = [name]
@@ -94,7 +96,7 @@ def reachable(name: str) -> set[str]:
         if (current := waiting.pop()) not in seen:
             seen.add(current)
             waiting += OURS[current] | parents(current)
-    return seen
+    return frozenset(seen)
 
 
 def level(name: str) -> int | None:
