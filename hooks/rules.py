@@ -335,7 +335,7 @@ RULES: Rows[Rule] = Rows(
         "stored value, for the same pictures, against max(1e-4 of its magnitude, 4 times its spread over repeats); and "
         "digests of weights and pictures, by which the cause is told",
         "ours",
-        "against_baseline:baseline",
+        "baseline.rule:baseline",
         {"tolerance": 1e-4, "spreads": 4.0},
         needs="a baseline of this model",
         blind="of other pictures than the baseline's all but the weights, and how many pictures are unlike them",

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 import hookscope as hs
 from hookscope.hooks.datasets.scoring import choose_places, mark_of
-from hookscope.hooks.doctor.against_baseline import baseline as rule
-from hookscope.hooks.doctor.baseline_writing import look_at_all, make_baseline, read_baseline_for, write_baseline
-from hookscope.hooks.doctor.deviations import deviations_of, tolerances
-from hookscope.hooks.doctor.given_pictures import compare_pictures, proposal
-from hookscope.hooks.doctor.marks import change_of, match_rows, pictures_of, weights_of
+from hookscope.hooks.doctor.baseline.deviations import deviations_of, tolerances
+from hookscope.hooks.doctor.baseline.given_pictures import compare_pictures, proposal
+from hookscope.hooks.doctor.baseline.marks import change_of, match_rows, pictures_of, weights_of
+from hookscope.hooks.doctor.baseline.rule import baseline as rule
+from hookscope.hooks.doctor.baseline.writing import look_at_all, make_baseline, read_baseline_for, write_baseline
 from hookscope.hooks.doctor.patient import CannotTell, Patient, read_patient
 from hookscope.hooks.errors import HooksError
 from hookscope.hooks.results.findings import Curve, Finding, Known

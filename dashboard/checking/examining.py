@@ -20,7 +20,7 @@ from hookscope.dashboard.checking.refusals import Unchecked
 from hookscope.dashboard.checking.reports import Report
 from hookscope.dashboard.sources.load import LoadedModel, load
 from hookscope.hooks.doctor import check
-from hookscope.hooks.doctor.against_baseline import read_baseline_for, write_baseline
+from hookscope.hooks.doctor.baseline.writing import read_baseline_for, write_baseline
 from hookscope.hooks.doctor.patient import Patient
 from hookscope.hooks.results.findings import FAILED, Checked, CheckUp, Finding, join_names
 from hookscope.hooks.rules import RULES

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hookscope.hooks.doctor.baseline_writing import Seen
-from hookscope.hooks.doctor.deviations import Deviations
-from hookscope.hooks.doctor.given_pictures import Given
-from hookscope.hooks.doctor.marks import Pictures
+from hookscope.hooks.doctor.baseline.deviations import Deviations
+from hookscope.hooks.doctor.baseline.given_pictures import Given
+from hookscope.hooks.doctor.baseline.marks import Pictures
+from hookscope.hooks.doctor.baseline.weight_changes import Changes
+from hookscope.hooks.doctor.baseline.writing import Seen
 from hookscope.hooks.doctor.patient import Patient
-from hookscope.hooks.doctor.weight_changes import Changes
 from hookscope.hooks.results.reference import Reference
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from hookscope.hooks.doctor.against import Against
-from hookscope.hooks.doctor.marks import swapped
+from hookscope.hooks.doctor.baseline.against import Against
+from hookscope.hooks.doctor.baseline.marks import swapped
 from hookscope.hooks.results.findings import Bars, Finding
 
 SWAPS = 4  # classes that a sentence names

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hookscope.hooks.doctor.baseline_writing import Seen
+from hookscope.hooks.doctor.baseline.writing import Seen
 from hookscope.hooks.doctor.patient import Patient
 from hookscope.hooks.results.findings import Curve
 from hookscope.hooks.results.picture_numbers import Place

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from hookscope.hooks.doctor.marks import Pictures
+from hookscope.hooks.doctor.baseline.marks import Pictures
 from hookscope.hooks.results.reference import SIDE, Reference
 
 How = Literal["same", "order", "numbers", "size", "otherwise", "others"]

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from hookscope.hooks.doctor.against import Against
-from hookscope.hooks.doctor.baseline_writing import Seen, kind_of, look_at_all, read_baseline_for, write_baseline
-from hookscope.hooks.doctor.class_order import class_order
-from hookscope.hooks.doctor.deviations import Deviations, channels_apart, deviations_of
-from hookscope.hooks.doctor.given_pictures import compare_pictures, proposal
-from hookscope.hooks.doctor.marks import Change, digest_of_text, match_rows, pictures_of, swapped
+from hookscope.hooks.doctor.baseline.against import Against
+from hookscope.hooks.doctor.baseline.class_order import class_order
+from hookscope.hooks.doctor.baseline.deviations import Deviations, channels_apart, deviations_of
+from hookscope.hooks.doctor.baseline.given_pictures import compare_pictures, proposal
+from hookscope.hooks.doctor.baseline.marks import Change, digest_of_text, match_rows, pictures_of, swapped
+from hookscope.hooks.doctor.baseline.weight_changes import changes_of, describe_layers, reset_statistics
+from hookscope.hooks.doctor.baseline.writing import Seen, kind_of, look_at_all, read_baseline_for, write_baseline
 from hookscope.hooks.doctor.patient import CannotTell, Patient
-from hookscope.hooks.doctor.weight_changes import changes_of, describe_layers, reset_statistics
 from hookscope.hooks.results.baseline_scores import SURE
 from hookscope.hooks.results.findings import Bars, Curve, Finding, Severity, join_names
 from hookscope.hooks.results.reference import Reference

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from hookscope.hooks.doctor.baseline.marks import Change, by_layer, change_of, swapped, weights_of
 from hookscope.hooks.doctor.initial import look_at
-from hookscope.hooks.doctor.marks import Change, by_layer, change_of, swapped, weights_of
 from hookscope.hooks.doctor.patient import Patient
 from hookscope.hooks.layers.names import first_names
 from hookscope.hooks.results.reference import Reference

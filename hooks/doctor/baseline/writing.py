@@ -18,7 +18,7 @@ from hookscope.hooks.datasets.collectors import answers, features
 from hookscope.hooks.datasets.layer_batch import LayerBatch
 from hookscope.hooks.datasets.profiles import profiles
 from hookscope.hooks.datasets.sweeping import Sweeping
-from hookscope.hooks.doctor.marks import digest_of_text, pictures_of, weights_of
+from hookscope.hooks.doctor.baseline.marks import digest_of_text, pictures_of, weights_of
 from hookscope.hooks.doctor.patient import AT_ONCE, Patient
 from hookscope.hooks.errors import HooksError, TargetNotFound, called
 from hookscope.hooks.layers.fingerprint import fingerprint
