@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from dash import html
@@ -17,8 +16,7 @@ from hookscope.dashboard.panels.findings.asked import Asked, ask
 from hookscope.dashboard.panels.findings.cards import card, in_words
 from hookscope.dashboard.panels.panel import Panel
 from hookscope.dashboard.panels.pictures.beside import count_of
-from hookscope.dashboard.panels.pictures.choosing import NOTHING_CHOSEN
-from hookscope.dashboard.panels.pictures.head import sets_of
+from hookscope.dashboard.panels.pictures.head import choices
 from hookscope.dashboard.panels.regions import refuse, show_text, stop_button
 from hookscope.dashboard.sets.store import REFERENCE
 from hookscope.hooks.results.findings import SEVERITIES, Checked, CheckUp, CheckUpNow
@@ -41,30 +39,12 @@ def layout() -> html.Section:
 
 def parts(scene: Scene) -> list[Part]:
     """The choice of sets, and what was found over the chosen one."""
-    choice = Part.still("findings choice", [show_text(ids.FINDINGS_CHOICE, _choices(scene))])
+    sets = choices(scene, scene.view.set_a or REFERENCE, "checked over")
+    choice = Part.still("findings choice", [show_text(ids.FINDINGS_CHOICE, sets)])
     asked = ask(scene)
     if isinstance(asked, str):
         return [choice, Part.still(NAME, _instead(asked))]
     return [choice, Part(NAME, (asked.unit,), (asked,), _draw, error=ids.FINDINGS_STATE)]
-
-
-def _choices(scene: Scene) -> html.Div:
-    chosen = scene.view.set_a or REFERENCE
-    buttons = [
-        html.Button(
-            name,
-            className="pill",
-            **{"data-do": "set", "data-value": json.dumps({"set_a": key, **NOTHING_CHOSEN})},
-            **{"aria-pressed": "true" if key == chosen else "false"},
-        )
-        for key, name in sets_of(scene)
-    ]
-    return html.Div(
-        [html.Span("checked over", className="muted"), *buttons],
-        className="set-choice live-only",
-        role="group",
-        **{"aria-label": "Set of pictures"},
-    )
 
 
 def _instead(sentence: str) -> list[Update]:

@@ -27,19 +27,19 @@ def sets_of(scene: Scene) -> list[tuple[str, str]]:
     return [*sweeps.store.offered(), *sweeps.store.named([*scene.own_sets, scene.view.set_a, scene.view.set_b])]
 
 
-def choices(scene: Scene) -> html.Div:
-    """The sets that can be chosen."""
+def choices(scene: Scene, chosen: str | None, words: str = "set of pictures") -> html.Div:
+    """The sets that can be chosen, of which one may be; `words` stand before them."""
     buttons = [
         html.Button(
             name,
             className="pill",
             **{"data-do": "set", "data-value": json.dumps({"set_a": key, **NOTHING_CHOSEN})},
-            **{"aria-pressed": "true" if key == scene.view.set_a else "false"},
+            **{"aria-pressed": "true" if key == chosen else "false"},
         )
         for key, name in sets_of(scene)
     ]
     return html.Div(
-        [html.Span("set of pictures", className="muted"), *buttons],
+        [html.Span(words, className="muted"), *buttons],
         className="set-choice live-only",
         role="group",
         **{"aria-label": "Set of pictures"},
