@@ -19,6 +19,9 @@ FAULTY = ("dead", "forgotten", "broken", "dropping")
 PATIENCE_MS = 90_000  # for a check-up of a model that is being loaded
 
 
+ROOM = ("--models-limit-mb", "1200")  # for two of the models at once
+
+
 @pytest.fixture(scope="module")
 def pid(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("pid") / "slow"
@@ -32,7 +35,7 @@ def application(tmp_path_factory: pytest.TempPathFactory, pid: Path) -> Iterator
         patch.setenv("FAULTY_PID", str(pid))
         for name in (*FAULTY, "slow"):
             offered += ["--model", f"{name}=faulty_models:{name}", "--mean", f"{name}=0.5", "--std", f"{name}=0.5"]
-        started = Application(tmp_path_factory.mktemp("findings"), *offered)
+        started = Application(tmp_path_factory.mktemp("findings"), *ROOM, *offered)
         yield started
         started.stop()
 

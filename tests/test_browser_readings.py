@@ -15,11 +15,13 @@ from served import Application, open_page, until
 pytestmark = pytest.mark.browser
 MODELS = ("yes_or_no", "heads", "face", "depth", "ends_in_softmax", "layers_of_pixels", "siamese")
 
+ROOM = ("--models-limit-mb", "1200")  # for two of the models at once
+
 
 @pytest.fixture(scope="module")
 def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]:
     named = [argument for name in MODELS for argument in ("--model", f"{name}=tests.brought_models:{name}")]
-    started = Application(tmp_path_factory.mktemp("hookscope"), "--threads", "1", *named)
+    started = Application(tmp_path_factory.mktemp("hookscope"), "--threads", "1", *ROOM, *named)
     yield started
     started.stop()
 

@@ -15,7 +15,7 @@ from PIL import Image
 from units import rows_of, unit_of
 
 from hookscope.dashboard.engine.local import LocalEngine
-from hookscope.dashboard.engine.process import WorkerProcess
+from hookscope.dashboard.engine.process import PROCESS_BYTES, WorkerProcess
 from hookscope.dashboard.settings.models import options_for
 from hookscope.dashboard.settings.table import Settings
 from hookscope.dashboard.worker.in_thread import WorkerThread
@@ -48,7 +48,8 @@ def engine(request: pytest.FixtureRequest, folder: Path) -> Iterator[LocalEngine
     """With room for two of three."""
     settings = Settings(cache_dir=folder, models=tuple(f"{name}=nets:net" for name in NAMES))
     start: Any = WorkerProcess if request.param == "process" else WorkerThread
-    made = LocalEngine(options_for(settings), device="cpu", start_worker=start, models_limit_bytes=2 * BYTES)
+    room = 2 * (BYTES + (PROCESS_BYTES if start is WorkerProcess else 0))
+    made = LocalEngine(options_for(settings), device="cpu", start_worker=start, models_limit_bytes=room)
     yield made
     made.close()
     until(lambda: not any(thread.name.endswith("worker 0") for thread in threading.enumerate()))

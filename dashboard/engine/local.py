@@ -12,7 +12,7 @@ from hookscope.dashboard.asking.questions import Unit
 from hookscope.dashboard.engine.base import Event, ModelInfo, ModelState, Phase
 from hookscope.dashboard.engine.channel import StartWorker
 from hookscope.dashboard.engine.options import ModelOptions
-from hookscope.dashboard.engine.process import WorkerProcess
+from hookscope.dashboard.engine.process import PROCESS_BYTES, WorkerProcess
 from hookscope.dashboard.engine.queue import Queue
 from hookscope.dashboard.engine.supervisor import Shared, Stopped, Supervisor
 from hookscope.dashboard.sources.spec import title_of
@@ -37,8 +37,8 @@ class LocalEngine:
         threads: per worker; 0 shares the cores out between the workers of a model.
         job_timeout_seconds: a worker that says nothing for so long while it computes is stopped.
         load_timeout_seconds: the same while it loads its model; a download says something all the time.
-        models_limit_bytes: what the weights of loaded models may take; above it those are unloaded of which nothing was
-            asked for longest. One that is asked something is loaded again.
+        models_limit_bytes: what loaded models may take, their weights and the process of each; above it those are
+            unloaded of which nothing was asked for longest. One that is asked something is loaded again.
         start_worker: starts a worker, in a process of its own unless another one is named.
     """
 
@@ -62,6 +62,7 @@ class LocalEngine:
         self._queue = Queue()
         self._supervisors: dict[str, list[Supervisor]] = {}
         self._limit = models_limit_bytes
+        self._process_bytes = PROCESS_BYTES if start_worker is WorkerProcess else 0
         self._used: dict[str, float] = {}  # when something was asked of a model
         self._unloaded: dict[str, tuple[ModelInfo, str]] = {}  # what it was, and a sentence
         self._leaving: list[Supervisor] = []
@@ -208,7 +209,7 @@ class LocalEngine:
         sizes: dict[str, int] = {}
         for model, group in self._supervisors.items():
             if info := next((each.info for each in group if each.info), None):
-                sizes[model] = info.bytes * len(group)
+                sizes[model] = (info.bytes + self._process_bytes) * len(group)
         *others, newest = sorted(sizes, key=lambda model: self._used.get(model, 0.0)) or [""]
         for model in others:
             if sum(sizes.values()) <= self._limit:

@@ -326,7 +326,8 @@ class Settings:
     models_limit_mb: int = setting(
         8000,
         values.whole_number(1, 10_000_000),
-        "how much room the weights of loaded models may take; the least recently used are unloaded first",
+        "how much room loaded models may take, their weights and 450 MB for the process of each; "
+        "the least recently used are unloaded first",
         unit="MB",
         metavar="N",
     )
