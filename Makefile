@@ -105,11 +105,13 @@ $(DEV): requirements-dev.txt requirements-hf.txt requirements-hf-trainer.txt req
 	@touch $@
 
 # Without constraints.txt, with which it clashes.
-$(ORACLES): requirements-oracles.txt requirements-mlflow.txt | $(PY)
-	@echo "Installing MLflow and Weights & Biases into .venv-oracles: about 1 GB, once."
+$(ORACLES): requirements-oracles.txt requirements-mlflow.txt requirements-watchers.txt | $(PY)
+	@echo "Installing MLflow, Weights & Biases and NaNsense into .venv-oracles: about 1 GB, once."
 	@$(PY) -m venv .venv-oracles
 	@PIP_CONSTRAINT= .venv-oracles/bin/python -m pip install --quiet --disable-pip-version-check --no-input \
 	    -r requirements-oracles.txt || { $(FAILED); }
+	@PIP_CONSTRAINT= .venv-oracles/bin/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps \
+	    -r requirements-watchers.txt || { $(FAILED); }
 	@touch $@
 
 FAILED = echo "The installation failed; the lines above say why. It needs the network, this once." >&2; exit 1

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from bench import __main__ as command
-from bench import article, attention, click, conditions, hooks_cost, memory, peers, report, walls
+from bench import article, attention, click, conditions, feed, hooks_cost, memory, peers, report, walls, watchers
 from bench.browser import Drawn
 from bench.options import QUICK, Options
 from bench.report import Table
@@ -223,3 +223,23 @@ def test_the_table_of_attention_says_what_is_found_and_what_is_not(monkeypatch: 
         ["mobilevitv2_050", "–", "–", "9 LinearSelfAttention", "–"],
         ["convit_tiny", "2 MHSA", "–", "10 GPSA", "yes"],
     ]
+
+
+def test_watchers_are_told_apart_by_the_histograms_of_convolutions_before_an_in_place_relu(tmp_path: Path) -> None:
+    """What is written in the hook is the convolution's; what is kept there and written later is the ReLU's."""
+    found = [feed._shown(kind, tmp_path) for kind in (watchers.Follow, watchers.TensorBoard, watchers.TensorBoardLater)]
+    assert found == ["yes (26 of 26)"] * 2 + ["**no**: values after the ReLU (26 of 26)"]
+
+
+def test_a_histogram_is_compared_with_the_values_themselves_and_with_what_a_relu_makes_of_them() -> None:
+    values = np.array([[-3.0, -1.0, 1.0, 3.0]])
+    edges = np.array([-np.inf, -2.0, 0.0, 2.0, np.inf])
+    own, after = (np.array([1, 1, 1, 1]), edges), (np.array([0, 0, 3, 1]), edges)
+    assert feed.apart(own, values) == 0 and feed.apart(after, values) == 0.5
+    assert feed.apart(after, np.maximum(values, 0)) == 0
+    assert feed.apart((np.array([0, 0, 0, 0]), edges), values) == 0.5  # values that are not counted are missing
+    true = {"a": values, "b": values}
+    assert feed.verdict({"a": own, "b": own}, true) == "yes (2 of 2)"
+    assert feed.verdict({"a": after, "b": after}, true) == "**no**: values after the ReLU (2 of 2)"
+    assert feed.verdict({"a": own, "b": after}, true) == "of 1 of 2; of 1 the values after the ReLU"
+    assert feed.verdict({"a": None, "b": None}, true) == "nothing of outputs"

@@ -253,7 +253,8 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "bin").mkdir()
     for name in ("make", "sh", "rm", "touch", "echo", "env"):
         (tmp_path / "bin" / name).symlink_to(str(shutil.which(name)))
-    for name in ("Makefile", *REQUIREMENTS, "requirements-oracles.txt", "requirements-mlflow.txt", "constraints.txt"):
+    others = (f"requirements-{name}.txt" for name in ("oracles", "mlflow", "watchers"))
+    for name in ("Makefile", *REQUIREMENTS, *others, "constraints.txt"):
         shutil.copy(ROOT / name, place / name)
     return place
 
