@@ -204,6 +204,61 @@ def test_mlflow_is_given_looks_as_they_come_and_never_stops_a_training(tmp_path:
     assert {step for _, step in recorder.numbers} == {0, 1} and len(hs.read_feed(tmp_path / "run").looks) == 3
 
 
+def train(feed: Any, model: nn.Module, optimizer: Any, pictures: torch.Tensor, steps: int) -> None:
+    for _ in range(steps):
+        loss = cross_entropy(model(pictures), torch.arange(len(pictures)) % 5)
+        loss.backward()
+        feed.step(loss=loss)
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def test_mlflow_is_given_maps_and_the_figure_of_a_feed_that_is_written(tmp_path: Path, recorder: Recorder) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    pictures = torch.randn(8, 3, 8, 8)
+    with hs.follow(model, tmp_path / "run", every=2, optimizer=optimizer, pinned=pictures[:1]) as feed:
+        hs.mlflow.log_layers(feed)
+        train(feed, model, optimizer, pictures, 1)
+        assert {step for _, step in recorder.images} == {0} and not recorder.figures  # one look is no course
+        shown = {key: image for (key, step), image in recorder.images.items() if step == 0}
+        train(feed, model, optimizer, pictures, 11)  # looks at 0, 2, ..., 10: the first, second, fourth, and the last
+        flushed = recorder.flushed
+    assert {step for _, step in recorder.images} == {0, 2, 6, 10} and recorder.flushed == flushed + 1
+    assert recorder.figures == ["hookscope/gradient norm.png"] * 3
+    written = hs.read_feed(tmp_path / "run")
+    expected = {(name, look.step): value for look in written.looks for name, value in rows(look).items()}
+    assert recorder.numbers == pytest.approx(expected, rel=1e-4)  # a line has five digits
+    kept = written.maps(0)
+    assert kept is not None and {key.split()[0] for key in shown} == {f"maps/{layer}" for layer in kept.maps}
+    (drawn,) = [image for key, image in shown.items() if key.startswith("maps/1 ")]  # behind a ReLU: 0 is black
+    most, times = kept.maps["1"].max(), 256 // 13
+    first = np.rint(kept.maps["1"][0].astype(np.float64) / most * 255)
+    assert (drawn[: 6 * times : times, : 6 * times : times] == first).all()
+
+    recorder.images.clear()
+    with hs.follow(model, tmp_path / "again", every=1, optimizer=optimizer, pinned=pictures[:1]) as feed:
+        hs.mlflow.log_layers(feed, maps=0, figure=False)
+        train(feed, model, optimizer, pictures, 2)
+    assert not recorder.images and len(recorder.figures) == 3
+
+
+def test_trackers_are_given_nothing_by_the_processes_that_do_not_write(
+    tmp_path: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(recorder, "active_run", lambda: None)  # the first process alone has begun one
+    model = nn.Sequential(nn.Linear(4, 4))
+    with hs.follow(model, tmp_path / "run", every=1) as feed:
+        hs.mlflow.log_layers(feed)
+        hs.wandb.log_layers(feed)
+        model(torch.randn(2, 4)).sum().backward()
+        feed.step()
+    assert not recorder.numbers and not (tmp_path / "run").exists()
+
+
 def test_mlflow_is_given_what_was_captured_and_diagnostics(recorder: Recorder) -> None:
     torch.manual_seed(0)
     model, pictures = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), torch.randn(2, 3, 8, 8)
@@ -299,6 +354,62 @@ def test_a_real_mlflow_with_its_sqlite_store_gives_back_what_it_was_given(folder
     first = np.rint((values[0].astype(np.float64) + high) / (2 * high) * 255)
     pixels, times = np.array(told["pixels"]), 256 // 13
     assert (pixels[: 6 * times : times, : 6 * times : times] == first).all()
+
+
+LIVE = """
+import json, sys
+store, here = sys.argv[1:]
+sys.path.append(here)  # where torch is; what MLflow needs in other versions comes first
+import mlflow, numpy as np, torch
+import hookscope as hs
+mlflow.set_tracking_uri(f"sqlite:///{store}/runs.db")
+mlflow.create_experiment("layers", artifact_location=f"file://{store}/artifacts")
+mlflow.set_experiment("layers")
+torch.manual_seed(0)
+model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 5))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+pictures = torch.randn(8, 3, 8, 8)
+client = mlflow.MlflowClient()
+def files(path=None):
+    for each in client.list_artifacts(run.info.run_id, path):
+        yield from files(each.path) if each.is_dir else [each.path]
+with mlflow.start_run() as run, hs.follow(model, store + "/run", every=2, optimizer=optimizer, pinned=pictures) as feed:
+    hs.mlflow.log_layers(feed)
+    for step in range(6):
+        loss = torch.nn.functional.cross_entropy(model(pictures), torch.arange(8) % 5)
+        loss.backward()
+        feed.step(loss=loss)
+        optimizer.step()
+        optimizer.zero_grad()
+        if step == 3:  # the look at step 2 is there, while the training goes on
+            told = client.get_run(run.info.run_id)
+            early = {"files": list(files()), "status": told.info.status, "metrics": dict(told.data.metrics)}
+told = client.get_run(run.info.run_id)
+numbers = {
+    key: [(each.step, each.value) for each in client.get_metric_history(run.info.run_id, key)]
+    for key in told.data.metrics
+}
+print(json.dumps({"numbers": numbers, "files": list(files()), "early": early, "status": told.info.status}))
+"""
+
+
+@pytest.mark.slow
+def test_a_real_mlflow_has_the_maps_while_the_training_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "live.py").write_text(LIVE)
+    quiet = ENVIRON | {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+    command = [ORACLES, tmp_path / "live.py", tmp_path, Path(torch.__file__).parent.parent]
+    ran = subprocess.run(command, env=quiet, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert ran.returncode == 0, ran.stderr
+    told = json.loads(ran.stdout.splitlines()[-1])
+    feed = hs.read_feed(tmp_path / "run")
+    numbers = {(key, step): value for key, history in told["numbers"].items() for step, value in history}
+    expected = {(name, look.step): value for look in feed.looks for name, value in rows(look).items()}
+    assert numbers == pytest.approx(expected, rel=1e-4)  # a line has five digits
+    early = told["early"]
+    assert early["status"] == "RUNNING" and told["status"] == "FINISHED" and early["metrics"]
+    for step, there in ((0, early), (2, early), (4, told)):
+        assert any(name.startswith("images/maps~1 ") and f"+step+{step}+" in name for name in there["files"]), step
+    assert "hookscope/gradient norm.png" in early["files"] and not any("+step+4+" in name for name in early["files"])
 
 
 @pytest.mark.slow

@@ -96,7 +96,7 @@ class Following:
 
     Attributes:
         writing: whether anything is written here: only in the first process of a distributed training.
-        latest: the newest look, None before there is one.
+        latest: the newest look, None before there is one. path: of the folder.
     """
 
     def __init__(
@@ -132,6 +132,7 @@ class Following:
         self._slower = 1
         self.writing = is_first_process()
         self.latest: Look | None = None
+        self.path = folder
 
     # --- what a training calls
 
@@ -187,6 +188,7 @@ class Following:
         self._take_off_updates()
         self._write({"end": time.time(), "step": self._next, "stopped_by": stopped_by})
         self._folder.close()
+        self._teller.end()
 
     def step(self, loss: Any = None, *, step: int | None = None, **scalars: Any) -> None:
         """One step of the training is done but for its update. It never raises, whatever it finds.
@@ -238,9 +240,9 @@ class Following:
         """
         self._alarms.off |= silenced({rule: "off"})
 
-    def on_look(self, function: Callable[[Look], None]) -> None:
-        """Have a function called with every look that was written; one that fails is called no more."""
-        self._teller.listeners.append(function)
+    def on_look(self, function: Callable[[Look], None], at_end: Callable[[], None] = lambda: None) -> None:
+        """Have a function called with every look that was written, and one at the end; what fails is called no more."""
+        self._teller.listeners.append((function, at_end))
 
     # --- a step
 
@@ -285,6 +287,7 @@ class Following:
         if not step.moment.has_gradients() and any(each.wants for each in step.moment.layers):
             self._teller.say(NO_GRADIENTS)
         step.cost += time.perf_counter() - begun
+        step.repeat_if_broken(self._alive(), self._settings.owner, value)
         self._pending = step
         if not self._optimizers or step.moment.updated or step.announced:
             self._finish()

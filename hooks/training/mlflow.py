@@ -3,8 +3,8 @@
     with mlflow.start_run():
         hs.mlflow.log_layers("runs/monday")          # a feed: metrics of every step that was looked at, and maps
 
-    with mlflow.start_run(), hs.follow(model, "runs/monday", optimizer=optimizer) as feed:
-        hs.mlflow.log_layers(feed)                   # from now on, at every look
+    with mlflow.start_run(), hs.follow(model, "runs/monday", optimizer=optimizer, pinned=pictures) as feed:
+        hs.mlflow.log_layers(feed)                   # from now on: metrics at every look, maps at some, and at the end
 
 Everything is handed over at once and waits for the store, so that nothing is lost when the process ends.
 """
@@ -50,29 +50,34 @@ def log_layers(
 
     Arguments:
         source: a feed (its folder, or what `hs.read_feed` gave), of which everything is logged; what `hs.follow` gave,
-            whose looks are logged from now on as they come; what `hs.capture` gave; or a `Diagnostics`.
+            whose looks are logged from now on as they come, in the process that writes; what `hs.capture` gave; or a
+            `Diagnostics`.
         run_id: of which run; the active one by default.
         log: which numbers of a feed, see `training.rows`; by default "gradient norm", "update ratio", "activation rms"
             and "dead channels". A metric's key is the number's name and the layer, "gradient norm/layer1.0".
         layers: only these.
         maps: of how many steps the pinned picture's maps are logged, spread over the run, the last among them; of
-            other sources any number above 0 means that maps are. They are pictures of 8 bits, on a scale that stands in
-            their key.
-        figure: whether a feed's norms of gradients are drawn, layers over steps; it needs matplotlib.
+            other sources any number above 0 means that maps are: of what `hs.follow` gave at the first look, whenever
+            there are twice as many, and at the last. They are pictures of 8 bits, on a scale that stands in their key.
+        figure: whether a feed's norms of gradients are drawn, layers over steps; it needs matplotlib. While a feed is
+            written, it is drawn anew whenever maps are logged.
         step: at which what is no feed is logged.
         client: an `mlflow.MlflowClient`; by default one for the store that is set.
 
     Raises:
         HooksError: no run is active, or there is nothing of this kind to log. ImportError: MLflow is not installed.
     """
-    logger = _Logger(run_id, client)
     names, only = names_of(log), None if layers is None else tuple(layers)
+    if getattr(source, "writing", True) is False:
+        return  # another process of this training writes the feed, and logs
+    logger = _Logger(run_id, client)
     if isinstance(source, str | os.PathLike):
         source = read_feed(source)
     if isinstance(source, Feed):
         _log_feed(logger, source, names, only, maps, figure)
     elif callable(getattr(source, "on_look", None)):
-        source.on_look(lambda look: logger.metrics(_of_look(look, names, only)))
+        live = _Live(logger, source.path, names, only, bool(maps), figure)
+        source.on_look(live.log, live.end)
     elif callable(getattr(source, "summaries", None)):
         _log_diagnostics(logger, source, only, bool(maps), step)
     elif hasattr(source, "records"):
@@ -181,7 +186,15 @@ def _log_feed(
 ) -> None:
     logger.metrics(each for look in feed.looks for each in _of_look(look, names, layers))
     places: Any = np.linspace(len(feed.steps) - 1, 0, max(maps, 0)).round().astype(int) if feed.run.pinned else []
-    for step in sorted({int(feed.steps[place]) for place in places if len(feed.steps)}):
+    steps = sorted({int(feed.steps[place]) for place in places if len(feed.steps)})
+    _log_pictures(logger, feed, layers, steps, figure)
+
+
+def _log_pictures(
+    logger: _Logger, feed: Feed, layers: tuple[str, ...] | None, steps: Iterable[int], figure: bool
+) -> None:
+    """Log the maps of some steps, and the figure of all."""
+    for step in steps:
         found = feed.maps(step)  # None where they made room
         for layer, values in found.maps.items() if found is not None else ():
             if layers is None or layer in layers:
@@ -190,6 +203,45 @@ def _log_feed(
         drawn = _norms_drawn(feed, layers)
         if drawn is not None:
             logger.figure(drawn, FIGURE)
+
+
+class _Live:
+    """Logs a feed that is being written: numbers of every look, maps and the figure of a few."""
+
+    def __init__(
+        self,
+        logger: _Logger,
+        path: os.PathLike[str],
+        names: tuple[str, ...],
+        layers: tuple[str, ...] | None,
+        maps: bool,
+        figure: bool,
+    ) -> None:
+        self._logger, self._path, self._names, self._layers = logger, path, names, layers
+        self._maps, self._figure = maps, figure
+        self._feed: Feed | None = None
+        self._seen, self._due, self._drawn = 0, 1, 0  # looks
+
+    def log(self, look: Look) -> None:
+        """A look was written."""
+        self._logger.metrics(_of_look(look, self._names, self._layers))
+        self._seen += 1
+        if self._seen == self._due:
+            self._due *= 2
+            self._draw()
+
+    def end(self) -> None:
+        """The feed is over."""
+        if self._drawn != self._seen:
+            self._draw()
+        self._logger.flush()
+
+    def _draw(self) -> None:
+        self._drawn = self._seen
+        feed = self._feed = self._feed or read_feed(self._path)
+        feed.poll()
+        newest = [look.step for look in feed.looks[-1:] if self._maps]
+        _log_pictures(self._logger, feed, self._layers, newest, self._figure)
 
 
 def _norms_drawn(feed: Feed, layers: tuple[str, ...] | None) -> Any:

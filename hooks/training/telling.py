@@ -33,11 +33,11 @@ class Teller:
     """Tells everything once.
 
     Attributes:
-        listeners: are called with each look that was written.
+        listeners: are called with each look that was written; and others when the feed is over.
     """
 
     def __init__(self) -> None:
-        self.listeners: list[Callable[[Look], None]] = []
+        self.listeners: list[tuple[Callable[[Look], None], Callable[[], None]]] = []
         self._said: set[str] = set()
         self._notes: list[str] = []
 
@@ -61,11 +61,18 @@ class Teller:
         """A look was written: its alarms for the console, all of it for who listens."""
         for alarm in look.alarms:
             _log.warning("%s", on_the_console(alarm, look.step))
-        for function in list(self.listeners):
+        self._call(lambda log, end: log(look))
+
+    def end(self) -> None:
+        """The feed is over."""
+        self._call(lambda log, end: end())
+
+    def _call(self, work: Callable[[Callable[[Look], None], Callable[[], None]], None]) -> None:
+        for listener in list(self.listeners):
             try:
-                function(look)
+                work(*listener)
             except Exception as error:
-                self.listeners.remove(function)
+                self.listeners.remove(listener)
                 self.say(
                     f"What listened to the feed failed ({type(error).__name__}: {error!s:.200}), and is called no "
                     "more. The training goes on."

@@ -25,13 +25,15 @@ def log_layers(
 
     Arguments:
         source: a feed (its folder, or what `hs.read_feed` gave); or what `hs.follow` gave, whose looks are logged from
-            now on as they come.
+            now on as they come, in the process that writes.
         run: what `wandb.init` gave; the active one by default.
         log, layers: see `mlflow.log_layers`.
 
     Raises:
         HooksError: no run is active, or this is no feed. ImportError: wandb is not installed.
     """
+    if getattr(source, "writing", True) is False:
+        return  # another process of this training writes the feed, and logs
     if run is None:
         try:
             import wandb
