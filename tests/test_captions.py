@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import transformers as hf
+from own_page import Page
 from PIL import Image
 
 from hookscope.dashboard.asking.captions import LONGEST, MOST, each_of, read_captions
@@ -226,3 +228,38 @@ def test_a_target_beyond_the_captions_is_given_up(opened: tuple[str, LoadedModel
     assert not_to_be_had(view.but(captions=""), {"m": info}, moved=False) == {"target": ""}
     labels = [each["label"] for each in targets(info.about(CAPTIONS))]
     assert labels == ["top caption", "caption: a red cat", "caption: a green dog", "caption: cat"]
+
+
+def test_a_program_gives_captions_a_line_each(place: Path, tmp_path: Path) -> None:
+    spec = f"hf:{place / 'clip'}"
+    page = Page(tmp_path, spec, load=1)
+    try:
+        file = io.BytesIO()
+        PICTURE.save(file, "PNG")
+        key = page.inputs.receive(io.BytesIO(file.getvalue()), None, "drawn.png").key
+
+        def ask(path: str, **given: Any) -> Any:
+            return page.client.get(f"/api/v1/{path}", query_string=given)
+
+        assert ask("model").json["captions"] == "softmax"
+        plain, given = by_hand(place, "clip", CAPTIONS.split("\n"))
+        with torch.no_grad():
+            right = plain(**given).logits_per_image[0]
+        told = ask("top", input=key, captions=CAPTIONS).json
+        assert told["captions"] == CAPTIONS.split("\n") and told["reads"] == "softmax" and told["classes"] == 3
+        best = int(right.argmax())
+        assert told["top"][0]["class"] == CAPTIONS.split("\n")[best] and told["top"][0]["index"] == best
+        assert told["top"][0]["logit"] == pytest.approx(float(right[best]), rel=1e-4)
+        assert told["top"][0]["share"] == pytest.approx(float(right.softmax(-1)[best]), abs=1e-4)
+        layer = next(row["layer"] for row in ask("layers", match="conv").json["layers"])
+        cam = ask("cam.json", input=key, captions=CAPTIONS, layer=layer, **{"class": 1}).json
+        assert cam["class_name"] == "a green dog" and cam["logit"] == pytest.approx(float(right[1]), rel=1e-4)
+
+        assert "Give some as captions" in ask("top", input=key).json["error"]
+        for wrong in ("", "\n", "a\n\nb", "a\na", "\n".join(map(str, range(17))), "x" * 201):
+            refused = ask("top", input=key, captions=wrong)
+            assert refused.status_code == 400 and "each on a line of its own" in refused.json["error"], wrong
+        assert "takes one picture" in ask("top", input=key, second=key).json["error"]
+        assert "no such parameter" in ask("layer", input=key, layer=layer, captions="a").json["error"]
+    finally:
+        page.close()

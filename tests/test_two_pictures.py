@@ -252,3 +252,35 @@ def test_the_second_of_arrays_is_seen_and_read_as_the_first_is(page: Page) -> No
     asked = array_of(page, generator.integers(0, 256, (7, 20, 8), np.uint8), "asked.npy")
     shown = page.shows(model="pair_net:five", a=a, second_a=asked)
     assert "The second picture: " in texts(shown["input-a-top"]) and "axes" in texts(shown["input-a-reading"])
+
+
+def test_a_program_gives_the_second_picture_by_its_key(page: Page, pictures: list[tuple[str, str, Tensor]]) -> None:
+    (a, _, left), (b, _, right) = pictures
+    net: Any = page.net(SPEC)
+
+    def ask(path: str, **given: Any) -> Any:
+        return page.client.get(f"/api/v1/{path}", query_string={"model": SPEC, **given})
+
+    assert ask("model").json["pictures"] == ["left", "right"]
+    for second, y in ((b, right), (None, left)):
+        given = {"input": a} | ({"second": second} if second else {})
+        told = ask("top", **given, k=3).json
+        with torch.no_grad():
+            logits = net(left, y)[0]
+            values = net.encoder(y)[0].double()
+        assert {row["index"]: row["logit"] for row in told["top"]} == pytest.approx(dict(enumerate(logits.tolist())))
+        assert (told["input"], told["second"], told["captions"]) == (a, second, None)
+        numbers = ask("layer", **given, layer="encoder.2", call=1).json["numbers"]
+        assert numbers["mean"] == pytest.approx(float(values.mean()), rel=1e-5)
+    shown = ask("map.json", input=a, second=b, layer="encoder.2", call=1, channel="mean").json
+    with torch.no_grad():
+        assert shown["numbers"]["max"] == pytest.approx(float(net.encoder(right)[0].mean(0).max()), rel=1e-5)
+    cam = ask("cam.json", input=a, second=b, layer="encoder.2", call=1, **{"class": 2}).json
+    found = page.answer(
+        Unit(Side(SPEC, pictures[0][1], second=pictures[1][1]), ClassMap("encoder.2", 1, "gradcam", Class(2))), GradCam
+    )
+    assert cam["scale"]["high"] == pytest.approx(found.values.max()) and cam["second"] == b
+
+    for given in ({"input": a, "second": "gone"}, {"input": a, "second": ""}):
+        refused = ask("top", **given)
+        assert refused.status_code == 404 and "no picture under this key" in refused.json["error"]

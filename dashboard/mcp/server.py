@@ -77,10 +77,19 @@ def make_server(client: Client) -> MCPServer:
         return await tell("layers", model=model, match=match, limit=limit, after=after, wait=WAIT)
 
     @tool
-    async def top_classes(input: str = "sample-coffee", model: str | None = None, k: int = 5, prepare: str = "") -> str:
+    async def top_classes(
+        input: str = "sample-coffee",
+        model: str | None = None,
+        k: int = 5,
+        prepare: str = "",
+        second: str | None = None,
+        captions: str | None = None,
+    ) -> str:
         """The first classes of a model's answer to a picture, with shares: one run, the cheapest of a picture. input:
-        a sample's key or an upload's. prepare: bgr, squeezed, ... to prepare it otherwise."""
-        return await tell("top", input=input, model=model, k=k, prepare=prepare, wait=WAIT)
+        a sample's key or an upload's. prepare: bgr, squeezed, ... to prepare it otherwise. second: the key of the other
+        picture, of a model that takes two. captions: texts with which a model compares it, a line each."""
+        given = {"input": input, "model": model, "k": k, "prepare": prepare, "second": second, "captions": captions}
+        return await tell("top", **given, wait=WAIT)
 
     @tool
     async def layer_numbers(
@@ -91,11 +100,12 @@ def make_server(client: Client) -> MCPServer:
         channels: str | None = None,
         rank: str = "index",
         prepare: str = "",
+        second: str | None = None,
     ) -> str:
         """Mean, deviation, range, zeros, NaN, infinite values and quantiles of what a layer computed. One run, then
         kept. channels: first..last, such as 0..15, for numbers by channel; rank: index, strongest, mean, variance or
-        zeros."""
-        given = {"layer": layer, "input": input, "model": model, "call": call, "channels": channels}
+        zeros. second: the other picture's key, of a model that takes two."""
+        given = {"layer": layer, "input": input, "model": model, "call": call, "channels": channels, "second": second}
         return await tell("layer", **given, rank=rank, prepare=prepare, wait=WAIT)
 
     @tool
@@ -130,11 +140,12 @@ def make_server(client: Client) -> MCPServer:
         call: int = 0,
         channel: str = "mean",
         prepare: str = "",
+        second: str | None = None,
     ) -> list[str | Image]:
         """A channel of a layer as a picture, with its scale as numbers. One run, then kept. channel: an index as text,
-        or mean for the mean of all."""
+        or mean for the mean of all. second: the other picture's key, of a model that takes two."""
         given = {"layer": layer, "input": input, "model": model, "call": call, "channel": channel, "prepare": prepare}
-        return await show("map", **given, pixels=PIXELS, wait=WAIT)
+        return await show("map", **given, second=second, pixels=PIXELS, wait=WAIT)
 
     @tool
     async def class_map(
@@ -143,11 +154,14 @@ def make_server(client: Client) -> MCPServer:
         model: str | None = None,
         call: int = 0,
         class_index: int | None = None,
+        second: str | None = None,
+        captions: str | None = None,
     ) -> list[str | Image]:
         """Where a layer speaks for a class (Grad-CAM), over what the network saw. One run forward and one back.
-        class_index: of the class; the model's own first if left out."""
+        class_index: of the class, or of the caption; the model's own first if left out. second, captions: as of
+        top_classes."""
         given = {"layer": layer, "input": input, "model": model, "call": call, "class": class_index}
-        return await show("cam", **given, wait=WAIT)
+        return await show("cam", **given, second=second, captions=captions, wait=WAIT)
 
     @tool
     async def sets(after: int = 0) -> str:

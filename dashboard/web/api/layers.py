@@ -11,7 +11,7 @@ from hookscope.dashboard.asking.layer_keys import key_of
 from hookscope.dashboard.asking.questions import ActivationOf
 from hookscope.dashboard.drawing import ranking
 from hookscope.dashboard.web.api.answers import Refused, address_of, fitting
-from hookscope.dashboard.web.api.looking import Asked, about
+from hookscope.dashboard.web.api.looking import Asked, about, pictured
 from hookscope.hooks.results.looks import QUANTILE_LEVELS, Activation, Statistics
 from hookscope.hooks.results.maps import maps
 
@@ -30,8 +30,7 @@ def layer(asked: Asked) -> dict[str, Any]:
     found = asked.result(scene.unit("a", ActivationOf(described.name, call)), Activation)
     answer = {
         **about(info, name),
-        "input": asked.given.text("input"),
-        "prepare": scene.view.prepare_a.write() or None,
+        **pictured(scene),
         "layer": key_of(described.name),
         "call": call,
         "type": described.type,

@@ -16,6 +16,7 @@ import flask
 from hookscope.dashboard.answers.parts import result_of
 from hookscope.dashboard.answers.service import Service
 from hookscope.dashboard.asking.answers import Answers, Failure
+from hookscope.dashboard.asking.captions import LONGEST, MOST, each_of, read_captions
 from hookscope.dashboard.asking.layer_keys import parse_key
 from hookscope.dashboard.asking.questions import Unit
 from hookscope.dashboard.asking.sides import OWN_WAY, Preparation
@@ -38,6 +39,11 @@ WIDTH_PX = 800  # of a wall, which nothing here draws
 NEAR = 3
 COMPUTED = "It is being computed. Ask the same again for more of it."
 NO_PICTURE = "There is no picture under this key. Give a sample's key, such as sample-coffee, or the key of an upload."
+ONE_PICTURE = "This model takes one picture. Leave the second one out."
+NO_CAPTIONS = "This model compares a picture with no captions. Leave them out."
+WRONG_CAPTIONS = (
+    f"Captions are texts, each on a line of its own: {MOST} at most, of {LONGEST} characters at most, no two the same."
+)
 NO_LAYER = "This model has no layer of that name. The address api/v1/layers lists the names."
 ResultT = TypeVar("ResultT")
 
@@ -54,7 +60,7 @@ class Office:
     gallery: Gallery
     readings: Readings
     desk: Desk
-    names: tuple[str, ...]
+    names: Sequence[str]
     prefix: str
 
 
@@ -133,6 +139,36 @@ class Asked:
             raise Refused(NO_PICTURE, 404, samples=[SAMPLE_PREFIX + name for name in SAMPLES])
         return key
 
+    def second_key(self, parameter: str, model: str) -> str:
+        """The key of the picture beside one, for a model that takes two; "" for the same picture.
+
+        Raises:
+            Later: as `info`. Refused: there is none, or the model takes one.
+        """
+        if parameter not in self.given.texts:
+            return ""
+        key = self.input_key(parameter)
+        if not self.info(model).pictures:
+            raise Refused(ONE_PICTURE, model=model)
+        return key
+
+    def captions(self, parameter: str, model: str) -> str:
+        """The captions that a picture is compared with, a line each; "" for the model's own.
+
+        Raises:
+            Later: as `info`. Refused: they are none, or the model takes none.
+        """
+        if parameter not in self.given.texts:
+            return ""
+        text = self.given.text(parameter)
+        lines = text.replace("\r\n", "\n").strip().split("\n")
+        found = read_captions(text)
+        if len(each_of(found)) != len(lines) or max(map(len, lines)) > LONGEST:
+            raise Refused(WRONG_CAPTIONS)
+        if not self.info(model).captioned:
+            raise Refused(NO_CAPTIONS, model=model)
+        return found
+
     def preparation(self, parameter: str) -> str:
         """In what a picture is prepared otherwise, as the page writes it.
 
@@ -160,9 +196,10 @@ class Asked:
         return Scene.build(view, infos, office.service, office.gallery, office.readings, WIDTH_PX)
 
     def one_side(self) -> Scene:
-        """A model and a picture, as `model`, `input` and `prepare` name them."""
+        """A model and a picture, as `model`, `input`, `second`, `captions` and `prepare` name them."""
         model, key, prepared = self.model_name(), self.input_key(), self.preparation("prepare")
-        return self.scene(model=model, a=key, prepare_a=prepared)
+        second, captions = self.second_key("second", model), self.captions("captions", model)
+        return self.scene(model=model, a=key, second_a=second, captions=captions, prepare_a=prepared)
 
     # --- layers
 
@@ -227,6 +264,17 @@ class Asked:
         if found is None:
             raise Refused("The worker answered something else. Ask again.", 503)
         return found
+
+
+def pictured(scene: Scene) -> dict[str, Any]:
+    """Which picture an answer is of, and what it was given with."""
+    view = scene.view
+    return {
+        "input": view.a,
+        "second": view.second_a or None,
+        "captions": each_of(view.captions) or None,
+        "prepare": view.prepare_a.write() or None,
+    }
 
 
 def about(info: ModelInfo, name: str) -> dict[str, Any]:

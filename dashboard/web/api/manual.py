@@ -14,6 +14,8 @@ from hookscope.hooks.methods import MAPS
 
 MODEL = "a name of api/v1/models; the first of them if it is left out"
 INPUT = "a sample's key (sample-coffee), or the key that an upload answered"
+SECOND = "of a model that takes two pictures: the key of the other one, as input; the same picture if left out"
+CAPTIONS = "of a model that compares with captions: these, each on a line of its own (%0A between them)"
 LAYER = "a layer as api/v1/layers writes it; (model) is the model itself"
 CALL = "which call of the layer, from 0"
 PREPARE = "in what the picture is prepared otherwise, as in the page's address (bgr, squeezed, 320x320)"
@@ -22,7 +24,7 @@ SLOT = "a name of your own: a newer question in a slot replaces the older one, a
 AFTER = "how many rows were read before; take it from next"
 LIMIT = "how many rows at most"
 SET = "a key or a name of api/v1/sets, or the key of a set that was brought"
-OF_PICTURE = {"model": MODEL, "input": INPUT, "prepare": PREPARE}
+OF_PICTURE = {"model": MODEL, "input": INPUT, "second": SECOND, "prepare": PREPARE}
 OF_LAYER = {**OF_PICTURE, "layer": LAYER, "call": CALL}
 TO_WAIT = {"wait": WAIT, "slot": SLOT}
 _NO_COST = "Nothing is computed."
@@ -36,6 +38,7 @@ OF_MAP = {
 }
 OF_CAM = {
     **OF_LAYER,
+    "captions": CAPTIONS,
     "method": f"one of {', '.join(MAPS)}",
     "class": "the index of the class that is explained; the model's own first if left out",
     "over": "picture, over what the network saw, or nothing, with transparency",
@@ -65,7 +68,8 @@ ROUTES = (
     Route(
         "model",
         {"model": MODEL, "wait": WAIT},
-        "Title, parameters, weights, device, how pictures are prepared, classes, notes; whether it is random.",
+        "Title, parameters, weights, device, how pictures are prepared, classes, notes; whether it is random; whether "
+        "it takes two pictures, or captions.",
         "Nothing is computed; a model that is not loaded is, in seconds.",
     ),
     Route(
@@ -82,7 +86,7 @@ ROUTES = (
     ),
     Route(
         "top",
-        {**OF_PICTURE, "k": f"how many, 1 to {predictions.MOST_CLASSES}", **TO_WAIT},
+        {**OF_PICTURE, "captions": CAPTIONS, "k": f"how many, 1 to {predictions.MOST_CLASSES}", **TO_WAIT},
         "The first classes with their shares, or the best boxes.",
         "One run of the model: the cheapest question about a picture.",
     ),
@@ -133,7 +137,7 @@ ROUTES = (
     ),
 )
 LOOP = (
-    "GET models, and GET model of one of them: is it random, what of its preparation was assumed?",
+    "GET models, and GET model of one of them: is it random, what was assumed, what does it take besides?",
     "GET top with input=sample-coffee: the cheapest question about a picture. For your own: POST upload, then its key.",
     "GET layers with match=conv: the names to ask about.",
     "GET layer of one of them: zeros near 1, NaN or infinite values are what to look for; channels=0..15 with rank.",

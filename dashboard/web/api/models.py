@@ -53,6 +53,7 @@ def model(asked: Asked) -> dict[str, Any]:
         "layers": len(info.layers),
         "layers_that_ran": len(ran),
         "pictures": list(info.pictures),
+        "captions": info.captioned or None,
         "notes": list(info.notes),
         "fingerprint": info.fingerprint,
     }

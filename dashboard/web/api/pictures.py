@@ -23,7 +23,7 @@ from hookscope.dashboard.drawing.scales import Scale
 from hookscope.dashboard.page.reading import Reading, Walls
 from hookscope.dashboard.page.view import MEAN
 from hookscope.dashboard.web.api.answers import Refused, plain
-from hookscope.dashboard.web.api.looking import Asked, about
+from hookscope.dashboard.web.api.looking import Asked, about, pictured
 from hookscope.hooks.methods import MAPS
 from hookscope.hooks.results.looks import Activation, GradCam, Prediction
 from hookscope.hooks.results.maps import frame, why_no_maps
@@ -81,7 +81,7 @@ def _map(asked: Asked) -> tuple[bytes, dict[str, Any]]:
     shown = _sized(values, pixels)
     return map_png(shown, scale, reading.palette), {
         **about(info, scene.view.model),
-        "input": asked.given.text("input"),
+        **pictured(scene),
         "layer": key_of(layer.name),
         "call": call,
         "channel": which,
@@ -114,7 +114,7 @@ def _cam(asked: Asked) -> tuple[bytes, dict[str, Any]]:
     png = overlay.png if over == "nothing" else _laid_over(overlay.png, under)
     return png, {
         **about(info, scene.view.model),
-        "input": asked.given.text("input"),
+        **pictured(scene),
         "layer": key_of(layer.name),
         "call": call,
         "method": method,

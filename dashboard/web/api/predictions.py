@@ -8,7 +8,7 @@ import numpy as np
 
 from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.web.api.answers import Refused
-from hookscope.dashboard.web.api.looking import Asked, about
+from hookscope.dashboard.web.api.looking import Asked, about, pictured
 from hookscope.hooks.results.looks import Detections, Prediction
 from hookscope.hooks.results.outputs import Scores
 from hookscope.hooks.results.scores import top_classes
@@ -17,6 +17,7 @@ CLASSES, MOST_CLASSES = 5, 100
 NAMES_NOTHING = (
     "The answer of this model is no list of classes, boxes or numbers with names. Look at its layers instead."
 )
+WANTS_CAPTIONS = "This model compares a picture with captions. Give some as captions, a line each."
 
 
 def top(asked: Asked) -> dict[str, Any]:
@@ -27,14 +28,15 @@ def top(asked: Asked) -> dict[str, Any]:
     found = asked.result(scene.prediction("a"), Prediction)
     head = {
         **about(info, scene.view.model),
-        "input": asked.given.text("input"),
-        "prepare": scene.view.prepare_a.write() or None,
+        **pictured(scene),
         "crop": {"left_top_right_bottom": found.crop, "of": "the picture's own pixels"},
     }
     if found.detections is not None:
         return {**head, "reads": "boxes", **boxes(scene, found.detections, count)}
     if found.scores is None:
         raise Refused(found.note.partition("\n")[0] or NAMES_NOTHING, 404)
+    if found.scores.reads == "embedding" and info.captioned:
+        raise Refused(WANTS_CAPTIONS, 404)
     if found.scores.reads == "embedding" or not scene.classes("a"):
         raise Refused(NAMES_NOTHING, 404)
     return {**head, "reads": found.scores.reads, "number": scene.called("a"), **classes(scene, found.scores, count)}

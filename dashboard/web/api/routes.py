@@ -6,7 +6,7 @@ nothing is changed: a picture comes by the ordinary upload.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -43,7 +43,7 @@ FAULT = "Something failed here. The server's log has the details; another questi
 
 
 def register(
-    server: flask.Flask, prefix: str, service: Service, gallery: Gallery, names: tuple[str, ...], max_streams: int
+    server: flask.Flask, prefix: str, service: Service, gallery: Gallery, names: Sequence[str], max_streams: int
 ) -> None:
     """Put the addresses on a server, all below `prefix`api/v1/.
 
