@@ -118,7 +118,8 @@ class Shown:
             if error.name == "PIL":
                 raise NotShown(NO_PILLOW) from None
             raise
-        return render(self.seen, self._look)
+        # a name may hold half of a character, which no file can
+        return render(self.seen, self._look).encode("utf-8", "replace").decode("utf-8")
 
     def save(self, path: str | Path) -> Path:
         """Write it as one HTML file that opens anywhere, without a network.

@@ -93,8 +93,10 @@ def test_the_numbers_shown_are_those_of_capture(net: Net, image: torch.Tensor) -
         record = seen[layer.info.name, layer.call]
         assert record.statistics is not None
         found = layer.activation.statistics  # type: ignore[union-attr]
-        for name in ("count", "mean", "std", "min", "max", "zeros", "nan", "inf"):
+        for name in ("count", "min", "max", "zeros", "nan", "inf"):
             assert getattr(found, name) == getattr(record.statistics, name), (layer.title, name)
+        for name in ("mean", "std"):  # a cell does not wait for the compiled loops, which add up in another order
+            assert getattr(found, name) == pytest.approx(getattr(record.statistics, name), rel=1e-13), layer.title
         np.testing.assert_array_equal(found.histogram, record.statistics.histogram)
     # by hand, of the values themselves
     with torch.no_grad():
@@ -271,6 +273,13 @@ def test_ways_to_give_a_picture(net: Net, tmp_path: Path) -> None:
         ({"colors": "grey"}, "no choice 'colors' .* There are count, rank, colours, scale"),
         ({"layers": ["conv9"]}, "Did you mean 'conv'"),
         ({"layers": []}, "No layer was chosen"),
+        ({"layers": [3]}, "layers= holds a int. Give names"),
+        ({"layers": 3}, "layers= holds a int. Give names"),
+        ({"classes": 3}, "classes= are names, one text for each number"),
+        ({"image": torch.rand(1, 8, 8)}, "could not be run on this picture: RuntimeError: .*3 channels, but got 1"),
+        ({"image": torch.rand(3, 8, 8).double()}, "could not be run on this picture: RuntimeError: Input type"),
+        ({"image": Image.new("I;16", (8, 8)), "mean": 0.5, "std": 0.5}, "more than 8 bits .*I;16.*Give a tensor"),
+        ({"model": Net().to("meta")}, "no weights: it lies on the device meta"),
     ],
 )
 def test_bad_input_is_a_sentence(net: Net, image: torch.Tensor, change: dict[str, Any], said: str) -> None:
@@ -313,6 +322,56 @@ def test_a_repr_never_raises(net: Net, image: torch.Tensor, monkeypatch: pytest.
     assert "full" in shown._repr_html_() and "conv: Conv2d" in shown._repr_html_()
     monkeypatch.setattr(show_module, "_sizes", fail)
     assert repr(shown).startswith("What was found cannot be written: ")
+
+
+class Unreliable(nn.Module):
+    """Fails from some pass on, in its own words."""
+
+    def __init__(self, passes: int) -> None:
+        super().__init__()
+        self.conv, self.left = nn.Conv2d(3, 4, 3), passes
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.left -= 1
+        if self.left < 0:
+            raise KeyError("my <b>own</b> fault")
+        return self.conv(x).mean((2, 3))
+
+
+def test_a_model_that_fails_is_a_sentence_and_leaves_no_hook(image: torch.Tensor) -> None:
+    for passes in (0, 1):  # the one that is recorded, and that of the values
+        with pytest.raises(NotShown, match=r"could not be run on this picture: KeyError: .*own.* fault") as told:
+            hs.show(Unreliable(passes), image, ["conv"])
+        assert isinstance(told.value.__cause__, KeyError)
+    for passes, said in ((2, "The answer could not be computed"), (3, "No gradient could be computed")):
+        html = hs.show(Unreliable(passes), image, ["conv"])._repr_html_()
+        assert said in html and "<b>own" not in html and table(html, "conv")["NaN"] == "0"
+    assert not hs.live_hooks()
+
+
+def test_names_that_are_hostile_or_endless_stay_text_in_a_small_cell(image: torch.Tensor, tmp_path: Path) -> None:
+    name = "</script><img src=x onerror=alert(1)>\u202e\ud800" + "n" * 100_000
+
+    class Named(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return getattr(self, name)(x).mean((2, 3))  # type: ignore[no-any-return]
+
+    model = Named()
+    model.add_module(name, nn.Conv2d(3, 4, 3))
+    shown = hs.show(model, image, classes=["\ud800<b>", "b", "c", "d"])
+    html = shown.save(tmp_path / "view.html").read_text(encoding="utf-8")
+    assert "<img src=x" not in html and "&lt;img src=x" in html and "<b>" not in html and "\u202e" not in html
+    assert len(html) < 60_000 and len(repr(shown)) < 1_000
+    repr(shown).encode()
+    shown._repr_html_().encode()
+
+
+def test_what_a_repr_says_of_a_closed_page_and_of_no_maps(net: Net, image: torch.Tensor) -> None:
+    shown = hs.show(net, image, ["conv"])
+    shown.close()
+    assert "conv: Conv2d" in repr(shown) and "<h4>conv " in shown._repr_html_()
+    flat = hs.show(nn.Sequential(nn.Flatten(), nn.Linear(576, 3)), image)
+    assert not flat.seen.layers and "No layer of this model has maps" in flat._repr_html_()
 
 
 def test_without_pillow_a_sentence_says_what_to_install(tmp_path: Path) -> None:
@@ -360,13 +419,37 @@ def test_four_layers_of_a_resnet_in_a_second_and_a_megabyte() -> None:
     torch.manual_seed(0)
     model, image = torchvision.models.resnet50(weights=None).eval(), torch.rand(3, 224, 224)
     layers = ["layer1", "layer2", "layer3", "layer4"]
-    hs.show(model, image, layers)._repr_html_()  # a session's first one imports and compiles
     took = []
     for _ in range(3):
         began = time.perf_counter()
         html = hs.show(model, image, layers)._repr_html_()
         took.append(time.perf_counter() - began)
     assert len(html.encode()) < 1_500_000 and html.count('<section class="layer">') == 4
+    assert min(took) < limit(1.0)
+
+
+FIRST = """
+import sys, time
+import torch, torchvision
+import hookscope as hs
+model, image = torchvision.models.resnet50(weights=None).eval(), torch.rand(3, 224, 224)
+began = time.perf_counter()
+html = hs.show(model, image, ["layer1", "layer2", "layer3", "layer4"])._repr_html_()
+print(time.perf_counter() - began, "numba" in sys.modules)
+"""
+
+
+def test_the_first_cell_of_a_session_takes_no_longer() -> None:
+    """It imports what draws it, and does not wait for what would only make thousands of statistics faster."""
+    pytest.importorskip("torchvision")
+    took = []
+    for _ in range(3):
+        ran = subprocess.run([sys.executable, "-c", FIRST], env=ENVIRON, capture_output=True, text=True, check=True)
+        seconds, compiled = ran.stdout.split()
+        assert compiled == "False"
+        took.append(float(seconds))
+        if min(took) < 1.0:
+            break
     assert min(took) < limit(1.0)
 
 
@@ -406,9 +489,11 @@ def notebook(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "image = torch.rand(3, 24, 32)",
         "hs.show(model, image, ['0', '1'])",
         "hs.show(model, image, ['0', '4'], rank='index', colours='magma', count=4)",
+        "hs.show(model, image[:1])",  # ends in a sentence
         "print(hs.show(model, image, ['0']))",
     ]
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    book.cells[3].metadata["tags"] = ["raises-exception"]
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRON.items():
             patch.setenv(name, value)
@@ -470,6 +555,8 @@ def test_a_notebook_written_as_html(notebook: Path, page_of_a_file: Page, scheme
     walls[0].first.press("Escape")
     assert not first.locator(".enlarged").first.is_visible()
     assert first.locator("table").first.evaluate("each => getComputedStyle(each).borderCollapse") == "collapse"
+    told = page.locator(".jp-OutputArea-output pre").filter(has_text="NotShown").inner_text()
+    assert told.splitlines()[-1].startswith("NotShown: The model could not be run on this picture: RuntimeError: ")
     assert "0: Conv2d, (8, 22, 30), mean " in page.locator(".jp-OutputArea-output pre").last.inner_text()
 
 

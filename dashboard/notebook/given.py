@@ -48,7 +48,7 @@ def as_input(model: nn.Module, image: Any, prepare: Prepare | None, mean: Values
             "it, or mean= and std=, of pixels of 0 to 1."
         )
     else:
-        values = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1).float() / 255
+        values = torch.from_numpy(np.array(_eight_bits(picture))).permute(2, 0, 1).float() / 255
         tensor = (values - _each("mean", mean, 3)) / _each("std", std, 3)
     tensor = tensor[None] if tensor.ndim == 3 else tensor
     if tensor.ndim != 4 or not tensor.numel():
@@ -58,7 +58,10 @@ def as_input(model: nn.Module, image: Any, prepare: Prepare | None, mean: Values
         )
     if len(tensor) != 1:
         raise NotShown(f"These are {len(tensor)} pictures, and one is shown at a time: give image[0] or another.")
-    return tensor.detach().to(device_of(model))
+    device = device_of(model)
+    if device.type == "meta":
+        raise NotShown("This model has no weights: it lies on the device meta. Load it before it is shown.")
+    return tensor.detach().to(device)
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -109,7 +112,9 @@ def _opened(image: Any) -> Image.Image:
     if isinstance(image, str | Path):
         try:
             with Image.open(image) as file:
-                return ImageOps.exif_transpose(file).convert("RGB")
+                return _eight_bits(ImageOps.exif_transpose(file))
+        except NotShown:
+            raise
         except FileNotFoundError:
             raise NotShown(f"There is no file {str(image)!r}.") from None
         except Exception as error:  # Pillow's readers raise what they like
@@ -118,6 +123,20 @@ def _opened(image: Any) -> Image.Image:
         return image
     hint = " An array becomes one by torch.from_numpy(...)." if isinstance(image, np.ndarray) else ""
     raise NotShown(f"The picture is a {type(image).__name__}. Give a tensor, a PIL image or a file's path.{hint}")
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """A picture in red, green and blue of 8 bits.
+
+    Raises:
+        NotShown: it has more; Pillow would make white of every value above 255.
+    """
+    if picture.mode.startswith(("I", "F")):
+        raise NotShown(
+            f"The picture has more than 8 bits (Pillow's mode {picture.mode}). Give a tensor, prepared as the model "
+            "was trained."
+        )
+    return picture.convert("RGB")
 
 
 def _sizes(tensor: Tensor) -> str:

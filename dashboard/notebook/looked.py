@@ -6,8 +6,8 @@ Grad-CAM; a fifth where a layer computes attention. No hook stays behind.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from hookscope.dashboard.asking.layer_keys import key_of
-from hookscope.dashboard.asking.texts import say
+from hookscope.dashboard.asking.texts import TITLE_LENGTH, one_line, say
 from hookscope.dashboard.notebook.given import Values, as_seen
 from hookscope.dashboard.notebook.walls import NotShown
 from hookscope.hooks.errors import HooksError, titled
@@ -34,6 +34,7 @@ from hookscope.hooks.results.outputs import Found, Scores, find_reading
 
 MOST_LAYERS = 24  # in one cell, as many as cards on the page
 STAGES = 4
+LONGEST_TITLE = 200  # characters of a layer's name
 
 Place = tuple[str, int]  # a layer's name and its call
 
@@ -56,7 +57,7 @@ class LayerSeen:
 
     @property
     def title(self) -> str:
-        return self.info.name or "the model"
+        return one_line(self.info.name, LONGEST_TITLE) or "the model"
 
     @property
     def key(self) -> str:
@@ -114,22 +115,24 @@ def look(
 
     Raises:
         LayerNotFound: a pattern means nothing. ModelNotSupported: hooks cannot see into this kind of model.
-        NotShown: it is more than a cell can show.
+        NotShown: it is more than a cell can show, a choice is none, or the model itself fails.
     """
+    names = _texts_of(classes)
     if patterns is not None:
+        patterns = _checked(patterns)
         select(model, patterns)  # refused before the model runs
-    # beside the first pass, so that the first statistics of a session do not wait for it
-    threading.Thread(target=compiled.kernels, name="compiling", daemon=True).start()
     training = any(module.training for module in unwrap(model).modules())
     picture, picture_note = as_seen(tensor, *shown_by)
-    run = recorded(model, tensor)
-    found = find_reading(run.outputs, len(classes))
+    with _faults_told():
+        run = recorded(model, tensor)
+    found = find_reading(run.outputs, len(names))
     places = _places(model, run.layers, patterns)
     infos = {name: info for info in run.layers for name in (info.name, *info.aliases)}
     activations: dict[Place, Activation | str] = {}
     ran = [place for place in places if infos[place[0]].calls]
     if ran:
-        stream(model, tensor, ran, _keep(activations), run.layers)
+        with compiled.only_if_loaded(), _faults_told():  # or the first cell of a session would wait for them
+            stream(model, tensor, ran, _keep(activations), run.layers)
     with looking(reading=found.reading):
         scores = _scores(model, tensor)
         cams = _cams(model, tensor, [p for p in ran if _has_maps(infos[p[0]], p[1])], target, run.layers)
@@ -145,21 +148,54 @@ def look(
     )
     if run.draws:
         notes.append("Its forward pass draws random numbers: what is shown is of one draw, and another would differ.")
-    if classes and len(classes) != length:
-        notes.append(f"{len(classes)} class names were given, and the answer has {length} numbers: they are left out.")
-        classes = ()
+    if not places:
+        notes.append("No layer of this model has maps. Name some: layers=['...'].")
+    if names and len(names) != length:
+        notes.append(f"{len(names)} class names were given, and the answer has {length} numbers: they are left out.")
+        names = ()
     return Seen(
-        type(unwrap(model)).__name__,
+        one_line(type(unwrap(model)).__name__, TITLE_LENGTH),
         tuple(tensor.shape),
         str(tensor.dtype).removeprefix("torch."),
         picture,
         picture_note,
         scores,
         found,
-        tuple(map(str, classes)),
+        names,
         tuple(seen),
         tuple(notes),
     )
+
+
+@contextmanager
+def _faults_told() -> Iterator[None]:
+    """What the model's own code raises in this block ends in a sentence, under its traceback."""
+    try:
+        yield
+    except HooksError:
+        raise
+    except Exception as error:
+        raise NotShown(f"The model could not be run on this picture: {say(error)}.") from error
+
+
+def _texts_of(classes: Sequence[str]) -> tuple[str, ...]:
+    try:
+        return tuple(map(str, classes))
+    except Exception as error:
+        raise NotShown(f"classes= are names, one text for each number of the answer: {say(error)}.") from error
+
+
+def _checked(patterns: Pattern | Iterable[Pattern]) -> list[Pattern]:
+    """The patterns one by one, each of a kind that can mean layers."""
+    several = [patterns] if isinstance(patterns, str | type) else patterns
+    found = list(several) if isinstance(several, Iterable) else [several]
+    for each in found:
+        if not isinstance(each, str | type):
+            raise NotShown(
+                f"layers= holds a {type(each).__name__}. Give names, such as 'layer4', patterns, such as 'layer*', or "
+                "classes of modules."
+            )
+    return found
 
 
 def _places(model: nn.Module, layers: Sequence[LayerInfo], patterns: Pattern | Iterable[Pattern] | None) -> list[Place]:
@@ -207,6 +243,8 @@ def _scores(model: nn.Module, tensor: Tensor) -> Scores | str:
         return predict(model, tensor)
     except HooksError as error:
         return str(error)
+    except Exception as error:  # of the model's own code
+        return f"The answer could not be computed: {say(error)}."
 
 
 def _cams(

@@ -8,7 +8,11 @@ threads wake up.
 from __future__ import annotations
 
 import functools
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import ModuleType
 
 import numpy as np
@@ -19,10 +23,31 @@ from hookscope.hooks.results.distributions import channel_distances
 
 WORTH_THREADS = 1 << 20  # values that are sorted, above which starting threads costs little beside it
 
+_only_if_loaded: ContextVar[bool] = ContextVar("only_if_loaded", default=False)
 
-@functools.cache
+
+@contextmanager
+def only_if_loaded() -> Iterator[None]:
+    """In this block nothing waits for the loops to be loaded, which takes half a second: the other ways serve.
+
+    For who reduces a few tensors once; of one picture the loops save some 20 ms.
+    """
+    token = _only_if_loaded.set(True)
+    try:
+        yield
+    finally:
+        _only_if_loaded.reset(token)
+
+
 def kernels() -> ModuleType | None:
     """The loops, or None without numba. The first call imports them, and compiles them if that was not kept."""
+    if _only_if_loaded.get() and f"{__package__}.kernels" not in sys.modules:
+        return None
+    return _loaded()
+
+
+@functools.cache
+def _loaded() -> ModuleType | None:
     try:
         from hookscope.hooks.numbers import kernels as found
     except ImportError:
