@@ -631,6 +631,57 @@ def test_the_producer_of_a_nan_is_named_with_its_line_and_its_victims_are_not(
     assert not hooks_on(model)
 
 
+@pytest.mark.parametrize("after", [False, True])
+def test_the_producer_is_that_of_the_step_and_not_of_the_weights_that_the_update_left(
+    tmp_path: Path, after: bool
+) -> None:
+    model = Dividing()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with hs.follow(model, tmp_path / "run", every=1, optimizer=optimizer) as feed:
+        for step in range(3):
+            model.step = step
+            loss = cross_entropy(model(torch.rand(6, 4)), torch.zeros(6, dtype=torch.long))
+            loss.backward()
+            _ = after or feed.step(loss=loss)
+            optimizer.step()
+            _ = after and feed.step(loss=loss)
+            optimizer.zero_grad()
+    (alarm,) = told(tmp_path / "run", "non-finite")
+    assert alarm.step == 2 and "weight is not finite" not in alarm.sentence
+    if after:  # nobody can run it again by then
+        assert alarm.layer == "last" and alarm.sentence.endswith("The same batch could not be run once more.")
+    else:
+        assert alarm.layer == "/div" and "# the culprit" in alarm.sentence
+
+
+def test_nan_in_the_batch_are_the_batchs(tmp_path: Path) -> None:
+    model = small_net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with hs.follow(model, tmp_path / "run", every=1, optimizer=optimizer) as feed:
+        pictures, classes = batch(0)
+        pictures[3, 0, :2] = math.nan
+        loss = cross_entropy(model(pictures), classes)
+        loss.backward()
+        feed.step(loss=loss)
+        optimizer.step()
+    (alarm,) = told(tmp_path / "run", "non-finite")
+    count = int(pictures.isnan().sum())
+    assert count and alarm.layer == "" and f"{count} NaN in the batch" in alarm.sentence and "batch" in alarm.advice
+
+
+def test_a_loss_that_makes_the_nan_itself_is_told_so_with_an_optimizer(tmp_path: Path) -> None:
+    model = small_net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with hs.follow(model, tmp_path / "run", every=1, optimizer=optimizer) as feed:
+        pictures, classes = batch(0)
+        loss = cross_entropy(model(pictures) / 0, classes)
+        loss.backward()
+        feed.step(loss=loss)
+        optimizer.step()
+    (alarm,) = told(tmp_path / "run", "non-finite")
+    assert alarm.layer == "" and "the loss itself makes it" in alarm.sentence
+
+
 def test_a_nan_between_two_looks_has_the_next_step_looked_at(tmp_path: Path) -> None:
     model = Dividing()
     with hs.follow(model, tmp_path / "run", every=100) as feed:
@@ -641,6 +692,26 @@ def test_a_nan_between_two_looks_has_the_next_step_looked_at(tmp_path: Path) -> 
     found = hs.read_feed(tmp_path / "run")
     assert found.steps.tolist() == [0, 3]
     assert found.looks[1].alarms[0].layer == "/div"
+
+
+def test_a_norm_of_values_none_of_which_is_finite_is_no_0(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2), nn.Linear(2, 2))
+    with torch.no_grad():
+        model[0].weight.fill_(math.nan), model[0].bias.fill_(math.inf)
+        model[1].weight[0].fill_(math.nan)
+        kept = torch.cat([model[1].weight[1], model[1].bias]).double().clone()
+    with hs.follow(model, tmp_path / "run", every=1) as feed:
+        loss = model(torch.rand(6, 4)).sum()
+        loss.backward()
+        feed.step(loss=loss)
+    (look,) = hs.read_feed(tmp_path / "run").looks
+    numbers = {layer: look.of(layer) for layer in ("0", "1", "2")}
+    assert ("w", "norm") not in numbers["0"] and (numbers["0"]["w", "nan"], numbers["0"]["w", "inf"]) == (12, 3)
+    assert not {("g", "norm"), ("g", "rms")} & numbers["0"].keys() and numbers["0"]["g", "nan"] == 15
+    assert numbers["1"]["w", "norm"] == pytest.approx(float(kept.norm()), rel=1e-4)  # of those that are finite
+    assert not {("a", "mean"), ("a", "std"), ("a", "rms"), ("a", "zeros")} & numbers["2"].keys()
+    assert numbers["2"]["a", "nan"] == 12
+    assert '"norm": 0' not in (tmp_path / "run" / "steps.jsonl").read_text()
 
 
 def told(folder: Path, rule: str) -> list[Any]:

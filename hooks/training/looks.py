@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
@@ -10,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from hookscope.hooks.passes import nested
 from hookscope.hooks.results.feeds import COLUMNS, PLACES, Alarm, Look
 from hookscope.hooks.training.alarms import Alarms, Evidence
 from hookscope.hooks.training.producers import Made, find_producer
@@ -20,6 +22,9 @@ from hookscope.hooks.training.watching import Watching
 from hookscope.hooks.training.weights import Moment, weights_of
 
 GRAPH = 6  # nodes of the loss's graph that are looked at for what kind of loss it is
+_BATCH_ADVICE = (
+    "Look at how this batch was made: a division by a deviation of 0, a missing value, a file that is damaged."
+)
 _WEIGHTS_ADVICE = "Go back to a checkpoint before this step; look at the learning rate, and clip gradients."
 
 
@@ -31,6 +36,8 @@ class Step:
         watching: its forward passes. moment: its gradients and weights, once they were read.
         waiting: the optimisers whose update has not come. halves: whether it computes in float16. cost: in seconds.
         announced: whether it was said before each update that it comes.
+        made: what makes values that are not finite, if it was looked for. repeated: whether it was.
+        nan_given: how many NaN are in what the model was given, if it was looked at.
     """
 
     watching: Watching
@@ -42,6 +49,31 @@ class Step:
     halves: bool = False
     cost: float = 0.0
     announced: bool = False
+    made: Made | None = None
+    repeated: bool = False
+    nan_given: int = 0
+
+    def repeat_if_broken(self, model: nn.Module, owner: str, loss: float | None) -> None:
+        """If the loss is not finite, see now what makes it so: the update makes the weights like it.
+
+        Arguments:
+            loss: None where it has to be read from a device, or there is none.
+        """
+        if loss is None and isinstance(self.loss, Tensor):
+            loss = float(self.loss.detach())
+        if loss is not None and not math.isfinite(loss) and self.moment is not None and not self.moment.updated:
+            self.repeat(model, owner)
+
+    def repeat(self, model: nn.Module, owner: str) -> None:
+        """Run the batch once more, to see what makes a value that is not finite."""
+        watching = self.watching
+        if watching.given is None:
+            return
+        given = [each for _, each in nested.tensors(watching.given) if each.layout == torch.strided]
+        self.nan_given = sum(int(each.isnan().sum()) for each in given)
+        with contextlib.suppress(Exception):  # the batch may have been written over; what was seen has to do
+            self.made = find_producer(model, watching.given, watching.autocast, watching.inputs, owner)
+            self.repeated = True
 
     def see_what_came(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         """Measure the updates that were done; an optimiser may have left this step out."""
@@ -215,21 +247,20 @@ def _not_finite(
     bad = [place for place, found in outputs.items() if _broken(found)]
     if not bad and (step.loss is None or math.isfinite(loss)):
         return ()
-    made: Made | None = None
-    watching = step.watching
-    if watching.given is not None:
-        try:
-            made = find_producer(model, watching.given, watching.autocast, watching.inputs, owner)
-        except Exception:  # the batch may have been written over; what was seen has to do
-            made = None
-    if made is not None:
-        return ((made.layer, _told(made), ""),)
+    if not step.repeated and not moment.updated:
+        step.repeat(model, owner)
+    if step.nan_given:
+        text = f"What the model was given is not finite: {step.nan_given:,} NaN in the batch."
+        return (("", text, _BATCH_ADVICE),)
+    if step.made is not None:
+        return ((step.made.layer, _told(step.made), ""),)
     broken = [place for place in bad if outputs[place].statistics.nan]
     if broken:
         first = broken[0]
+        again = "gave none when it was run once more" if step.repeated else "could not be run once more"
         text = (
             f"{titles[first]} is the first layer whose values are not finite: {_held(outputs[first])}. The same batch "
-            "gave none when it was run once more."
+            f"{again}."
         )
         return ((titles[first], text, ""),)
     if not bad:

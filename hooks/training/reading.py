@@ -47,9 +47,9 @@ class Reading:
 
     @property
     def norm(self) -> float:
-        """The L2 norm of the finite values."""
+        """The L2 norm of the finite values; NaN where there are values and none of them is finite."""
         finite = self.statistics.count - self.statistics.nan - self.statistics.inf
-        return self.rms * float(np.sqrt(finite)) if finite else 0.0
+        return self.rms * float(np.sqrt(finite)) if finite or self.statistics.count else 0.0
 
     def and_also(self, other: Reading) -> Reading:
         """Both together, of which neither is kept."""
