@@ -57,20 +57,20 @@
   }
 
   /* Change the view to one with another model. */
-  hookscope.move = function (changes) {
+  hookscope.move = function (changes, walking = false) {
     moved = true;
-    hookscope.look(changes.side, changes);
+    hookscope.look(changes.side, changes, walking);
   };
 
   /* Have the header and the tree be about a side; until they are, they show nothing of another model. */
-  hookscope.look = function (side, changes = {}) {
+  hookscope.look = function (side, changes = {}, walking = false) {
     const before = modelOf(view.side);
     const after = { ...view, ...changes, side };
     if (((side === "b" && after.model_b) || after.model) !== before) {
       hookscope.set("tree", { nodes: [] });
       hookscope.set("model-facts", { children: [] });
     }
-    hookscope.choose({ ...changes, side });
+    hookscope.choose({ ...changes, side }, walking);
   };
 
   hookscope.close = function (position) {

@@ -6,6 +6,7 @@
   const LOOK_MS = 350; // between two questions whether anything is new: a look is on the page within a second
   const PATIENCE_MS = 3000; // after which what is new is asked for again, if it was not drawn
   const SILENT_MS = 800; // how long the answer to a move of the slider is waited for before the next is asked
+  const REST_MS = 350; // for which the step stays before weights are loaded
   const SAMPLE = "sample-coffee";
 
   /* --- what is new */
@@ -126,6 +127,7 @@
     const place = document.getElementById("run-at");
     if (!place) return void setTimeout(watch, 100);
     drawn.observe(place, { childList: true, subtree: true, attributes: true, attributeFilter: ["data-steps", "data-place"] });
+    moved.observe(document.getElementById("run-weights"), { childList: true, subtree: true, attributes: true, attributeFilter: ["data-moves"] });
     show();
   }
   watch();
@@ -139,13 +141,43 @@
   /* Weights of a step as A or as B, or of two steps as both; with A's picture in both, or one of the samples. */
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-do=run-weights]");
+    if (button && !button.disabled && hookscope.view()) open(JSON.parse(button.dataset.value));
+  });
+  function open({ model, model_b, ...more }, { walking = false, kept = false } = {}) {
     const view = hookscope.view();
-    if (!button || button.disabled || !view) return;
-    const { model, model_b, ...more } = JSON.parse(button.dataset.value);
     const a = view.a || SAMPLE;
     const own = { second_b: view.second_a, prepare_b: view.prepare_a, shown_b: view.shown_a, captions_b: view.captions };
-    const first = model ? { a, model, target: "", against: "", reading: "", edits_a: "" } : { a };
-    const second = model_b ? { b: view.b || a, ...(view.b ? {} : own), model_b, target_b: "", against_b: "", reading_b: "", edits_b: "" } : {};
-    hookscope.move({ ...first, ...second, ...more, side: model ? "a" : "b" });
-  });
+    const ofA = kept ? {} : { target: "", against: "", reading: "", edits_a: "" };
+    const ofB = kept ? {} : { target_b: "", against_b: "", reading_b: "", edits_b: "" };
+    const first = model ? { a, model, ...ofA, ...(view.b ? { model_b: view.model_b || view.model } : {}) } : { a };
+    const second = model_b ? { b: view.b || a, ...(view.b ? {} : own), model_b, ...ofB } : {};
+    const changes = { ...first, ...second, ...more, side: model ? "a" : "b" };
+    if (changes.model_b === (changes.model || view.model)) changes.model_b = "";
+    hookscope.move(changes, walking);
+  }
+
+  /* A side that moves with the step gets the weights that were saved last up to it, once the slider rests: each is a model
+     that has to be loaded. What is explained and edited stays, because it is the same net. A model that is chosen
+     otherwise stays until there are other weights. */
+  const ofOneRun = (one, other) => one.split("@")[0] === other.split("@")[0];
+  let moving = 0;
+  let followed = "";
+  function follow() {
+    clearTimeout(moving);
+    const words = document.querySelector("[data-tab=run] #run-weights [data-moves]");
+    const wanted = words ? words.dataset.moves : "";
+    if (wanted === followed) return;
+    if (!wanted) return void (followed = "");
+    moving = setTimeout(() => {
+      const view = hookscope.view();
+      const now = document.querySelector("[data-tab=run] #run-weights [data-moves]");
+      if (!view || held || next || waiting || !now || now.dataset.moves !== wanted) return follow();
+      followed = wanted;
+      const [[field, model]] = Object.entries(JSON.parse(wanted));
+      const there = (field === "model_b" && view.model_b) || view.model;
+      const picture = field === "model" ? view.a : view.b;
+      if (there !== model || !picture) open({ [field]: model }, { walking: true, kept: Boolean(picture) && ofOneRun(there, model) });
+    }, REST_MS);
+  }
+  const moved = new MutationObserver(follow);
 })();

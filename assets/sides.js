@@ -66,7 +66,12 @@
 
   /* What the boxes' own controls show, which are plain elements that the page's answers do not touch. */
   hookscope.showSides = function (view) {
-    for (const select of document.querySelectorAll("[data-model]")) select.value = model(view, select.dataset.model);
+    for (const select of document.querySelectorAll("[data-model]")) {
+      const name = model(view, select.dataset.model);
+      // a checkpoint that came after the page was opened
+      if (!Array.from(select.options).some((option) => option.value === name)) select.add(new Option(name, name));
+      select.value = name;
+    }
     for (const select of document.querySelectorAll("[data-prepare]")) {
       const named = words(view["prepare_" + select.dataset.prepare]);
       const asked = select.dataset.aspect === "pixels" && named.find((word) => /^\d+x\d+$/.test(word));

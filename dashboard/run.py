@@ -20,6 +20,7 @@ from hookscope.dashboard.sets.store import SetStore
 from hookscope.dashboard.sets.stored import Baselines
 from hookscope.dashboard.sets.sweeps import Sweeps
 from hookscope.dashboard.settings.address import address, check_port, for_programs
+from hookscope.dashboard.settings.checkpoints import Offered
 from hookscope.dashboard.settings.models import options_for
 from hookscope.dashboard.settings.table import Settings
 from hookscope.dashboard.stopping import stopped_by_signals
@@ -56,18 +57,19 @@ def run(settings: Settings) -> int:
                 file=sys.stderr,
             )
             return 2
-        engine = _engine(settings)
+        offered = Offered(settings)
+        engine = _engine(settings, offered)
         stack.callback(engine.close)
         room = settings.sets_limit_mb * MEGABYTE
         sets = SetStore(settings.cache_dir / "sets", dict(settings.images), inputs, limit_bytes=room)
         stack.callback(sets.close)
         sweeps = Sweeps(engine, sets, settings.cache_dir / "sets" / "found", Baselines(dict(settings.baseline)))
         stack.callback(sweeps.close)
-        feeds = Feeds(dict(settings.feeds))
+        feeds = Feeds(dict(settings.feeds), offered.openable)
         service = Service(engine, cache, inputs, settings.max_streams, sweeps=sweeps, feeds=feeds)
         stack.callback(service.close)
         stop += [service.close, sweeps.close, engine.close]
-        app = create_app(settings, service, Shares(settings.cache_dir / "shares"))
+        app = create_app(settings, service, Shares(settings.cache_dir / "shares"), offered)
         engine.open(settings.names[0])
         # waitress keeps a whole body on disk before anybody sees it, a gigabyte by default.
         largest = settings.max_upload_mb * MEGABYTE + OTHER_BODY_BYTES
@@ -111,7 +113,7 @@ def _give_memory_back() -> None:
         mallopt(parameter, value)
 
 
-def _engine(settings: Settings) -> LocalEngine:
+def _engine(settings: Settings, offered: Offered) -> LocalEngine:
     return LocalEngine(
         options_for(settings),
         workers=settings.workers,
@@ -120,6 +122,7 @@ def _engine(settings: Settings) -> LocalEngine:
         job_timeout_seconds=settings.job_timeout_seconds,
         load_timeout_seconds=settings.load_timeout_seconds,
         models_limit_bytes=settings.models_limit_mb * MEGABYTE,
+        later=offered.options,
     )
 
 

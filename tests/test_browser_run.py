@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from checkout import ENVIRON
+from made_feeds import write_long
 from playwright.sync_api import Browser, Page, expect
 from served import Application, open_page, until
 from tempo import limit
@@ -217,13 +220,163 @@ def test_two_runs_lie_over_one_another_and_are_shared_and_exported(
 
 def test_checkpoints_of_two_steps_are_sides(page: Page, application: Application) -> None:
     open_page(page, f"{application.url}?model=done&tab=run")
-    page.get_by_role("button", name="step 40 as B").scroll_into_view_if_needed()
+    page.locator("#run-checkpoints").get_by_role("button", name="step 40 as B").scroll_into_view_if_needed()
     page.get_by_role("button", name="step 0 in A against step 40 in B").click()
     expect(page).to_have_url(re.compile("model=done%400&.*model_b=done%4040"))
     for side in "ab":
         expect(page.locator(f"#input-{side}-top")).to_contain_text(re.compile(r"class \d"))
     a, b = (page.locator(f"#input-{side}-top").inner_text() for side in "ab")
     assert a != b
+
+
+@pytest.mark.slow  # each checkpoint has a worker of its own
+def test_a_side_moves_with_the_step_and_other_tabs_say_what_they_show(page: Page, application: Application) -> None:
+    open_page(page, f"{application.url}?model=done&tab=run&a=sample-coffee&layer=0&run_step=25")
+    page.get_by_role("button", name="Layers", exact=True).click()
+    line = page.locator(".run-elsewhere")
+    expect(line).to_contain_text("done is shown as it was loaded, not as at step 25 of done")
+    line.get_by_role("button", name="open these as A").click()
+    expect(page).to_have_url(re.compile("model=done%4020&"))
+    expect(line).to_contain_text("has the weights of step 20, the last that were saved up to step 25 of done.")
+    page.get_by_role("button", name="Run", exact=True).click()
+    moves = page.get_by_role("button", name="A moves with the step")
+    moves.click()
+    expect(moves).to_have_attribute("aria-pressed", "true")
+    slider = page.get_by_role("slider", name="Step")
+    slider.focus()
+    page.keyboard.press("End")
+    expect(page).to_have_url(re.compile("model=done%4040&"))
+    expect(page.locator("#model-select")).to_have_value("done@40")
+    page.keyboard.press("Home")
+    expect(page).to_have_url(re.compile("model=done%400&"))
+    expect(page.get_by_role("button", name="step 0 as A").first).to_have_attribute("aria-pressed", "true")
+    page.get_by_role("button", name="Layers", exact=True).click()
+    expect(page.locator("#tree")).to_contain_text("done@0")
+    expect(page.locator(".card .statistics").first).to_be_visible()
+    expect(line).to_have_count(0)  # it is that step
+    page.get_by_role("button", name="Run", exact=True).click()
+    moves.click()
+    slider.focus()
+    page.keyboard.press("End")
+    expect(page.locator(".run-step")).to_have_text("40")
+    page.get_by_role("button", name="Layers", exact=True).click()
+    expect(line).to_contain_text("done@0 has the weights of step 0, not as at step 40 of done")
+    line.get_by_role("button", name="forget the step").click()
+    expect(line).to_have_count(0)
+    assert "run_step" not in page.url
+
+
+def test_two_people_look_at_a_run_each_in_a_way_of_their_own(
+    page: Page, browser: Browser, application: Application
+) -> None:
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    open_page(page, f"{application.url}?model=done&tab=run")
+    with browser.new_context() as context:
+        other = context.new_page()
+        other.on("pageerror", lambda error: errors.append(str(error)))
+        open_page(other, f"{application.url}?model=embedded&tab=run&run=broken&run_step=10")
+        axis, others = (each.get_by_role("group", name="Axis of the number of each layer") for each in (page, other))
+        axis.get_by_role("button", name="linear").click()
+        expect(axis.get_by_role("button", name="linear")).to_have_attribute("aria-pressed", "true")
+        page.locator(".run-bar").nth(1).click()
+        expect(page.locator("#run-layer h2")).to_have_text("2")
+        other.get_by_role("button", name="activation rms").click()
+        expect(other.locator("#run-depth")).to_contain_text("activation rms along the depth")
+        other.get_by_role("button", name="weight norm").click()
+        expect(other.locator("#run-depth")).to_contain_text("weight norm along the depth")
+        expect(page.locator("#run-depth")).to_contain_text("gradient norm along the depth")
+        page.get_by_role("slider", name="Step").focus()
+        page.keyboard.press("Home")
+        expect(page.locator(".run-step")).to_have_text("0")
+        expect(other.locator(".run-step")).to_have_text("10")
+        expect(others.get_by_role("button", name="log")).to_have_attribute("aria-pressed", "true")
+        other.go_back()
+        expect(other.locator("#run-depth")).to_contain_text("activation rms along the depth")
+        other.go_back()
+        expect(other.locator("#run-depth")).to_contain_text("gradient norm along the depth")
+        other.go_forward()
+        expect(other.locator("#run-depth")).to_contain_text("activation rms along the depth")
+        expect(other.locator(".run-name")).to_have_text("broken")
+        address = page.url
+        assert {"run_scale=linear", "run_layer=2", "run_step=0"} <= set(address.partition("?")[2].split("&"))
+        open_page(other, address)  # copied
+        for each in (page, other):
+            expect(each.locator(".run-step")).to_have_text("0")
+            expect(each.locator("#run-layer h2")).to_have_text("2")
+        shown = [each.locator("#run-lines img").get_attribute("src") for each in (page, other)]
+        ticks = [each.locator("#run-lines .run-ticks").inner_text() for each in (page, other)]
+        assert shown[0] == shown[1] and ticks[0] == ticks[1] and page.url == other.url == address
+    assert not errors
+
+
+@pytest.mark.slow  # it waits for two workers
+def test_a_checkpoint_that_comes_while_the_page_is_open_is_offered_and_opened(
+    page: Page, application: Application, place: Path
+) -> None:
+    open_page(page, f"{application.url}?model=done&tab=run")
+    rows = page.locator("#run-checkpoints .run-weights")
+    expect(rows.first).to_contain_text("step 0")
+    before = rows.count()
+    (place / "done" / "net-step34.pt").symlink_to(place / "done" / "net-step40.pt")
+    shutil.copy(place / "done" / "net-step40.pt", place / "done" / "net-step33.pt")
+    button = page.locator("#run-checkpoints").get_by_role("button", name="step 33 as A")
+    expect(button).to_be_visible()
+    assert rows.count() == before + 1  # and no link
+    button.click()
+    expect(page).to_have_url(re.compile("model=done%4033&"))
+    expect(page.locator("#model-select")).to_have_value("done@33")
+    page.get_by_role("button", name="Layers", exact=True).click()
+    expect(page.locator("#input-a-top")).to_contain_text(re.compile(r"class \d"))
+    expect(page.get_by_label("Model of A")).to_have_value("done@33")
+    other = page.context.new_page()
+    open_page(other, page.url)  # by its address
+    expect(other.locator("#input-a-top")).to_contain_text(re.compile(r"class \d"))
+    expect(other.locator("#notice")).to_be_hidden()
+    open_page(other, page.url.replace("done%4033", "done%4034"))
+    expect(other.locator("#notice")).to_contain_text("does not offer the model 'done@34'")
+
+
+MOVED = """(place) => new Promise((done) => {
+  const slider = document.querySelector(".run-slider input");
+  const begun = performance.now();
+  document.addEventListener("answered", () => {
+    requestAnimationFrame(() => setTimeout(() => {
+      const said = (selector) => document.querySelector(selector).textContent;
+      const bar = document.querySelector(".run-bar").title;
+      done([performance.now() - begun, said(".run-step"), bar, said("#run-ridge-at")]);
+    }, 0));
+  }, { once: true });
+  slider.value = place;
+  slider.dispatchEvent(new Event("input", { bubbles: true }));
+})"""
+
+
+@pytest.mark.slow  # it times
+def test_a_move_over_5000_steps_of_300_layers_is_on_the_page_in_200_ms(page: Page, tmp_path: Path) -> None:
+    long, short = write_long(tmp_path / "long", 5_000, 300), write_long(tmp_path / "short", 50, 12)
+    started = Application(tmp_path / "cache", "--feed", f"long={long}", "--feed", f"short={short}")
+    medians = {}
+    try:
+        for run, looks in (("short", 50), ("long", 5_000)):
+            open_page(page, f"{started.url}?tab=run&run={run}")
+            expect(page.locator(".run-step")).to_have_text(f"{50 * (looks - 1):,}", timeout=120_000)
+            expect(page.locator("#run-head")).not_to_contain_text("Reading")
+            page.wait_for_timeout(1500)  # until what the page does besides is done
+            took = []
+            for share in (0.5, 0.98, 0.01, 0.4, 0.6, 0.1, 0.99, 0.3, 0.7):
+                place = int(share * looks)
+                seconds, step, bar, said = page.evaluate(MOVED, place)
+                value = round(math.exp(math.sin(place / 400)), 4)  # as `write_long` has it of the first layer
+                assert step.replace(",", "") == str(50 * place) and f"at step {50 * place:,}" in said
+                assert float(bar.rpartition(" ")[2]) == pytest.approx(value, rel=1e-3)
+                took.append(seconds / 1000)
+            medians[run] = sorted(took)[len(took) // 2]
+            print(f"{run}: median {medians[run]:.3f} s, worst {max(took):.3f} s")
+        assert medians["long"] < limit(0.2), medians
+    finally:
+        page.goto("about:blank")
+        started.stop()
 
 
 def test_without_a_run_the_page_says_how_to_begin(page: Page, tmp_path: Path) -> None:

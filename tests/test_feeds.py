@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from made_feeds import begin, bins, groups, line, write_bins
 
 from hookscope.dashboard.drawing.run_figures import Line, axis_for, draw_lines, draw_ridges, ridge_bottom, thin
+from hookscope.dashboard.engine.local import LocalEngine
+from hookscope.dashboard.engine.options import ModelOptions
 from hookscope.dashboard.feeds import series, store
-from hookscope.dashboard.feeds.checkpoints import Checkpoint, checkpoints_in, spread
+from hookscope.dashboard.feeds.checkpoints import Checkpoint, Settled, checkpoints_in, last_up_to, spread
 from hookscope.dashboard.feeds.series import Series
 from hookscope.dashboard.feeds.store import Feeds, Followed
+from hookscope.dashboard.settings import checkpoints as settings_checkpoints
+from hookscope.dashboard.settings.checkpoints import Offered
 from hookscope.dashboard.settings.models import options_for
 from hookscope.dashboard.settings.parse import parse
 from hookscope.hooks.results.feed_files import read_feed
@@ -76,6 +83,29 @@ def test_the_arrays_are_what_the_library_reads_when_layers_come_and_go(tmp_path:
         order = [found.layers.index(layer) for layer in oracle.layers]
         np.testing.assert_array_equal(found.values[:, order], wanted)
     assert np.isnan(look(feeds).kept.column("g", "norm").values).any()
+
+
+def test_columns_are_of_the_same_looks_while_another_thread_reads_on(tmp_path: Path) -> None:
+    folder = begin(tmp_path / "run", LAYERS)
+    append(folder, line(0, 0, {name: groups(1.0) for name in LAYERS}))
+    feeds = Feeds({"run": folder})
+    kept = look(feeds).kept
+    reads_on = threading.Thread(target=lambda: look(feeds))
+    inner, asked = kept._series.column, []
+
+    def column(group: str, name: str, looks: Any) -> Any:
+        asked.append(name)
+        if len(asked) == 2:  # between two columns there is more, and somebody else reads it
+            append(folder, line(1, 50, {name: groups(2.0) for name in (*LAYERS, "new")}))
+            reads_on.start()
+            reads_on.join(0.2)
+        return inner(group, name, looks)
+
+    kept._series.column = column  # type: ignore[method-assign]
+    found = kept.columns(("g", "norm"), ("g", "nan"), ("g", "inf"))
+    reads_on.join()
+    assert {each.values.shape for each in found} == {(1, 3)}
+    assert {each.values.shape for each in kept.columns(("g", "norm"), ("g", "nan"))} == {(2, 4)}
 
 
 def test_a_run_that_went_on_from_an_earlier_step_takes_back_what_came_after(tmp_path: Path) -> None:
@@ -236,6 +266,99 @@ def test_checkpoints_become_models_with_all_that_was_said_of_theirs(tmp_path: Pa
             (32, 32),
         )
         assert json.loads(options[each].arguments) == {"classes": 7}
+
+
+def aged(path: Path, seconds: float = 60.0) -> Path:
+    """A file that was written so long ago."""
+    path.touch()
+    os.utime(path, (time.time() - seconds,) * 2)
+    return path
+
+
+def test_a_checkpoint_that_is_being_written_waits(tmp_path: Path) -> None:
+    old, new = aged(tmp_path / "net-10.pt"), tmp_path / "net-20.pt"
+    settled = Settled()
+    new.write_bytes(b"half")
+    assert [each.step for each in settled.look(tmp_path)] == [10]
+    new.write_bytes(b"half and more")
+    assert [each.step for each in settled.look(tmp_path)] == [10]
+    assert [each.step for each in settled.look(tmp_path)] == [10, 20]  # as it was at the last look
+    new.write_bytes(b"anew")
+    os.utime(new, (time.time() + 3600,) * 2)  # by a clock that is ahead
+    assert [each.step for each in settled.look(tmp_path)] == [10]
+    assert [each.step for each in settled.look(tmp_path)] == [10, 20]
+    old.unlink()
+    assert [each.step for each in settled.look(tmp_path)] == [20]
+    assert last_up_to(settled.look(tmp_path), 19) is None
+
+
+def test_a_checkpoint_that_comes_later_is_known_and_a_page_has_something_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "CHECKPOINT_SECONDS", -1.0)
+    folder = begin(tmp_path / "run", LAYERS)
+    append(folder, line(0, 0, {"conv": groups(1.0)}))
+    feeds = Feeds({"run": folder}, ["run"])
+    before = look(feeds)
+    assert before.openable and before.checkpoints == () and not look(Feeds({"run": folder})).openable
+    aged(folder / "net-10.pt")
+    after = look(feeds)
+    assert after.checkpoints == (Checkpoint(10, "net-10.pt"),) and after.token != before.token
+
+
+def test_checkpoints_of_later_are_models_without_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings_checkpoints, "LIST_SECONDS", -1.0)
+    monkeypatch.setattr(settings_checkpoints, "AGAIN_SECONDS", -1.0)
+    folder = begin(tmp_path / "monday", LAYERS)
+    (folder / "net-1000.pt").touch()
+    arguments = ["--feed", f"monday={folder}", "--feed", f"other={folder}", "--mean", "monday=0.5"]
+    settings = parse([*arguments, "--model", "monday=shop.nets:make", "--model", "embedded"], {"HOME": str(tmp_path)})
+    offered = Offered(settings)
+    assert tuple(offered.names) == ("monday", "embedded", "monday@1000") and offered.openable == ("monday",)
+    assert "monday@2000" not in offered.names and offered.options("monday@2000") is None
+    (folder / "net-2000.pt").touch()
+    assert tuple(offered.models)[-1] == "monday@2000=shop.nets:make" and len(offered.names) == 4
+    assert "monday@2000" in offered.names and offered.names[3:] == ("monday@2000",)
+    options = offered.options("monday@2000")
+    assert options is not None and (options.weights, options.mean) == (str(folder / "net-2000.pt"), (0.5,) * 3)
+    outside = tmp_path / "outside-3000.pt"
+    outside.touch()
+    (folder / "net-3000.pt").symlink_to(outside)
+    names = (
+        "monday@3000",
+        "monday@02000",
+        "monday@-1",
+        "monday@",
+        "other@1000",
+        "embedded@1000",
+        "monday@../x",
+        "@1000",
+    )
+    assert not any(name in offered.names or offered.options(name) for name in names)
+    for step in range(100):
+        (folder / f"many-{step}.pt").touch()
+    assert "monday@77" in offered.names and offered.options("monday@77") is not None  # although it is not listed
+    assert len(offered.names) <= 3 + 24 and "monday@77" not in tuple(offered.names)
+
+
+def test_an_engine_opens_what_came_later_and_nothing_else() -> None:
+    asked: list[str] = []
+
+    def later(name: str) -> ModelOptions | None:
+        asked.append(name)
+        return ModelOptions("embedded", name) if name == "monday@1000" else None
+
+    def start(*_: Any) -> Any:
+        raise OSError("no worker in this test")
+
+    engine = LocalEngine([ModelOptions("embedded", "monday")], start_worker=start, later=later)
+    try:
+        assert engine.state("monday").phase == "idle" and not asked
+        assert engine.state("monday@7").phase == "failed" and engine.options("monday@7") is None
+        assert engine.state("monday@1000").phase == "idle" and engine.options("monday@1000").name == "monday@1000"  # type: ignore[union-attr]
+        assert asked.count("monday@1000") == 1
+    finally:
+        engine.close()
 
 
 @pytest.mark.parametrize(

@@ -5,20 +5,27 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import resource
+import shutil
+import subprocess
+import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from checkout import ENVIRON
 from inline_app import InlineApp
 from inline_engine import MODEL
 from made_feeds import begin, bins, groups, line, write_bins, write_long
 from tempo import limit
 
 from hookscope.dashboard.feeds import store
+from hookscope.dashboard.feeds.checkpoints import Checkpoint
 from hookscope.dashboard.feeds.store import Feeds, Followed
 from hookscope.dashboard.page.gallery import Gallery
 from hookscope.dashboard.page.reading import Readings
@@ -26,11 +33,12 @@ from hookscope.dashboard.page.scene import Scene, loaded
 from hookscope.dashboard.page.view import View
 from hookscope.dashboard.panels import order
 from hookscope.dashboard.panels.panel import Waiting
-from hookscope.dashboard.panels.run import moment, tab
+from hookscope.dashboard.panels.run import elsewhere, head, moment, tab
 from hookscope.dashboard.panels.run.choice import Run
 
 STEPS = (0, 50, 100, 150)
 LAYERS = ("conv", "norm", "fc")
+ELSEWHERE = " of run, which is chosen in the tab Run. The weights of step 100 are saved."
 ALARM = {
     "rule": "vanishing-gradients",
     "severity": "warning",
@@ -187,11 +195,91 @@ def test_ridges_stand_at_their_steps_over_powers_of_ten(tmp_path: Path) -> None:
 
 
 def test_without_an_optimizer_there_are_no_updates_and_the_page_says_so(tmp_path: Path) -> None:
-    found = draw(Feeds({"run": write(tmp_path / "run", optimizer="")}), run(run_column="u.ratio"))
+    found = draw(Feeds({"run": write(tmp_path / "run", optimizer="", scaler=True)}), run(run_column="u.ratio"))
     assert "No optimizer was given" in text_of(found["run-head"])
     assert "No layer has this number: update / weight." in text_of(found["run-lines"])
     disabled = [a for a, _ in nodes(found["run-columns"], "pill") if a.get("disabled")]
     assert len(disabled) == 1
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "scaler", "said"),
+    [("SGD", True, ""), ("SGD", False, head.NO_SCALER), ("", True, head.NO_OPTIMIZER), ("", False, head.NEITHER)],
+)
+def test_without_optimizer_or_scaler_the_page_says_so(tmp_path: Path, optimizer: str, scaler: bool, said: str) -> None:
+    folder = write(tmp_path / "run", optimizer=optimizer, scaler=scaler)
+    text = text_of(draw(Feeds({"run": folder}), run())["run-head"])
+    assert [each in text for each in (head.NO_SCALER, head.NO_OPTIMIZER, head.NEITHER)] == [
+        each == said for each in (head.NO_SCALER, head.NO_OPTIMIZER, head.NEITHER)
+    ]
+    other = write(tmp_path / "other", scaler=True)
+    feeds = Feeds({"run": folder, "same": folder, "other": other})
+    twice, once = (text_of(draw(feeds, run(run_b=name))["run-head"]) for name in ("same", "other"))
+    assert not said or twice.count(said) == once.count(said) == 1
+
+
+def test_what_is_not_finite_is_no_0_and_says_of_what_the_others_are(tmp_path: Path) -> None:
+    folder = begin(tmp_path / "run", LAYERS)
+    some = groups(3.0, nan=4)
+    none = {"a": [None] * 4 + [None, 8, 256, 0, 32], "g": [None, None, None, 90, 10], "w": [None, None, 100, 0, 100]}
+    (folder / "steps.jsonl").write_text(line(0, 0, {"conv": some, "norm": none, "fc": groups(2.0)}))
+    feeds = Feeds({"run": folder})
+    table = text_of(draw(feeds, run(run_layer="norm"))["run-layer"])
+    for what in ("activations", "gradients", "weights"):
+        assert f"No value of the {what} is finite" in table
+    assert "gradient norm" not in table and "gradient NaN 90" in table and "weight NaN 100" in table
+    partly = text_of(draw(feeds, run(run_layer="conv"))["run-layer"])
+    assert "The numbers of the gradients are of those values that are finite." in partly and "norm 3" in partly
+    whole = text_of(draw(feeds, run(run_layer="fc"))["run-layer"])
+    assert "of the weights" not in partly and "that are finite" not in whole and "No value" not in whole
+    found = draw(feeds, run())
+    told = {each["title"]: "broken" in each["className"] for each, _ in nodes(found["run-depth"], "run-bar")}
+    assert told == {"conv: 4 NaN, 0 infinite": True, "norm: 90 NaN, 10 infinite": True, "fc: 2": False}
+
+
+def test_the_axis_is_logarithmic_or_linear_as_it_was_chosen(tmp_path: Path) -> None:
+    feeds, gallery = Feeds({"run": write(tmp_path / "run")}), Gallery("/p/")
+
+    def shown(**chosen: Any) -> tuple[list[str], list[float], str]:
+        found = draw(feeds, run(run_step="50", **chosen), gallery)
+        ticks = [text_of(children) for _, children in nodes(found["run-lines"], "run-ticks")]
+        bars = nodes(found["run-depth"], "fill")
+        heights = [float(each["style"]["height"].rstrip("%")) for each, _ in bars]
+        pressed = [
+            text_of(children)
+            for _, switch in nodes(found["run-lines"], "run-axis")
+            for _, attributes, children in switch
+            if attributes["aria-pressed"] == "true"
+        ]
+        return ticks, heights, " ".join(pressed)
+
+    ticks, heights, pressed = shown()
+    assert pressed == "log" and "0.001" in ticks[0] and shown(run_scale="log") == (ticks, heights, pressed)
+    ticks, heights, pressed = shown(run_scale="linear")
+    # of step 50: 0.1, 1 and 10 on an axis from 0.001 to 100, with 4 % of that on either side
+    low, high = 0.001 - 0.04 * 99.999, 100 + 0.04 * 99.999
+    wanted = [max(100 * (value - low) / (high - low), 2) for value in (0.1, 1, 10)]
+    np.testing.assert_allclose(heights, wanted, atol=0.06)
+    assert pressed == "linear" and ticks[0].split() == ["0", "50", "100"]
+    assert shown(run_scale="linear", run_column="a.rms")[2] == "linear" and shown(run_column="a.zeros")[2] == ""
+    loss = draw(feeds, run(run_loss="log"))["run-loss"]
+    (_, buttons) = next(iter(nodes(loss, "run-axis")))
+    assert [attributes["aria-pressed"] for _, attributes, _ in buttons] == ["true", "false"]
+
+
+def test_values_below_0_have_no_logarithm(tmp_path: Path) -> None:
+    folder = begin(tmp_path / "run", LAYERS)
+    own = {name: groups(1.0) | {"m": {"kurtosis": value}} for name, value in zip(LAYERS, (-1.0, 0.5, 3.0), strict=True)}
+    (folder / "steps.jsonl").write_text(line(0, 0, own))
+    found = draw(Feeds({"run": folder}), run(run_column="m.kurtosis", run_scale="log"))
+    (_, buttons) = next(iter(nodes(found["run-lines"], "run-axis")))
+    assert [(text_of(children), attributes.get("disabled")) for _, attributes, children in buttons] == [
+        ("log", True),
+        ("linear", None),
+    ]
+    bars = nodes(found["run-depth"], "fill")
+    heights = [float(each["style"]["height"].rstrip("%")) for each, _ in bars]
+    np.testing.assert_allclose(heights, [100 * (value + 1.16) / 4.32 for value in (-1, 0.5, 3)], atol=0.06)
 
 
 def test_whether_it_goes_on_is_said(tmp_path: Path) -> None:
@@ -203,7 +291,7 @@ def test_whether_it_goes_on_is_said(tmp_path: Path) -> None:
 
 
 def test_a_move_of_the_slider_draws_no_long_chart_anew(tmp_path: Path) -> None:
-    feeds, gallery = Feeds({"run": write(tmp_path / "run")}), Gallery("/p/")
+    feeds, gallery = Feeds({"run": write(tmp_path / "run", pinned=1)}), Gallery("/p/")
 
     def signatures(view: View) -> dict[str, str]:
         wait = Waiting(view, None, gallery, "", True, 0, feeds)  # type: ignore[arg-type]
@@ -212,6 +300,8 @@ def test_a_move_of_the_slider_draws_no_long_chart_anew(tmp_path: Path) -> None:
     one, other = signatures(run(run_step="50")), signatures(run(run_step="100"))
     changed = {name for name in one if one[name] != other[name]}
     assert changed == {"run marker", "run depth", "run layer", "run ridge", "run pinned"}
+    scaled = signatures(run(run_step="50", run_scale="linear"))
+    assert {name for name in one if one[name] != scaled[name]} == {"run depth", "run lines"}
     assert signatures(run(run_step="50")) == one
     chosen = signatures(run(run_step="50", run_layer="fc"))
     assert "run loss" not in {name for name in one if one[name] != chosen[name]}
@@ -282,6 +372,173 @@ def test_the_exported_page_has_what_is_shown(app: InlineApp) -> None:
     scene = Scene.build(view, loaded(view, app.service), app.service, Gallery("/p/"), Readings(), 900)
     _, parts = order.saved(scene)
     assert {"run lines", "run loss", "run depth", "run alarms"} <= {part.name for part in parts}
+
+
+@pytest.fixture
+def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run with weights of step 20 and 100, that a model of its name can be opened with."""
+    folder = write(tmp_path / MODEL)
+    for step in (20, 100):
+        path = folder / f"net-{step}.pt"
+        path.touch()
+        os.utime(path, (0, 0))
+    return folder
+
+
+def test_the_weights_up_to_the_step_are_offered_and_may_move_with_it(saved: Path) -> None:
+    feeds = Feeds({MODEL: saved}, [MODEL])
+
+    def shown(**chosen: Any) -> list[Any]:
+        found: list[Any] = draw(feeds, run(model=MODEL, **chosen))["run-weights"]
+        return found
+
+    assert "the weights of step 20 as" in text_of(shown(run_step="50")) and "data-moves" not in json.dumps(
+        shown(run_step="50")
+    )
+    assert "the weights of step 100 as" in text_of(shown(run_step="100")) and "the weights of step 100 as" in text_of(
+        shown()
+    )
+    assert "No weights are saved up to step 0; the first are of step 20." in text_of(shown(run_step="0"))
+    ((row, _),) = nodes(shown(run_step="70", run_moves="b"), "run-weights")
+    assert json.loads(row["data-moves"]) == {"model_b": f"{MODEL}@20"}  # 70 was not looked at, 50 was
+    buttons = [
+        attributes for _, attributes, _ in nodes(shown(run_step="50", model_b=f"{MODEL}@20"), "run-weights")[0][1]
+    ]
+    pressed = {each["aria-label"]: each["aria-pressed"] for each in buttons if "aria-label" in each}
+    assert pressed == {
+        "step 20 as A": "false",
+        "step 20 as B": "true",
+        "A moves with the step": "false",
+        "B moves with the step": "false",
+    }
+    assert text_of(draw(Feeds({MODEL: saved}), run(model=MODEL))["run-weights"]) == ""
+    how = text_of(draw(Feeds({MODEL: saved}), run(model=MODEL))["run-checkpoints"])
+    assert "Weights of step 20, 100 lie in the folder." in how and f"--model {MODEL}=SPEC" in how
+
+
+def test_other_tabs_say_where_they_do_not_show_the_chosen_step(saved: Path, tmp_path: Path) -> None:
+    app = InlineApp(tmp_path / "cache", feeds={MODEL: saved})
+
+    def said(feeds: Feeds, tab: str = "layers", **chosen: Any) -> tuple[str, list[str]]:
+        view = View(model=MODEL).but(tab=tab, **chosen)
+        app.service.feeds = feeds
+        scene = Scene.build(view, loaded(view, app.service), app.service, Gallery("/p/"), Readings(), 900)
+        parts = [each for each in order.parts(scene, 0, "/") if each.name == "run elsewhere"]
+        if not parts:
+            return "no such part", []
+        ((_, properties),) = parts[0].drawn({})
+        buttons = [text_of(children) for _, children in nodes(properties["tree"], "link")]
+        return text_of(properties["tree"]), buttons
+
+    openable = Feeds({MODEL: saved}, [MODEL])
+    try:
+        title = loaded(View(model=MODEL), app.service)[MODEL].title
+        assert said(openable) == ("", [])  # no step is chosen
+        for tab in ("layers", "depth", "pictures", "findings"):
+            text, buttons = said(openable, tab, run_step="50")
+            assert f"{title} is shown as it was loaded, not as at step 50 of {MODEL}" in text
+            assert "The weights of step 20 are saved." in text and buttons == ["open these as A", "forget the step"]
+        assert said(openable, "run", run_step="50")[0] == "no such part"
+        text, buttons = said(openable, run_step="10")
+        assert "are saved" not in text and buttons == ["forget the step"]
+        text, buttons = said(Feeds({MODEL: saved}), run_step="50")
+        assert "is shown as it was loaded" in text and buttons == ["forget the step"]
+        assert said(openable, run_step="50", run="gone") == ("", [])
+    finally:
+        app.close()
+
+
+@pytest.mark.parametrize(
+    ("model", "step", "said", "offers"),
+    [
+        ("run@100", 100, "", False),
+        ("run@100", 120, "X has the weights of step 100, the last that were saved up to step 120 of run.", False),
+        ("run@20", 120, f"X has the weights of step 20, not as at step 120{ELSEWHERE}", True),
+        ("other@100", 100, f"X is shown as it was loaded, not as at step 100{ELSEWHERE}", True),
+    ],
+)
+def test_what_is_said_of_a_model_beside_a_step(model: str, step: int, said: str, offers: bool) -> None:
+    assert elsewhere.said("run", step, Checkpoint(100, "net-100.pt"), model, "X") == (said, offers)
+
+
+def _program(app: InlineApp, folder: Path, **chosen: Any) -> tuple[str, dict[str, Any]]:
+    """A view's program, and what is said of it."""
+    answer = app.client.post("/script", json=run(model=MODEL, **chosen).to_dict())
+    assert answer.status_code == 200, answer.text
+    told = answer.get_json()
+    with zipfile.ZipFile(io.BytesIO(app.client.get(told["path"]).data)) as archive:
+        assert archive.namelist() == ["view.py"]
+        archive.extractall(folder)
+    return (folder / "view.py").read_text(), told
+
+
+def _printed(folder: Path, *arguments: str) -> list[str]:
+    command = [sys.executable, "view.py", *arguments]
+    ran = subprocess.run(command, cwd=folder, env=ENVIRON, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    return ran.stdout.splitlines()
+
+
+def test_a_program_prints_what_the_tab_shows(app: InlineApp, tmp_path: Path) -> None:
+    text, told = _program(app, tmp_path / "program", run_step="50", run_layer="conv", run_kind="a")
+    assert (
+        told["name"] == "hookscope-run.zip" and "Looks that the training wrote after this program." in told["left_out"]
+    )
+    assert any("run, the folder that hs.follow wrote" in each for each in told["beside"])
+    assert str(tmp_path) not in text and "pip install 'hookscope'\n" in text and "open_model" not in text
+    with (tmp_path / "run" / "steps.jsonl").open("a") as file:  # the training goes on
+        file.write(line(4, 200, {name: groups(1e9) for name in LAYERS}, loss=7.0))
+    shutil.copytree(tmp_path / "run", tmp_path / "program" / "run")
+    printed = _printed(tmp_path / "program")
+    assert printed == _printed(tmp_path / "program", str(tmp_path / "run"))
+
+    def after(begin: str) -> list[str]:
+        return [each.removeprefix(begin) for each in printed if each.startswith(begin)]
+
+    assert after("step ") == ["50 loss 0.5 scale nan"] and after("learning rates ") == ["0.1"]
+    view = run(run_step="50", run_layer="conv", run_kind="a")
+    found = draw(Feeds({"run": tmp_path / "run"}), view)
+    bars = [each["title"] for each, _ in nodes(found["run-depth"], "run-bar")]
+    assert after("at the step ") == [each.replace(":", " g.norm") for each in bars] == [
+        "conv g.norm 0.1", "norm g.norm 1", "fc g.norm 10"
+    ]  # fmt: skip
+    assert after("line ") == ["0 1", "50 0.1", "100 0.01", "150 5 NaN, 0 infinite"]  # and none of step 200
+    assert after("over the steps fc ") == ["first 100 last 1 least 1 at 100 largest 100 at 0"]
+    assert [float(each.split()[1]) for each in after("loss ")] == [1, 0.5, pytest.approx(1 / 3), 0.25]
+    table = after("layer conv ")
+    assert {"g norm 0.1", "a zeros 0.25", "w count 100", "u ratio 0.001"} <= set(table)
+    assert after("share of 0, or nearer to it than 1e-11: ") == ["0.6"]  # 3 of 5
+    assert [each.split(": ")[1] for each in after("bin from ")] == ["3", "2"]
+    assert after("alarm ") == ["100 vanishing-gradients norm norm has next to no gradient."]
+
+
+def test_a_program_of_two_runs_and_of_a_column_of_ones_own(tmp_path: Path) -> None:
+    one, other = write(tmp_path / "one"), write(tmp_path / "other", scale=0.5)
+    for folder in (one, other):
+        lines = [json.loads(each) for each in (folder / "steps.jsonl").read_text().splitlines()]
+        for place, each in enumerate(lines):
+            each["layers"]["fc"]["m"] = {"a 'b\"": 10 * place + (folder == other)}
+        (folder / "steps.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines))
+    made = InlineApp(tmp_path / "cache", feeds={"one": one, "other": other, "empty": begin(tmp_path / "empty", LAYERS)})
+    try:
+        chosen = {"run_b": "other", "run_column": "m.a 'b\"", "run_layer": "fc"}
+        _, told = _program(made, tmp_path / "program", **chosen)
+        assert told["name"] == "hookscope-one-other.zip" and "python view.py FOLDER OTHER" in " ".join(told["beside"])
+        printed = _printed(tmp_path / "program", str(one), str(other))
+        assert [each for each in printed if " line " in each] == [
+            f"{letter} line {step} {10 * place + (letter == 'B')}"
+            for letter in "AB"
+            for place, step in enumerate(STEPS)
+        ]
+        assert "A at the step fc m.a 'b\" 30" in printed and "B layer fc own a 'b\" 31" in printed
+        missing = _printed(tmp_path / "program", str(one), str(tmp_path / "nowhere"))
+        assert any("There is no feed in" in each for each in missing) and "A line 0 0" in missing
+        nothing = made.client.post("/script", json=run(model=MODEL, run="empty").to_dict())
+        assert nothing.status_code == 409 and "has not been looked at" in nothing.text
+        # a run needs no model
+        assert made.client.post("/script", json=run(model="gone").to_dict()).status_code == 200
+    finally:
+        made.close()
 
 
 @pytest.mark.slow  # it times what other tests beside it would hold up

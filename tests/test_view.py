@@ -96,6 +96,9 @@ CHOSEN = View().but(
     run_column="a.rms",
     run_layer="layer1.0",
     run_kind="w",
+    run_scale="linear",
+    run_loss="log",
+    run_moves="b",
     prune_over="256",
     from_ranked=12,
     depth="back",
@@ -128,7 +131,7 @@ FIELDS = tuple(View().to_dict())
 def test_every_field_differs_from_its_default_in_the_example() -> None:
     default, chosen = View().to_dict(), CHOSEN.to_dict()
     assert [name for name in FIELDS if chosen[name] == default[name]] == []
-    assert len(FIELDS) == 83 and len(CHOSEN.states) == len(STATES)
+    assert len(FIELDS) == 86 and len(CHOSEN.states) == len(STATES)
 
 
 @pytest.mark.parametrize("name", FIELDS)

@@ -33,13 +33,14 @@ class Axis:
     Attributes:
         low, high: the ends; of a logarithmic axis their logarithms to the base 10. logarithmic: whether it is one.
             Then 0 and what is below the axis stand at the bottom.
-        ticks: (share of the height, text).
+        ticks: (share of the height, text). signed: whether there are values below 0, which no logarithm has.
     """
 
     low: float
     high: float
     logarithmic: bool
     ticks: tuple[tuple[float, str], ...]
+    signed: bool = False
 
     def shares(self, values: np.ndarray) -> np.ndarray:
         """Where values stand, float64 0..1 from the bottom; NaN where there is none, 1 of an infinite one."""
@@ -79,7 +80,7 @@ def axis_for(values: Sequence[np.ndarray], *, logarithmic: bool, of_shares: bool
     """The axis on which all finite values of some arrays stand; None if there are none.
 
     Arguments:
-        logarithmic: if any value is above 0. of_shares: from 0 to 1 whatever they are.
+        logarithmic: if there is a value above 0, and none below. of_shares: from 0 to 1 whatever they are.
     """
     finite = [np.clip(each[np.isfinite(each)].astype(np.float64), -LARGEST, LARGEST) for each in values]
     finite = [each for each in finite if each.size]
@@ -88,18 +89,19 @@ def axis_for(values: Sequence[np.ndarray], *, logarithmic: bool, of_shares: bool
     least, most = (float(pick(each)) for pick, each in zip((min, max), _ends(finite), strict=True))
     if of_shares:
         return Axis(0.0, 1.0, False, ((0.0, "0"), (0.5, "50 %"), (1.0, "100 %")))
-    if logarithmic and most > 0:
+    if logarithmic and most > 0 and least >= 0:
         above = [float(each[each > 0].min()) for each in finite if (each > 0).any()]
         high = math.log10(most)
         low = max(math.log10(min(above)), high - DECADES)
         middle, span = (low + high) / 2, max(high - low, 0.3)
         low, high = middle - span / 2 - 0.04 * span, middle + span / 2 + 0.04 * span
         return Axis(low, high, True, _decades(low, high))
+    signed = least < 0
     if least == most:
         least, most = least - (abs(least) or 1) / 2, most + (abs(most) or 1) / 2
     space = (most - least) * 0.04
     low, high = least - space, most + space
-    return Axis(low, high, False, _steps(low, high))
+    return Axis(low, high, False, _steps(low, high), signed)
 
 
 def _ends(arrays: list[np.ndarray]) -> tuple[list[float], list[float]]:

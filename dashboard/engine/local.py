@@ -40,6 +40,7 @@ class LocalEngine:
         models_limit_bytes: what loaded models may take, their weights and the process of each; above it those are
             unloaded of which nothing was asked for longest. One that is asked something is loaded again.
         start_worker: starts a worker, in a process of its own unless another one is named.
+        later: gives the options of a model that may be opened and was not there at the start; None of any other name.
     """
 
     def __init__(
@@ -53,8 +54,10 @@ class LocalEngine:
         load_timeout_seconds: float = 300.0,
         models_limit_bytes: float = math.inf,
         start_worker: StartWorker = WorkerProcess,
+        later: Callable[[str], ModelOptions | None] = lambda model: None,
     ) -> None:
         self._models = {options.name: options for options in models}
+        self._later = later
         self._workers = workers
         self._device = device
         self._threads = threads or max(1, _cores() // workers)
@@ -82,7 +85,7 @@ class LocalEngine:
     def open(self, model: str) -> None:
         """Start loading a model, if it is not loaded or loading; after a failure, try again."""
         with self._condition:
-            if self._closing.is_set() or model not in self._models:
+            if self._closing.is_set() or not self._knows(model):
                 return
             self._used[model] = time.monotonic()
             if model not in self._supervisors:
@@ -100,7 +103,7 @@ class LocalEngine:
     def state(self, model: str) -> ModelState:
         """What the model is doing now."""
         with self._condition:
-            if model not in self._models:
+            if not self._knows(model):
                 return ModelState("failed", self._unknown(model))
             supervisors = self._supervisors.get(model)
             known, unloaded = self._unloaded.get(model, (None, ""))
@@ -119,7 +122,7 @@ class LocalEngine:
 
     def options(self, model: str) -> ModelOptions | None:
         """What the operator said of a model."""
-        return self._models.get(model)
+        return self._models.get(model) if self._knows(model) else None
 
     def info(self, model: str) -> ModelInfo | None:
         """The loaded model, or what it was before it was unloaded; None before the first load succeeded."""
@@ -139,7 +142,7 @@ class LocalEngine:
             for model in dict.fromkeys(unit.model for unit in units):
                 if self._closing.is_set():
                     self._queue.fail_all("The server is stopping. Start it again and choose the layer again.", now)
-                elif model not in self._models:
+                elif not self._knows(model):
                     self._queue.fail_model(model, self._unknown(model), "", now)
                 elif model not in self._supervisors:
                     self.open(model)
@@ -194,6 +197,12 @@ class LocalEngine:
         """The process ids of the model's workers, for a log or a test."""
         with self._condition:
             return [pid for each in self._supervisors.get(model, []) if (pid := each.pid) is not None]
+
+    def _knows(self, model: str) -> bool:
+        """Whether a model may be opened, which may have come since the start."""
+        if model not in self._models and (options := self._later(model)) is not None:
+            self._models.setdefault(model, options)
+        return model in self._models
 
     # --- inside; all of it holds the lock
 

@@ -16,6 +16,7 @@ from typing import get_args
 from hookscope.dashboard.asking.texts import file_name
 from hookscope.dashboard.exports import script_depth as depth
 from hookscope.dashboard.exports import script_layers as layers
+from hookscope.dashboard.exports import script_run as runs
 from hookscope.dashboard.exports import script_sets as sets
 from hookscope.dashboard.exports.script_code import Script
 from hookscope.dashboard.page.scene import Scene
@@ -64,6 +65,7 @@ KINDS = Rows(
     Kind("pruning", ("pictures",), sets.shows_pruning, sets.pruning),
     Kind("what the set leaves out", ("pictures",), sets.always, sets.left_out),
     Kind("findings", ("findings",), sets.always, sets.findings),
+    Kind("run", ("run",), runs.shows_run, runs.run),
 )
 
 
@@ -99,6 +101,9 @@ def zipped(scene: Scene) -> bytes:
 
 
 def _head(scene: Scene) -> list[str]:
+    if scene.view.tab == "run" and (asked := runs.asked_of(scene)):
+        names = " and ".join(each.name for each in asked.runs)
+        return [f"The training {names}, as the tab Run shows it."]
     titles = " and ".join(info.title for info in scene.models.values())
     return [f"{titles}, as the tab {scene.view.tab.capitalize()} shows it."]
 
@@ -106,10 +111,14 @@ def _head(scene: Scene) -> list[str]:
 def name_of(scene: Scene) -> str:
     """What the zip is called."""
     stems = [file_name(PurePath(given.name).stem) for given in scene.inputs.values()]
+    if scene.view.tab == "run" and (asked := runs.asked_of(scene)):
+        stems = [file_name(each.name) for each in asked.runs]
     return f"hookscope-{'-'.join(stems) or 'view'}.zip"
 
 
 def address(scene: Scene) -> str:
     """Where the zip is."""
-    about = (scene.view, scene.offered, [(side, given.key) for side, given in scene.inputs.items()])
+    asked = runs.asked_of(scene) if scene.view.tab == "run" else None
+    inputs = [(side, given.key) for side, given in scene.inputs.items()]
+    about = (scene.view, scene.offered, inputs, asked.marks if asked else ())
     return scene.file(("script", about), partial(zipped, scene), "application/zip", name_of(scene))

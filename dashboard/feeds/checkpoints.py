@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hookscope.hooks.results.feeds import KINDS
 ENDINGS = (".pt", ".safetensors")
 MOST_OFFERED = 24
 MOST_FILES = 200_000  # of a folder that are looked through
+SETTLED_SECONDS = 2.0  # for which a file has to be as it is: one that is being written cannot be opened yet
 _STEP = re.compile(r"(?:step|steps|iter|iteration)[-_=]?(\d{1,12})(?!\d)", re.IGNORECASE)
 _NUMBER = re.compile(r"(?<!\d)\d{1,12}(?!\d)")
 
@@ -68,6 +70,39 @@ def checkpoints_in(folder: Path) -> tuple[Checkpoint, ...]:
     return tuple(Checkpoint(step, found[step]) for step in sorted(found))
 
 
+class Settled:
+    """The checkpoints of a folder that grows, without those that are being written."""
+
+    def __init__(self) -> None:
+        self._were: dict[str, tuple[int, int]] = {}  # size and time of each at the last look
+
+    def look(self, folder: Path) -> tuple[Checkpoint, ...]:
+        """As `checkpoints_in`, but for files that were written to since the last look, or a moment ago.
+
+        Not by the age alone: the clock of a mounted disk may be another one.
+        """
+        found, are = [], dict[str, tuple[int, int]]()
+        for each in checkpoints_in(folder):
+            try:
+                status = os.stat(folder / each.name, follow_symlinks=False)
+            except OSError:
+                continue
+            are[each.name] = status.st_size, status.st_mtime_ns
+            if time.time() - status.st_mtime >= SETTLED_SECONDS or self._were.get(each.name) == are[each.name]:
+                found.append(each)
+        self._were = are
+        return tuple(found)
+
+
+def last_up_to(found: tuple[Checkpoint, ...], step: int) -> Checkpoint | None:
+    """The last checkpoint that is not behind a step; None if there is none.
+
+    >>> last_up_to((Checkpoint(50, "a.pt"), Checkpoint(100, "b.pt")), 99)
+    Checkpoint(step=50, name='a.pt')
+    """
+    return next((each for each in reversed(found) if each.step <= step), None)
+
+
 def spread(found: tuple[Checkpoint, ...], most: int = MOST_OFFERED) -> tuple[Checkpoint, ...]:
     """At most so many, evenly spread, with the first and the last."""
     if len(found) <= most:
@@ -79,3 +114,15 @@ def spread(found: tuple[Checkpoint, ...], most: int = MOST_OFFERED) -> tuple[Che
 def model_name(feed: str, step: int) -> str:
     """What the page calls the model with these weights."""
     return f"{feed}@{step}"
+
+
+def named(model: str) -> tuple[str, int] | None:
+    """The run and the step of such a name; None of a name that is none.
+
+    >>> named("monday@1000"), named("monday@01"), named("monday")
+    (('monday', 1000), None, None)
+    """
+    feed, _, step = model.rpartition("@")
+    if not feed or not re.fullmatch(r"0|[1-9][0-9]{0,11}", step):
+        return None
+    return feed, int(step)

@@ -5,25 +5,27 @@ A page asks for a run by its name, never by a path. What is read of it once is k
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hookscope.dashboard.feeds.checkpoints import Checkpoint, checkpoints_in
+from hookscope.dashboard.feeds.checkpoints import Checkpoint, Settled
 from hookscope.dashboard.feeds.series import Column, Series
 from hookscope.hooks.errors import HooksError
 from hookscope.hooks.results.feed_files import Feed
 from hookscope.hooks.results.feeds import Alarm, Look, PinnedMaps, RunInfo, State
 
 POLL_SECONDS = 0.1  # between two looks into a folder
+CHECKPOINT_SECONDS = 2.0  # between two looks for checkpoints
 READ_SECONDS, READ_BYTES = 0.25, 2 << 20  # of a long run a part at a time, so that the page can say how far it is
 UNSEEN_SECONDS = 900.0  # after which a run that nobody looks at is forgotten
 MOST_BYTES = 2 << 30  # of numbers of all runs; those that were looked at longest ago are forgotten first
@@ -45,6 +47,7 @@ class Followed:
         info: the run as a whole. state: whether it goes on. newest: the newest look, None before there is one.
         share: how much of it was read, 0..1. skipped: lines that could not be.
         alarms: all of them. left_out: how many layers are not shown.
+        checkpoints: that lie in the folder, by rising step. openable: whether there is a model to open them in.
         kept: of what was read.
     """
 
@@ -58,26 +61,29 @@ class Followed:
     skipped: int
     alarms: tuple[Alarm, ...] = field(repr=False)
     left_out: int
+    checkpoints: tuple[Checkpoint, ...] = field(repr=False)
+    openable: bool
     kept: Kept = field(repr=False, compare=False)
 
     @property
     def token(self) -> str:
         """Changes when a page has something new to draw."""
-        return f"{self.mark}.{self.state.kind}.{self.share:.3f}.{self.skipped}"
+        weights = f"{len(self.checkpoints)}-{self.checkpoints[-1].step}" if self.checkpoints else ""
+        return f"{self.mark}.{self.state.kind}.{self.share:.3f}.{self.skipped}.{weights}"
 
 
 class Kept:
     """One run as far as it was read, for several threads.
 
     Arguments:
-        folder: of the run. name: what errors call it.
+        folder: of the run. name: what errors call it. openable: whether its checkpoints can be opened.
 
     Raises:
         HooksError: there is no feed, or it cannot be read.
     """
 
-    def __init__(self, name: str, folder: Path) -> None:
-        self.name, self.folder = name, folder
+    def __init__(self, name: str, folder: Path, openable: bool = False) -> None:
+        self.name, self.folder, self.openable = name, folder, openable
         self.used = time.monotonic()
         self._lock = threading.RLock()
         self._feed = Feed(folder, name)
@@ -86,7 +92,8 @@ class Kept:
         self._now: Followed | None = None
         self._bins: OrderedDict[tuple[int, int, str, str], np.ndarray | None] = OrderedDict()
         self._files: tuple[str, dict[str, np.ndarray]] = ("", {})
-        self._checkpoints: tuple[float, tuple[Checkpoint, ...]] = (-1.0, ())
+        self._settled = Settled()
+        self._checkpoints: tuple[float, tuple[Checkpoint, ...]] = (-math.inf, ())
         self._made: OrderedDict[tuple[Hashable, ...], Any] = OrderedDict()
         self._alarms: tuple[str, tuple[Alarm, ...]] = ("", ())
 
@@ -139,6 +146,8 @@ class Kept:
             skipped=feed.skipped,
             alarms=self._alarms[1],
             left_out=self._series.left_out,
+            checkpoints=self.checkpoints(),
+            openable=self.openable,
             kept=self,
         )
 
@@ -163,6 +172,11 @@ class Kept:
         """One number of every layer over the steps, see `Series.column`."""
         with self._lock:
             return self._series.column(group, name, self._feed.looks)
+
+    def columns(self, *wanted: tuple[str, str]) -> list[Column]:
+        """Several of them, all of the same looks, while others read on."""
+        with self._lock:
+            return [self._series.column(group, name, self._feed.looks) for group, name in wanted]
 
     def losses(self) -> tuple[np.ndarray, np.ndarray]:
         """The steps of which a loss is known, int64 (step,), and the losses, float64 (step,)."""
@@ -228,10 +242,10 @@ class Kept:
             return self._files[1][kind]
 
     def checkpoints(self) -> tuple[Checkpoint, ...]:
-        """The checkpoints that lie in the folder."""
+        """The checkpoints that lie in the folder and are not being written."""
         with self._lock:
-            if time.monotonic() - self._checkpoints[0] > 2:
-                self._checkpoints = time.monotonic(), checkpoints_in(self.folder)
+            if time.monotonic() - self._checkpoints[0] > CHECKPOINT_SECONDS:
+                self._checkpoints = time.monotonic(), self._settled.look(self.folder)
             return self._checkpoints[1]
 
     def _is_small(self, kind: str, step: int) -> bool:
@@ -247,10 +261,11 @@ class Feeds:
 
     Arguments:
         folders: of each. They need not be there yet: a page may be opened before the training begins.
+        openable: the names of those whose checkpoints can be opened, as there is a model of that name.
     """
 
-    def __init__(self, folders: Mapping[str, Path]) -> None:
-        self._folders = dict(folders)
+    def __init__(self, folders: Mapping[str, Path], openable: Collection[str] = ()) -> None:
+        self._folders, self._openable = dict(folders), frozenset(openable)
         self._kept: dict[str, Kept] = {}
         self._lock = threading.Lock()
 
@@ -269,7 +284,7 @@ class Feeds:
             with self._lock:
                 kept = self._kept.get(name)
                 if kept is None:
-                    kept = self._kept[name] = Kept(name, folder)
+                    kept = self._kept[name] = Kept(name, folder, name in self._openable)
                 self._forget(name)
             return kept.look()
         except HooksError as error:

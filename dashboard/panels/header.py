@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import dash
 import dash_mantine_components as dmc
 from dash import ClientsideFunction, Input, html
 
+from hookscope.dashboard.answers.parts import Part
 from hookscope.dashboard.drawing.numbers import format_count, short_count
 from hookscope.dashboard.engine.base import ModelInfo
+from hookscope.dashboard.feeds.checkpoints import named
 from hookscope.dashboard.page import ids
+from hookscope.dashboard.page.view import View
 from hookscope.dashboard.panels.panel import Panel
 from hookscope.dashboard.panels.regions import random_weights
 from hookscope.dashboard.sources.spec import name_of, title_of
@@ -51,7 +55,7 @@ def layout(models: tuple[str, ...], *, tensorboard: bool = False) -> html.Header
                     html.Span(id="model-letter", hidden=True),  # whose model it is, where there are A and B
                     dmc.Select(
                         id=ids.MODEL_SELECT,
-                        data=[{"value": name_of(model), "label": title_of(model)} for model in models],
+                        data=_choices(models),
                         value=name_of(models[0]),
                         allowDeselect=False,
                         variant="unstyled",
@@ -121,6 +125,20 @@ def layout(models: tuple[str, ...], *, tensorboard: bool = False) -> html.Header
     )
 
 
+def _choices(models: Sequence[str]) -> list[dict[str, str]]:
+    return [{"value": name_of(model), "label": title_of(model)} for model in models]
+
+
+def offered(view: View, models: tuple[str, ...]) -> list[Part]:
+    """The choice of models anew, for a page that was opened before a checkpoint came that is looked at."""
+    looked = [name for name in dict.fromkeys((view.model, view.model_b)) if named(name)]
+    if not looked:
+        return []
+    there = {name_of(model) for model in models}
+    data = _choices([*models, *(name for name in looked if name not in there)])
+    return [Part.still("models offered", [(ids.MODEL_SELECT, {"data": data})])]
+
+
 def facts(info: ModelInfo) -> list[Any]:
     """What stands beside the model's name: weights, size, device, and a badge that stays if the weights are random."""
     parts: list[Any] = [html.Span(f"{short_count(info.parameters)} parameters · {info.device}", title=info.weights)]
@@ -145,4 +163,6 @@ PANEL = Panel(
     "top",
     layout=lambda setup: layout(setup.models, tensorboard=setup.tensorboard),
     register=register,
+    parts=lambda scene: offered(scene.view, scene.offered),
+    waiting=lambda wait: offered(wait.view, wait.offered),
 )

@@ -27,6 +27,7 @@ from hookscope.dashboard.panels.card import cards
 from hookscope.dashboard.panels.findings import tab as findings
 from hookscope.dashboard.panels.panel import Panel, Place, Setup, Trying, Waiting
 from hookscope.dashboard.panels.pictures import tab as pictures
+from hookscope.dashboard.panels.run import elsewhere
 from hookscope.dashboard.panels.run import tab as run
 from hookscope.hooks.methods import Rows
 
@@ -34,6 +35,7 @@ PANELS = Rows(
     header.PANEL,
     tree.PANEL,
     edits.PANEL,
+    elsewhere.PANEL,
     inputs.PANEL,
     painting.PANEL,
     models.PANEL,

@@ -47,6 +47,7 @@ class Waiting:
     Attributes:
         sentence: how far it is. comes: whether it is on its way; else its load has failed.
         mounted: how many cards the page has. feeds: the runs that can be followed. prefix: as of `Setup`.
+        offered: the models that can be chosen, as of `Scene`.
     """
 
     view: View
@@ -57,6 +58,7 @@ class Waiting:
     mounted: int
     feeds: Feeds | None = None
     prefix: str = "/"
+    offered: tuple[str, ...] = ()
 
 
 def _nothing(*_: Any) -> Any:

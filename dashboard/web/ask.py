@@ -9,7 +9,7 @@ Not a Dash callback: one cost 35 ms on its way through the page's stores before 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -88,9 +88,7 @@ class Ask:
             raise ValueError(f"not a question: {error!r}") from error
 
 
-def register(
-    server: flask.Flask, prefix: str, service: Service, gallery: Gallery, models: tuple[str, ...] = ()
-) -> None:
+def register(server: flask.Flask, prefix: str, service: Service, gallery: Gallery, models: Sequence[str] = ()) -> None:
     """Answer questions on a server that offers these models."""
     readings = Readings()
 
@@ -107,7 +105,7 @@ def register(
             changes = not_to_be_had(view, infos, moved=question.moved)
             view = view.but(**changes)
             scene = Scene.build(view, infos, service, gallery, readings, question.width)
-            scene = replace(scene, offered=models, own_sets=question.sets)
+            scene = replace(scene, offered=tuple(models), own_sets=question.sets)
             wanted = order.parts(scene, max(question.mounted, len(view.layers)), prefix, trying=question.trying)
             targets = scene.target_field(view.side)
         else:
@@ -118,6 +116,7 @@ def register(
                     *(view, service.inputs, gallery, no_model(state.phase), comes, question.mounted),
                     feeds=service.feeds,
                     prefix=prefix,
+                    offered=tuple(models),
                 )
             )
             targets = "target"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from urllib.parse import quote
 
 import flask
@@ -20,7 +20,7 @@ FOREVER = "private, max-age=31536000, immutable"
 
 
 def register(
-    server: flask.Flask, prefix: str, service: Service, gallery: Gallery, shares: Shares, models: tuple[str, ...]
+    server: flask.Flask, prefix: str, service: Service, gallery: Gallery, shares: Shares, models: Sequence[str]
 ) -> None:
     """Put the routes on a server, all below `prefix`."""
     inputs = service.inputs

@@ -6,6 +6,7 @@ POST script  the view  ->  {"path", "name", "beside", "left_out"}
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 
 import flask
@@ -19,10 +20,11 @@ from hookscope.dashboard.page.view import View
 from hookscope.dashboard.web.ask import not_to_be_had
 
 NOTHING = "There is nothing yet that a program could compute again: choose a picture, or a set, first."
+NO_LOOK = "There is nothing yet that a program could print: the run has not been looked at."
 LOADING = "The model is not loaded yet; ask again once it is."
 
 
-def register(server: flask.Flask, prefix: str, service: Service, gallery: Gallery, models: tuple[str, ...]) -> None:
+def register(server: flask.Flask, prefix: str, service: Service, gallery: Gallery, models: Sequence[str]) -> None:
     """Write programs on a server that offers these models."""
 
     @server.post(f"{prefix}script")
@@ -32,17 +34,17 @@ def register(server: flask.Flask, prefix: str, service: Service, gallery: Galler
         except RecursionError:
             return _sentence(400, "This is no view that Hookscope knows. Reload the page.")
         infos = loaded(view, service)
-        if not infos:
+        if not infos and view.tab != "run":  # a run needs no model
             return _sentence(409, LOADING)
         view = view.but(**not_to_be_had(view, infos, moved=False))
         scene = Scene.build(view, infos, service, gallery, Readings(), 800)
-        scene = replace(scene, offered=models)
+        scene = replace(scene, offered=tuple(models))
         try:
             found = script.written(scene)
         except Gone as gone:
             return _sentence(410, str(gone))
         if found is None:
-            return _sentence(409, NOTHING)
+            return _sentence(409, NO_LOOK if view.tab == "run" else NOTHING)
         answer = {
             "path": script.address(scene),
             "name": script.name_of(scene),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs
@@ -20,6 +21,7 @@ from hookscope.dashboard.panels.callbacks import NotAsked
 from hookscope.dashboard.panels.order import PANELS
 from hookscope.dashboard.panels.panel import Setup
 from hookscope.dashboard.places import ASSETS
+from hookscope.dashboard.settings.checkpoints import Offered
 from hookscope.dashboard.settings.table import Settings
 from hookscope.dashboard.web import ask, dash_routes, feeds, guard, layout, routes, scripts, sets, stream, visitor_sets
 from hookscope.dashboard.web.api import routes as api
@@ -27,28 +29,34 @@ from hookscope.dashboard.web.dash_environment import hidden
 from hookscope.dashboard.web.shares import Shares
 
 
-def create_app(settings: Settings, service: Service, shares: Shares) -> dash.Dash:
-    """Build the application; nothing is started and nothing listens yet."""
+def create_app(settings: Settings, service: Service, shares: Shares, offered: Offered | None = None) -> dash.Dash:
+    """Build the application; nothing is started and nothing listens yet.
+
+    Arguments:
+        offered: the models that can be chosen; those of the settings by default.
+    """
     prefix = settings.url_prefix
+    offered = offered or Offered(settings)
+    models, names = offered.models, offered.names
     with hidden():
         app = _dash(prefix)
     gallery = Gallery(f"{prefix}picture/")
     may_write = settings.tensorboard_dir is not None
     setup = Setup(settings.models, service.inputs, prefix, tensorboard=may_write, baselines=bool(settings.baseline))
-    app.layout = lambda: layout.page(setup)
+    app.layout = lambda: layout.page(replace(setup, models=tuple(models)))
     for panel in PANELS.values():
         panel.register(app)
-    _register_view(app, settings, service, shares)
-    ask.register(app.server, prefix, service, gallery, settings.models)
-    sets.register(app.server, prefix, service, settings.names)
+    _register_view(app, names, service, shares)
+    ask.register(app.server, prefix, service, gallery, models)
+    sets.register(app.server, prefix, service, names)
     visitor_sets.register(app.server, prefix, service)
     feeds.register(app.server, prefix, service)
-    routes.register(app.server, prefix, service, gallery, shares, settings.names)
-    scripts.register(app.server, prefix, service, gallery, settings.models)
+    routes.register(app.server, prefix, service, gallery, shares, names)
+    scripts.register(app.server, prefix, service, gallery, models)
     if settings.tensorboard_dir is not None:
         tensorboard.register(app.server, prefix, service, settings.tensorboard_dir)
     stream.register(app.server, service, f"{prefix}stream/")
-    api.register(app.server, prefix, service, gallery, settings.names, settings.max_streams)
+    api.register(app.server, prefix, service, gallery, names, settings.max_streams)
     guard.install(app.server, settings, script_hashes=app.csp_hashes)
     dash_routes.install(app, prefix)
     return app
@@ -87,7 +95,7 @@ def _dash(prefix: str) -> dash.Dash:
     return app
 
 
-def _register_view(app: dash.Dash, settings: Settings, service: Service, shares: Shares) -> None:
+def _register_view(app: dash.Dash, names: Sequence[str], service: Service, shares: Shares) -> None:
     """The view comes out of the address, and what belongs to its model comes when that is ready."""
 
     @app.callback(
@@ -102,7 +110,7 @@ def _register_view(app: dash.Dash, settings: Settings, service: Service, shares:
     def arrive(query: str | None) -> dict[str, Any]:
         if not isinstance(query, str | None):
             raise NotAsked
-        view, notice = _view_of(query or "", settings, shares)
+        view, notice = _view_of(query or "", names, shares)
         shown = dict(text=notice, hidden=not notice)
         return dict(view=view.to_dict(), notice=shown, model=view.model_of(view.side), controls=toolbar.values(view))
 
@@ -130,12 +138,11 @@ def _register_view(app: dash.Dash, settings: Settings, service: Service, shares:
         return dict(nodes=tree.nodes_of(info), facts=header.facts(info))
 
 
-def _view_of(query: str, settings: Settings, shares: Shares) -> tuple[View, str]:
+def _view_of(query: str, names: Sequence[str], shares: Shares) -> tuple[View, str]:
     """The view that an address names, a share link's or the one written out in it, and what of it is not to be had."""
     key = parse_qs(query.removeprefix("?")).get("share", [""])[0]
     shared = shares.get(key) if key else None
     view = shared or View.from_query(query)
-    names = settings.names
     if key and shared is None:
         return replace(view, model=names[0], model_b=""), "This link is not known here, or no more: ask for a new one."
     unknown = [name for name in (view.model, view.model_b) if name and name not in names]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import flask
 import numpy as np
@@ -21,7 +21,7 @@ NOT_ALIKE = "Which pictures are alike to this model is not known, so none of the
 NONE_RIGHT = "No other picture of {} is answered rightly, so none of its class stands here beside A."
 
 
-def register(server: flask.Flask, prefix: str, service: Service, models: tuple[str, ...]) -> None:
+def register(server: flask.Flask, prefix: str, service: Service, models: Sequence[str]) -> None:
     """Put the routes on a server, all below `prefix`; none without sets."""
     sweeps = service.sweeps
     if sweeps is None:

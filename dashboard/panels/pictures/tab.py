@@ -43,7 +43,11 @@ def layout() -> html.Section:
 
 def parts(scene: Scene) -> list[Part]:
     """The choice of sets, and what is known of the chosen one by now."""
-    found = [Part.still("set choice", [show_text(ids.SET_CHOICE, [head.choices(scene, scene.view.set_a), gap.choices(scene)])])]
+    found = [
+        Part.still(
+            "set choice", [show_text(ids.SET_CHOICE, [head.choices(scene, scene.view.set_a), gap.choices(scene)])]
+        )
+    ]
     if not scene.view.set_a:
         return [*found, Part.still("set state", _instead(INVITATION))]
     looked = look_at(scene)

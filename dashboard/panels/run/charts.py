@@ -24,11 +24,11 @@ from hookscope.dashboard.drawing.run_figures import (
     draw_lines,
     thin,
 )
-from hookscope.dashboard.feeds.series import OWN
+from hookscope.dashboard.feeds.series import OWN, Column
 from hookscope.dashboard.feeds.store import Followed
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.panels.regions import show_text
-from hookscope.dashboard.panels.run.choice import COLUMNS, Asked, Shown, layer_of
+from hookscope.dashboard.panels.run.choice import COLUMNS, Asked, Shown, layer_of, wants_log
 from hookscope.hooks.results.feeds import Alarm
 from hookscope.hooks.results.findings import SEVERITIES
 
@@ -70,18 +70,21 @@ def draw_loss(asked: Asked, answers: Answers) -> list[Update]:
     if not spread:
         return [show_text(ids.RUN_LOSS, html.P("No loss was given: feed.step(loss=loss).", className="muted"))]
     least, most = min(float(each.min()) for each in spread), max(float(each.max()) for each in spread)
-    wide = least >= 0 and most > WIDE * least
-    axis = axis_for(spread, logarithmic=wide)
+    axis = axis_for(spread, logarithmic=wants_log(asked.loss, least >= 0 and most > WIDE * least))
     assert axis is not None
     across = asked.across
     drawn = [_loss(steps, values, across) for steps, values in losses]
     lines = [[Line(LOSS_COLOURS[place], 1.8, 1, dashed=place > 0)] for place in range(len(drawn))]
-    shows = ("run loss", asked.marks)
+    shows = ("run loss", asked.marks, asked.loss)
     address = asked.gallery.add(shows, partial(_svg, drawn, lines, axis), "image/svg+xml")
     last = [f"{letter} {format_number(values[-1])}" for letter, (_, values) in zip("AB", losses, strict=False)]
     said = format_number(losses[0][1][-1]) if len(last) == 1 else ", ".join(last)
     title = [html.Span("loss"), html.Span(f" {said}", className="mono muted")]
-    return [show_text(ids.RUN_LOSS, [_title(title, axis), plot(address, axis, "The loss over the steps", "low")])]
+    return [
+        show_text(
+            ids.RUN_LOSS, [_title(title, axis, "run_loss"), plot(address, axis, "The loss over the steps", "low")]
+        )
+    ]
 
 
 def _loss(steps: np.ndarray, values: np.ndarray, across: tuple[int, int]) -> Thinned:
@@ -96,7 +99,7 @@ def draw_layers(asked: Asked, answers: Answers) -> list[Update]:
     if axis is None:
         text = f"No layer has this number: {column.title}." if asked.run.looks else ""
         return [show_text(ids.RUN_LINES, html.P(text, className="muted"))]
-    shows = ("run lines", asked.marks, column.key, asked.layer)
+    shows = ("run lines", asked.marks, column.key, asked.layer, asked.scale)
     address = asked.gallery.add(shows, partial(_layers_svg, asked, axis), "image/svg+xml")
     layers = asked.values(asked.run).layers
     first, last = (layers[0], layers[-1]) if layers else ("", "")
@@ -111,12 +114,31 @@ def draw_layers(asked: Asked, answers: Answers) -> list[Update]:
         html.Span(["thick: ", html.Span(asked.layer, className="name mono")], className="muted run-thick"),
     ]
     what = f"{column.title} of {format_count(len(layers))} layers over the steps"
-    return [show_text(ids.RUN_LINES, [_title(legend, axis), plot(address, axis, what)])]
+    title = _title(legend, axis, "" if column.of_shares else "run_scale")
+    return [show_text(ids.RUN_LINES, [title, plot(address, axis, what)])]
 
 
-def _title(words: Sequence[Any], axis: Axis) -> html.Div:
-    kind = html.Span("log", className="muted", title="The axis is logarithmic") if axis.logarithmic else None
-    return html.Div([*words, kind], className="run-title")
+def _title(words: Sequence[Any], axis: Axis, field: str) -> html.Div:
+    """What a picture is of, and a switch for its axis: `field` of the view holds it, "" of one that has none."""
+    return html.Div(
+        [*words, html.Span(className="spacer"), _switch(axis, field) if field else None], className="run-title"
+    )
+
+
+def _switch(axis: Axis, field: str) -> html.Div:
+    what = "loss" if field == "run_loss" else "number of each layer"
+    buttons = [
+        html.Button(
+            text,
+            className="link",
+            disabled=(text == "log" and axis.signed) or None,
+            title="There are values below 0, which have no logarithm." if text == "log" and axis.signed else None,
+            **{"data-do": "set", "data-value": json.dumps({field: text})},
+            **{"aria-pressed": "true" if (text == "log") == axis.logarithmic else "false"},
+        )
+        for text in ("log", "linear")
+    ]
+    return html.Div(buttons, className="run-axis live-only", role="group", **{"aria-label": f"Axis of the {what}"})
 
 
 def plot(address: str, axis: Axis, what: str, kind: str = "") -> html.Div:
@@ -131,14 +153,13 @@ def _svg(drawn: Sequence[Thinned], lines: Sequence[Sequence[Line]], axis: Axis) 
 
 
 def _layers_svg(asked: Asked, axis: Axis) -> bytes:
-    first = asked.values(asked.run).layers
+    tables = [_table(asked, each) for each in asked.runs]
+    first = tables[0][0].layers
     colours = dict(zip(first, depth_colours(len(first)), strict=True))
     drawn = []
-    count = sum(len(asked.values(each).layers) for each in asked.runs)
-    for place, each in reversed(list(enumerate(asked.runs))):  # the run itself lies above
-        found = asked.values(each)
+    count = sum(len(found.layers) for found, _ in tables)
+    for place, (found, broken) in reversed(list(enumerate(tables))):  # the run itself lies above
         lines = [_line(asked, layer, colours.get(layer, "#868e96"), dashed=place > 0) for layer in found.layers]
-        broken = _broken(asked, each)
         # the number is of the finite values alone, and where others are among them it would look like a small one
         values = found.values if broken is None else np.where(broken, np.nan, found.values)
         drawn.append((thin(found.steps, values, asked.across, columns_for(count), broken), lines))
@@ -151,14 +172,14 @@ def _line(asked: Asked, layer: str, colour: str, *, dashed: bool) -> Line:
     return Line(colour, 1.2, 0.62, dashed)
 
 
-def _broken(asked: Asked, run: Followed) -> np.ndarray | None:
-    """Bool (look, layer), where values were not finite; None for a column that does not count them."""
-    group = asked.column.group
-    if group not in ("a", "g", "w"):
-        return None
-    nan, inf = (run.kept.column(group, name).values for name in ("nan", "inf"))
-    found: np.ndarray = (nan > 0) | (inf > 0)
-    return found
+def _table(asked: Asked, run: Followed) -> tuple[Column, np.ndarray | None]:
+    """The column, and bool (look, layer) where values were not finite; None for a column that does not count them."""
+    column = asked.column
+    if column.group not in ("a", "g", "w"):
+        return asked.values(run), None
+    wanted = [(column.group, name) for name in (column.name, "nan", "inf")]
+    found, nan, inf = run.kept.columns(*wanted)  # at once: a picture is drawn while the run is read on
+    return found, (nan.values > 0) | (inf.values > 0)
 
 
 def draw_pins(asked: Asked, answers: Answers) -> list[Update]:

@@ -15,6 +15,7 @@ from hookscope.dashboard.page.view import View, state
 from hookscope.hooks.results.feeds import Alarm, Look
 
 Kind = Literal["a", "g", "w"]
+Scale = Literal["", "log", "linear"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,8 @@ class Run:
         run: its name; "" for the first. run_b: of the one beside it; "" for none.
         run_step: "" for the newest. run_column: a key of `COLUMNS`, or "m." and the name of a person's own metric.
         run_layer: "" for the one of the worst alarm, or the first. run_kind: whose distributions are shown.
+        run_scale: how the axis of the layers' lines is; "" as suits the column. run_loss: the same of the loss.
+        run_moves: the side that gets the weights that were saved last up to the step, whenever that moves; "" for none.
     """
 
     run: Annotated[str, NAMES] = ""
@@ -95,6 +98,9 @@ class Run:
     run_column: Annotated[str, KEYS] = FIRST
     run_layer: Annotated[str, LAYERS] = ""
     run_kind: Kind = "a"
+    run_scale: Scale = ""
+    run_loss: Scale = ""
+    run_moves: Literal["", "a", "b"] = ""
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,7 @@ class Asked:
         run, other: the run, and the one beside it. problem: why that is not there, "" if it is.
         step: the one that is looked at, as chosen; None for the newest. column: what the lines are.
         layer: the chosen one, "" for none. kind: whose distributions.
+        scale, loss: how the axes of the lines and of the loss were chosen.
     """
 
     marks: tuple[str, ...]
@@ -116,6 +123,8 @@ class Asked:
     column: Shown
     layer: str
     kind: Kind
+    scale: Scale
+    loss: Scale
     gallery: Gallery = field(repr=False, compare=False)
 
     @property
@@ -137,12 +146,13 @@ class Asked:
     @property
     def axis(self) -> Axis | None:
         """On which the column stands, of both runs; None if no layer has a number."""
-        columns = [self.values(each).values for each in self.runs]
 
         def make() -> Axis | None:
-            return axis_for(columns, logarithmic=self.column.logarithmic, of_shares=self.column.of_shares)
+            columns = [self.values(each).values for each in self.runs]
+            usual = self.column.logarithmic
+            return axis_for(columns, logarithmic=wants_log(self.scale, usual), of_shares=self.column.of_shares)
 
-        found: Axis | None = self.run.kept.once(("axis", *self.marks, self.column.key), make)
+        found: Axis | None = self.run.kept.once(("axis", *self.marks, self.column.key, self.scale), make)
         return found
 
     def values(self, run: Followed) -> Column:
@@ -151,9 +161,10 @@ class Asked:
 
     def only(self, *names: str) -> Asked:
         """The same with nothing chosen but what is named, so that a part cannot draw from more: of "step", "column",
-        "layer" and "kind".
+        "layer", "kind", "scale" and "loss".
         """
         nothing: dict[str, Any] = {"step": None, "column": COLUMNS[FIRST], "layer": "", "kind": "a"}
+        nothing |= {"scale": "", "loss": ""}
         return replace(self, **{name: value for name, value in nothing.items() if name not in names})
 
 
@@ -173,7 +184,13 @@ def ask(view: View, feeds: Feeds | None, gallery: Gallery) -> Asked | str:
     step = int(chosen.run_step) if chosen.run_step.isdecimal() else None
     layer = chosen.run_layer or _first_layer(run)
     marks = tuple(f"{each.name} {each.mark}" for each in (run, beside) if each)
-    return Asked(marks, run, beside, problem, step, _column(chosen.run_column), layer, chosen.run_kind, gallery)
+    column, scales = _column(chosen.run_column), (chosen.run_scale, chosen.run_loss)
+    return Asked(marks, run, beside, problem, step, column, layer, chosen.run_kind, *scales, gallery)
+
+
+def wants_log(chosen: Scale, usual: bool) -> bool:
+    """Whether an axis is to be logarithmic."""
+    return chosen == "log" if chosen else usual
 
 
 def _column(key: str) -> Shown:

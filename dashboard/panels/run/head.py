@@ -22,6 +22,11 @@ SERVE = "python -m hookscope --feed monday=runs/monday"
 NO_OPTIMIZER = (
     "No optimizer was given to hs.follow, so there are no updates and no learning rates: hs.follow(..., optimizer=...)."
 )
+NO_SCALER = "No scaler was given, so no scale is shown, and gradients are as the backward pass left them."
+NEITHER = (
+    "No optimizer and no scaler was given to hs.follow, so there are no updates, no learning rates and no scale, and "
+    "gradients are as the backward pass left them: hs.follow(..., optimizer=..., scaler=...)."
+)
 _IN_ORDER = "The run has ended."  # as the line itself says
 NEWEST_FIRST: dict[str, Any] = {"run_step": "", "run_layer": ""}
 
@@ -71,9 +76,12 @@ def _pill(text: str, changes: dict[str, Any], pressed: bool) -> html.Button:
 def state(asked: Asked, prefix: str) -> html.Div:
     """Whether the runs go on, and what is to be said of them."""
     found: list[Any] = []
-    for each, letter in zip(asked.runs, "AB", strict=False):
+    notes = [_notes(each) for each in asked.runs]
+    shared = [text for text in notes[0] if all(text in each for each in notes)]  # said once
+    for each, letter, own in zip(asked.runs, "AB", notes, strict=False):
         found.append(_line(each, letter if asked.other else "", prefix, asked))
-        found += [html.P(text, className="muted") for text in _notes(each)]
+        found += [html.P(text, className="muted") for text in own if text not in shared]
+    found += [html.P(text, className="muted") for text in shared]
     if asked.problem:
         found.append(html.P(asked.problem, className="sentence error"))
     tokens = " ".join(each.token for each in asked.runs)
@@ -135,8 +143,8 @@ def _notes(run: Followed) -> list[str]:
         found.append(run.state.sentence)
     if run.share < 1:
         found.append(f"Reading what was written until now: {run.share:.0%}.")
-    if not run.info.optimizer and run.newest is not None:
-        found.append(NO_OPTIMIZER)
+    if run.newest is not None and not (run.info.optimizer and run.info.scaler):
+        found.append(NO_SCALER if run.info.optimizer else NO_OPTIMIZER if run.info.scaler else NEITHER)
     if run.skipped:
         lines = "One line" if run.skipped == 1 else f"{format_count(run.skipped)} lines"
         found.append(f"{lines} of the feed could not be read and {'is' if run.skipped == 1 else 'are'} left out.")

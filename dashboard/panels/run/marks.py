@@ -23,7 +23,7 @@ def part(scene: Scene, name: str) -> Part:
     asked = ask(scene.view, scene.service.feeds, scene.gallery)
     if isinstance(asked, str) or asked.look() is None:
         return Part.still(name, [NO_BARS, show_text(ids.METRIC_TEXT, None)])
-    return Part(name, (), (asked.only("step", "column"), _Model(scene.info)), _draw, error=ids.METRIC_TEXT)
+    return Part(name, (), (asked.only("step", "column", "scale"), _Model(scene.info)), _draw, error=ids.METRIC_TEXT)
 
 
 class _Model:

@@ -181,10 +181,9 @@ def _bar(
         text += f" · B {format_number(other[0])}"
     attributes = {
         "className": f"run-bar{' broken' if bad else ''}{' chosen' if chosen else ''}",
-        "title": text,
+        "title": text,  # and its name for readers, as it holds no text
         "data-do": "set",
         "data-value": json.dumps({"run_layer": name}),
-        "aria-label": text,
         "aria-pressed": "true" if chosen else "false",
     }
     return ["button", attributes, parts]
@@ -216,10 +215,21 @@ def draw_layer(asked: Asked, answers: Answers) -> list[Update]:
     table = html.Table(
         [html.Thead(html.Tr(titles)), html.Tbody(rows)] if others else html.Tbody(rows), className="checked"
     )
-    missing = []
+    missing = [html.P(text, className="muted") for text in _of_finite(look, asked.layer)]
     if asked.other is not None and not others:
         missing.append(html.P(f"{asked.other.name} has no such layer at that step.", className="muted"))
     return [show_text(ids.RUN_LAYER, [head, table, *missing])]
+
+
+def _of_finite(look: Look, layer: str) -> list[str]:
+    """What the numbers are of where not all values are finite."""
+    numbers, found = look.of(layer), []
+    for group, what in (("a", "activations"), ("g", "gradients"), ("w", "weights")):
+        if numbers.get((group, "nan"), 0) or numbers.get((group, "inf"), 0):
+            none = (group, "rms") not in numbers
+            text = f"No value of the {what} is finite, so they have no mean, deviation or norm."
+            found.append(text if none else f"The numbers of the {what} are of those values that are finite.")
+    return found
 
 
 def open_layer(layer: str) -> html.Button:

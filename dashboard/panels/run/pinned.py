@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 from dash import html
@@ -41,7 +42,7 @@ def draw_pinned(asked: Asked, answers: Answers) -> list[Update]:
         shows = ("run maps", asked.marks[0], look.step, layer)
         address = asked.gallery.add(shows, partial(_png, maps), "image/png")
         finite = maps[np.isfinite(maps)]
-        most = float(np.abs(finite).max()) if finite.size else 0.0
+        most = f"up to {format_number(float(np.abs(finite).max()))}" if finite.size else "none is finite"
         channels = found.channels[layer][:CHANNELS].tolist()
         what = f"{layer}: the mean over its channels, then channels {', '.join(map(str, channels))}"
         side = maps.shape[1] / maps.shape[2]
@@ -50,7 +51,7 @@ def draw_pinned(asked: Asked, answers: Answers) -> list[Update]:
             html.Div(
                 [
                     html.Span(layer, className="name mono"),
-                    html.Span(f"up to {format_number(most)}", className="mono muted"),
+                    html.Span(most, className="mono muted"),
                     html.Img(src=address, alt=what, title=what, style=style),
                 ],
                 className="run-maps",
@@ -60,7 +61,10 @@ def draw_pinned(asked: Asked, answers: Answers) -> list[Update]:
     if found.answer is not None and found.answer.size:
         best = np.argsort(-np.nan_to_num(found.answer, nan=-np.inf), kind="stable")[:ANSWERS]
         told = ", ".join(f"{index} ({format_number(float(found.answer[index]))})" for index in best.tolist())
-        words.append(html.P(["answer, the largest first: ", html.Span(told, className="mono")], className="muted"))
+        answer: list[Any] = ["answer, the largest first: ", html.Span(told, className="mono")]
+        if not np.isfinite(found.answer).any():
+            answer = ["No number of its answer is finite."]
+        words.append(html.P(answer, className="muted"))
     return [show_text(ids.RUN_PINNED, [title, *words, *rows])]
 
 

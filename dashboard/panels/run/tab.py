@@ -21,8 +21,16 @@ from hookscope.dashboard.panels.run.choice import Asked, Run, ask
 
 NAME = "run"
 REGIONS = (
-    *(ids.RUN_COLUMNS, ids.RUN_LOSS, ids.RUN_PINS, ids.RUN_LINES, ids.RUN_MARKER, ids.RUN_AT, ids.RUN_DEPTH),
-    *(ids.RUN_LAYER, ids.RUN_RIDGES, ids.RUN_RIDGE_AT, ids.RUN_PINNED, ids.RUN_ALARMS, ids.RUN_CHECKPOINTS),
+    *(ids.RUN_COLUMNS, ids.RUN_LOSS, ids.RUN_PINS, ids.RUN_LINES, ids.RUN_MARKER, ids.RUN_AT, ids.RUN_WEIGHTS),
+    *(
+        ids.RUN_DEPTH,
+        ids.RUN_LAYER,
+        ids.RUN_RIDGES,
+        ids.RUN_RIDGE_AT,
+        ids.RUN_PINNED,
+        ids.RUN_ALARMS,
+        ids.RUN_CHECKPOINTS,
+    ),
 )
 
 
@@ -43,7 +51,10 @@ def layout() -> html.Section:
     return html.Section(
         [
             Markup(ids.RUN_HEAD, className="panel run-head"),
-            html.Div([Markup(ids.RUN_COLUMNS), plots, slider, Markup(ids.RUN_AT)], className="panel run-time"),
+            html.Div(
+                [Markup(ids.RUN_COLUMNS), plots, slider, Markup(ids.RUN_AT), Markup(ids.RUN_WEIGHTS)],
+                className="panel run-time",
+            ),
             html.Div(
                 [Markup(ids.RUN_DEPTH, className="panel"), Markup(ids.RUN_LAYER, className="panel run-numbers")],
                 className="run-row",
@@ -60,9 +71,7 @@ def layout() -> html.Section:
 
 def parts(scene: Scene) -> list[Part]:
     """What stands over the steps, and what stands at the chosen one; a move of the slider draws the latter alone."""
-    found = _parts(scene.view, scene.service.feeds, scene.gallery, scene.prefix)
-    asked = ask(scene.view, scene.service.feeds, scene.gallery)
-    return found if isinstance(asked, str) else [*found, checkpoints.part(asked, scene.offered, scene.view)]
+    return _parts(scene.view, scene.service.feeds, scene.gallery, scene.prefix)
 
 
 def _waiting(wait: Waiting) -> list[Part]:
@@ -88,18 +97,19 @@ def _parts(view: View, feeds: Feeds | None, gallery: Gallery, prefix: str) -> li
     drawn = (
         ("run head", (only("column"), tokens, names, prefix), _draw_head, ids.RUN_HEAD),
         ("run marker", (only("step"), tokens), _draw_marker, ids.RUN_AT),
-        ("run depth", (only("step", "column", "layer"),), moment.draw_depth, ids.RUN_DEPTH),
+        ("run depth", (only("step", "column", "layer", "scale"),), moment.draw_depth, ids.RUN_DEPTH),
         ("run layer", (only("step", "layer"),), moment.draw_layer, ids.RUN_LAYER),
         ("run columns", (only("column"),), charts.draw_columns, ids.RUN_COLUMNS),
-        ("run lines", (only("column", "layer"),), charts.draw_layers, ids.RUN_LINES),
-        ("run loss", (only(),), charts.draw_loss, ids.RUN_LOSS),
+        ("run lines", (only("column", "layer", "scale"),), charts.draw_layers, ids.RUN_LINES),
+        ("run loss", (only("loss"),), charts.draw_loss, ids.RUN_LOSS),
         ("run pins", (only(),), charts.draw_pins, ids.RUN_PINS),
-        ("run pinned", (only("step"),), pinned.draw_pinned, ids.RUN_PINNED),
+        ("run pinned", (only("step") if asked.run.info.pinned else only(),), pinned.draw_pinned, ids.RUN_PINNED),
         ("run ridge", (only("step", "layer", "kind"),), ridges.draw_at_step, ids.RUN_RIDGE_AT),
         ("run alarms", (only(),), alarm_list.draw_alarms, ids.RUN_ALARMS),
         ("run ridges", (only("layer", "kind"),), ridges.draw_over_steps, ids.RUN_RIDGES),
     )
-    return [Part(name, (), shows, draw, error=error) for name, shows, draw, error in drawn]
+    found = [Part(name, (), shows, draw, error=error) for name, shows, draw, error in drawn]
+    return [*found, *checkpoints.parts(asked, view)]
 
 
 def _draw_head(
