@@ -20,6 +20,7 @@ from checkpoint_cases import pt
 from safetensors.torch import save, save_file
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
+from torchvision import models
 
 from hookscope.dashboard.engine.options import ModelOptions
 from hookscope.dashboard.settings.parse import parse
@@ -103,6 +104,16 @@ def test_weights_are_found_wherever_a_trainer_put_them(
     assert found.note == note or note is None
     if note is None:
         assert "left out" in found.note and "ema" in found.note
+
+
+def test_a_first_weight_whose_name_stands_within_blocks_too_is_no_prefix(tmp_path: Path) -> None:
+    """A ResNet begins with conv1, and so does each of its blocks."""
+    model = models.resnet18(weights=None)
+    for prefix in ("", "module."):
+        (tmp_path / "w.pt").write_bytes(pt({f"{prefix}{name}": value for name, value in model.state_dict().items()}))
+        other = models.resnet18(weights=None)
+        assert fill(other, checkpoints.read(tmp_path / "w.pt"), "w.pt").unexpected == ()
+        assert all(map(torch.equal, other.state_dict().values(), model.state_dict().values()))
 
 
 def test_the_other_set_of_a_file_is_taken_by_its_name(tmp_path: Path) -> None:

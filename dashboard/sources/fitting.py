@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import torch
 from torch import Tensor, nn
@@ -103,6 +104,10 @@ def _candidates(sets: Sets, expected: Mapping[str, Tensor]) -> list[_Candidate]:
         prefixes = _prefixes(folded, expected)
         for prefix in prefixes:
             longer = tuple(each for each in prefixes if len(each) > len(prefix))
+            # a first weight of a usual name stands within blocks, too: these are the model's own
+            longer = tuple(
+                each for each in longer if not any(map(str.startswith, expected, repeat(each.removeprefix(prefix))))
+            )
             own = {name for name in folded if name.startswith(prefix) and not (longer and name.startswith(longer))}
             inner = {name.removeprefix(prefix): value for name, value in folded.items() if name in own}
             beside = tuple(name for name in folded if name not in own)
