@@ -74,8 +74,8 @@ RULES: Rows[Rule] = Rows(
         needs="trained weights with a BatchNorm near the input, or a baseline",
         pictures=8,
         trained=True,
-        blind="the order of the colours; models without BatchNorm, unless there is a baseline",
-        cost=2,
+        blind="the order of the colours; bright and dark exchanged where a model wants -1 to 1; models without "
+        "BatchNorm, unless there is a baseline",
     ),
     Rule(
         "colour-order",
@@ -105,8 +105,8 @@ RULES: Rows[Rule] = Rows(
         needs="trained weights with BatchNorm",
         pictures=8,
         trained=True,
-        blind="a shift that all layers share is the pictures' and not a layer's",
-        cost=2,
+        blind="a shift that all layers share is the pictures' and not a layer's; channels that were exchanged where "
+        "all store about the same, as in the last BatchNorm of EfficientNets, or of which only weight and bias were",
     ),
     Rule(
         "non-finite",
@@ -132,7 +132,8 @@ RULES: Rows[Rule] = Rows(
         needs="activation functions that can be silent (ReLU and its kin)",
         pictures=8,
         trained=True,
-        blind="channels that fire on pictures which are not in the set",
+        blind="channels that fire on pictures which are not in the set; those of linear layers at fewer than 32 "
+        "pictures, unless their weights are 0",
     ),
     Rule(
         "rare-channels",
@@ -164,7 +165,7 @@ RULES: Rows[Rule] = Rows(
         "channels that repeat each other",
         "warning",
         "channels of layers with weights of which another one has a |cosine| above the limit, centred, over up to 64 "
-        "positions of 8 pictures; with fewer than 32 values, of the rows of weights",
+        "positions of 8 pictures; with fewer than 32 values, of the rows of weights, and of at most 8 weights of both",
         "ours",
         "channels:duplicate_channels",
         {"share": 0.0, "cosine": 0.9999},
@@ -229,13 +230,14 @@ RULES: Rows[Rule] = Rows(
         "of each weight whether its values are independent draws of a uniform, normal or truncated normal "
         "distribution: Kolmogorov-Smirnov, the largest value, and sums and squares by row, column and place of the "
         "kernel as chi-squares, neighbours, and the strongest direction, each within 4.5 deviations; and of each "
-        "normalisation whether it is at 1, 0, 0 and 1",
+        "normalisation whether it is at 1, 0, 0 and 1; of a layer in doubt whether the BatchNorm behind it stores the "
+        "statistics of other weights",
         "ours; Johnstone, Annals of Statistics 2001, for the strongest direction",
         "loading:partly_initialised",
         {"count": 0.0},
         trained=True,
         blind="weights of fewer than 200 values; normal initialisations of small layers in a network that was trained "
-        "little; initialisations that are no independent draws",
+        "little, and all layers of one in which a training hardly shows; initialisations that are no independent draws",
         pictures=0,
         cost=0,
     ),

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -53,6 +53,23 @@ def give_memory_back() -> Iterator[None]:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)
+
+
+@pytest.fixture(autouse=True)
+def every_finding_can_be_sent(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the doctor's tests find, the page would get: a number of NumPy's where a plain one belongs is a failure."""
+    if not request.module.__name__.startswith("test_doctor"):
+        return
+    from hookscope.hooks.results.codec import encode
+    from hookscope.hooks.results.findings import Finding
+
+    make = Finding.__init__
+
+    def made(self: Finding, *given: Any, **named: Any) -> None:
+        make(self, *given, **named)
+        encode(self)
+
+    monkeypatch.setattr(Finding, "__init__", made)
 
 
 @pytest.fixture(scope="session")

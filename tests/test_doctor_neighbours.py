@@ -21,7 +21,7 @@ from hookscope.hooks.doctor.stored import find_stored
 from hookscope.hooks.doctor.values import saturated
 from hookscope.hooks.doctor.variety import between, unlike_the_trainings
 from hookscope.hooks.doctor.ways import by_extremes, each_by_itself, recognise
-from hookscope.hooks.results.findings import CheckUp, Finding
+from hookscope.hooks.results.findings import CheckUp, Finding, Known
 from hookscope.hooks.rules import RULES
 
 
@@ -281,3 +281,96 @@ def test_the_variance_between_pictures_is_that_of_numpy() -> None:
     values = pictures.double().numpy()
     by_hand = np.mean([values[:, at].mean((1, 2)).var() / values[:, at].var() for at in range(3)])
     assert math.isclose(between(read_patient(nn.Identity(), pictures.split(4))), by_hand, rel_tol=1e-9)
+
+
+# --- one fault is one failure
+
+
+def test_what_follows_from_another_preparation_is_a_note_that_names_it() -> None:
+    net = dm.trained("bn")
+    found_all = check(net.model, dm.normalise(1 - net.plain[:16], *dm.DIGITS), mean=net.mean, std=net.std)
+    assert loud(found_all) == ["preprocessing at bn1"]
+    finding = the_one(found_all)
+    assert "bright and dark exchanged" in finding.sentence and finding.severity == "error"
+    scope = {"images": dm.normalise(1 - net.plain[:1], *dm.DIGITS), "torch": torch}
+    exec(finding.advice.split("`")[1], scope)
+    assert torch.allclose(scope["images"], net.pictures[:1], atol=1e-4)
+    follows = [each for each in found_all.findings if "Probably a consequence of preprocessing" in each.sentence]
+    assert follows and {each.severity for each in follows} == {"note"} and found_all.exceeds("warning")
+    alone = found(net.model, dm.normalise(1 - net.plain[:16], *dm.DIGITS), "padding-artefact")
+    assert loud(alone) == ["padding-artefact at layer1.short.0"]  # nothing else was looked at that explains it
+
+
+def test_what_weights_show_is_no_consequence_and_a_severity_that_somebody_wants_stays() -> None:
+    net = dm.trained("bn")
+    weight = net.model.get_submodule("layer2.conv1").weight
+    with torch.no_grad():
+        weight[3] = 2 * weight[9]
+    up = check(net.model, net.plain[:16] * 255, mean=net.mean, std=net.std)
+    assert loud(up) == ["preprocessing at bn1", "duplicate-channels at layer2.conv1"]
+    up = check(net.model, dm.normalise(1 - net.plain[:16], *dm.DIGITS), rules={"padding-artefact": "warning"})
+    assert "padding-artefact at layer1.short.0" in loud(up)
+
+
+def test_a_wrong_batchnorm_is_the_cause_of_what_is_dead_behind_it_and_not_the_other_way_round() -> None:
+    net = dm.trained("bn")
+    norm = net.model.get_submodule("layer1.bn1")
+    norm.running_mean.add_(40 * norm.running_var.sqrt())
+    up = check(net.model, net.pictures[:16], mean=net.mean, std=net.std)
+    assert up.findings[0].rule == "batchnorm-shift" and up.findings[0].layer == "layer1.bn1"
+    dead = next(each for each in up.of("dead-channels") if each.layer == "layer1.relu1")
+    assert dead.severity == "note" and "batchnorm-shift at layer1.bn1" in dead.sentence
+    net = dm.trained("bn")
+    net.model.get_submodule("layer1.bn1").bias.data[:] = -40
+    up = check(net.model, net.pictures[:16], mean=net.mean, std=net.std)
+    assert "dead-channels at layer1.relu1" in loud(up)
+    assert not any(each.startswith("batchnorm-shift") for each in loud(up))
+
+
+def test_half_of_a_layers_channels_that_lie_far_below_0_are_dead() -> None:
+    """Half of them are not more than half, and by the magnitude of all channels none of them lies far below 0."""
+    net = dm.trained("bn")
+    net.model.get_submodule("layer1.bn1").bias.data[:16] = -40
+    finding = the_one(found(net.model, net.pictures[:12], "dead-channels"))
+    assert finding.layer == "layer1.relu1" and set(range(16)) <= set(finding.channels)
+
+
+def test_mixtures_of_colours_that_are_alike_in_photographs_do_not_repeat_each_other() -> None:
+    pictures = dm.photographs(8, 64).mean(1, keepdim=True) + 1e-3 * torch.rand(8, 3, 64, 64)  # nearly grey
+    model = nn.Conv2d(3, 12, 1, bias=False).eval()
+    model.weight.data = torch.rand(12, 3, 1, 1, generator=torch.Generator().manual_seed(0))
+    model = nn.Sequential(
+        model, nn.BatchNorm2d(12), nn.ReLU(), nn.Conv2d(12, 8, 3), nn.Flatten(), nn.LazyLinear(4)
+    ).eval()
+    model(pictures[:1])
+    known = Known(random=False)
+    assert loud(found(model, pictures, "duplicate-channels", known=known)) == []
+    model[0].weight.data[3] = -3 * model[0].weight.data[5]
+    finding = the_one(found(model, pictures, "duplicate-channels", known=known))
+    assert (finding.layer, finding.channels) == ("0", (3, 5))
+
+
+def test_a_network_of_which_a_training_shows_in_few_layers_only_has_none_that_is_called_initial() -> None:
+    pixels, labels = dm.tinted_digits()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model = nn.Sequential(
+            *(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, 1), nn.BatchNorm2d(16)),
+            *(nn.ReLU(), nn.Conv2d(16, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU(), nn.Flatten(), nn.Linear(256, 64)),
+            *(nn.ReLU(), nn.Linear(64, 10)),
+        )
+        optimiser = torch.optim.Adam(model.parameters(), 1e-3)
+        for _ in range(4):
+            for some in (torch.randperm(len(pixels) - 400) + 400)[:1344].split(64):
+                optimiser.zero_grad()
+                functional.cross_entropy(model(dm.normalise(pixels[some], *dm.DIGITS)), labels[some]).backward()
+                optimiser.step()
+    up = found(model.eval(), dm.normalise(pixels[:8], *dm.DIGITS), "partly-initialised")
+    assert loud(up) == []
+
+
+def test_answers_that_are_not_finite_bring_no_warning_of_numpys() -> None:
+    net = dm.trained("plain")
+    with torch.no_grad():
+        net.model[10].bias[2] = float("nan")
+    assert the_one(found(net.model, net.pictures[:8], "non-finite", "label-order", labels=net.labels[:8])).layer == "10"

@@ -357,4 +357,7 @@ class AnswersCollector:
 
 def _energy(read: Any, excludes: bool) -> float:
     """Of an answer whose classes exclude one another; NaN of any other."""
-    return -float(np.logaddexp.reduce(read.logits.astype(np.float64))) if excludes else float("nan")
+    if not excludes:
+        return float("nan")
+    with np.errstate(invalid="ignore", over="ignore"):  # an answer that is not finite has none either
+        return -float(np.logaddexp.reduce(read.logits.astype(np.float64)))

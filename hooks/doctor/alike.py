@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ FEWEST = 32  # values of a channel: with fewer, channels are alike by chance
 CARRIED = 8.0  # values that have to carry a channel's spread: two that peak at one place alone are no duplicates
 VARIES = 1e-5  # of a channel's magnitude: what varies less is rounding
 SAME_WEIGHTS = 0.999999  # |cosine| of two rows of weights: copies, or one a multiple of the other
+NEARLY = 0.9999  # |cosine| of two rows of few weights, of which nearly the same comes
 DIRECTIONS = 32  # random ones: channels that are not alike along these are not alike at all
 SEED = 0
 
@@ -54,6 +55,12 @@ def alike_rows(rows: Tensor) -> list[Pair]:
     if rows.shape[1] < 4:
         return []
     return _pairs(rows[kept] / length[kept, None], kept, SAME_WEIGHTS)
+
+
+def in_one_direction(rows: Tensor, pair: Sequence[int]) -> bool:
+    """Whether one of two rows of weights, float32 (channel, weight), is nearly a multiple of the other."""
+    one, other = rows[list(pair)].double()
+    return bool((one @ other).abs() > NEARLY * one.norm() * other.norm())
 
 
 def _pairs(unit: Tensor, kept: Tensor, cosine: float) -> list[Pair]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hookscope.hooks.doctor.alike import alike_rows, alike_values, group_pairs
+from hookscope.hooks.doctor.alike import alike_rows, alike_values, group_pairs, in_one_direction
 from hookscope.hooks.doctor.chain import (
     CONSTANT,
     Chain,
@@ -39,7 +39,10 @@ from hookscope.hooks.doctor.variety import ONE_SCENE, between
 from hookscope.hooks.results.findings import Bars, Curve, Finding, join_names
 from hookscope.hooks.results.summaries import LayerSummary
 
+MIXED_OF_FEW = 8  # weights of a channel: mixtures of red, green and blue are alike where the pictures' colours are
 FEWEST = 4  # channels that a layer has, of which a share says something
+LOUDER = 2.0  # times as large as those that speak the usual one is, where many are silent
+MANY_SILENT, OF_THOSE = 1 / 3, 0.1  # shares: of silent channels, and of those that speak, which then are the usual ones
 VALUES = 32  # of each channel, of which a share of silent ones says something
 BOUNDED = {"sigmoid", "hardsigmoid", "tanh", "hardtanh", "softsign"}
 OF_ONE_SCENE = 0.75  # of a layer's channels, which parts of one scene may leave silent
@@ -232,6 +235,7 @@ def constant_channels(patient: Patient) -> Iterator[Finding]:
                 excess=len(sure) + 1.0 if sure else max(1.0, part / limit if limit else part + 1),
                 evidence=Curve("standard deviation of each channel", (), spread, tuple(map(int, own))),
                 among=len(constant),
+                by_weights=bool(sure),
             )
         )
     patient.found["constant-channels: looked at"] = f"{looked:,} layers over {patient.pictures} pictures."
@@ -249,8 +253,11 @@ def duplicate_channels(patient: Patient) -> Iterator[Finding]:
         looked += 1
         taken = values.get(place)
         pairs = None if taken is None or taken.values is None else alike_values(taken.values, sure)
-        if pairs is None and (rows := weight_rows(fed, summary)) is not None:  # too few values
+        rows = weight_rows(fed, summary)
+        if pairs is None and rows is not None:  # too few values
             pairs = alike_rows(rows)
+        elif pairs and rows is not None and rows.shape[1] <= MIXED_OF_FEW and getattr(fed.module, "groups", 1) == 1:
+            pairs = [pair for pair in pairs if in_one_direction(rows, pair)]
         groups = group_pairs(pairs or [])
         alike = tuple(sorted(channel for group in groups for channel in group))
         part = len(alike) / len(summary.fired)
@@ -276,6 +283,7 @@ def duplicate_channels(patient: Patient) -> Iterator[Finding]:
                     "channels that are alike", tuple(" ".join(map(str, group[:6])) for group in groups[:SHOWN]), lengths
                 ),
                 among=len(summary.fired),
+                by_weights=rows is not None and all(in_one_direction(rows, group[:2]) for group in groups),
             )
         )
     patient.found["duplicate-channels: looked at"] = f"{looked:,} layers with weights, over 8 pictures."
@@ -301,7 +309,7 @@ def asymmetric_scale(patient: Patient) -> Iterator[Finding]:
         if not own:
             continue
         weights = row_ratios(fed, summary)
-        by_weight = weights is not None and weights[own[0]] > limit
+        by_weight = weights is not None and bool(weights[own[0]] > limit)
         habit = attends and not (by_weight and has_filters(fed, summary))
         order = np.argsort(-ratios)[:SHOWN]
         also = f"; its weights are {weights[own[0]]:.0f} times the others'" if by_weight and weights is not None else ""
@@ -331,6 +339,7 @@ def asymmetric_scale(patient: Patient) -> Iterator[Finding]:
                     logarithmic=True,
                 ),
                 among=len(ratios),
+                by_weights=by_weight,
             )
         )
     patient.found["asymmetric-scale: looked at"] = f"{looked:,} layers over {patient.pictures} pictures."
@@ -352,6 +361,8 @@ def _silent(chain: Chain) -> Iterator[_Silent]:
             varies = numbers["std"] > CONSTANT * largest_of(before)
             size = np.hypot(numbers["mean"], numbers["std"])
             usual = float(np.median(size[varies])) if varies.any() else 0.0
+            if (speaks := varies & ~quiet).sum() >= max(FEWEST, OF_THOSE * count) and quiet.mean() > MANY_SILENT:
+                usual = min(usual, LOUDER * float(np.median(size[speaks])))  # many silent ones would make a larger one
             if usual > 0 and summary.statistics.count >= VALUES * count:
                 depth = -numbers["max"] / usual
             nothing = (numbers["min"] == 0) & (numbers["max"] == 0)

@@ -15,6 +15,7 @@ from typing import Any, cast
 import numpy as np
 from torch import Tensor, nn
 
+from hookscope.hooks.doctor.consequences import mark_consequences
 from hookscope.hooks.doctor.patient import CannotTell, Patient, read_patient
 from hookscope.hooks.errors import Cancelled, HooksError
 from hookscope.hooks.passes.looking import looking
@@ -122,6 +123,7 @@ def examine(
     chosen = read_rules(rules or {})
     for told_before in ("findings", "found elsewhere"):
         patient.found.pop(told_before, None)
+    patient.found["severities"] = {name: wanted for name, wanted in chosen.items() if wanted != "off"}
     for rule in in_order():
         wanted = chosen.get(rule.name, "")
         if wanted == "off":
@@ -161,7 +163,7 @@ def _gone_through(patient: Patient, rule: Rule, chosen: Mapping[str, str]) -> It
             severity = chosen.get(finding.rule, "")  # which may be another rule's
             if severity != "off":
                 by_all.append(finding)
-                yield finding if not severity else _as_severe(finding, severity)
+                yield _as_severe(finding, severity) if severity else mark_consequences(patient, by_all)[-1]
     except CannotTell as untold:
         yield Checked(rule.name, "found" if found else "skipped", str(untold))
         return
@@ -176,7 +178,8 @@ def _gone_through(patient: Patient, rule: Rule, chosen: Mapping[str, str]) -> It
 
 def report(patient: Patient, findings: Iterable[Finding], checked: Iterable[Checked], seconds: float) -> CheckUp:
     """What was found, the worst first, and what was checked in the rules' order."""
-    found = sort_findings(findings)
+    severities = cast(Mapping[str, str], patient.found.get("severities", {}))
+    found = sort_findings(mark_consequences(patient, list(findings), severities))  # some before what they follow from
     named = {each.rule for each in found}  # one rule may find what is called another's
     by_name = {each.rule: replace(each, status="found") if each.rule in named else each for each in checked}
     return CheckUp(

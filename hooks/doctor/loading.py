@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 
@@ -18,6 +19,7 @@ UNSURE = 1 / 3  # share of the layers between initial and trained, from which on
 SURE = 3.7  # doubt, up to which a layer is named
 LEAST_TRAINED = 0.1  # quantile of the effects of trained layers that a layer is held against
 SHOWN = 8.0  # doubt that such a layer of its size would have
+SHOWN_TOO = 5.0  # the same, where the BatchNorm behind it says so, too
 WELL, ALL_BUT = 10, 0.95  # layers that are trained, at least, and their share, of a network that is well trained
 SEVERAL = 4  # trained layers; of fewer, or of a layer whose biases were trained, twice that is wanted
 MOSTLY = 0.5  # share: of normalisations that are trained, so that one at 1 and 0 is none of a kind; of frozen weights
@@ -97,9 +99,9 @@ def _named(judged: Sequence[Judged]) -> list[Judged]:
     norms = [each for each in judged if each.norm]
     usual = sum(each.verdict == "trained" for each in norms) > MOSTLY * len(norms)
     others = [each for each in judged if not each.norm and each.telling and each.verdict in ("trained", "unknown")]
-    effects = [each.effect for each in others if each.largest >= FEW and not math.isnan(each.effect)]
-    shown = float(np.quantile(effects, LEAST_TRAINED)) if effects else 0.0
+    shown, few = _shown(judged)
     no_bias = sum(each.zero for each in others) <= MOSTLY * len(others)
+    mature = _is_mature(judged)
     found = []
     for place, each in enumerate(judged):
         if not each.telling:
@@ -114,13 +116,55 @@ def _named(judged: Sequence[Judged]) -> list[Judged]:
                 other.norm and other.unseen and other.name.rpartition(".")[0] == each.name.rpartition(".")[0]
                 for other in judged[max(0, place - 1) : place + 2]
             )
-            few = len(effects) < SEVERAL
             wanted = math.inf if few and each.moved else SHOWN * (2 if few or each.moved else 1)
             strong = shown * math.sqrt(min(each.largest, MOST_SUMMED)) > wanted and each.largest >= FEW
-            told = not each.moved and (each.exact or beside or (each.zero and no_bias))
-            if strong or told or _stem(each, others) or (each.exact and each.largest >= FEW):
+            exact = each.exact and mature
+            told = not each.moved and (exact or beside or (each.zero and no_bias))
+            if strong or told or _stem(each, others) or (exact and each.largest >= FEW and not few):
                 found.append(each)
     return found
+
+
+def _shown(judged: Sequence[Judged]) -> tuple[float, bool]:
+    """The effect that nearly all trained layers have, by the root of how many values they have; and whether that is
+    told by few of them only.
+    """
+    others = [each for each in judged if not each.norm and each.telling and each.verdict in ("trained", "unknown")]
+    effects = [each.effect for each in others if each.largest >= FEW and not math.isnan(each.effect)]
+    return (float(np.quantile(effects, LEAST_TRAINED)) if effects else 0.0), len(effects) < SEVERAL
+
+
+def _is_mature(judged: Sequence[Judged]) -> bool:
+    """Whether a training shows in most of the layers in which it could: after a few steps many are nearly as made, and
+    their largest weight lies where it did.
+    """
+    large = [each for each in judged if each.telling and not each.norm and each.largest >= FEW]
+    doubtful = [each for each in large if each.verdict == "unknown" or (each.verdict == "initial" and not each.exact)]
+    return sum(each.verdict == "trained" for each in large) > min(len(doubtful), SEVERAL - 1)
+
+
+def made_anew_before(patient: Patient, name: str, sources: Sequence[str]) -> Finding | None:
+    """What is to be said of the layer before a BatchNorm that stores the statistics of other weights than its own.
+
+    Of weights that are like independent draws, in a network whose layers of that size are none, that is evidence.
+
+    Arguments:
+        name: of the BatchNorm. sources: the layers that feed it.
+    """
+    told = cast(list[Finding], patient.found.get("findings", []))
+    judged = list(judge_layers(patient.inner))
+    layer = next((each for each in judged if [each.name] == list(sources)), None)
+    if layer is None or layer.verdict != "initial" or layer.doubt >= SURE or layer.largest < FEW or layer.of_pictures:
+        return None
+    if any(each.rule == PARTLY and _belongs(layer.name, each.layer) for each in told):
+        return None
+    if any(_belongs(key, layer.name) for key in patient.known.missing):  # weights-not-loaded tells of it
+        return None
+    if _shown(judged)[0] * math.sqrt(min(layer.largest, MOST_SUMMED)) <= SHOWN_TOO:
+        return None
+    finding = _one(_Group(layer.name, (layer,)), judged)
+    said = f"{finding.sentence[:-1]}, and {name} behind it stores the statistics of other weights."
+    return replace(finding, sentence=said)
 
 
 def _stem(each: Judged, others: Sequence[Judged]) -> bool:
@@ -268,7 +312,9 @@ def weights_not_loaded(patient: Patient) -> Iterator[Finding]:
             about="model",
         )
         return
-    if known.random_part:
+    missing = [key for key in known.missing if not key.endswith(COUNTERS)]
+    unexpected = [key for key in known.unexpected if not key.endswith(COUNTERS)]
+    if known.random_part and not any(_belongs(key, known.random_part) for key in missing):
         yield Finding(
             LOADED,
             "warning",
@@ -279,24 +325,26 @@ def weights_not_loaded(patient: Patient) -> Iterator[Finding]:
             value=1.0,
             limit=0.0,
         )
-    missing = [key for key in known.missing if not key.endswith(COUNTERS) and not _belongs(key, known.random_part)]
     if len(missing) > patient.limit(LOADED):
         layers = _by_layer(missing)
+        layer = _holding(patient, missing, list(layers))
         yield Finding(
             LOADED,
             "warning",
-            f"{len(missing):,} of the model's weights {_are(missing)} not in the file and {_are(missing)} as "
-            f"{'they were' if len(missing) > 1 else 'it was'} made (limit 0): {join_names(missing)}.",
+            f"{len(missing):,} of the model's weights {_are(missing)} not in the file, or {_are(missing)} of another "
+            f"shape there, and {_are(missing)} as {'they were' if len(missing) > 1 else 'it was'} made (limit 0): "
+            f"{join_names(missing)}.",
             "These layers hand on noise.",
-            "Check that the file belongs to this model, and that no part of its names differs (a prefix, a head).",
-            layer=next(iter(layers)) if next(iter(layers)) in patient.modules else "",
+            _renamed(missing, unexpected)
+            or "Check that the file belongs to this model, that it has as many classes, and that no part of its names "
+            "differs (a prefix, a head).",
+            layer=layer,
             value=float(len(missing)),
             limit=0.0,
             excess=1.0 + len(missing),
             evidence=_trail("weights that the file lacks", layers),
-            about="layer" if next(iter(layers)) in patient.modules else "model",
+            about="layer" if layer else "model",
         )
-    unexpected = [key for key in known.unexpected if not key.endswith(COUNTERS)]
     if len(unexpected) > patient.limit(LOADED):
         expected = all(any(word in key.lower() for word in FOR_TRAINING) for key in unexpected)
         yield Finding(
@@ -307,7 +355,7 @@ def weights_not_loaded(patient: Patient) -> Iterator[Finding]:
             "They belong to a branch for training."
             if expected
             else "The file was written by another model, or the model lacks a part that it was trained with.",
-            "Check that the file belongs to this model, and the model's arguments.",
+            _renamed(missing, unexpected) or "Check that the file belongs to this model, and the model's arguments.",
             value=float(len(unexpected)),
             limit=0.0,
             excess=1.0 + len(unexpected),
@@ -317,6 +365,33 @@ def weights_not_loaded(patient: Patient) -> Iterator[Finding]:
     if known.random is None and not (missing or unexpected or known.random_part):
         raise CannotTell("Nobody said how the weights were loaded; partly-initialised looks at the weights themselves.")
     patient.found[f"{LOADED}: looked at"] = "What the load said of keys that are missing or unexpected."
+
+
+def _holding(patient: Patient, missing: Sequence[str], layers: Sequence[str]) -> str:
+    """The module that lacks all of its weights, and holds all layers that lack any; else the first of these."""
+    outer = layers[0]
+    while outer and not all(_belongs(layer, outer) for layer in layers):
+        outer = outer.rpartition(".")[0]
+    keys = {key for key, _ in patient.inner.named_parameters() if _belongs(key, outer)}
+    if outer and outer in patient.modules and keys <= set(missing):
+        return outer
+    return next((layer for layer in layers if layer and layer in patient.modules), "")
+
+
+def _renamed(missing: Sequence[str], unexpected: Sequence[str]) -> str:
+    """What to do where the file has most of what is missing under names that begin otherwise; "" where it has not."""
+    for key in missing[:1]:
+        for other in unexpected:
+            model, file = key.split("."), other.split(".")
+            while model and file and model[-1] == file[-1]:
+                model.pop(), file.pop()
+            ours, theirs = ("".join(f"{part}." for part in parts) for parts in (model, file))
+            names = {theirs + each.removeprefix(ours) for each in missing if each.startswith(ours)}
+            if (ours or theirs) and 2 * len(names & set(unexpected)) > len(missing):
+                says = f"{ours!r}" if ours else "nothing"
+                instead = f"{theirs!r}" if theirs else "nothing"
+                return f"The file's names begin with {instead} where the model's have {says}: rename its keys."
+    return ""
 
 
 def _are(keys: Sequence[str]) -> str:

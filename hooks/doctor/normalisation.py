@@ -11,7 +11,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from hookscope.hooks.doctor.loading import made_anew_before
 from hookscope.hooks.doctor.patient import CannotTell, Patient
+from hookscope.hooks.doctor.probe import feeding
 from hookscope.hooks.doctor.stored import (
     Stored,
     distances_as_given,
@@ -100,6 +102,9 @@ def _judged_alone(
         return
     for name in wrong:
         finding = _of_one(patient, stored[name], alone, given, parts[name], len(each[name]))
+        sources = [layer for place, fed in feeding(patient).items() if place[0] == name for layer, _ in fed.sources]
+        if (made := made_anew_before(patient, name, sources)) is not None:
+            yield made
         first = name == next(iter(alone)) and not stored[name].initial
         yield _milder(finding) if first and unlike_the_trainings(patient, stored[name]) else finding
 

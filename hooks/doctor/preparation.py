@@ -34,7 +34,10 @@ NOTHING_LIKE_IT = 1.0  # a shift that right pictures do not have
 BEYOND_ANY = 10.0  # one that not even parts of one scene have
 SEVERE = 4.0  # times nearer: then it is an error
 PLAINLY = 0.4  # the shift from which on it is one
+SURELY = 0.03  # a shift that a told preparation hardly has by chance; parts of one photograph had it in another: 0.01
+NOT_BY_CHANCE = 10.0, 100.0  # times nearer: of what was told; of the same with bright and dark exchanged
 SIZES_OFF = 0.03  # the shift over all layers below which no other size is tried
+FOR_ITSELF = 1.2  # times nearer that another size has to be where each BatchNorm is judged for itself
 OF_OWN = "the weights' own preparation"
 LARGEST = 320 * 320  # pixels of a size that is tried
 
@@ -114,9 +117,9 @@ def _other_values(patient: Patient, first: Stored, given: float) -> Iterator[Fin
             "range: say with mean and std how they were made of pixels of 0 to 1."
         )
     tried = _try_ways(patient, first, way)
-    best = min(tried, key=lambda each: each.shift) if tried else _Tried(way, given)
-    ratio = given / max(best.shift, 1e-9)
     decisive = patient.limit("preprocessing", "ratio")
+    best = _best_of(tried, decisive) if tried else _Tried(way, given)
+    ratio = given / max(best.shift, 1e-9)
     if given < NOTHING_LIKE_IT and tried and best.shift >= decisive * given:
         patient.found["preprocessing: looked at"] = (
             f"{patient.found['preprocessing: looked at']} Of {len(tried)} other preparations the nearest is "
@@ -129,7 +132,11 @@ def _other_values(patient: Patient, first: Stored, given: float) -> Iterator[Fin
         finding = _estimated(patient, first, _Tried(way, given), tried)
     patient.found["preprocessing: other values"] = True
     usual = given > BEYOND_ANY and best.shift <= LIKELY
-    if between(patient) < (ALIKE if given < NOTHING_LIKE_IT else 0.0 if usual else ONE_SCENE):
+    least = (
+        NOT_BY_CHANCE[0] if _is_told(patient, best.way) else NOT_BY_CHANCE[1] if (best.way.std < 0).any() else np.inf
+    )
+    sure = best.shift <= SURELY and ratio >= least
+    if not sure and between(patient) < (ALIKE if given < NOTHING_LIKE_IT else 0.0 if usual else ONE_SCENE):
         finding = replace(
             finding,
             severity="note",
@@ -173,7 +180,23 @@ def _try_ways(patient: Patient, first: Stored, given: Way) -> list[_Tried]:
         prepared = list(patient.otherwise(own))
         of_own = Way(own, OF_OWN, given.mean, given.std)
         found.append(_Tried(of_own, shift_of_first(patient, first, prepared)))
+    way = ways.inverted(given)
+    found.append(_Tried(way, shift_of_first(patient, first, [way.prepare(each) for each in pixels])))
     return [each for each in found if np.isfinite(each.shift)]
+
+
+def _is_told(patient: Patient, way: Way) -> bool:
+    """Whether a caller has told this way."""
+    told = ways.told(patient.known.mean, patient.known.std, len(way.mean))
+    return told is not None and ways.alike(told, way)
+
+
+def _best_of(tried: Sequence[_Tried], decisive: float) -> _Tried:
+    """The nearest; one with bright and dark exchanged only where it is clearly nearer than all others."""
+    best = min(tried, key=lambda each: each.shift)
+    others = [each for each in tried if (each.way.std > 0).all()]
+    plain = min(others, key=lambda each: each.shift, default=best)
+    return best if best.shift * decisive <= plain.shift else plain
 
 
 def _exchanged(given: Way) -> list[Way]:
@@ -212,6 +235,11 @@ def _finding_of_values(
 def _advice(given: Way, best: Way) -> str:
     if best.words == OF_OWN:
         return "Leave out the mean and the deviation that were told, so that the weights' own preparation holds."
+    if (best.std < 0).any():
+        return (
+            "Exchange bright and dark before the pictures are normalised (1 - pixel, of 0 to 1), or in Python "
+            f"`{ways.line_of_code(given, best)}`; paper and ink, or the masks of a scanner, may have been exchanged."
+        )
     return (
         f"Prepare the pictures as {best.words}: open the model with {best.option}, or in Python "
         f"`{ways.line_of_code(given, best)}`."
@@ -224,6 +252,7 @@ def _estimated(patient: Patient, first: Stored, given: _Tried, tried: Sequence[_
     Raises:
         CannotTell: there are none.
     """
+    tried = [each for each in tried if (each.way.std > 0).all()]
     nearest = min(tried, key=lambda each: each.shift, default=given)
     own = fit_way(patient, first, given.way)
     needed = min(LIKELY, given.shift / patient.limit("preprocessing", "ratio"))
@@ -359,7 +388,7 @@ def _other_size(patient: Patient) -> Iterator[Finding]:
         if (shift := _shift_at(patient, size)) is not None:
             tried.append((size, shift))
     (best, shift), ratio = min(tried, key=lambda each: each[1]), patient.limit("preprocessing", "ratio")
-    if given < ratio * shift:
+    if given < ratio * shift or not _nearer_for_itself(patient, (height, width), best):
         patient.found["preprocessing: looked at"] = (
             f"{patient.found['preprocessing: looked at']} Whether another size than {width} × {height} would be right "
             "cannot be told."
@@ -389,7 +418,13 @@ def _other_size(patient: Patient) -> Iterator[Finding]:
     )
 
 
-def _shift_at(patient: Patient, size: tuple[int, int]) -> float | None:
+def _nearer_for_itself(patient: Patient, given: tuple[int, int], best: tuple[int, int]) -> bool:
+    """Whether another size is nearer where each BatchNorm is judged for itself, too: one wrong one moves all later."""
+    one, other = (_shift_at(patient, size, by_batch=True) for size in (given, best))
+    return one is not None and other is not None and one >= FOR_ITSELF * other
+
+
+def _shift_at(patient: Patient, size: tuple[int, int], *, by_batch: bool = False) -> float | None:
     """The shift over all layers with pictures of another size; None if the model does not take it."""
     batches: list[Tensor] = []
     try:
@@ -401,7 +436,7 @@ def _shift_at(patient: Patient, size: tuple[int, int]) -> float | None:
                 if len(part):
                     resized = functional.interpolate(part, size=size, mode="bilinear", antialias=True)
                     batches.append(resized.to(batch.dtype))
-        found = shifts(find_stored(patient), watch(patient, find_stored(patient), batches))
+        found = shifts(find_stored(patient), watch(patient, find_stored(patient), batches, by_batch=by_batch))
     except (HooksError, RuntimeError, ValueError, AssertionError, IndexError, TypeError):
         return None
     found = {name: shift for name, shift in found.items() if np.isfinite(shift)}

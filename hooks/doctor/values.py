@@ -398,6 +398,7 @@ def _weights_near(weights: Sequence[tuple[str, Tensor]], headroom: float) -> Ite
                 value=largest,
                 limit=line,
                 excess=max(1.0, largest / line),
+                by_weights=True,
             )
 
 

@@ -78,6 +78,7 @@ def mistaken(usual_ways: Sequence[Way]) -> Iterator[Way]:
         if (each.mean != 0).any():
             yield _twice(each)
             yield Way("", f"{named}, before a division by 255", each.mean / 255, each.std / 255)
+            yield Way("", f"{named}, and then a division by 255", each.mean, each.std * 255)
             if (each.mean > 0).all() and (each.mean != each.std).any():
                 yield Way("", f"{named}, the two exchanged", each.std, each.mean)
         if each.text == "unit":
@@ -87,6 +88,11 @@ def mistaken(usual_ways: Sequence[Way]) -> Iterator[Way]:
             yield Way("", "pixels divided by 255 twice", each.mean, each.std * 255)
         if each.text in ("symmetric", "imagenet"):
             yield Way("", f"{named}, after a second division by 255", each.mean * 255, each.std * 255)
+
+
+def inverted(each: Way) -> Way:
+    """The same of pixels whose bright and dark are exchanged."""
+    return Way("", f"{each.words}, bright and dark exchanged", 1 - each.mean, -each.std)
 
 
 def _twice(each: Way) -> Way:

@@ -107,6 +107,7 @@ class Finding:
         preparation: the pictures as they should be prepared, as the page writes it; "" where that is not the matter.
         picture: the number of the picture that shows it best, in the set; -1 for any.
         among: of how many channels; 0 where it is not about channels.
+        by_weights: whether the weights alone show it, whatever the pictures and the layers before it are.
     """
 
     rule: str
@@ -126,6 +127,7 @@ class Finding:
     preparation: str = ""
     picture: int = -1
     among: int = 0
+    by_weights: bool = False
 
     @property
     def order(self) -> tuple[float, ...]:

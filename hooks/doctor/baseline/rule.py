@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -191,7 +192,7 @@ def _rounded(against: Against) -> Finding:
     kind = max(sorted(set(kinds)), key=kinds.count)
     among = f"{len(groups)} of {against.changes.layers}"
     text = f"the weights of {among} layers are the baseline's rounded to {kind}"
-    return _finding(
+    rounded = _finding(
         against,
         groups,
         text,
@@ -200,6 +201,7 @@ def _rounded(against: Against) -> Finding:
         rule="precision",
         severity="warning",
     )
+    return replace(rounded, by_weights=True)
 
 
 # --- pictures
