@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import threading
 import time
@@ -405,6 +406,20 @@ def test_a_line_stands_where_its_numbers_are() -> None:
     # a quarter of 400 units is a decade; the missing one in the middle parts the line
     assert 'd="M0 200h0M1000 15h0"' in text
     assert axis_for([np.array([np.nan])], logarithmic=True) is None
+
+
+def test_what_a_logarithmic_axis_cannot_hold_stands_below_it_with_a_word() -> None:
+    axis = axis_for([np.array([0.0, 0.01, 1.0])], logarithmic=True)
+    assert axis is not None and (axis.least, axis.most) == (0, 1)
+    assert [text for _, text in axis.ticks] == ["0", "0.01", "0.1", "1"] and axis.ticks[0][0] == 0
+    bottom, smallest, middle, top = axis.shares(np.array([0.0, 0.01, 0.1, 1.0]))
+    assert bottom == 0 and smallest > 0.08 and middle - smallest == pytest.approx(top - middle)
+    assert [place for place, _ in axis.ticks[1:]] == pytest.approx([smallest, middle, top])
+    wide = axis_for([np.array([1e-40, 2.0, 1e21])], logarithmic=True)
+    assert wide is not None and wide.ticks[0] == (0.0, "less")
+    shares = wide.shares(np.array([1e-40, 2.0, 1e21]))
+    # 24 decades, 4 % of that above and below them and 8 % for what is less: a loss before it exploded is to be seen
+    assert shares[0] == 0 and shares[1] == pytest.approx((0.12 + (math.log10(2) + 3) / 24) / 1.16)
 
 
 def test_axes_of_shares_and_of_one_value() -> None:

@@ -910,6 +910,20 @@ def test_maps_of_a_pinned_picture_are_those_of_the_model_at_that_step(tmp_path: 
     assert np.allclose(maps.answer, expected[2][1].numpy(), atol=1e-5)
 
 
+@pytest.mark.parametrize("factor", [1e-12, 1e20])  # whose squares float32 cannot hold, either
+def test_maps_beyond_what_half_precision_holds_are_kept_as_they_are(tmp_path: Path, factor: float) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 2, 3))
+    with torch.no_grad():
+        model[0].weight.mul_(factor), model[0].bias.zero_()
+    picture = torch.rand(1, 3, 12, 12)
+    with hs.follow(model, tmp_path / "run", every=1, pinned=picture) as feed:
+        model(picture).mean().backward()
+        feed.step()
+    maps = hs.read_feed(tmp_path / "run").maps(0)
+    by_hand = nn.functional.conv2d(picture.double(), model[0].weight.double())[0].detach().numpy()
+    assert maps is not None and np.allclose(maps.maps["0"] / by_hand, 1, rtol=1e-4)
+
+
 def test_files_of_older_looks_make_room_and_all_lines_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hookscope.hooks.training.writer.ALL_OF", 8)
     model = nn.Sequential(nn.Linear(4, 2))

@@ -170,6 +170,28 @@ def test_alarms_are_pins_with_sentence_remedy_and_a_click(tmp_path: Path) -> Non
     assert nodes(found["run-layer"], "mono")[0][1] == ["norm"]  # where to look first
 
 
+def test_the_first_alarm_of_all_stands_first_and_then_the_worst_that_are_on(tmp_path: Path) -> None:
+    begin(tmp_path / "run", LAYERS)
+    began = {
+        0: [{**ALARM, "rule": "update-ratio", "sentence": "Steps are large.", "advice": "Take smaller ones."}],
+        50: [ALARM, {**ALARM, "rule": "dead-channels", "sentence": "Some are dead.", "advice": "Wait."}],
+        100: [{**ALARM, "rule": "non-finite", "severity": "error", "sentence": "fc makes NaN."}],
+    }
+    over = {100: [[rule, layer] for rule in ("update-ratio", "dead-channels") for layer in ("norm", "conv")]}
+    with (tmp_path / "run" / "steps.jsonl").open("w") as file:
+        for number, step in enumerate(STEPS):
+            layers = {name: groups(1.0) for name in LAYERS}
+            file.write(line(number, step, layers, loss=1.0, alarms=began.get(step, []), over=over.get(step, [])))
+    shown = draw(Feeds({"run": tmp_path / "run"}), run())["run-alarms"]
+    cards = [text_of(children) for _, children in nodes(shown, "words")]
+    assert ["update-ratio" in cards[0], "non-finite" in cards[1], "vanishing-gradients" in cards[2]] == [True] * 3
+    assert "the first of all" in cards[0] and "until 100" in cards[0] and "Take smaller ones." in cards[0]
+    folded = text_of(nodes(shown, "findings-checked"))
+    assert (
+        len(cards) == 3 and "1 more that is over" in folded and "Some are dead. Do: Wait." in " ".join(folded.split())
+    )
+
+
 def test_a_step_that_was_not_looked_at_and_what_is_not_kept_are_said(tmp_path: Path) -> None:
     folder = write(tmp_path / "run")
     (folder / "bins-000000000050.safetensors").unlink()

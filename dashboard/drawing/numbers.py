@@ -32,8 +32,10 @@ def format_count(value: int | float) -> str:
 def format_share(value: float) -> str:
     """Write a share of 0..1 as a percentage; what is nearly all or nearly none is not rounded to all or none.
 
-    >>> [format_share(x) for x in (0, 0.00001, 0.753, 0.99999, 1)]
-    ['0 %', '<0.1 %', '75.3 %', '>99.9 %', '100 %']
+    A ratio may be beyond 1:
+
+    >>> [format_share(x) for x in (0, 0.00001, 0.753, 0.99999, 1, 1.25, 3e15)]
+    ['0 %', '<0.1 %', '75.3 %', '>99.9 %', '100 %', '125 %', '3e+15 times']
     """
     if math.isnan(value):
         return "NaN"
@@ -41,6 +43,8 @@ def format_share(value: float) -> str:
         return f"{value * 100:.0f} %"
     if value < 0.001:
         return "<0.1 %"
+    if value > 1:
+        return f"{value * 100:.0f} %" if value < 10 else f"{format_number(value)} times"
     if value > 0.999:
         return ">99.9 %"
     return f"{value * 100:.1f} %"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import colorsys
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,7 +18,8 @@ from hookscope.dashboard.drawing.numbers import format_number
 WIDTH, HEIGHT = 1000, 400  # units of a picture, which is stretched to its place
 POINTS = 40_000  # of all lines of a picture
 COLUMNS = 480  # that a line is thinned to, at most
-DECADES = 12  # that a logarithmic axis shows, from its largest value down
+DECADES = 24  # that a logarithmic axis shows, from its largest value down
+BELOW = 0.08  # of an axis is for what is below it, 0 among it
 TICKS = 6
 LARGEST = 1e300  # values beyond stand at the edge
 BROKEN = "#e03131"
@@ -32,8 +33,9 @@ class Axis:
 
     Attributes:
         low, high: the ends; of a logarithmic axis their logarithms to the base 10. logarithmic: whether it is one.
-            Then 0 and what is below the axis stand at the bottom.
+            Then 0 and what is below the axis stand at the bottom, where a tick says so.
         ticks: (share of the height, text). signed: whether there are values below 0, which no logarithm has.
+        least, most: of the values.
     """
 
     low: float
@@ -41,6 +43,8 @@ class Axis:
     logarithmic: bool
     ticks: tuple[tuple[float, str], ...]
     signed: bool = False
+    least: float = math.nan
+    most: float = math.nan
 
     def shares(self, values: np.ndarray) -> np.ndarray:
         """Where values stand, float64 0..1 from the bottom; NaN where there is none, 1 of an infinite one."""
@@ -88,20 +92,26 @@ def axis_for(values: Sequence[np.ndarray], *, logarithmic: bool, of_shares: bool
         return None
     least, most = (float(pick(each)) for pick, each in zip((min, max), _ends(finite), strict=True))
     if of_shares:
-        return Axis(0.0, 1.0, False, ((0.0, "0"), (0.5, "50 %"), (1.0, "100 %")))
+        return Axis(0.0, 1.0, False, ((0.0, "0"), (0.5, "50 %"), (1.0, "100 %")), False, least, most)
     if logarithmic and most > 0 and least >= 0:
         above = [float(each[each > 0].min()) for each in finite if (each > 0).any()]
         high = math.log10(most)
         low = max(math.log10(min(above)), high - DECADES)
         middle, span = (low + high) / 2, max(high - low, 0.3)
         low, high = middle - span / 2 - 0.04 * span, middle + span / 2 + 0.04 * span
-        return Axis(low, high, True, _decades(low, high))
-    signed = least < 0
+        ticks = [(10**each, text) for each, text in _decades(low, high)]
+        if math.log10(min(above)) < low or least == 0:
+            ticks = [(0.0, "0" if math.log10(min(above)) >= low else "less"), *ticks]
+            low -= BELOW * span
+        found = Axis(low, high, True, (), False, least, most)
+        places = found.shares(np.array([value for value, _ in ticks])).tolist()
+        return replace(found, ticks=tuple((place, text) for place, (_, text) in zip(places, ticks, strict=True)))
+    signed, smallest, largest = least < 0, least, most
     if least == most:
         least, most = least - (abs(least) or 1) / 2, most + (abs(most) or 1) / 2
     space = (most - least) * 0.04
     low, high = least - space, most + space
-    return Axis(low, high, False, _steps(low, high), signed)
+    return Axis(low, high, False, _steps(low, high), signed, smallest, largest)
 
 
 def _ends(arrays: list[np.ndarray]) -> tuple[list[float], list[float]]:
@@ -109,12 +119,13 @@ def _ends(arrays: list[np.ndarray]) -> tuple[list[float], list[float]]:
 
 
 def _decades(low: float, high: float) -> tuple[tuple[float, str], ...]:
+    """Logarithms to the base 10 between two, with their texts."""
     stride = max(1, math.ceil((high - low) / TICKS))
     powers = [power for power in range(math.ceil(low), math.floor(high) + 1) if power % stride == 0]
     if len(powers) > 1:
-        return tuple(((power - low) / (high - low), _power(power)) for power in powers)
+        return tuple((float(power), _power(power)) for power in powers)
     found = [(low + (high - low) * share) for share in (0.06, 0.5, 0.94)]
-    return tuple(((each - low) / (high - low), f"{10**each:.2g}") for each in found)
+    return tuple((each, f"{10**each:.2g}") for each in found)
 
 
 def _power(power: int) -> str:

@@ -35,7 +35,10 @@ HELP = {
     "channel": "The channel's index, as the weights have it.",
 }
 _NAMES = {"nan": "NaN", "inf": "Inf", "share": "for the class", "effect": "effect", "estimate": "estimated effect"}
-_SMALL = " params.value != 0 && params.value > -0.0001 && params.value < 0.0001 ? d3.format('.3~e')(params.value) :"
+_SMALL = (
+    " params.value != 0 && (params.value > -0.0001 && params.value < 0.0001"
+    " || params.value >= 1e6 || params.value <= -1e6) ? d3.format('.2~e')(params.value) :"
+)
 # a side that has not so many channels has no value
 _ODD = "params.value === null ? 'NaN' : params.value == null ? '' :"
 _PER_CHANNEL = ("mean", "std", "min", "max", "zeros", "nan", "inf")
@@ -115,7 +118,7 @@ def number_column(field: str, name: str, help_text: str, number: str) -> dict[st
         "headerTooltip": help_text,
         "type": "rightAligned",
         "context": number,
-        # d3 writes small numbers out, which a column has no room for: one must not lose its end unseen
+        # d3 writes small and large numbers out, which a column has no room for: one must not lose its end unseen
         "valueFormatter": {"function": f"{_ODD}{_SMALL if 'g' in number else ''} d3.format('{number}')(params.value)"},
     }
 

@@ -48,8 +48,9 @@ class Pinned:
         """Show the picture.
 
         Returns:
-            "map/LAYER" float16 (channel, height, width) and "channels/LAYER" int64 (channel,) of each layer, the
-            channels that varied most at the first look; and "answer" float32 (class,), if the model answers a row.
+            "map/LAYER" float16 (channel, height, width), float32 where that cannot hold them, and "channels/LAYER"
+            int64 (channel,) of each layer, the channels that varied most at the first look; and "answer" float32
+            (class,), if the model answers a row.
         """
         found: dict[str, np.ndarray] = {}
         with looking(owner=owner, purpose="training"), inspecting(model) as inner:
@@ -67,7 +68,8 @@ class Pinned:
 
     def _smaller(self, layer: str, maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if layer not in self._channels:
-            spread = np.nan_to_num(maps.reshape(len(maps), -1).std(1))
+            with np.errstate(invalid="ignore"):  # of channels that are infinite
+                spread = np.nan_to_num(maps.reshape(len(maps), -1).std(1, dtype=np.float64), posinf=0.0)
             self._channels[layer] = np.sort(np.argsort(-spread, kind="stable")[:CHANNELS]).astype(np.int64)
         channels = self._channels[layer]
         values = torch.from_numpy(np.ascontiguousarray(maps[channels]))
@@ -76,10 +78,12 @@ class Pinned:
             shrink = max(height, width) / LARGEST
             size = max(1, round(height / shrink)), max(1, round(width / shrink))
             values = nn.functional.adaptive_avg_pool2d(values, size)
-        return _as_half(values), channels
+        return _as_small(values), channels
 
 
-def _as_half(values: Tensor) -> np.ndarray:
-    """Float16, what is too large for it at its end."""
-    half: np.ndarray = values.clamp(-65504, 65504).numpy().astype(np.float16)
-    return half
+def _as_small(values: Tensor) -> np.ndarray:
+    """Float16; float32 of values whose largest it would cut, or round to 0."""
+    found = values.numpy()
+    most = np.abs(found[np.isfinite(found)]).max(initial=0.0)
+    fits = most == 0 or np.finfo(np.float16).tiny < most <= np.finfo(np.float16).max
+    return found.astype(np.float16 if fits else np.float32)

@@ -89,7 +89,7 @@ def _table(
         rowData=rows,
         getRowId="'' + params.data.channel",  # by which assets/page.js knows the channel of a row
         columnDefs=channel_columns(labels, told_of(numbers), restored=back is not None, sort=sort),
-        defaultColDef={"sortable": True, "resizable": True, "minWidth": 80, "flex": 1},
+        defaultColDef={"sortable": True, "resizable": True, "minWidth": 88, "flex": 1},
         dashGridOptions={"rowHeight": 26, "headerHeight": 30, "animateRows": False},
         eventListeners={"sortChanged": ["hookscopeSorted(params)"]},  # of assets/page.js
         style={"height": 300},

@@ -182,8 +182,10 @@ def _difference(scene: Scene, units: dict[str, Unit], mains: list[Parameter]) ->
         return []
     gap = b.values - a.values
     drawn = weight_pictures.tiles(a, gap)
-    size = float(np.linalg.norm(gap.astype(np.float64)) / (np.linalg.norm(a.values.astype(np.float64)) or 1.0))
-    head = [html.Strong("B − A"), html.Span(f"‖B − A‖ is {format_share(size)} of ‖A‖", className="muted")]
+    whole, part = (float(np.linalg.norm(each.astype(np.float64))) for each in (a.values, gap))
+    ratio = format_share(part / whole) if whole else ""
+    said = f"‖B − A‖ is {ratio}{'' if 'times' in ratio else ' of'} ‖A‖" if ratio else "A's weights are all 0"
+    head = [html.Strong("B − A"), html.Span(said, className="muted")]
     if drawn is None:
         return [html.Div(head, className="line")]
     scale = weight_pictures.scale_of(drawn)
@@ -241,7 +243,7 @@ def _table(position: int, mains: list[Parameter], labels: list[str]) -> Any:
             number_column(fields[name], name, NORM if "norm" in name else "", "d" if name == "channel" else ".4~g")
             for name in names
         ],
-        defaultColDef={"sortable": True, "resizable": True, "minWidth": 80, "flex": 1},
+        defaultColDef={"sortable": True, "resizable": True, "minWidth": 88, "flex": 1},
         dashGridOptions={"rowHeight": 26, "headerHeight": 30, "animateRows": False},
         style={"height": min(300, 60 + 26 * len(rows))},
         className="ag-theme-alpine grid",

@@ -1,4 +1,4 @@
-"""Every alarm of a run, the newest that are on first, in the words of the check-up."""
+"""Every alarm of a run in the words of the check-up: the first of all, then what is on, the worst first."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from hookscope.dashboard.panels.regions import show_text
 from hookscope.dashboard.panels.run.choice import Asked, layer_of
 from hookscope.dashboard.panels.run.moment import open_layer
 from hookscope.hooks.results.feeds import Alarm
+from hookscope.hooks.results.findings import SEVERITIES
 from hookscope.hooks.rules import RULES
 
 MOST = 40
-SHORT = 160  # characters of an alarm that is over
 LAYERS = 12  # of an alarm that are named
 
 
@@ -35,8 +35,10 @@ def _of(run: Followed, whose: str) -> list[Any]:
     if not run.alarms:
         text = "No alarm until now." if run.looks else ""
         return [html.P(" ".join(filter(None, [whose, text])), className="muted panel")] if text else []
-    on = sorted((alarm for alarm in run.alarms if alarm.until < 0), key=lambda alarm: -alarm.step)
-    over = sorted((alarm for alarm in run.alarms if alarm.until >= 0), key=lambda alarm: -alarm.step)
+    # what rang first is often the cause of the rest, and may be over long since
+    first = min(run.alarms, key=lambda alarm: (alarm.step, _rank(alarm)))
+    on = sorted((each for each in run.alarms if each.until < 0), key=lambda alarm: (_rank(alarm), alarm.step))
+    over = [each for each in sorted(run.alarms, key=lambda alarm: -alarm.step) if each.until >= 0]
     count = "1 alarm" if len(run.alarms) == 1 else f"{len(run.alarms):,} alarms"
     head = html.Div(
         [
@@ -46,21 +48,32 @@ def _of(run: Followed, whose: str) -> list[Any]:
         ],
         className="run-title",
     )
-    cards = [_card(run, alarm) for alarm in on[:MOST]]
-    more = [html.P(f"and {len(on) - MOST:,} earlier ones", className="muted")] if len(on) > MOST else []
-    return [head, *cards, *more, *([_folded(run, over)] if over else [])]
+    shown = [first, *(alarm for alarm in on if alarm is not first)]
+    folded = [alarm for alarm in over if alarm is not first]
+    several = len(run.alarms) > 1
+    cards = [_card(run, alarm, "the first of all" if several and alarm is first else "") for alarm in shown[:MOST]]
+    more = [html.P(f"and {len(shown) - MOST:,} more", className="muted")] if len(shown) > MOST else []
+    return [head, *cards, *more, *([_folded(run, folded)] if folded else [])]
+
+
+def _rank(alarm: Alarm) -> int:
+    return SEVERITIES.index(alarm.severity) if alarm.severity in SEVERITIES else len(SEVERITIES)
 
 
 def _folded(run: Followed, alarms: list[Alarm]) -> html.Details:
     """Those that are over, a line each."""
     rows = [
-        html.Tr([html.Td(_when(run, alarm)), html.Td(alarm.rule, className="mono"), html.Td(alarm.sentence[:SHORT])])
+        html.Tr([html.Td(_when(run, alarm)), html.Td(alarm.rule, className="mono"), html.Td(_words(alarm))])
         for alarm in alarms[:MOST]
     ]
     more = html.P(f"and {len(alarms) - MOST:,} earlier ones", className="muted") if len(alarms) > MOST else None
-    text = "1 that is over" if len(alarms) == 1 else f"{len(alarms):,} that are over"
+    text = "1 more that is over" if len(alarms) == 1 else f"{len(alarms):,} more that are over"
     table = html.Table(html.Tbody(rows), className="checked")
     return html.Details([html.Summary(text), table, more], className="panel findings-checked")
+
+
+def _words(alarm: Alarm) -> list[Any]:
+    return [alarm.sentence, *([" ", html.Strong("Do: "), alarm.advice] if alarm.advice else [])]
 
 
 def _when(run: Followed, alarm: Alarm) -> html.Button:
@@ -73,7 +86,7 @@ def _there(run: Followed, alarm: Alarm) -> str:
     return json.dumps({"run_step": str(alarm.step), **({"run_layer": layer} if layer else {})})
 
 
-def _card(run: Followed, alarm: Alarm) -> html.Div:
+def _card(run: Followed, alarm: Alarm, place: str) -> html.Div:
     rule = RULES.get(alarm.rule)
     others = [layer for layer in alarm.layers if layer != alarm.layer]
     named = ", ".join(others[:LAYERS]) + (f" and {len(others) - LAYERS:,} more" if len(others) > LAYERS else "")
@@ -84,6 +97,7 @@ def _card(run: Followed, alarm: Alarm) -> html.Div:
                 html.Span(alarm.severity, className=f"severity is-{alarm.severity}"),
                 html.Span(alarm.rule, className="mono", title=rule.title if rule else ""),
                 _when(run, alarm),
+                html.Span(place, className="muted") if place else None,
             ],
             className="kind",
         ),

@@ -63,6 +63,6 @@ def _draw(asked: Asked, model: _Model, answers: Answers) -> list[Update]:
         "alarms": sum(name in broken for name in names),
         "alarm_text": "not finite",
     }
-    ends = f"{axis.ticks[0][1]} to {axis.ticks[-1][1]}" if axis is not None and axis.ticks else ""
-    text = f"{asked.run.name}: {asked.column.title} at step {look.step:,}{', ' if ends else ''}{ends}"
+    ends = "" if axis is None else f"{format_number(axis.least)} to {format_number(axis.most)}"
+    text = f"{asked.run.name}: {asked.column.title} at step {look.step:,}{f', over all steps {ends}' if ends else ''}"
     return [(ids.TREE, tree), show_text(ids.METRIC_TEXT, html.Span(text, title=asked.column.help))]

@@ -154,10 +154,13 @@ def draw_depth(asked: Asked, answers: Answers) -> list[Update]:
     more = f" Each bar is the largest of {each} layers." if each > 1 else ""
     head = html.Div([html.H2(f"{asked.column.title} along the depth"), html.Span(more, className="muted")])
     ends = [html.Span(names[0]), html.Span(names[-1])]
-    low = html.Span(f"{axis.ticks[0][1]} … {axis.ticks[-1][1]}", className="muted mono") if axis.ticks else None
+    across = html.Span(
+        ["over all steps ", html.Span(f"{format_number(axis.least)} … {format_number(axis.most)}", className="mono")],
+        className="muted",
+    )
     # hundreds of bars as what the browser draws: to make components of them takes longer than all else
     tree = [
-        *to_markup(html.Div([head, low], className="run-title")),
+        *to_markup(html.Div([head, across], className="run-title")),
         ["div", {"className": "run-bars"}, bars],
         *to_markup(html.Div(ends, className="ends muted mono")),
     ]
