@@ -40,12 +40,9 @@ def _bars(bars: Bars) -> list[Any]:
     for index, (name, value) in enumerate(zip(bars.names, bars.values, strict=True)):
         kind = "bad" if index == bars.bad else "good" if index == bars.good else ""
         said = f"{name}: {format_number(value)}"
-        column = [
-            html.Span(format_number(value), className="mono"),
-            html.Span(className=f"column {kind}", style={"height": f"{0.7 * heights[index]:.1f}px"}),
-            html.Span(name, className="name"),
-        ]
-        columns.append(html.Div(column, className="bar-of", title=said))
+        column = html.Span(className=f"column {kind}", style={"height": f"{0.7 * heights[index]:.1f}px"})
+        stack = html.Span([html.Span(format_number(value), className="mono"), column], className="stack")
+        columns.append(html.Div([stack, html.Span(name, className="name")], className="bar-of", title=said))
     return [html.Div(columns, className="bars")]
 
 

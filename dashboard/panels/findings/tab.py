@@ -107,9 +107,7 @@ def _summary(asked: Asked, found: CheckUp) -> html.Div:
             html.H2(words),
             html.Span(", ".join(kinds), className="muted") if count > 1 and kinds else None,
             html.Span(about, className="muted"),
-            html.Span(className="spacer"),
-            files.as_json(asked, found),
-            files.in_ci(asked),
+            html.Div([files.as_json(asked, found), files.in_ci(asked)], className="files"),
         ],
         className="sweep-line",
     )
