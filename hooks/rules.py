@@ -67,15 +67,17 @@ RULES: Rows[Rule] = Rows(
         "pictures prepared otherwise than in training",
         "error",
         "per channel the mean of the two Gaussian Kullback-Leibler divergences between what the first BatchNorm is "
-        "given and what it stores, median over its channels; of each candidate preparation on the same pictures",
+        "given and what it stores, median over its channels; of each candidate preparation on the same pictures. Where "
+        "answers are labels no more often than by chance (binomial test), the candidate in which significantly more "
+        "are (exact binomial test over the pictures that differ, p 0.01 for all candidates together)",
         "ours; candidates are compared in pairs",
         "preparation:preprocessing",
         {"ratio": 1.5, "least": 0.2, "size": 1.1},
-        needs="trained weights with a BatchNorm near the input, or a baseline",
+        needs="trained weights with a BatchNorm near the input, labels, or a baseline",
         pictures=8,
         trained=True,
         blind="the order of the colours; bright and dark exchanged where a model wants -1 to 1; models without "
-        "BatchNorm, unless there is a baseline",
+        "BatchNorm, unless there are labels or a baseline",
     ),
     Rule(
         "colour-order",
@@ -231,7 +233,7 @@ RULES: Rows[Rule] = Rows(
         "distribution: Kolmogorov-Smirnov, the largest value, and sums and squares by row, column and place of the "
         "kernel as chi-squares, neighbours, and the strongest direction, each within 4.5 deviations; and of each "
         "normalisation whether it is at 1, 0, 0 and 1; of a layer in doubt whether the BatchNorm behind it stores the "
-        "statistics of other weights",
+        "statistics of other weights; a note where no gradient comes to the layers",
         "ours; Johnstone, Annals of Statistics 2001, for the strongest direction",
         "loading:partly_initialised",
         {"count": 0.0},
@@ -269,10 +271,12 @@ RULES: Rows[Rule] = Rows(
         "classes in another order than the labels",
         "error",
         "confusion of the first class with the labels: a reordering of the classes, one of the usual ones or one that "
-        "was found on the other half of the pictures, that agrees significantly better (exact binomial test)",
+        "was found on the other half of the pictures, that agrees significantly better (exact binomial test); or, as a "
+        "warning, no more right answers than labels and answers have in common by chance (binomial test), and surely "
+        "not half of the rest",
         "ours",
         "answers:label_order",
-        {"p": 0.001},
+        {"p": 0.001, "chance": 0.05},
         needs="labels, several of each of at least two classes",
         pictures=8,
         trained=True,
@@ -298,7 +302,7 @@ RULES: Rows[Rule] = Rows(
         "warning",
         "largest magnitude of each layer against 65,504, and the share of its values below 6.1e-5 that are not 0, "
         "where its largest is below 0.06 (in bfloat16 against 3.4e38, 1.2e-38 and 1.2e-35); for models in float32: as "
-        "a note",
+        "a note, but a warning where half of a layer's weights are above 16,376",
         "ranges of IEEE 754 binary16 and of bfloat16",
         "values:precision",
         {"headroom": 4.0, "underflow": 0.1},

@@ -118,12 +118,13 @@ def test_right_labels_are_left_alone_even_of_a_poor_model() -> None:
     for kind in ("bn", "plain", "vit"):
         found = dm.trained(kind)
         assert not found_by(label_order, found.model, found.pictures[:100], found.labels[:100].numpy())
-    draws, found_so_often = np.random.default_rng(1), 0
+    draws, orders, warned = np.random.default_rng(1), 0, 0
     for _ in range(150):  # a model at chance: no order is better but by chance, which is 1 of 1,000
         answers, labels = draws.integers(0, 4, (2, 40))
         with contextlib.suppress(CannotTell):
-            found_so_often += len(found_by(label_order, Says(4), saying(answers.tolist()), labels))
-    assert found_so_often <= 1
+            severities = [each.severity for each in found_by(label_order, Says(4), saying(answers.tolist()), labels)]
+            orders, warned = orders + ("error" in severities), warned + ("warning" in severities)
+    assert orders <= 1 and warned >= 135  # 5 % of them are above the limit
     assert digits.accuracy > 0.9
 
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from doctor_models import default_model, healthy, normalise, photographs, trained
 from torch import Tensor, nn
 
 from hookscope.hooks.doctor.backwards import exploding, measured, vanishing
+from hookscope.hooks.doctor.check import check
+from hookscope.hooks.doctor.consequences import mark_consequences
 from hookscope.hooks.doctor.patient import CannotTell, read_patient
-from hookscope.hooks.results.findings import Curve, Finding
+from hookscope.hooks.results.findings import CheckUp, Curve, Finding
+from hookscope.hooks.training.alarms import Alarms, Evidence
 
 
 def examined(model: nn.Module, pictures: Tensor) -> list[Finding]:
@@ -102,6 +106,78 @@ def test_twenty_sigmoids_in_a_row() -> None:
     assert (found.rule, found.severity) == ("vanishing-gradients", "warning") and found.value < found.limit
     assert isinstance(found.evidence, Curve) and found.evidence.logarithmic
     assert len(found.evidence.values) == 21 and 0 in found.evidence.marked and 20 not in found.evidence.marked
+
+
+def test_a_loss_that_every_layer_shares_is_told_by_its_factor_and_has_no_place() -> None:
+    (found,) = examined(deep(nn.Sigmoid), some())
+    assert isinstance(found.evidence, Curve) and "it is lost at" not in found.sentence
+    norms = found.evidence.values
+    factor = float(np.median(norms[1:] / norms[:-1]))
+    assert (norms[:-1] < norms[1:]).all()
+    assert f"about a factor of {factor:.2g} (median of 20 steps)" in found.sentence
+    below = [each for each in norms if each < 1e-4 * norms[-1]]
+    assert f"At {len(found.evidence.marked):,} of 21 layers with weights it is below 0.0001" in found.sentence
+    assert len(found.evidence.marked) >= len(below) > 5
+
+
+def partly_trained(make: type[nn.Module], trained_ones: list[int]) -> CheckUp:
+    """What a check-up says of the layers that are as they were made."""
+    model = deep(make, 12)
+    linear = [layer for layer in model if isinstance(layer, nn.Linear)]
+    with torch.no_grad():
+        for place in trained_ones:
+            weight = linear[place].weight
+            weight += 3 * weight.std() * torch.outer(torch.linspace(-1, 1, len(weight)), torch.ones(weight.shape[1]))
+    return check(model.eval(), torch.rand(8, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
+
+
+def test_layers_that_get_no_gradient_were_not_forgotten_when_weights_were_loaded() -> None:
+    last = [8, 9, 10, 11, 12]
+    up = partly_trained(nn.Sigmoid, last)
+    partly = up.of("partly-initialised")
+    assert partly and {each.severity for each in partly} == {"note"}
+    assert all("consequence of vanishing-gradients" in each.sentence for each in partly)
+    assert all("not loaded" in each.why for each in partly)
+    assert up.worst is not None and up.worst.rule == "vanishing-gradients"
+
+
+def test_what_was_put_down_to_untrained_layers_is_put_down_to_what_left_them_so() -> None:
+    patient = read_patient(deep(nn.Sigmoid, 12), some(8))
+    partly = Finding("partly-initialised", "error", "1 is as it was made.", layer="1", advice="Load it.")
+    shift = Finding("saturated", "warning", "So it is.", layer="6", advice="Look.")
+    _, early = mark_consequences(patient, [partly, shift])
+    assert early.severity == "note" and "consequence of partly-initialised at 1" in early.sentence
+    (gradient,) = vanishing(patient)
+    first, then, _ = mark_consequences(patient, [partly, early, gradient])
+    assert first.severity == "note" and "consequence of vanishing-gradients" in first.sentence
+    assert (
+        "consequence of vanishing-gradients" in then.sentence and "partly" not in then.sentence + then.advice + then.why
+    )
+
+
+@pytest.mark.parametrize(("make", "first"), [(nn.Sigmoid, [0]), (nn.Identity, [])])
+def test_layers_behind_trained_ones_or_with_a_gradient_were_forgotten(make: type[nn.Module], first: list[int]) -> None:
+    up = partly_trained(make, [*first, 8, 9, 10, 11, 12])
+    partly = up.of("partly-initialised")
+    assert partly and {each.severity for each in partly} == {"error"}
+    assert not any("vanishing" in each.sentence for each in partly)
+    assert bool(up.of("vanishing-gradients")) == (make is nn.Sigmoid)
+
+
+def test_a_gradient_of_0_is_said_beside_the_one_it_came_of() -> None:
+    known = trained("plain")
+    with torch.no_grad():
+        at(known.model, "2").bias -= 1000
+    (found,) = examined(known.model, known.pictures[:8])
+    assert isinstance(found.evidence, Curve) and found.evidence.values[0] == 0 and "it is lost at 3." in found.sentence
+    last = found.evidence.names[-1], found.evidence.values[-1]
+    assert f"is exactly 0 at 0, and {last[1]:.2g} at {last[0]} (limit 0.0001 of that)" in found.sentence
+
+
+def test_a_training_says_the_same_of_a_gradient_of_0() -> None:
+    gradients = {"stem": (0.0, 0.0, 1.0, 0), "head": (0.93, 0.1, 0.0, 0)}
+    (alarm,), _ = Alarms().examine(Evidence(3, matrices=("stem", "head"), gradients=gradients))
+    assert alarm.sentence.startswith("The norm of the gradient is exactly 0 at stem, and 0.93 at head (limit 0.0001 of")
 
 
 def test_a_dead_relu_that_lets_nothing_through() -> None:

@@ -16,7 +16,7 @@ from torch.nn import functional
 from hookscope.hooks.doctor.alike import alike_rows, alike_values, group_pairs
 from hookscope.hooks.doctor.check import check
 from hookscope.hooks.doctor.patient import Patient, read_patient
-from hookscope.hooks.results.findings import CheckUp, Finding
+from hookscope.hooks.results.findings import Bars, CheckUp, Finding
 from hookscope.hooks.rules import RULES
 
 OURS = (
@@ -208,6 +208,23 @@ def test_copied_rows_of_a_linear_layer_are_duplicates(plain: Trained, vit: Train
     assert found == [("duplicate-channels", "blocks.0.linear1", (5, 6))]
 
 
+def test_filters_that_differ_in_their_colours_alone_are_alike_in_grey_pictures_and_no_copies() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 12, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(5))
+    weight = at(model, "0").weight
+    with torch.no_grad():
+        weight[1] = weight[0].flip(0)  # the same over red, green and blue together
+    coloured = photographs(8, 48)
+    grey = coloured.mean(1, keepdim=True).expand(-1, 3, -1, -1).contiguous()
+    model(grey)
+    (found,) = examined(model, grey, "duplicate-channels")
+    assert (found.severity, found.channels) == ("note", (0, 1)) and "no colour" in found.sentence
+    assert examined(model, coloured, "duplicate-channels") == []
+    with torch.no_grad():
+        weight[5] = 2 * weight[7]
+    assert warned(model, grey, "duplicate-channels") == [("duplicate-channels", "0", (5, 7))]
+
+
 def test_duplicates_in_the_default_model() -> None:
     model = default_model()
     with torch.no_grad():
@@ -266,6 +283,21 @@ def test_a_channel_that_is_scaled_up_here_and_down_there(plain: Trained) -> None
 def test_a_norm_that_is_scaled_up(bn: Trained) -> None:
     scale(at(bn.model, "layer1.bn1"), at(bn.model, "layer1.conv2"), 3, 200.0)
     assert warned(bn.model, bn.pictures[:32]) == [("asymmetric-scale", "layer1.bn1", (3,))]
+
+
+def test_figure_and_sentence_are_about_the_channel_that_becomes_large_here(bn: Trained) -> None:
+    scale(at(bn.model, "layer1.bn1"), at(bn.model, "layer1.conv2"), 3, 200.0)
+    norm, conv = at(bn.model, "layer1.bn1"), at(bn.model, "layer1.conv1")
+    with torch.no_grad():
+        conv.weight[6] *= 1e5  # the norm hands it on, far above its own
+        norm.running_mean[6] *= 1e5
+        norm.running_var[6] *= 1e4
+    found = {each.layer: each for each in examined(bn.model, bn.pictures[:32], "asymmetric-scale")}
+    own = found["layer1.bn1"]
+    assert found["layer1.conv1"].channels == (6,) and own.channels == (3,)
+    assert isinstance(own.evidence, Bars) and "6" not in own.evidence.names and own.evidence.bad == 0
+    assert own.evidence.names[0] == "3" and own.evidence.values[0] == own.value == max(own.evidence.values)
+    assert "without 1 channel that the layer before has as large" in own.evidence.title
 
 
 def test_a_transformers_linear_layer_that_is_scaled_up(vit: Trained) -> None:

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import replace
 
 import doctor_models as dm
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import binom
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hookscope.hooks.doctor.answers import by_chance
+from hookscope.hooks.doctor.by_labels import is_better
+from hookscope.hooks.doctor.chances import as_often
 from hookscope.hooks.doctor.check import check
-from hookscope.hooks.doctor.initial import all_initial
+from hookscope.hooks.doctor.consequences import mark_consequences
+from hookscope.hooks.doctor.initial import Judged, all_initial
+from hookscope.hooks.doctor.loading import name_layers
 from hookscope.hooks.doctor.patient import read_patient
 from hookscope.hooks.doctor.state import training_mode
 from hookscope.hooks.doctor.stored import find_stored
 from hookscope.hooks.doctor.values import saturated
-from hookscope.hooks.doctor.variety import between, unlike_the_trainings
+from hookscope.hooks.doctor.variety import between, in_grey, unlike_the_trainings
 from hookscope.hooks.doctor.ways import by_extremes, each_by_itself, recognise
 from hookscope.hooks.results.findings import CheckUp, Finding, Known
 from hookscope.hooks.rules import RULES
@@ -374,3 +381,109 @@ def test_answers_that_are_not_finite_bring_no_warning_of_numpys() -> None:
     with torch.no_grad():
         net.model[10].bias[2] = float("nan")
     assert the_one(found(net.model, net.pictures[:8], "non-finite", "label-order", labels=net.labels[:8])).layer == "10"
+
+
+# --- what labels say
+
+
+def test_the_binomial_test_is_that_of_scipy() -> None:
+    for count, of, chance in ((3, 32, 0.001), (3, 32, 0.1), (29, 64, 0.4), (0, 5, 0.2), (8, 8, 0.125)):
+        assert as_often(count, of, chance) == pytest.approx(float(binom.sf(count - 1, of, chance)), rel=1e-9)
+
+
+def test_three_of_32_are_chance_of_ten_classes_and_far_from_it_of_1000() -> None:
+    own = np.random.default_rng(0)
+    for classes, chance in ((10, True), (1000, False)):
+        labels = own.integers(0, classes, 32)
+        best = (labels + 1 + own.integers(0, classes - 1, 32)) % classes  # all wrong
+        best[:3] = labels[:3]
+        assert (by_chance(best, labels, classes) > 0.05) is chance
+
+
+@pytest.mark.parametrize("kind", ["bn", "plain"])
+def test_answers_that_are_chance_are_an_error_where_another_preparation_makes_them_right(kind: str) -> None:
+    net = dm.trained(kind)
+    pictures = dm.normalise(1 - net.plain[:32], net.mean, net.std)
+    told = {"labels": net.labels[:32].numpy(), "mean": net.mean, "std": net.std}
+    up = found(net.model, pictures, "preprocessing", "label-order", **told)
+    finding = the_one(up)
+    with torch.no_grad():
+        right = [int((net.model(each).argmax(1) == net.labels[:32]).sum()) for each in (pictures, net.pictures[:32])]
+    assert (finding.rule, finding.severity) == ("preprocessing", "error")
+    assert f"the label of {right[0]} of 32" in finding.sentence and f"it would be of {right[1]} (p" in finding.sentence
+    assert "Exchange bright and dark" in finding.advice and finding.evidence.values[finding.evidence.good] == right[1]
+    (order,) = up.of("label-order")
+    assert order.severity == "note" and "consequence of preprocessing" in order.sentence
+    assert loud(found(net.model, net.pictures[:32], "preprocessing", "label-order", **told)) == []
+
+
+def test_labels_decide_between_preparations_only_where_right_answers_differ_enough() -> None:
+    net = dm.trained("bn")
+    labels = net.labels[:32].numpy()
+    raw, right = (read_patient(net.model, each[:32], labels=labels) for each in (net.plain, net.pictures))
+    assert is_better(raw, lambda: net.pictures[:32].split(8)) and not is_better(right, lambda: net.plain[:32].split(8))
+    assert not is_better(right, lambda: [net.plain[:32] * 2 - 1])  # which is answered nearly as well
+    assert not is_better(read_patient(net.model, net.plain[:32]), lambda: [net.pictures[:32]])  # without labels
+
+
+def test_a_trained_model_whose_answers_are_chance_is_no_pass() -> None:
+    net = dm.trained("plain")
+    layer = next(each for each in list(net.model.modules())[::-1] if isinstance(each, nn.Linear))
+    layer.weight.data = layer.weight.data[
+        :, torch.randperm(layer.in_features, generator=torch.Generator().manual_seed(1))
+    ]
+    labels = net.labels[:48].numpy()
+    finding = the_one(found(net.model, net.pictures[:48], "label-order", labels=labels))
+    with torch.no_grad():
+        right = int((net.model(net.pictures[:48]).argmax(1) == net.labels[:48]).sum())
+    assert (finding.severity, finding.about) == ("warning", "answer")
+    assert f"the label of {right} of 48 pictures, no more than by chance" in finding.sentence
+    few = found(net.model, net.pictures[:12], "label-order", labels=[0, 1, 2] * 4)
+    assert loud(few) == []
+    others = found(net.model, net.pictures[:48], "label-order", labels=labels, classes=("a", "b"))
+    assert "no more than by chance" not in str(others)  # class-count tells of these names
+
+
+def test_answers_that_are_not_finite_are_said_to_be_so_by_what_compares_them() -> None:
+    net = dm.trained("plain")
+    net.model.get_parameter(next(name for name, _ in net.model.named_parameters())).data.fill_(math.nan)
+    up = found(net.model, net.pictures[:16], "label-order", "colour-order", labels=net.labels[:16].numpy())
+    reasons = {each.rule: each.why for each in up.checked if each.rule in ("label-order", "colour-order")}
+    assert len(reasons) == 2 and all("not finite" in why for why in reasons.values())
+
+
+def test_another_order_of_the_colours_explains_another_order_of_the_labels() -> None:
+    colours = Finding("colour-order", "error", "Red and blue are exchanged.", about="input")
+    labels = Finding("label-order", "error", "Two classes are exchanged.", about="answer")
+    patient = read_patient(nn.Conv2d(3, 1, 1), torch.rand(2, 3, 8, 8))
+    first, second = mark_consequences(patient, [colours, labels])
+    assert first == colours and second.severity == "note" and "consequence of colour-order" in second.sentence
+    assert mark_consequences(patient, [labels]) == [labels]
+
+
+def test_pictures_without_colour_are_told_however_they_were_normalised() -> None:
+    grey, net = torch.rand(4, 1, 8, 8).expand(-1, 3, -1, -1), nn.Conv2d(3, 1, 1)
+    assert in_grey(read_patient(net, dm.normalise(grey, *dm.IMAGENET))) and in_grey(read_patient(net, grey))
+    assert not in_grey(read_patient(net, torch.rand(4, 3, 8, 8)))
+
+
+# --- layers that were left as they were made
+
+
+def test_a_bias_of_0_does_not_make_a_trained_head_one_that_was_just_made() -> None:
+    unsure = Judged("head", "initial", "its 640 weights are like draws", zero=True, doubt=2.0, largest=640, size=650)
+    trained = [
+        Judged(f"layer{number}", "trained", doubt=9.0, effect=0.1, largest=4000, size=4000) for number in range(5)
+    ]
+    assert [each.unsure for each in name_layers([*trained, unsure])] == [True]
+    large = replace(unsure, largest=20_000)  # of which a training would show
+    assert [each.unsure for each in name_layers([*trained, large])] == [False]
+
+
+def test_batchnorms_without_statistics_are_one_finding_that_names_them_all() -> None:
+    net = dm.trained("bn")
+    norms = [name for name, each in net.model.named_modules() if isinstance(each, nn.BatchNorm2d)]
+    for name in norms:
+        net.model.get_submodule(name).reset_running_stats()
+    finding = the_one(found(net.model, net.pictures[:8], "partly-initialised"))
+    assert finding.layer == norms[0] and finding.value == len(norms) > 1 and norms[1] in finding.sentence

@@ -230,6 +230,51 @@ def test_numbers_pictures_and_trail_are_those_of_the_values() -> None:
     assert isinstance(only.evidence, Trail)
     (marked,) = only.evidence.marked
     assert only.evidence.lines[marked][0] == only.layer
+    assert "of 8 of the 12 pictures" in only.evidence.title
+
+
+def test_the_numbers_of_a_trail_are_those_of_the_pictures_that_it_names() -> None:
+    model, pictures = of_digits("bn", 12)
+    at(model, "layer1.bn1").running_var[2] = NAN
+    (only,) = found(model, pictures)
+    with torch.no_grad():
+        held = Tensor([])
+        hook = at(model, "layer1.bn1").register_forward_hook(lambda module, given, output: held.set_(output))
+        model(pictures)
+        hook.remove()
+    assert isinstance(only.evidence, Trail) and "of 8 of the 12 pictures" in only.evidence.title
+    assert f"makes {int(held.isnan().sum()):,} NaN" in only.sentence
+    assert only.evidence.lines[only.evidence.marked[0]][1] == f"{int(held[:8].isnan().sum()):,} NaN, 0 infinite"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda norm: norm.running_var[2].fill_(-0.5),
+            "its running_var is below 0 in 1 of 32 channels (2), down to -0.5",
+        ),
+        (lambda norm: (setattr(norm, "eps", 0.0), norm.running_var[3].zero_()), "its running_var is 0 in 1 of 32 chan"),
+    ],
+)
+def test_a_norm_that_divides_by_no_number_is_told_by_what_it_holds(change: Callable[[Any], Any], said: str) -> None:
+    model, pictures = of_digits("bn")
+    change(at(model, "layer1.bn1"))
+    (only,) = found(model, pictures)
+    assert only.layer == "layer1.bn1" and said in only.sentence and "running_var" in only.advice
+
+
+def test_weights_that_a_training_threw_far_off_are_one_finding_and_the_rest_follows() -> None:
+    model, pictures = of_digits("bn", 16)
+    with torch.no_grad():
+        at(model, "layer1.conv1").weight *= 1e12
+        at(model, "layer1.bn1").weight[2] *= 1e12
+    up = check(model, pictures)
+    loud = [each for each in up.findings if each.severity != "note"]
+    assert [(each.rule, each.layer) for each in loud] == [("precision", "layer1.conv1")]
+    largest = float(at(model, "layer1.conv1").weight.detach().abs().max())
+    assert f"up to {largest:.3g} in size" in loud[0].sentence
+    assert any("consequence of precision at layer1.conv1" in each.sentence for each in up.findings)
 
 
 def test_pictures_that_hold_nan_are_the_fault_and_not_the_model() -> None:

@@ -56,6 +56,7 @@ def examined(wanted: Wanted, progress: Callable[[str], None]) -> Report:
         if wanted.baseline is not None and not wanted.update and rules.get(BASELINE) != "off":
             baseline = read_baseline_for(patient, wanted.baseline)
         patient.found[BASELINE] = baseline
+        patient.found["folders"] = sorted({each.group for each in looked.chosen if each.group})
         findings: list[Finding] = []
         checked: list[Checked] = []
 

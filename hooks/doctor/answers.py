@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
-from hookscope.hooks.doctor.chances import at_least
+from hookscope.hooks.doctor.chances import as_often, at_least
 from hookscope.hooks.doctor.patient import CannotTell, Patient
 from hookscope.hooks.results.findings import Bars, Finding, join_names
 from hookscope.hooks.results.set_answers import Answers
 
 UNREAD = ("values", "embedding")  # readings under which the numbers are no classes
 SUSPICIOUS = 0.05  # the p below which it is said that more pictures are needed
+FEW_LABELLED = 8  # pictures with a label, of which fewer say nothing of chance
+ENOUGH_LABELLED = 16  # of which fewer are a note
+EXPLAINED = 0.5  # share of the pictures, of which an order has to make the first class the label
+SURELY_POOR = 0.01  # chance of so many wrong answers, were half of those right that are not by chance
 MOST_PRESENT = 300  # classes among which a reordering is searched
 
 
@@ -28,6 +33,33 @@ def read_answers(patient: Patient) -> Answers:
         notes = patient.seen.notes
         raise CannotTell(notes[0] if notes else "The model's answer is read as numbers, and not as classes.")
     return found
+
+
+def label_rows(patient: Patient, answers: Answers) -> np.ndarray:
+    """Int64 (row,): the answers whose picture has a label; none where a label, or the names, are of other classes."""
+    labels = patient.labels[answers.pictures]
+    named = len(patient.known.classes)
+    if answers.classes < 2 or named not in (0, answers.classes) or labels.max(initial=-1) >= answers.classes:
+        return np.zeros(0, np.int64)
+    return np.flatnonzero(labels >= 0)
+
+
+def by_chance(best: np.ndarray, labels: np.ndarray, classes: int) -> float:
+    """How likely as many right answers are where answers and labels know nothing of each other.
+
+    By the binomial test, with the chance that labels and answers drawn as often as these are have in common, and at
+    least that of one class of all.
+
+    Arguments:
+        best, labels: int (picture,).
+    """
+    return as_often(int((best == labels).sum()), len(labels), share_by_chance(best, labels, classes))
+
+
+def share_by_chance(best: np.ndarray, labels: np.ndarray, classes: int) -> float:
+    """The share of right answers that labels and answers drawn as often as these are have by chance, 0..1."""
+    shared = sum(float((best == label).mean() * (labels == label).mean()) for label in np.unique(labels))
+    return max(shared, 1 / classes)
 
 
 # --- how many
@@ -81,7 +113,7 @@ def _other_names(count: int, names: int, classes: Sequence[str]) -> Finding:
     else:
         more, advice = "", "Give the names of the classes that this model was trained on, one each, in their order."
     return _finding(
-        f"The model answers {_classes(count)}, and there are {names:,} class names (limit: as many).{more}",
+        f"The model answers {_classes(count)}, and there are {names:,} class names (there should be as many).{more}",
         advice,
         Bars("classes", ("of the answer", "names"), (float(count), float(names)), bad=1, good=0),
         names,
@@ -142,10 +174,12 @@ def label_order(patient: Patient) -> Iterator[Finding]:
         CannotTell: there are too few labels, or the model answers no classes.
     """
     if not (patient.labels >= 0).any():
-        raise CannotTell("No picture has a label: give labels, several pictures of each of at least two classes.")
+        raise CannotTell(_unlabelled(patient))
     found = read_answers(patient)
     if found.classes < 2:
         raise CannotTell("The model answers one number, whose classes have no order.")
+    if not np.isfinite(found.shares[:, 0]).all():
+        raise CannotTell("The answers are not finite (NaN or infinity), so that nothing can be told: see non-finite.")
     whole = patient.labels[found.pictures]  # the answers' own leave out what is beyond the classes
     rows = whole >= 0
     labels, best = whole[rows].astype(np.int64), found.best[rows, 0].astype(np.int64)
@@ -164,12 +198,16 @@ def label_order(patient: Patient) -> Iterator[Finding]:
         f"The first class is the label of {right.sum()} of {len(labels)} pictures of {len(present)} classes; "
         f"{len(orders)} other orders were tried (limit p {limit:g})."
     )
-    if corrected and min(corrected) < limit:
-        # of orders that agree alike the one that has a name
-        order = max(
-            (each for each, p, _ in tested if p < limit), key=lambda each: (_agreeing(each, best), not each.fitted)
-        )
+    chance = _chance_of(patient, found, best, labels)
+    told = [each for each, p, _ in tested if p < limit]
+    order = max(told, key=lambda each: (_agreeing(each, best), not each.fitted), default=None)  # better one with a name
+    # an order that leaves most wrong explains no answers that are chance
+    explains = order is not None and (chance is None or _agreeing(order, best) >= EXPLAINED * len(labels))
+    if order is not None and explains and min(corrected) < limit:
         yield _reordered(patient, order, best, labels, min(corrected), tested)
+    elif chance is not None:
+        nearest = max((_agreeing(each, best) for each in orders), default=0)
+        yield _at_chance(patient, right, *chance, f"{nearest} in the nearest of {len(orders)} other orders")
     elif tested and min(p for _, p, _ in tested) < SUSPICIOUS:
         order, p, _ = min(tested, key=lambda each: each[1])
         raise CannotTell(
@@ -182,6 +220,58 @@ def label_order(patient: Patient) -> Iterator[Finding]:
             f"The first class is the label of none of {len(labels)} pictures, in no order that was tried: more "
             "pictures of each class would tell."
         )
+
+
+def _unlabelled(patient: Patient) -> str:
+    folders = cast(list[str], patient.found.get("folders") or [])
+    if not folders:
+        return "No picture has a label: give labels, several pictures of each of at least two classes."
+    named = (
+        "and no class of the model is called so" if patient.known.classes else "and the model's classes have no names"
+    )
+    return (
+        f"No picture has a label that is known to be a class: they are said to show {join_names(folders)}, {named}."
+        " Name the classes in the model's order, one a line, with --labels FILE."
+    )
+
+
+def _chance_of(patient: Patient, found: Answers, best: np.ndarray, labels: np.ndarray) -> tuple[float, float] | None:
+    """Where no more answers are right than by chance, how likely as many are, and the share of right ones that chance
+    has; None where more are, where that cannot be told, and where labels or names are of other classes.
+    """
+    if len(labels) < FEW_LABELLED or not len(label_rows(patient, found)):
+        return None
+    shared, right = share_by_chance(best, labels, found.classes), int((best == labels).sum())
+    p = as_often(right, len(labels), shared)
+    # of two classes not even a good model is surely above chance over few pictures: then it has to be surely below good
+    wrong = as_often(len(labels) - right, len(labels), (1 - shared) / 2)
+    return (p, shared) if p >= patient.limit("label-order", "chance") and wrong < SURELY_POOR else None
+
+
+def _at_chance(patient: Patient, right: np.ndarray, p: float, shared: float, orders: str) -> Finding:
+    limit = patient.limit("label-order", "chance")
+    few = len(right) < ENOUGH_LABELLED
+    return Finding(
+        "label-order",
+        "note" if few else "warning",
+        f"The first class is the label of {right.sum()} of {len(right)} pictures, no more than by chance "
+        f"({shared:.1%} of them; p {p:.2g}, limit {limit:g}), and of {orders} of the classes: no order explains it.",
+        why="So few pictures may be chance, too."
+        if few
+        else "The answers say nothing about these pictures, although the weights are trained.",
+        advice="Check that the labels are of this model's classes, how the pictures are prepared (mean, deviation, "
+        "size, order of the colours), and that all weights are those of the training.",
+        about="answer",
+        value=p,
+        limit=limit,
+        excess=1.0,
+        evidence=Bars(
+            "share of the pictures whose first class is the label",
+            ("found", "by chance"),
+            (float(right.mean()), shared),
+            bad=0,
+        ),
+    )
 
 
 def _agreeing(order: _Order, best: np.ndarray) -> int:
@@ -318,8 +408,8 @@ def _reordered(
     return Finding(
         "label-order",
         "error",
-        f"The first class is the label of {given} of {len(labels)} pictures, and with {words} of {agree} "
-        f"(p {p:.1g}, limit {limit:g}).",
+        f"The first class is the label of {given} of {len(labels)} pictures, and of {agree} (p {p:.1g}, limit "
+        f"{limit:g}) with {words}.",
         why="Accuracy, mistakes and names are told of the wrong classes, although the model may be right.",
         advice=order.advice,
         about="answer",

@@ -26,9 +26,11 @@ from hookscope.hooks.looks.outputs import answer, choose
 from hookscope.hooks.looks.targets import score_of
 from hookscope.hooks.passes import nested
 from hookscope.hooks.passes.modes import inspecting
+from hookscope.hooks.results.anomalies import find_loss, say_lessened
 from hookscope.hooks.results.findings import Curve, Finding
 
 PICTURES = 4
+UNREACHED = "backwards: unreached"  # under which the layers are kept that the gradient does not reach, in their order
 LARGE = 1e4  # of the norm at the last layer: a score that is multiplied by as much is no usual one
 
 
@@ -52,6 +54,7 @@ def vanishing(patient: Patient) -> Iterator[Finding]:
     """See `rules.RULES`."""
     found = _gradients(patient)
     usable = [each for each in found if not each.reason]
+    patient.found.pop(UNREACHED, None)
     patient.found["vanishing-gradients: looked at"] = f"{len(found):,} layers with weights, over {PICTURES} pictures."
     stopped = _stopped(found)
     if stopped is not None:
@@ -71,27 +74,48 @@ def vanishing(patient: Patient) -> Iterator[Finding]:
     if not lost[0]:
         return
     behind = int(np.flatnonzero(lost)[-1])  # the last layer at which nothing arrives
-    if behind == len(usable) - 1:
-        behind -= 1  # what the model makes of its last layer takes it all
-    place = _where(patient, usable, behind)
-    first = usable[0]
-    by_mean = size[0] < mean
-    line = f"root mean square {first.rms:.2g}, limit {mean:g}" if by_mean else f"limit {ratio:g}"
+    patient.found[UNREACHED] = tuple(each.layer for each in usable[: behind + 1])
+    first, counted = usable[0], behind + 1
+    factor = math.nan
+    if behind == len(usable) - 1:  # what the model makes of its last layer takes it all
+        behind -= 1
+    else:
+        step, factor = find_loss(reach)
+        behind = behind if math.isfinite(factor) else step
+    by_mean = not reach[0] < ratio * last
+    limits = f"root mean square {first.rms:.2g}, limit {mean:g}" if by_mean else f"limit {ratio:g} of that"
+    lessened = say_lessened(first.layer, first.norm, usable[-1].layer, last, limits)
+    if math.isfinite(factor):
+        place = usable[behind].layer, usable[behind].call
+        said = (
+            f"from layer to layer it loses about a factor of {factor:.2g} (median of {len(usable) - 1:,} steps), and "
+            "nowhere far more"
+        )
+        advice = (
+            "Look at what every layer loses: at activations that let little through, as sigmoid does (a quarter at "
+            "most), and at small weights; use ReLU or GELU, normalise between the layers, or add connections around "
+            "them."
+        )
+    else:
+        place = _where(patient, usable, behind)
+        said = f"it is lost at {place[0]}"
+        advice = (
+            f"Look at {place[0]}: at activations that are silent or saturated, and at weights near 0; normalise, or "
+            "add a connection around it."
+        )
     yield Finding(
         "vanishing-gradients",
         "warning",
-        f"The gradient of the first class is {_share(first.norm, last)} at {first.layer} as at {usable[-1].layer} "
-        f"({line}); it is lost at {place[0]}, and {behind + 1:,} of {len(usable):,} layers with weights get next to "
-        "none.",
+        f"The norm of the first class's gradient {lessened}; {said}. At {counted:,} of {len(usable):,} layers with "
+        f"weights it is below {ratio:g} of the one at {usable[-1].layer}, or the root mean square below {mean:g}.",
         why="Layers without a gradient do not learn, and nothing that is explained by gradients can be seen there.",
-        advice=f"Look at {place[0]}: at activations that are silent or saturated, and at weights near 0; normalise, or "
-        "add a connection around it.",
+        advice=advice,
         layer=place[0],
         call=place[1],
         value=first.rms if by_mean else first.norm / last,
         limit=mean if by_mean else ratio,
         excess=_excess(mean, first.rms) if by_mean else _excess(ratio * last, first.norm),
-        evidence=_curve(usable, range(behind + 1)),
+        evidence=_curve(usable, range(counted)),
     )
 
 
@@ -278,10 +302,6 @@ def _curve(found: Sequence[_Gradient], marked: Sequence[int] | range) -> Curve:
     norms = np.array([each.norm for each in found])
     names = tuple(each.layer for each in found)
     return Curve("norm of the gradient at each layer", names, norms, tuple(marked), logarithmic=True)
-
-
-def _share(norm: float, last: float) -> str:
-    return "exactly 0" if norm == 0 else f"{norm / last:.2g} times as large" if last else "as small"
 
 
 def _excess(larger: float, smaller: float) -> float:

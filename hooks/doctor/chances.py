@@ -1,4 +1,4 @@
-"""How often chance alone would do as well: two exact tests, numpy only."""
+"""How often chance alone would do as well: exact tests, numpy only."""
 
 from __future__ import annotations
 
@@ -16,6 +16,18 @@ def at_least(count: int, of: int) -> float:
     (0.0078125, 1.0)
     """
     return sum(math.comb(of, each) for each in range(count, of + 1)) / 2**of
+
+
+def as_often(count: int, of: int, chance: float) -> float:
+    """The chance of at least so many hits of so many, each with a chance of its own: the binomial test, one-sided.
+
+    >>> as_often(1, 2, 0.5), as_often(0, 3, 0.1)
+    (0.75, 1.0)
+    """
+    if not count:
+        return 1.0
+    terms = (math.comb(of, each) * chance**each * (1 - chance) ** (of - each) for each in range(count, of + 1))
+    return min(math.fsum(terms), 1.0)
 
 
 def flipped(differences: np.ndarray) -> float:

@@ -35,8 +35,8 @@ from hookscope.hooks.doctor.chain import (
 )
 from hookscope.hooks.doctor.patient import Patient
 from hookscope.hooks.doctor.probe import Fed, Place, at_most
-from hookscope.hooks.doctor.variety import ONE_SCENE, between
-from hookscope.hooks.results.findings import Bars, Curve, Finding, join_names
+from hookscope.hooks.doctor.variety import ONE_SCENE, between, in_grey
+from hookscope.hooks.results.findings import Bars, Curve, Finding, in_digits, join_names
 from hookscope.hooks.results.summaries import LayerSummary
 
 MIXED_OF_FEW = 8  # weights of a channel: mixtures of red, green and blue are alike where the pictures' colours are
@@ -144,7 +144,7 @@ def _merely_silent(mild: list[_Silent], pictures: int) -> Finding:
         f"{count:,} channels after {_plural(len(mild), 'activation')} fired in none of {pictures} pictures, most of "
         f"them after {worst.place[0]} ({len(worst.channels):,} of {worst.among:,}); trained networks have such ones.",
         why="They may fire on other pictures; those that never do could be pruned.",
-        advice="Check more pictures before you prune: `hookscope check --pictures 200`.",
+        advice="Check with more pictures, and with other ones, before you prune.",
         layer=worst.place[0],
         call=worst.place[1],
         channels=tuple(map(int, worst.channels)),
@@ -244,7 +244,7 @@ def constant_channels(patient: Patient) -> Iterator[Finding]:
 
 def duplicate_channels(patient: Patient) -> Iterator[Finding]:
     """See `rules.RULES`; only of layers with weights, and only where channels become alike."""
-    values = drawn_of_filters(patient)
+    values, grey = drawn_of_filters(patient), in_grey(patient)
     sure, limit = patient.limit("duplicate-channels", "cosine"), patient.limit("duplicate-channels")
     findings, looked = [], 0
     for place, (fed, summary) in filters(patient).items():
@@ -258,6 +258,10 @@ def duplicate_channels(patient: Patient) -> Iterator[Finding]:
             pairs = alike_rows(rows)
         elif pairs and rows is not None and rows.shape[1] <= MIXED_OF_FEW and getattr(fed.module, "groups", 1) == 1:
             pairs = [pair for pair in pairs if in_one_direction(rows, pair)]
+        of_colours = grey and rows is not None and not fed.sources and rows.shape[1] % 3 == 0
+        if pairs and of_colours and rows is not None:
+            copies = [pair for pair in pairs if in_one_direction(rows, pair)]
+            pairs, of_colours = copies or pairs, not copies  # the others differ by what they make of colours
         groups = group_pairs(pairs or [])
         alike = tuple(sorted(channel for group in groups for channel in group))
         part = len(alike) / len(summary.fired)
@@ -268,11 +272,16 @@ def duplicate_channels(patient: Patient) -> Iterator[Finding]:
         findings.append(
             Finding(
                 "duplicate-channels",
-                "warning",
+                "note" if of_colours else "warning",
                 f"{len(alike):,} of {len(summary.fired):,} channels of {summary.layer} repeat another one, with a "
-                f"|cosine| above {sure:g} ({named}).",
-                why="A channel that follows from another one by a factor costs as much and tells nothing of its own.",
-                advice=f"Look at the weights of {summary.layer}: were some copied? Prune all but one of each group.",
+                f"|cosine| above {sure:g} ({named})"
+                + ("; these pictures have no colour, and the weights differ." if of_colours else "."),
+                why="Such channels differ by what they make of colours, and are alike where red, green and blue are."
+                if of_colours
+                else "A channel that follows from another one by a factor costs as much and tells nothing of its own.",
+                advice="Check with pictures in colour before you prune."
+                if of_colours
+                else f"Look at the weights of {summary.layer}: were some copied? Prune all but one of each group.",
                 layer=summary.layer,
                 call=summary.call,
                 channels=alike,
@@ -311,14 +320,19 @@ def asymmetric_scale(patient: Patient) -> Iterator[Finding]:
         weights = row_ratios(fed, summary)
         by_weight = weights is not None and bool(weights[own[0]] > limit)
         habit = attends and not (by_weight and has_filters(fed, summary))
-        order = np.argsort(-ratios)[:SHOWN]
-        also = f"; its weights are {weights[own[0]]:.0f} times the others'" if by_weight and weights is not None else ""
+        given = above[place] & ~np.isin(np.arange(len(ratios)), own)  # handed on as large: told where they become so
+        order = np.argsort(-np.where(given, -np.inf, ratios))[: min(SHOWN, int((~given).sum()))]
+        also = (
+            f", and its weights {in_digits(weights[own[0]])} times the others'"
+            if by_weight and weights is not None
+            else ""
+        )
         findings.append(
             Finding(
                 "asymmetric-scale",
                 "note" if habit else "warning",
-                f"Channel {own[0]} of {summary.layer} reaches {ratios[own[0]]:.3g} times the magnitude of the layer's "
-                f"median channel (limit {limit:g}{also}).",
+                f"Channel {own[0]} of {summary.layer} reaches {in_digits(ratios[own[0]])} times the magnitude of the "
+                f"layer's median channel{also} (limit {limit:g}).",
                 why="Transformers grow such channels; a quantisation per tensor has to leave them out."
                 if habit
                 else "A quantisation per tensor spends its steps on this channel and rounds all others away.",
@@ -331,7 +345,7 @@ def asymmetric_scale(patient: Patient) -> Iterator[Finding]:
                 limit=limit,
                 excess=max(1.0, float(ratios[own[0]] / limit)),
                 evidence=Bars(
-                    "largest magnitude by the median channel's",
+                    f"magnitude by the median channel's{_but(int(given.sum()))}",
                     tuple(str(channel) for channel in order),
                     tuple(float(ratios[channel]) for channel in order),
                     bad=int(np.flatnonzero(order == own[0])[0]),
@@ -393,6 +407,10 @@ def _above_the_rest(summary: LayerSummary) -> np.ndarray:
 def _is_scaled(fed: Fed, summary: LayerSummary) -> bool:
     """Whether a call's channels have scales of their own: by weights, or as a sum."""
     return has_filters(fed, summary) or has_scales(fed, summary) or summary.type == "add"
+
+
+def _but(given: int) -> str:
+    return f", without {_plural(given, 'channel')} that the layer before has as large" if given else ""
 
 
 def _plural(count: int, what: str) -> str:

@@ -5,18 +5,17 @@ What BatchNorms store is of no use: over photographs red and blue have nearly th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hookscope.hooks.datasets.collectors import AnswersCollector
-from hookscope.hooks.datasets.sweeping import Sweeping
 from hookscope.hooks.doctor import ways
 from hookscope.hooks.doctor.answers import read_answers
+from hookscope.hooks.doctor.by_labels import answers_to, need_finite, of_these
 from hookscope.hooks.doctor.chances import at_least, flipped
-from hookscope.hooks.doctor.patient import AT_ONCE, CannotTell, Patient
+from hookscope.hooks.doctor.patient import CannotTell, Patient
 from hookscope.hooks.doctor.ways import Way
 from hookscope.hooks.results.findings import Bars, Finding
 from hookscope.hooks.results.set_answers import Answers
@@ -56,7 +55,9 @@ def colour_order(patient: Patient) -> Iterator[Finding]:
             f"Of {patient.pictures} pictures {len(coloured)} are in colour, and at least {LEAST_COLOURED} are needed."
         )
     text, exchanged = _exchanged_colours(patient, way, chosen)
-    other = _answers_to(patient, exchanged, patient.labels[chosen])
+    other = answers_to(patient, exchanged, patient.labels[chosen])
+    need_finite(answers, chosen)
+    need_finite(other, np.arange(len(chosen)))
     if by_label:
         yield from _by_labels(patient, answers, other, chosen, text)
     else:
@@ -84,37 +85,11 @@ def _exchanged_colours(patient: Patient, way: Way | None, chosen: np.ndarray) ->
             batches = list(patient.otherwise(text))
             same = all(torch.equal(one.cpu(), other.cpu()) for one, other in zip(batches, patient.batches, strict=True))
             if not same:
-                return text, _of(batches, chosen)
-    own = _of(patient.batches, chosen)
+                return text, of_these(batches, chosen)
+    own = of_these(patient.batches, chosen)
     if way is None:
         return "bgr", [batch.flip(1) for batch in own]
     return "bgr", [way.prepare(way.pixels(batch).flip(1)) for batch in own]
-
-
-def _of(batches: Sequence[Tensor], chosen: np.ndarray) -> list[Tensor]:
-    """The pictures of these numbers, batch by batch."""
-    found, number = [], 0
-    for batch in batches:
-        here = chosen[(chosen >= number) & (chosen < number + len(batch))] - number
-        if len(here):
-            found.append(batch[torch.from_numpy(here).to(batch.device)])
-        number += len(batch)
-    return found
-
-
-def _answers_to(patient: Patient, batches: Sequence[Tensor], labels: np.ndarray) -> Answers:
-    run = Sweeping(patient.model, [AnswersCollector(beyond=True)], described=patient.layers)
-    number = 0
-    for batch in batches:
-        for part in batch.split(AT_ONCE):
-            here = np.arange(number, number + len(part))
-            run.add(part, here, labels[here])
-            number += len(part)
-            patient.step()
-    found = run.found().answers
-    if found is None:
-        raise CannotTell("The model answers no classes when red and blue are exchanged.")
-    return found
 
 
 def _by_labels(patient: Patient, given: Answers, other: Answers, chosen: np.ndarray, text: str) -> Iterator[Finding]:

@@ -273,6 +273,7 @@ class Judged:
         size: how many weights it has. largest: how many values its largest weight has.
         telling: whether it may say that a model is trained: tables and tokens are made in many ways.
         of_pictures: whether it is a convolution of so few channels as pictures have.
+        unsure: whether little beside a bias of 0 says that it is initial.
     """
 
     name: str
@@ -292,6 +293,7 @@ class Judged:
     largest: int = 0
     telling: bool = True
     of_pictures: bool = False
+    unsure: bool = False
 
 
 def all_initial(model: nn.Module) -> bool:

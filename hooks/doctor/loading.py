@@ -66,8 +66,10 @@ def partly_initialised(patient: Patient) -> Iterator[Finding]:
             f"{len(between)} of {len(weights)} layers with weights are between how weights are made and how trained "
             "ones are: they have been trained too little to tell which have not been."
         )
-    named = [each for each in _named(judged) if not _belongs(each.name, patient.known.random_part)]
+    named = [each for each in name_layers(judged) if not _belongs(each.name, patient.known.random_part)]
     named = [each for each in named if not _rests(patient, each)] if named else []
+    unsure = [each for each in named if each.unsure]
+    named = [each for each in named if not each.unsure]
     frozen = [each for each in named if each.frozen]
     if sum(each.size for each in frozen) <= MOSTLY * sum(each.size for each in judged):
         named = [each for each in named if not each.frozen]
@@ -75,11 +77,22 @@ def partly_initialised(patient: Patient) -> Iterator[Finding]:
         frozen = []  # nobody freezes so much of it at random on purpose
     if len(named) <= patient.limit(PARTLY):
         named = []
-    groups = list(_grouped(named, judged))
+    groups = _together(list(_grouped(named, judged)))
     if len(groups) > SEPARATE:
         yield _many(groups, judged)
     else:
         yield from (_one(group, judged) for group in groups)
+    for group in _grouped(unsure, judged):
+        finding = _one(group, judged)
+        yield replace(
+            finding,
+            severity="note",
+            sentence=finding.sentence.replace(" is as it ", " may be as it ").replace(
+                " are as they ", " may be as they "
+            ),
+            why="So few weights may look like that although they are trained, and a bias of 0 may have been set.",
+            advice="Look whether its weights came with the others, and how many answers are right.",
+        )
     for group in _grouped(frozen, judged):
         yield replace(
             _one(group, judged),
@@ -89,7 +102,7 @@ def partly_initialised(patient: Patient) -> Iterator[Finding]:
         )
 
 
-def _named(judged: Sequence[Judged]) -> list[Judged]:
+def name_layers(judged: Sequence[Judged]) -> list[Judged]:
     """The layers that are surely as they were made.
 
     A network that was trained a little has weights that cannot be told from those that were just made. So a layer is
@@ -119,8 +132,12 @@ def _named(judged: Sequence[Judged]) -> list[Judged]:
             wanted = math.inf if few and each.moved else SHOWN * (2 if few or each.moved else 1)
             strong = shown * math.sqrt(min(each.largest, MOST_SUMMED)) > wanted and each.largest >= FEW
             exact = each.exact and mature
-            told = not each.moved and (exact or beside or (each.zero and no_bias))
-            if strong or told or _stem(each, others) or (exact and each.largest >= FEW and not few):
+            told = not each.moved and (exact or beside)
+            # biases of 0 are drawn so, but also set so, and trained without
+            by_bias = not each.moved and each.zero and no_bias
+            if by_bias and not told and not strong and shown * math.sqrt(min(each.largest, MOST_SUMMED)) <= SHOWN_TOO:
+                found.append(replace(each, unsure=True))
+            elif by_bias or strong or told or _stem(each, others) or (exact and each.largest >= FEW and not few):
                 found.append(each)
     return found
 
@@ -207,6 +224,15 @@ def _grouped(named: Sequence[Judged], judged: Sequence[Judged]) -> Iterator[_Gro
     yield from groups
 
 
+def _together(groups: Sequence[_Group]) -> list[_Group]:
+    """The same, with those that are normalisations without statistics as one group: that is one fault."""
+    unseen = [group for group in groups if all(each.norm and each.unseen for each in group.parts)]
+    if len(unseen) < 2:
+        return list(groups)
+    whole = _Group(unseen[0].name, tuple(each for group in unseen for each in group.parts))
+    return [whole if group is unseen[0] else group for group in groups if group is unseen[0] or group not in unseen]
+
+
 def _one(group: _Group, judged: Sequence[Judged]) -> Finding:
     trained = sum(each.verdict == "trained" for each in judged)
     names = [each.name or "the model itself" for each in group.parts]
@@ -220,8 +246,8 @@ def _one(group: _Group, judged: Sequence[Judged]) -> Finding:
     return Finding(
         PARTLY,
         "warning" if harmless else "error",
-        f"{what} {'are' if several else 'is'} as {'they were' if several else 'it was'} made (limit: no "
-        f"layer), beside {trained:,} trained layer{'' if trained == 1 else 's'}: {shown}.",
+        f"{what} {'are' if several else 'is'} as {'they were' if several else 'it was'} made (no layer should be), "
+        f"beside {trained:,} trained layer{'' if trained == 1 else 's'}: {shown}.",
         NOTHING
         if all(each.nothing for each in group.parts)
         else WHY
@@ -242,7 +268,7 @@ def _many(groups: Sequence[_Group], judged: Sequence[Judged]) -> Finding:
     return Finding(
         PARTLY,
         "error",
-        f"{len(parts):,} layers are as they were made (limit: no layer), beside {trained:,} trained ones: "
+        f"{len(parts):,} layers are as they were made (no layer should be), beside {trained:,} trained ones: "
         f"{join_names([group.name for group in groups])}.",
         WHY.replace("It hands", "They hand").replace("behind it", "behind them"),
         ADVICE,

@@ -51,18 +51,23 @@ def batchnorm_shift(patient: Patient) -> Iterator[Finding]:
         raise CannotTell("No BatchNorm has ever seen a picture: each has a mean of 0 and a variance of 1.")
     limit = patient.limit("batchnorm-shift", "shift")
     largest = max(given.values())
-    alone = " as given, and less where those before are right" if largest > limit else ""
-    patient.found["batchnorm-shift: looked at"] = (
-        f"{len(given)} BatchNorms over {patient.pictures} pictures; the largest shift is {largest:.2g}{alone} "
-        f"(limit {limit:g})."
-    )
+    looked = f"{len(given)} BatchNorms over {patient.pictures} pictures; the largest shift is {largest:.2g}"
+    patient.found["batchnorm-shift: looked at"] = f"{looked} (limit {limit:g})."
     share = patient.limit("batchnorm-shift", "share")
     far = {
         name: len(far_channels(stored[name], each)) / len(each) for name, each in distances_as_given(patient).items()
     }
     reset = {name for name, shift in given.items() if stored[name].initial and shift > RESET}
     if max(given.values()) > limit or max(far.values()) > share or reset:
-        yield from _judged_alone(patient, stored, given, reset)
+        found = False
+        for finding in _judged_alone(patient, stored, given, reset):
+            found = True
+            yield finding
+        if not found and largest > limit:
+            patient.found["batchnorm-shift: looked at"] = (
+                f"{looked}, beyond the limit of {limit:g}; but each judged by itself, with those before it set right, "
+                "none is off."
+            )
 
 
 def _judged_alone(

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from hookscope.hooks.doctor import ways
-from hookscope.hooks.doctor.patient import AT_ONCE, CannotTell, Patient
+from hookscope.hooks.doctor.by_labels import is_better, other_preparation
+from hookscope.hooks.doctor.patient import CannotTell, Patient
+from hookscope.hooks.doctor.sizes import other_size, say_times, told_size
 from hookscope.hooks.doctor.stored import (
     Seen,
     Stored,
-    find_stored,
     first_stored,
     shift_of,
-    shifts,
-    shifts_as_given,
-    spread_over_layers,
     watch,
 )
 from hookscope.hooks.doctor.variety import ALIKE, ONE_SCENE, between
 from hookscope.hooks.doctor.ways import Way
-from hookscope.hooks.errors import HooksError
 from hookscope.hooks.results.findings import Bars, Finding
 
 WHY = "Every layer is given other values than in training, and the answers get worse without any error."
@@ -36,10 +33,8 @@ SEVERE = 4.0  # times nearer: then it is an error
 PLAINLY = 0.4  # the shift from which on it is one
 SURELY = 0.03  # a shift that a told preparation hardly has by chance; parts of one photograph had it in another: 0.01
 NOT_BY_CHANCE = 10.0, 100.0  # times nearer: of what was told; of the same with bright and dark exchanged
-SIZES_OFF = 0.03  # the shift over all layers below which no other size is tried
-FOR_ITSELF = 1.2  # times nearer that another size has to be where each BatchNorm is judged for itself
 OF_OWN = "the weights' own preparation"
-LARGEST = 320 * 320  # pixels of a size that is tried
+OTHERS = 3  # ways whose bars stand beside the given and the proposed one
 
 
 @dataclass(frozen=True)
@@ -56,8 +51,13 @@ def preprocessing(patient: Patient) -> Iterator[Finding]:
     Raises:
         CannotTell: there is no BatchNorm near the input, or no preparation is clearly nearer.
     """
-    sized = list(_told_size(patient))
+    sized = list(told_size(patient))
     yield from sized
+    if (chance := _by_labels(patient)) is not None:
+        patient.found["preprocessing: other values"] = True
+        patient.found["preprocessing: looked at"] = "The right answers in each preparation."
+        yield chance
+        return
     first = first_stored(patient)
     _need_different(patient)
     given = shift_of_first(patient, first, patient.batches)
@@ -67,7 +67,7 @@ def preprocessing(patient: Patient) -> Iterator[Finding]:
     )
     if not given > patient.limit("preprocessing", "least"):
         if not sized:
-            yield from _other_size(patient)
+            yield from other_size(patient)
         return
     yield from _other_values(patient, first, given)
 
@@ -100,6 +100,29 @@ def _need_different(patient: Patient) -> None:
 
 
 # --- values
+
+
+def _by_labels(patient: Patient) -> Finding | None:
+    """Where answers are right by chance alone, and another preparation makes significantly more right."""
+    channels = patient.batches[0].shape[1]
+    way = ways.recognise(patient.batches, ways.told(patient.known.mean, patient.known.std, channels))
+    way = ways.by_extremes(patient.batches) if way is None else way
+    if way is None:
+        return None
+    finding = other_preparation(patient, way, others := list(_other_ways(patient, way)))
+    if finding is None or not isinstance(finding.evidence, Bars):
+        return None
+    best, prepared = others[finding.evidence.good - 1]
+    finding = replace(finding, advice=_advice(way, best))
+    try:
+        first = first_stored(patient)
+    except CannotTell:
+        return finding
+    given, shift = (shift_of_first(patient, first, each) for each in (patient.batches, list(prepared())))
+    if shift > given:  # then it is something else that makes the answers chance
+        return None
+    said = f"{first.name} would be given values {_short(shift)} from those that it stored, and is now {_short(given)}."
+    return replace(finding, sentence=f"{finding.sentence} {said}", layer=first.name)
 
 
 def _other_values(patient: Patient, first: Stored, given: float) -> Iterator[Finding]:
@@ -136,6 +159,8 @@ def _other_values(patient: Patient, first: Stored, given: float) -> Iterator[Fin
         NOT_BY_CHANCE[0] if _is_told(patient, best.way) else NOT_BY_CHANCE[1] if (best.way.std < 0).any() else np.inf
     )
     sure = best.shift <= SURELY and ratio >= least
+    if not sure and finding.preparation == best.way.text:
+        sure = _labels_say(patient, way, best.way)
     if not sure and between(patient) < (ALIKE if given < NOTHING_LIKE_IT else 0.0 if usual else ONE_SCENE):
         finding = replace(
             finding,
@@ -144,6 +169,12 @@ def _other_values(patient: Patient, first: Stored, given: float) -> Iterator[Fin
             "that may be what they show. If it is not: every layer is given other values than in training.",
         )
     yield finding
+
+
+def _labels_say(patient: Patient, given: Way, best: Way) -> bool:
+    """Whether significantly more pictures are answered rightly in the better way."""
+    others = [prepared for way, prepared in _other_ways(patient, given) if way.words == best.words]
+    return bool(others) and is_better(patient, others[0])
 
 
 def _by_itself(patient: Patient, first: Stored, given: float) -> Finding:
@@ -166,23 +197,32 @@ def _by_itself(patient: Patient, first: Stored, given: float) -> Finding:
 
 def _try_ways(patient: Patient, first: Stored, given: Way) -> list[_Tried]:
     """The usual ways, and what the weights' own preparation says, each over the same pictures."""
-    found = []
+    found = [
+        _Tried(way, shift_of_first(patient, first, list(prepared()))) for way, prepared in _other_ways(patient, given)
+    ]
+    return [each for each in found if np.isfinite(each.shift)]
+
+
+def _other_ways(patient: Patient, given: Way) -> Iterator[tuple[Way, Callable[[], Iterable[Tensor]]]]:
+    """Ways in which the pictures may have had to be prepared, each with what gives them prepared so."""
     pixels = [given.pixels(batch) for batch in patient.batches]
     told = ways.told(patient.known.mean, patient.known.std, len(given.mean))
-    seen = [given]
+    seen, texts = [given], set()
     for way in [*ways.usual(len(given.mean)), *([told] if told is not None else []), *_exchanged(given)]:
         if any(ways.alike(way, other) for other in seen):
             continue
         seen.append(way)
-        found.append(_Tried(way, shift_of_first(patient, first, [way.prepare(each) for each in pixels])))
+        texts.add(way.text)
+        yield way, partial(_prepared, way, pixels)
     own = patient.known.own
-    if own and patient.otherwise is not None and own not in {each.way.text for each in found}:
-        prepared = list(patient.otherwise(own))
-        of_own = Way(own, OF_OWN, given.mean, given.std)
-        found.append(_Tried(of_own, shift_of_first(patient, first, prepared)))
+    if own and patient.otherwise is not None and own not in texts:
+        yield Way(own, OF_OWN, given.mean, given.std), partial(patient.otherwise, own)
     way = ways.inverted(given)
-    found.append(_Tried(way, shift_of_first(patient, first, [way.prepare(each) for each in pixels])))
-    return [each for each in found if np.isfinite(each.shift)]
+    yield way, partial(_prepared, way, pixels)
+
+
+def _prepared(way: Way, pixels: Sequence[Tensor]) -> list[Tensor]:
+    return [way.prepare(each) for each in pixels]
 
 
 def _is_told(patient: Patient, way: Way) -> bool:
@@ -218,7 +258,7 @@ def _finding_of_values(
         "error" if severe else "warning",
         f"The pictures look like {given.way.words}, and {first.name} is given values {_short(given.shift)} from "
         f"those that it stored in training (limit {limit:g}); as {best.way.words} they would "
-        f"be {_short(best.shift)} from them, {_times(ratio)} nearer"
+        f"be {_short(best.shift)} from them, {say_times(ratio)} nearer"
         f"{', which is how the weights say that pictures are prepared' if of_own else ''}.",
         why=WHY,
         advice=_advice(given.way, best.way),
@@ -321,12 +361,9 @@ def _short(shift: float) -> str:
     return f"{shift:,.0f}" if shift >= 100 else f"{shift:.2g}"
 
 
-def _times(ratio: float) -> str:
-    return f"{ratio:,.0f} times" if ratio >= 10 else f"{ratio:.1f} times"
-
-
 def _bars(given: _Tried, tried: Sequence[_Tried], good: _Tried) -> Bars:
-    every = [given, *tried]
+    others = sorted((each for each in tried if each is not good), key=lambda each: each.shift)
+    every = [given, good, *others[:OTHERS]]
     words = [each.way.words.removeprefix("pixels of ") for each in every]
     names = [f"{said} (given)" if each is given else said for each, said in zip(every, words, strict=True)]
     return Bars(
@@ -334,110 +371,6 @@ def _bars(given: _Tried, tried: Sequence[_Tried], good: _Tried) -> Bars:
         tuple(names),
         tuple(each.shift for each in every),
         bad=0,
-        good=every.index(good),
+        good=1,
         logarithmic=True,
     )
-
-
-# --- size
-
-
-def _told_size(patient: Patient) -> Iterator[Finding]:
-    """Pictures of another size than that which the weights' own preparation has."""
-    wanted = patient.known.size
-    given = tuple(patient.batches[0].shape[-2:])
-    if not all(wanted):
-        return
-    ratio = max(max(one / other, other / one) for one, other in zip(given, wanted, strict=True))
-    limit = patient.limit("preprocessing", "size")
-    if ratio < limit:
-        return
-    patient.found["preprocessing: other size"] = True
-    yield Finding(
-        "preprocessing",
-        "warning",
-        f"The pictures are {given[1]} × {given[0]} pixels, and the weights were trained at {wanted[1]} × {wanted[0]}: "
-        f"a factor of {ratio:.2g} (limit {limit:g}).",
-        why="What a layer looks for has another size in pixels than it had in training.",
-        advice=f"Prepare the pictures at {wanted[0]}x{wanted[1]}: leave out --input-size, or resize them before.",
-        about="input",
-        value=ratio,
-        limit=limit,
-        excess=ratio / limit,
-        evidence=Bars("longer side in pixels", ("as given", "in training"), (max(given), max(wanted)), bad=0, good=1),
-        preparation=f"{wanted[0]}x{wanted[1]}",
-    )
-
-
-def _other_size(patient: Patient) -> Iterator[Finding]:
-    """Pictures of which another size is much nearer to what all BatchNorms stored.
-
-    A photograph of half the size is hardly told from a whole one; only a large difference is found.
-    """
-    if all(patient.known.size) or len(find_stored(patient)) < 4:
-        return
-    given = spread_over_layers(shifts_as_given(patient))
-    if given <= SIZES_OFF:
-        return
-    height, width = patient.batches[0].shape[-2:]
-    tried = [((height, width), given)]
-    for factor in (0.25, 0.5, 2.0, 4.0):
-        size = max(round(height * factor), 1), max(round(width * factor), 1)
-        if size[0] * size[1] > LARGEST and factor > 1:
-            break
-        if (shift := _shift_at(patient, size)) is not None:
-            tried.append((size, shift))
-    (best, shift), ratio = min(tried, key=lambda each: each[1]), patient.limit("preprocessing", "ratio")
-    if given < ratio * shift or not _nearer_for_itself(patient, (height, width), best):
-        patient.found["preprocessing: looked at"] = (
-            f"{patient.found['preprocessing: looked at']} Whether another size than {width} × {height} would be right "
-            "cannot be told."
-        )
-        return
-    patient.found["preprocessing: other size"] = True
-    yield Finding(
-        "preprocessing",
-        "warning",
-        f"Over all BatchNorms the pictures at {width} × {height} pixels are {given:.2g} from what was stored in "
-        f"training, and at {best[1]} × {best[0]} {shift:.2g}, {_times(given / shift)} nearer (limit {ratio:g} times).",
-        why="What a layer looks for has another size in pixels than it had in training.",
-        advice=f"Look up the size of the training's pictures, and try --input-size {best[0]}x{best[1]}.",
-        about="input",
-        value=given / shift,
-        limit=ratio,
-        excess=given / shift / ratio,
-        evidence=Bars(
-            "distance from what all BatchNorms stored",
-            tuple(f"{size[1]} × {size[0]}" for size, _ in tried),
-            tuple(each for _, each in tried),
-            bad=0,
-            good=[size for size, _ in tried].index(best),
-            logarithmic=True,
-        ),
-        preparation=f"{best[0]}x{best[1]}",
-    )
-
-
-def _nearer_for_itself(patient: Patient, given: tuple[int, int], best: tuple[int, int]) -> bool:
-    """Whether another size is nearer where each BatchNorm is judged for itself, too: one wrong one moves all later."""
-    one, other = (_shift_at(patient, size, by_batch=True) for size in (given, best))
-    return one is not None and other is not None and one >= FOR_ITSELF * other
-
-
-def _shift_at(patient: Patient, size: tuple[int, int], *, by_batch: bool = False) -> float | None:
-    """The shift over all layers with pictures of another size; None if the model does not take it."""
-    batches: list[Tensor] = []
-    try:
-        if patient.otherwise is not None:
-            batches = list(patient.otherwise(f"{size[0]}x{size[1]}"))
-        else:
-            for batch in patient.batches:
-                part = batch[: max(2 * AT_ONCE - sum(map(len, batches)), 0)].float()
-                if len(part):
-                    resized = functional.interpolate(part, size=size, mode="bilinear", antialias=True)
-                    batches.append(resized.to(batch.dtype))
-        found = shifts(find_stored(patient), watch(patient, find_stored(patient), batches, by_batch=by_batch))
-    except (HooksError, RuntimeError, ValueError, AssertionError, IndexError, TypeError):
-        return None
-    found = {name: shift for name, shift in found.items() if np.isfinite(shift)}
-    return spread_over_layers(found) if found else None

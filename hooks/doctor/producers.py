@@ -43,7 +43,7 @@ class Producer:
         pictures: in which they were; empty where it is not known.
         reached: whether the answer is not finite because of it. place: which of the lines it is.
         lines: (call, what its output held) of each call of the pass in which it was found. kind: the function, as
-            "conv2d"; "" where no function was seen.
+            "conv2d"; "" where no function was seen. looked: how many pictures that pass had.
     """
 
     layer: str
@@ -57,6 +57,7 @@ class Producer:
     place: int = 0
     lines: list[tuple[str, str]] = field(default_factory=list)
     kind: str = ""
+    looked: int = 0
 
     @property
     def overflows(self) -> bool:
@@ -197,7 +198,9 @@ class Tracker(Functions):
         owner, _, own = weight.rpartition(".")
         key, place = (layer, call), len(self.lines) - 1
         if key not in self.producers:
-            self.producers[key] = Producer(layer, call, own, owner, 0, 0, place=place, lines=self.lines, kind=kind)
+            self.producers[key] = Producer(
+                layer, call, own, owner, 0, 0, place=place, lines=self.lines, kind=kind, looked=self._pictures
+            )
         known = self.producers[key]
         known.nan += nan
         known.inf += inf

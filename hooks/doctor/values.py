@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from hookscope.hooks.doctor.chain import Chain, largest_of
+from hookscope.hooks.doctor.held import count_in_weight, far_too_large, held_by, name_trail
 from hookscope.hooks.doctor.patient import Patient
 from hookscope.hooks.doctor.probe import Place, at_most
 from hookscope.hooks.doctor.producers import Producer, tracking
 from hookscope.hooks.passes import nested
-from hookscope.hooks.results.findings import Bars, Curve, Finding, Severity, Trail, join_names
+from hookscope.hooks.results.findings import Bars, Curve, Finding, Severity, Trail, in_digits, join_names
 from hookscope.hooks.results.sketches import limits as limits_of
 from hookscope.hooks.results.summaries import LayerSummary
 
@@ -94,7 +95,7 @@ def _produced(patient: Patient, each: Producer, severity: Severity) -> Finding:
         cause = "it is given a constant that is not finite"
     elif each.weight:
         owner = f"{each.owner}'s" if each.owner and each.owner != each.layer else "its"
-        cause = f"{owner} {each.weight} holds {_counts(patient, each)}"
+        cause = f"{owner} {each.weight} holds {count_in_weight(patient, each)}"
     else:
         cause = "all that it is given is finite"
     advice = (
@@ -103,6 +104,9 @@ def _produced(patient: Patient, each: Producer, severity: Severity) -> Finding:
         else f"Look at what {each.layer} is given: a logarithm or root of a negative number, a division by 0, an "
         "overflow, or a softmax of nothing but -inf."
     )
+    own = None if each.weight else held_by(patient, each.layer)
+    if own is not None:
+        cause, advice = own
     return Finding(
         "non-finite",
         severity,
@@ -119,18 +123,9 @@ def _produced(patient: Patient, each: Producer, severity: Severity) -> Finding:
         value=float(each.nan + each.inf),
         limit=0.0,
         excess=float(max(1, each.nan + each.inf)),
-        evidence=Trail("values that are not finite, in the order of the calls", lines, (marked,)),
+        evidence=Trail(name_trail(each.looked, patient.pictures), lines, (marked,)),
         picture=pictures[0] if pictures else -1,
     )
-
-
-def _counts(patient: Patient, each: Producer) -> str:
-    name = f"{each.owner}.{each.weight}".strip(".")
-    for known, tensor in (*patient.inner.named_parameters(), *patient.inner.named_buffers()):
-        if known == name:
-            nan, inf = int(tensor.isnan().sum()), int(tensor.isinf().sum())
-            return f"{nan:,} NaN" if not inf else f"{nan:,} NaN and {inf:,} infinite values"
-    return "values that are not finite"
 
 
 def _broken_weights(patient: Patient) -> list[tuple[str, int, int]]:
@@ -309,6 +304,9 @@ def precision(patient: Patient) -> Iterator[Finding]:
         yield from at_most(list(_near_the_ends(chain, kinds, headroom, underflow)), "come near the ends")
         yield from _weights_near(weights, headroom)
         return
+    thrown_off = far_too_large(patient, weights, torch.finfo(torch.float16).max / headroom)
+    if thrown_off is not None:
+        yield thrown_off
     yield from _would_overflow(chain, weights, headroom)
 
 
@@ -361,8 +359,8 @@ def _overflow(
     return Finding(
         "precision",
         "warning",
-        f"{summary.layer} reaches {largest:,.0f}: a factor of {room:.2g} below the largest number of {kind} (limit "
-        f"{line:,.0f}).",
+        f"{summary.layer} reaches {in_digits(largest)}: a factor of {room:.2g} below the largest number of {kind} "
+        f"(limit {in_digits(line)}).",
         why="A picture that is a little brighter makes it infinite, and the answer NaN.",
         advice=f"Keep {summary.layer} in float32 or bfloat16, or scale the weights before it down.",
         layer=summary.layer,
@@ -389,8 +387,8 @@ def _weights_near(weights: Sequence[tuple[str, Tensor]], headroom: float) -> Ite
             yield Finding(
                 "precision",
                 "warning",
-                f"{name} holds a weight of {largest:,.0f}, near the largest number of {_kind(tensor)} (limit "
-                f"{line:,.0f}).",
+                f"{name} holds a weight of {in_digits(largest)}, near the largest number of {_kind(tensor)} "
+                f"(limit {in_digits(line)}).",
                 why="What is multiplied by it overflows.",
                 advice="Keep this layer in float32.",
                 layer=name.rpartition(".")[0],
@@ -416,8 +414,8 @@ def _would_overflow(chain: Chain, weights: Sequence[tuple[str, Tensor]], headroo
         yield Finding(
             "precision",
             "note",
-            f"{join_names(names)} reach{'es' if len(names) == 1 else ''} up to {max(size for _, size in above):,.0f}, "
-            f"and float16 ends at 65,504 (limit {line:,.0f}).",
+            f"{join_names(names)} reach{'es' if len(names) == 1 else ''} up to "
+            f"{in_digits(max(size for _, size in above))}, and float16 ends at 65,504 (limit {line:,.0f}).",
             why="In float16 these layers would be near overflow, or beyond it.",
             advice="Run the model in bfloat16 or float32, or keep these layers in float32.",
             layer=summary.layer,

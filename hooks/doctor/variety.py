@@ -44,6 +44,24 @@ def of_one_class(patient: Patient) -> bool:
     return bool(len(shown)) and int(np.unique(shown, return_counts=True)[1].max()) >= ONE_CLASS * len(shown)
 
 
+def in_grey(patient: Patient) -> bool:
+    """Whether the pictures have three channels, and no colour in any of them: the same but for a mean and a deviation
+    of each channel.
+    """
+    known = patient.found.get("variety: grey")
+    if known is None:
+        values = torch.cat([batch.double().transpose(0, 1).flatten(1).cpu() for batch in patient.batches], 1)
+        mean, spread = values.mean(1, keepdim=True), values.std(1, correction=0, keepdim=True).clamp_min(1e-12)
+        known = patient.found["variety: grey"] = _is_grey((values - mean) / spread)
+    return bool(known)
+
+
+def _is_grey(values: torch.Tensor) -> bool:
+    """Of float64 (channel, value)."""
+    spread = values.std(1, correction=0).clamp_min(1e-12)
+    return len(values) == 3 and bool((values - values.mean(0)).abs().mean() < GREY * spread.mean())
+
+
 def unlike_the_trainings(patient: Patient, stored: Stored) -> bool:
     """Whether the pictures are of a narrow kind, and the first BatchNorm's means are right whatever they show.
 
@@ -55,7 +73,7 @@ def unlike_the_trainings(patient: Patient, stored: Stored) -> bool:
         return False
     values = torch.cat([batch.double().transpose(0, 1).flatten(1).cpu() for batch in patient.batches], 1)
     spread = values.std(1, correction=0).clamp_min(1e-12)
-    grey = len(values) == 3 and bool((values - values.mean(0)).abs().mean() < GREY * spread.mean())
+    grey = _is_grey(values)
     far = bool(((values.mean(1) - means).abs() > UNLIKE * spread).any())
     return grey or far or between(patient) < ALIKE
 

@@ -6,8 +6,12 @@ for anomaly in find_anomalies(gradients(model, image)):
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+import numpy as np
 
 from hookscope.hooks.results.looks import Gradients, LayerGradient
 
@@ -15,6 +19,9 @@ VANISHING_NORM = 1e-6
 EXPLODING_NORM = 1e4
 VANISHING_RATIO = 1e-4
 EXPLODING_RATIO = 1e4
+LEAST = 1e-45  # below the smallest number of float32
+ALL_BUT = 0.5  # of the whole loss, by magnitudes: what takes more takes most of it
+FAR = 3.0  # times the median step's magnitudes, beyond which a step stands out
 
 
 @dataclass(frozen=True)
@@ -87,3 +94,46 @@ def _ratio(layers: list[LayerGradient], low: float, high: float) -> list[Anomaly
         f"{first.layer!r}, a ratio of {ratio:.2g}."
     )
     return [Anomaly(kind, first.layer, first.call, sentence, last.layer)]
+
+
+def find_loss(norms: Sequence[float] | np.ndarray) -> tuple[int, float]:
+    """Where a gradient is lost on its way back.
+
+    Arguments:
+        norms: float (layer,), of the gradient at each layer, in the order of the forward pass; finite, at least two.
+
+    Returns:
+        The first of the two layers between which most is lost, and NaN where this step stands out; where every layer
+        takes about as much, by what factor the median step lessens it.
+
+    >>> find_loss([1e-6, 1e-5, 1e-4, 1e-3, 1e-2])
+    (0, 10.0)
+    >>> find_loss([1e-6, 2e-6, 4e-6, 0.5, 1])
+    (2, nan)
+    """
+    reach = np.maximum.accumulate(np.asarray(norms, np.float64))  # the most that any layer up to here has
+    steps = np.diff(np.log10(np.maximum(reach, LEAST)))
+    step = int(steps.argmax())
+    if not steps[step] > 0:
+        return step, math.nan
+    usual = float(np.median(steps[steps > 0]))
+    if steps[step] >= ALL_BUT * float(steps.sum()) or steps[step] > FAR * usual:
+        return step, math.nan
+    return step, round(float(10**usual), 6)
+
+
+def say_lessened(first: str, norm: float, last: str, most: float, limits: str) -> str:
+    """What became of a gradient between two layers, as the end of a sentence.
+
+    Arguments:
+        norm, most: at the layers `first` and `last`, of which the latter is above 0. limits: said of the former.
+
+    >>> say_lessened("stem", 0.0, "head", 0.9, "limit 0.0001 of that")
+    'is exactly 0 at stem, and 0.9 at head (limit 0.0001 of that)'
+    >>> say_lessened("stem", 3e-6, "head", 0.3, "limit 0.0001 of that")
+    'is 3e-06 at stem, and 0.3 at head: 1e-05 times as large (limit 0.0001 of that)'
+    """
+    if norm == 0:
+        return f"is exactly 0 at {first}, and {most:.2g} at {last} ({limits})"
+    times = f": {norm / most:.2g} times as large" if most else ""
+    return f"is {norm:.2g} at {first}, and {most:.2g} at {last}{times} ({limits})"

@@ -253,6 +253,15 @@ class CheckUpNow:
     doing: str = ""
 
 
+def in_digits(number: float) -> str:
+    """A number with 3 digits, or with separators where it has few thousands.
+
+    >>> in_digits(138.4), in_digits(65504), in_digits(141749629), in_digits(0.0123456)
+    ('138', '65,504', '1.42e+08', '0.0123')
+    """
+    return f"{number:,.0f}" if 1000 <= abs(number) < 1e6 else f"{number:.3g}"
+
+
 def join_names(names: Sequence[str], most: int = 4) -> str:
     """Names for a sentence: "a, b, c and 12 more".
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from hookscope.hooks.results.anomalies import say_lessened
 from hookscope.hooks.results.feeds import Alarm
 from hookscope.hooks.training.rules import TRAINING_RULES
 
@@ -127,14 +128,14 @@ class Alarms:
             return
         behind = int(np.flatnonzero(lost)[-1])
         by_ratio = bool(far[0])
-        share = "exactly 0" if first[0] == 0 else f"{first[0] / last[0]:.2g} times as large"
-        line = (
-            f"limit {limits['ratio']:g}" if by_ratio else f"root mean square {first[1]:.2g}, limit {limits['mean']:g}"
-        )
+        line = f"limit {limits['ratio']:g} of that"
+        if not by_ratio:
+            line = f"root mean square {first[1]:.2g}, limit {limits['mean']:g}"
+        lessened = say_lessened(names[0], float(first[0]), names[-1], float(last[0]), line)
         yield _Hit(
             names[behind],
-            f"The gradient is {share} at {names[0]} as at {names[-1]} ({line}); {behind + 1:,} of {len(names):,} "
-            f"layers with weights get next to none, the last of them {names[behind]}.",
+            f"The norm of the gradient {lessened}; {behind + 1:,} of {len(names):,} layers with weights get next to "
+            f"none, the last of them {names[behind]}.",
             float(first[0] / last[0]) if by_ratio else float(first[1]),
             limits["ratio"] if by_ratio else limits["mean"],
             key="along",
