@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib
 import io
 import json
 import sys
@@ -87,7 +88,7 @@ class Page:
     def net(self, model: str) -> nn.Module:
         """A model of the operator's, built anew: the oracle."""
         module, _, name = spec_of(model).partition(":")
-        net: nn.Module = getattr(sys.modules[module], name)()[0]
+        net: nn.Module = getattr(importlib.import_module(module), name)()[0]
         return net
 
     def ask(self, **chosen: Any) -> str:

@@ -300,9 +300,9 @@ def test_the_tree_and_its_bars_are_about_the_side_that_was_chosen(page: Page) ->
 def test_a_model_that_is_not_offered_is_told_and_the_other_side_stays(tmp_path: Path) -> None:
     settings = Settings(cache_dir=tmp_path, models=MODELS)
     shares = Shares(tmp_path)
-    found, notice = _view_of("?model=new&model_b=gone&a=x", settings, shares)
+    found, notice = _view_of("?model=new&model_b=gone&a=x", settings.names, shares)
     assert (found.model, found.model_b) == ("new", "") and "'gone'" in notice and "wide, new" in notice
-    found, notice = _view_of("?model=new&model_b=wide&a=x", settings, shares)
+    found, notice = _view_of("?model=new&model_b=wide&a=x", settings.names, shares)
     assert (found.model, found.model_b, notice) == ("new", "wide", "")
 
 
