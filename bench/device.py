@@ -15,6 +15,7 @@ import copy
 import importlib.util
 import platform
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +37,7 @@ from hookscope.hooks.results.looks import QUANTILE_LEVELS
 LIMIT_SECONDS = 7 * 60  # no check is begun later than this
 CLOSE = 1e-3  # of the largest value: how far two processors may be apart after some layers of float32
 ROUNDING = 1e-5  # of the largest value: the same arithmetic on one processor in another order
+HALF = 1e-2  # of a gradient's norm: what half precision may change
 NOTHING = "Nothing to run: torch sees no accelerator here (CUDA, MPS or XPU)."
 
 
@@ -223,6 +225,34 @@ def gradients(device: torch.device) -> str:
     return f"by hand within {worst:.0e}; {len(found)} layers as on the processor"
 
 
+def training(device: torch.device) -> str:
+    """Gradients of a feed under mixed precision are those of float32, unscaled, with plain and fused updates."""
+    worst = 0.0
+    ways = [(dtype, fused) for dtype in (torch.float16, torch.bfloat16) for fused in (False, True)]
+    for dtype, fused in ways:
+        made = subject(device)
+        model, twin = made.model.train(), copy.deepcopy(made.model).train()
+        pictures, classes = made.picture.repeat(8, 1, 1, 1), torch.arange(8, device=device) % 5
+        pictures = pictures * torch.linspace(0.5, 1.5, 8, device=device)[:, None, None, None]
+        scaler = torch.amp.GradScaler(device.type, init_scale=65_536.0) if dtype == torch.float16 else None
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=fused)
+        with tempfile.TemporaryDirectory() as folder:
+            with hs.follow(model, f"{folder}/run", every=1, optimizer=optimizer, scaler=scaler) as feed:
+                with torch.autocast(device.type, dtype=dtype):
+                    loss = functional.cross_entropy(model(pictures).float(), classes)
+                (scaler.scale(loss) if scaler else loss).backward()
+                feed.step(loss=loss)
+                scaler.step(optimizer) if scaler else optimizer.step()
+            (look,) = hs.read_feed(f"{folder}/run").looks
+        functional.cross_entropy(twin(pictures), classes).backward()
+        for layer in ("first", "twice", "head"):
+            parts = [each.grad for each in getattr(twin, layer).parameters() if each.grad is not None]
+            expected = torch.cat([each.flatten() for each in parts]).double().norm()
+            worst = max(worst, near(look.of(layer)["g", "norm"], expected, HALF, f"{layer} in {dtype}, fused {fused}"))
+            assert look.of(layer)["u", "ratio"] > 0, f"{layer}: no update was seen"
+    return f"{len(ways)} ways within {worst:.0e} of float32"
+
+
 def attributions(device: torch.device) -> str:
     """Attributions of the input are autograd's by hand, and the processor's."""
     made = subject(device)
@@ -331,6 +361,7 @@ CHECKS: dict[str, Callable[[torch.device], str]] = {
     "maps": maps,
     "attention": attention,
     "gradients": gradients,
+    "a training in mixed precision": training,
     "attributions": attributions,
     "a recurrent layer's gradient": recurrent,
     "causes": causes,

@@ -64,6 +64,13 @@ def test_the_check_of_gradients_finds_a_wrong_number(monkeypatch: pytest.MonkeyP
     assert not holds and "of the largest value apart" in said
 
 
+def test_the_check_of_a_training_finds_gradients_that_are_still_scaled(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = device.hs.follow
+    monkeypatch.setattr(device.hs, "follow", lambda *given, scaler, **more: right(*given, scaler=None, **more))
+    ((_, holds, said, _),) = device.run(CPU, ["a training in mixed precision"])
+    assert not holds and "of the largest value apart" in said
+
+
 def test_a_check_that_lacks_a_package_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device.importlib.util, "find_spec", lambda name: None)
     ((_, holds, said, _),) = device.run(CPU, ["what hooks cost"])
