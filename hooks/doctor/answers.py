@@ -8,7 +8,7 @@ from typing import cast
 
 import numpy as np
 
-from hookscope.hooks.doctor.chances import as_often, at_least
+from hookscope.hooks.doctor.chances import as_often, at_least, beyond
 from hookscope.hooks.doctor.patient import CannotTell, Patient
 from hookscope.hooks.results.findings import Bars, Finding, join_names
 from hookscope.hooks.results.set_answers import Answers
@@ -415,7 +415,7 @@ def _reordered(
         about="answer",
         value=p,
         limit=limit,
-        excess=max(1.0, 1 + float(np.log10(limit / max(p, 1e-300)))),
+        excess=beyond(p, limit),
         evidence=Bars(
             "pictures whose label is the first class",
             tuple(name for name, _ in bars),

@@ -14,7 +14,7 @@ from torch import Tensor
 from hookscope.hooks.datasets.collectors import AnswersCollector
 from hookscope.hooks.datasets.sweeping import Sweeping
 from hookscope.hooks.doctor.answers import by_chance, label_rows, read_answers
-from hookscope.hooks.doctor.chances import at_least
+from hookscope.hooks.doctor.chances import at_least, beyond
 from hookscope.hooks.doctor.patient import AT_ONCE, CannotTell, Patient
 from hookscope.hooks.doctor.ways import Way
 from hookscope.hooks.results.findings import Bars, Finding
@@ -114,7 +114,7 @@ def other_preparation(
         about="input",
         value=p,
         limit=DECISIVE_P,
-        excess=max(1.0, 1 + float(np.log10(DECISIVE_P / max(p, 1e-300)))),
+        excess=beyond(p, DECISIVE_P),
         evidence=Bars(
             "pictures whose first class is the label",
             tuple(names),

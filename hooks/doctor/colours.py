@@ -14,7 +14,7 @@ from torch import Tensor
 from hookscope.hooks.doctor import ways
 from hookscope.hooks.doctor.answers import read_answers
 from hookscope.hooks.doctor.by_labels import answers_to, need_finite, of_these
-from hookscope.hooks.doctor.chances import at_least, flipped
+from hookscope.hooks.doctor.chances import at_least, beyond, flipped
 from hookscope.hooks.doctor.patient import CannotTell, Patient
 from hookscope.hooks.doctor.ways import Way
 from hookscope.hooks.results.findings import Bars, Finding
@@ -162,7 +162,7 @@ def _other_order(sentence: str, evidence: Bars, p: float, limit: float, text: st
         about="input",
         value=p,
         limit=limit,
-        excess=max(1.0, 1 + float(np.log10(limit / max(p, 1e-300)))),
+        excess=beyond(p, limit),
         evidence=evidence,
         preparation=text,
     )
