@@ -72,6 +72,9 @@
       if (!Array.from(select.options).some((option) => option.value === name)) select.add(new Option(name, name));
       select.value = name;
     }
+    if (document.querySelector("[data-model] option + option")) {
+      for (const fold of document.querySelectorAll(".model-side, .likeness-side")) fold.hidden = false;
+    }
     for (const select of document.querySelectorAll("[data-prepare]")) {
       const named = words(view["prepare_" + select.dataset.prepare]);
       const asked = select.dataset.aspect === "pixels" && named.find((word) => /^\d+x\d+$/.test(word));

@@ -286,6 +286,10 @@ def test_two_people_look_at_a_run_each_in_a_way_of_their_own(
         other.get_by_role("button", name="weight norm").click()
         expect(other.locator("#run-depth")).to_contain_text("weight norm along the depth")
         expect(page.locator("#run-depth")).to_contain_text("gradient norm along the depth")
+        curves = page.get_by_role("group", name="Curve over the steps")
+        curves.get_by_role("button", name="learning rate").click()
+        expect(page.get_by_alt_text("learning rate over the steps")).to_be_visible()
+        expect(other.get_by_alt_text("loss over the steps")).to_be_visible()
         page.get_by_role("slider", name="Step").focus()
         page.keyboard.press("Home")
         expect(page.locator(".run-step")).to_have_text("0")
@@ -299,7 +303,8 @@ def test_two_people_look_at_a_run_each_in_a_way_of_their_own(
         expect(other.locator("#run-depth")).to_contain_text("activation rms along the depth")
         expect(other.locator(".run-name")).to_have_text("broken")
         address = page.url
-        assert {"run_scale=linear", "run_layer=2", "run_step=0"} <= set(address.partition("?")[2].split("&"))
+        fields = {"run_scale=linear", "run_layer=2", "run_step=0", "run_curve=lr"}
+        assert fields <= set(address.partition("?")[2].split("&"))
         open_page(other, address)  # copied
         for each in (page, other):
             expect(each.locator(".run-step")).to_have_text("0")

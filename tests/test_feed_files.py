@@ -14,7 +14,7 @@ import pytest
 
 import hookscope as hs
 from hookscope.hooks.results.feed_files import Feed
-from hookscope.hooks.results.feeds import BINS, COLUMNS, Look, RunInfo, bin_edges, shorten
+from hookscope.hooks.results.feeds import BINS, COLUMNS, Given, Look, RunInfo, bin_edges, shorten
 from hookscope.hooks.results.tensor_files import pack, unpack
 from hookscope.hooks.training.writer import Folder, as_line
 
@@ -42,7 +42,12 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     written = begin(tmp_path / "run")
     kept = [
         look(0, 0, scalars={"accuracy": 0.5}, rates=(0.1, 0.01), scale=65_536.0),
-        look(10, 1, losses=((9, 2.0), (10, float("nan"))), skipped=True, own={"peak": np.array([1.5, np.nan])}),
+        look(
+            *(10, 1),
+            given=Given(((9, 2.0), (10, float("nan"))), {"accuracy": ((9, 0.25),)}),
+            skipped=True,
+            own={"peak": np.array([1.5, np.nan])},
+        ),
     ]
     for each in kept:
         written.append(as_line(each))
@@ -58,7 +63,9 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert np.array_equal(feed.own("peak")[1], [1.5, np.nan], equal_nan=True) and np.isnan(feed.own("peak")[0]).all()
     assert np.array_equal(feed.column("g", "norm")[:, 0], [look.column("g", "norm")[0] for look in kept])
     assert feed.looks[0].layers is feed.looks[1].layers  # names are kept once
-    assert feed.losses()[0].tolist() == [0, 9, 10]
+    assert feed.losses()[0].tolist() == [0, 9, 10] and feed.scalar_names == ("accuracy",)
+    assert [each.tolist() for each in feed.scalars("accuracy")] == [[0, 9], [0.5, 0.25]]
+    assert np.array_equal(feed.rates(), [[0.1, 0.01], [np.nan, np.nan]], equal_nan=True)
     assert feed.at(9) is feed.looks[0] and feed.at(10) is feed.looks[1] and Feed(tmp_path / "run").at(3) is None
 
 
@@ -252,7 +259,7 @@ def test_numbers_that_are_none_and_names_of_100_000_characters(tmp_path: Path) -
     assert np.array_equal(found.numbers[0, :6], [1, np.nan, np.inf, np.nan, np.nan, np.inf], equal_nan=True)
     assert np.isnan(found.numbers[0, 9:]).all() and np.isnan(found.loss)
     assert [len(name) for name in found.scalars] == [300, 1] and len(found.notes[1]) == 2_000
-    assert found.losses == ((2, float("inf")),) and found.over == (("a", "b"),)
+    assert found.given.losses == ((2, float("inf")),) and found.over == (("a", "b"),)
     (alarm,) = feed.alarms()
     assert alarm.severity == "warning" and len(alarm.layer) == 300 and len(alarm.sentence) == 2_000
     assert max(map(len, found.own)) == 300

@@ -62,8 +62,8 @@ def test_what_was_written_since_is_read_and_nothing_twice(tmp_path: Path) -> Non
     column = third.kept.column("g", "norm")
     assert column.steps.tolist() == [0, 50] and column.layers == LAYERS
     assert column.values.tolist() == [[1.0] * 3, [0.5] * 3]
-    steps, losses = third.kept.losses()
-    assert (steps.tolist(), losses.tolist()) == ([0, 25, 50], [2.0, 1.5, 1.0])
+    losses = third.kept.curve("loss")
+    assert (losses.steps.tolist(), losses.values.tolist()) == ([0, 25, 50], [[2.0], [1.5], [1.0]])
 
 
 def test_the_arrays_are_what_the_library_reads_when_layers_come_and_go(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_run_that_went_on_from_an_earlier_step_takes_back_what_came_after(tmp_
     append(folder, line(3, 10, {"conv": groups(9.0)}, loss=9.0))
     after = look(feeds).kept.column("g", "norm")
     assert after.steps.tolist() == [0, 10] and after.values[:, 0].tolist() == [0.0, 9.0]
-    assert look(feeds).kept.losses()[1].tolist() == [0.0, 9.0]
+    assert look(feeds).kept.curve("loss").values[:, 0].tolist() == [0.0, 9.0]
     assert before.values[:, 0].tolist() == [0.0, 1.0, 2.0]  # what was handed out stays as it was
 
 

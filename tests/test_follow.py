@@ -449,6 +449,55 @@ def test_a_folder_holds_one_run_and_resume_goes_on(tmp_path: Path) -> None:
     assert found.bins(6) is not None and found.bins(8) is None
 
 
+def test_what_every_step_was_given_is_kept_also_behind_the_last_look(tmp_path: Path) -> None:
+    model = small_net()
+    optimizer = torch.optim.SGD([{"params": model[0].parameters()}, {"params": model[4].parameters(), "lr": 0.5}], lr=1)
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+    losses: list[float] = []
+    with hs.follow(model, tmp_path / "run", every=4, optimizer=optimizer) as feed:
+        for step in range(7):
+            pictures, classes = batch(step)
+            loss = cross_entropy(model(pictures), classes)
+            loss.backward()
+            losses.append(loss.item())
+            feed.step(loss=loss, **({"accuracy": torch.tensor(step / 10)} if step in (3, 6) else {}), nothing="text")
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+    found = hs.read_feed(tmp_path / "run")
+    assert found.steps.tolist() == [0, 4] and found.scalar_names == ("accuracy",)
+    steps, values = found.losses()
+    assert steps.tolist() == list(range(7)) and values.tolist() == pytest.approx(losses, rel=1e-7)
+    steps, values = found.scalars("accuracy")
+    assert steps.tolist() == [3, 6] and values.tolist() == pytest.approx([0.3, 0.6])
+    assert found.looks[1].scalars == {} and found.scalars("other")[0].tolist() == []
+    np.testing.assert_allclose(found.rates(), [[1, 0.5], [0.9**4, 0.5 * 0.9**4]], rtol=1e-7)
+    with hs.follow(model, tmp_path / "run", every=4, optimizer=optimizer, resume=True) as feed:
+        train(model, feed, optimizer, 2)  # behind the last step that was done, looked at or not
+    found.poll()
+    assert found.losses()[0].tolist() == list(range(9)) and found.steps.tolist() == [0, 4, 8]
+    with hs.follow(model, tmp_path / "run", every=4, optimizer=optimizer, resume=True) as feed:
+        feed.step(loss=9.0, step=5)  # from a checkpoint: what later steps were given is taken back
+    found.poll()
+    assert [each.tolist()[-2:] for each in found.losses()] == [[4, 5], [pytest.approx(losses[4]), 9.0]]
+    assert found.scalars("accuracy")[0].tolist() == [3]
+
+
+@pytest.mark.parametrize("loss", [{"ce": 1.0}, torch.rand(3), "1 point"])
+def test_a_loss_that_is_no_number_is_said_and_costs_nothing_else(tmp_path: Path, loss: Any) -> None:
+    model = small_net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with hs.follow(model, tmp_path / "run", every=1, optimizer=optimizer) as feed:
+        for step in range(3):
+            cross_entropy(model(batch(step)[0]), batch(step)[1]).backward()
+            feed.step(loss=loss)
+            optimizer.step()
+            optimizer.zero_grad()
+    found = hs.read_feed(tmp_path / "run")
+    assert len(found.looks) == 3 and not found.alarms() and np.isnan([look.loss for look in found.looks]).all()
+    assert f"no number but {type(loss).__name__}" in found.looks[0].notes[0] and not found.looks[1].notes
+
+
 def test_a_full_disk_stops_nothing_and_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = small_net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

@@ -155,7 +155,7 @@ def test_numbers_are_those_of_a_plain_loop_in_float64(tmp_path: Path, kind: Any,
             assert of["w", "norm"] == pytest.approx(right["weight"][layer], rel=2e-4)
             assert of["u", "ratio"] == pytest.approx(right["update"][layer], rel=2e-3)
             assert of["a", "inputs"] == 4 * min(accumulated, 8 - look.step % -(-8 // accumulated) * accumulated)
-    assert [step for look in feed.looks for step, _ in look.losses] == list(range(feed.steps[-1] + 1))
+    assert [step for look in feed.looks for step, _ in look.given.losses] == list(range(feed.steps[-1] + 1))
 
 
 @pytest.mark.parametrize("fused", [False, True])

@@ -24,6 +24,7 @@ from inline_engine import MODEL
 from made_feeds import begin, bins, groups, line, write_bins, write_long
 from tempo import limit
 
+from hookscope.dashboard.exports.run_table import curves_csv
 from hookscope.dashboard.feeds import store
 from hookscope.dashboard.feeds.checkpoints import Checkpoint
 from hookscope.dashboard.feeds.store import Feeds, Followed
@@ -289,6 +290,48 @@ def test_the_axis_is_logarithmic_or_linear_as_it_was_chosen(tmp_path: Path) -> N
     assert [attributes["aria-pressed"] for _, attributes, _ in buttons] == ["true", "false"]
 
 
+def test_above_the_lines_stands_the_loss_or_what_else_there_is_over_the_steps(tmp_path: Path) -> None:
+    folder = begin(tmp_path / "run", LAYERS)
+    given = {"accuracy": [[20, 0.1], [50, 0.9]]}
+    lines = [
+        line(0, 0, {}, lr=[0.1, 0.01], loss=2.0),
+        line(1, 50, {}, lr=[0.05, 0.005], losses=[[25, 1.5], [50, "nan"]], given=given),
+    ]
+    end = {
+        "end": 1.0,
+        "step": 100,
+        "stopped_by": "",
+        "losses": [[60, 1.0], [80, 0.5]],
+        "given": {"accuracy": [[80, 1]]},
+    }
+    (folder / "steps.jsonl").write_text("".join(lines) + json.dumps(end) + "\n")
+    feeds, gallery = Feeds({"run": folder}), Gallery("/p/")
+
+    def shown(curve: str) -> tuple[list[tuple[str, str]], str, list[str]]:
+        found = draw(feeds, run(run_curve=curve), gallery)["run-loss"]
+        pills = [(text_of(c), a["aria-pressed"]) for _, group in nodes(found, "set-choice") for _, a, c in group]
+        address = next(a["src"] for _, a, _ in (each for _, c in nodes(found, "run-frame") for each in c))
+        item = gallery.get(address.removeprefix("/p/"))
+        assert item is not None
+        paths = [part.split('d="')[1].split('"')[0] for part in item.data.decode().split("<path ")[2:]]
+        return pills, text_of(next(c for _, c in nodes(found, "mono"))), paths
+
+    pills, last, paths = shown("")
+    assert pills == [("loss", "true"), ("learning rate", "false"), ("accuracy", "false")] and last == "0.5"
+    # 0 to 80: 2, 1.5, nothing at 50 (red), 1 and 0.5 on an axis from 0.5 to 2 with 4 % on either side
+    across = [0, 312, 750, 1000]
+    heights = [round(400 * (1 - (value - 0.44) / 1.62)) for value in (2, 1.5, 1, 0.5)]
+    points = [f"{x} {y}" for x, y in zip(across, heights, strict=True)]
+    assert paths == [f"M{points[0]}h0L{points[1]}M{points[2]}h0L{points[3]}", "M625 0v14"]
+    assert shown("s.accuracy")[1:] == ("1", [f"M250 {400 - 15}h0L625 {round(400 * (1 - 0.836 / 0.972))}L1000 15"])
+    pills, last, paths = shown("lr")
+    assert last == "0.05, 0.005" and len(paths) == 2 and dict(pills)["learning rate"] == "true"
+    assert shown("s.of another run")[0][0] == ("loss", "true")
+    rows = curves_csv(feeds.look("run")).splitlines()  # type: ignore[arg-type]
+    assert rows[0] == "step,loss,lr 1,lr 2,accuracy" and rows[1] == "0,2.0,0.1,0.01,"
+    assert rows[2:] == ["20,,,,0.1", "25,1.5,,,", "50,nan,0.05,0.005,0.9", "60,1.0,,,", "80,0.5,,,1.0"]
+
+
 def test_values_below_0_have_no_logarithm(tmp_path: Path) -> None:
     folder = begin(tmp_path / "run", LAYERS)
     own = {name: groups(1.0) | {"m": {"kurtosis": value}} for name, value in zip(LAYERS, (-1.0, 0.5, 3.0), strict=True)}
@@ -540,10 +583,11 @@ def test_a_program_of_two_runs_and_of_a_column_of_ones_own(tmp_path: Path) -> No
         lines = [json.loads(each) for each in (folder / "steps.jsonl").read_text().splitlines()]
         for place, each in enumerate(lines):
             each["layers"]["fc"]["m"] = {"a 'b\"": 10 * place + (folder == other)}
+        lines.append({"end": 1.0, "step": 170, "given": {"it's": [[160, 0.25 + (folder == other)]]}})
         (folder / "steps.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines))
     made = InlineApp(tmp_path / "cache", feeds={"one": one, "other": other, "empty": begin(tmp_path / "empty", LAYERS)})
     try:
-        chosen = {"run_b": "other", "run_column": "m.a 'b\"", "run_layer": "fc"}
+        chosen = {"run_b": "other", "run_column": "m.a 'b\"", "run_layer": "fc", "run_curve": "s.it's"}
         _, told = _program(made, tmp_path / "program", **chosen)
         assert told["name"] == "hookscope-one-other.zip" and "python view.py FOLDER OTHER" in " ".join(told["beside"])
         printed = _printed(tmp_path / "program", str(one), str(other))
@@ -552,6 +596,7 @@ def test_a_program_of_two_runs_and_of_a_column_of_ones_own(tmp_path: Path) -> No
             for letter in "AB"
             for place, step in enumerate(STEPS)
         ]
+        assert [each for each in printed if "it's" in each] == ["A it's 160 0.25", "B it's 160 1.25"]
         assert "A at the step fc m.a 'b\" 30" in printed and "B layer fc own a 'b\" 31" in printed
         missing = _printed(tmp_path / "program", str(one), str(tmp_path / "nowhere"))
         assert any("There is no feed in" in each for each in missing) and "A line 0 0" in missing

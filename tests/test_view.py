@@ -97,6 +97,7 @@ CHOSEN = View().but(
     run_layer="layer1.0",
     run_kind="w",
     run_scale="linear",
+    run_curve="s.accuracy",
     run_loss="log",
     run_moves="b",
     prune_over="256",
@@ -131,7 +132,7 @@ FIELDS = tuple(View().to_dict())
 def test_every_field_differs_from_its_default_in_the_example() -> None:
     default, chosen = View().to_dict(), CHOSEN.to_dict()
     assert [name for name in FIELDS if chosen[name] == default[name]] == []
-    assert len(FIELDS) == 86 and len(CHOSEN.states) == len(STATES)
+    assert len(FIELDS) == 87 and len(CHOSEN.states) == len(STATES)
 
 
 @pytest.mark.parametrize("name", FIELDS)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from hookscope.dashboard.exports.script_code import Script, file_named
+from hookscope.dashboard.feeds.curves import LOSS, RATE, SCALE
+from hookscope.dashboard.feeds.curves import OWN as OWN_NUMBER
 from hookscope.dashboard.feeds.series import OWN
 from hookscope.dashboard.feeds.store import Followed
 from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.panels.run.choice import Asked, ask
+from hookscope.dashboard.panels.run.curve import title_of_curve
 
 TOLD = """
 def told(value, nan=0, inf=0):
@@ -103,10 +106,7 @@ def _over_the_steps(script: Script, asked: Asked, run: Followed, letter: str) ->
     """The lines: of every layer where it begins, ends, is smallest and largest; of the chosen one every look."""
     group, name = asked.column.group, asked.column.name
     script.add(
-        "steps, losses = feed.losses()",
-        "for step, loss in zip(steps, losses):",
-        "    if step <= feed.steps[there][-1]:",
-        f'        print("{letter}loss", step, f"{{loss:.8g}}")',
+        *_curve(asked.curve, letter, run.kept.last_step()),
         f"values, nan, inf = (each[there] for each in column(feed, {group!r}, {name!r}))",
         "for place, layer in enumerate(feed.layers):",
         "    known = np.isfinite(values[:, place]) & (nan[:, place] + inf[:, place] == 0)",
@@ -120,6 +120,24 @@ def _over_the_steps(script: Script, asked: Asked, run: Followed, letter: str) ->
         "    for step, *numbers in zip(feed.steps[there], values[:, place], nan[:, place], inf[:, place]):",
         f'        print("{letter}line", step, told(*numbers))',
     )
+
+
+def _curve(key: str, letter: str, last: int) -> list[str]:
+    """What stands above the lines, up to the last step of which something was known."""
+    if not key:
+        return []
+    if key == RATE:
+        known = "zip(feed.steps.tolist(), feed.rates().tolist())"
+    elif key == SCALE:
+        known = "((look.step, [look.scale]) for look in feed.looks)"
+    else:
+        read = "feed.losses()" if key == LOSS else f"feed.scalars({key.removeprefix(OWN_NUMBER)!r})"
+        known = f"((step, [value]) for step, value in zip(*{read}))"
+    return [
+        f"for step, values in {known}:",
+        f"    if step <= {last} and not np.isnan(values).all():",
+        f'        print({letter + title_of_curve(key)!r}, step, *(f"{{value:.8g}}" for value in values))',
+    ]
 
 
 def _distribution(script: Script, asked: Asked) -> None:

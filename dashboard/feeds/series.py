@@ -41,7 +41,6 @@ class Series:
         self._beyond: set[str] = set()
         self._places: dict[tuple[str, ...], tuple[np.ndarray, np.ndarray]] = {}
         self._columns: OrderedDict[tuple[str, str], tuple[np.ndarray, int]] = OrderedDict()
-        self._losses: list[tuple[int, float]] = []
 
     def extend(self, looks: Sequence[Look]) -> None:
         """Take what has come since.
@@ -55,7 +54,6 @@ class Series:
         self._steps = _grown(self._steps, len(looks))
         for place, look in enumerate(new, self._count):
             self._steps[place] = look.step
-            self._losses += look.losses or ((look.step, look.loss),)
             if look.layers not in self._places:
                 self._places[look.layers] = self._places_of(look.layers)
         self._count = len(looks)
@@ -101,12 +99,6 @@ class Series:
         while len(self._columns) > COLUMNS:
             self._columns.popitem(last=False)
         return Column(self.steps, self.layers[:width], values[: self._count])
-
-    def losses(self) -> tuple[np.ndarray, np.ndarray]:
-        """The steps of which a loss is known, int64 (step,), and the losses, float64 (step,)."""
-        steps = np.array([step for step, _ in self._losses], np.int64)
-        order = np.argsort(steps, kind="stable")
-        return steps[order], np.array([loss for _, loss in self._losses], np.float64)[order]
 
     def _places_of(self, layers: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
         """Where these layers stand in a row of a column, and which of them have a place."""

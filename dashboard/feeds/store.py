@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from hookscope.dashboard.feeds.checkpoints import Checkpoint, Settled
+from hookscope.dashboard.feeds.curves import Curve, Curves
 from hookscope.dashboard.feeds.series import Column, Series
 from hookscope.hooks.errors import HooksError
 from hookscope.hooks.results.feed_files import Feed
@@ -87,7 +88,7 @@ class Kept:
         self.used = time.monotonic()
         self._lock = threading.RLock()
         self._feed = Feed(folder, name)
-        self._series, self._revision = Series(), 0
+        self._series, self._curves, self._revision = Series(), Curves(), 0
         self._polled = -1.0
         self._now: Followed | None = None
         self._bins: OrderedDict[tuple[int, int, str, str], np.ndarray | None] = OrderedDict()
@@ -126,12 +127,14 @@ class Kept:
             if not left or left >= before or time.monotonic() > until:
                 break
         if feed.revision != self._revision:
-            self._series, self._revision = Series(), feed.revision
+            self._series, self._curves, self._revision = Series(), Curves(), feed.revision
             self._bins.clear()
         self._series.extend(feed.looks)
+        self._curves.extend(feed.looks)
         newest = feed.looks[-1] if feed.looks else None
         # a folder may hold another run by now: it has begun at another time
         mark = f"{feed.run.started:.3f}.{feed.revision}.{len(feed.looks)}.{newest.step if newest else -1}"
+        mark += "".join(f".{len(given.losses)}-{len(given.numbers)}" for given in feed.after)
         if self._alarms[0] != mark:
             self._alarms = mark, feed.alarms()
         read = self._size() - left
@@ -178,10 +181,21 @@ class Kept:
         with self._lock:
             return [self._series.column(group, name, self._feed.looks) for group, name in wanted]
 
-    def losses(self) -> tuple[np.ndarray, np.ndarray]:
-        """The steps of which a loss is known, int64 (step,), and the losses, float64 (step,)."""
+    def curves(self) -> tuple[str, ...]:
+        """What there is over the steps for all layers together, see `Curves.keys`."""
         with self._lock:
-            return self._series.losses()
+            return self._curves.keys(self._feed.after)
+
+    def curve(self, key: str) -> Curve:
+        """One of them."""
+        with self._lock:
+            return self._curves.curve(key, self._feed.after)
+
+    def last_step(self) -> int:
+        """The last step of which anything is known, looked at or not; 0 if there is none."""
+        with self._lock:
+            after = [rows for given in self._feed.after for rows in (given.losses, *given.numbers.values()) if rows]
+            return max([*self._series.steps[-1:].tolist(), *(rows[-1][0] for rows in after)], default=0)
 
     def steps(self) -> np.ndarray:
         """Int64 (look,), rising."""

@@ -192,10 +192,8 @@ def _captions(side: str, models: Sequence[str]) -> html.Div | None:
     )
 
 
-def _model_choice(side: str, models: Sequence[str]) -> html.Label | None:
-    """The model that a side's picture is put into, where there are several."""
-    if len(models) == 1:
-        return None
+def _model_choice(side: str, models: Sequence[str]) -> html.Label:
+    """The model that a side's picture is put into; not to be seen while there is one: a checkpoint may come later."""
     choice = html.Select(_options(models), **{"data-model": side, "aria-label": f"Model of {side.upper()}"})
     return html.Label([html.Span("in", className="muted"), choice], className="in-model")
 

@@ -2,6 +2,7 @@
 
 GET feed/now?a=NAME&b=NAME       ->  {"token", "ages"}
 GET feed/NAME/numbers.csv?column=g.norm
+GET feed/NAME/steps.csv
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import time
 import flask
 
 from hookscope.dashboard.answers.service import Service
-from hookscope.dashboard.exports.run_table import numbers_csv
+from hookscope.dashboard.exports.run_table import curves_csv, numbers_csv
 from hookscope.dashboard.feeds.series import OWN
 from hookscope.dashboard.feeds.store import Feeds
 from hookscope.dashboard.panels.run.head import age_in_words
@@ -41,6 +42,13 @@ def register(server: flask.Flask, prefix: str, service: Service) -> None:
         if (group, column) not in PLACES and not (group == OWN and column in found.kept.own_names()):
             return _sentence(404, NO_COLUMN)
         return flask.Response(numbers_csv(found, group, column), mimetype="text/csv")
+
+    @server.get(f"{prefix}feed/<name>/steps.csv")
+    def steps(name: str) -> flask.Response:
+        found = feeds.look(name)
+        if isinstance(found, str):
+            return _sentence(404, found)
+        return flask.Response(curves_csv(found), mimetype="text/csv")
 
 
 def _now(feeds: Feeds, asked: dict[str, str]) -> dict[str, object]:

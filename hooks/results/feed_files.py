@@ -36,6 +36,7 @@ from hookscope.hooks.results.feeds import (
     RUN,
     VERSION,
     Alarm,
+    Given,
     Look,
     PinnedMaps,
     RunInfo,
@@ -48,6 +49,7 @@ fcntl: Any = importlib.import_module("fcntl") if importlib.util.find_spec("fcntl
 
 INFO_LIMIT, LINE_LIMIT, FILE_LIMIT = 4 << 20, 16 << 20, 256 << 20  # bytes
 NUMBERS_LIMIT = 2 << 30  # bytes of numbers that are kept
+ENDS = 100  # of a run, of which it is kept what the last steps were given
 PIECE = 1 << 20
 
 
@@ -91,6 +93,7 @@ class Feed:
         self._names = feed_lines.Names()
         self._begun: list[int] = []  # the steps at which the run began, and went on
         self._ended: tuple[float, str] | None = None
+        self._after: list[Given] = []  # what the steps behind the last look were given, where the run ended
         self._table: tuple[tuple[int, int], tuple[str, ...], np.ndarray] | None = None
 
     # --- reading
@@ -171,22 +174,33 @@ class Feed:
             self._begun.append(feed_lines.whole(line.get("step")))
             self._ended = None
         elif "end" in line:
+            given = feed_lines.given_in(line)
+            if type(line.get("step")) is int:
+                self._go_back_to(line["step"])
             self._ended = feed_lines.number(line["end"]), feed_lines.text(line.get("stopped_by", ""), 100)
+            self._after = [*self._after, given][-ENDS:]
         elif "layers" in line:
             look = feed_lines.look_of(line, self._names)
             self._kept += look.numbers.nbytes
             if self._kept > NUMBERS_LIMIT:
                 self._kept -= look.numbers.nbytes
                 raise ValueError("too much")
-            while self.looks and self.looks[-1].step >= look.step:
-                self._kept -= self.looks.pop().numbers.nbytes
-                self.revision += 1
+            self._go_back_to(look.step)
+            if look.given.losses:
+                self._after = [each.before(look.given.losses[0][0]) for each in self._after]
             self.looks.append(look)
         else:
             raise ValueError("nothing that is known")
 
+    def _go_back_to(self, step: int) -> None:
+        """Take back what is known of a step and of those behind it: the run went on from an earlier one."""
+        while self.looks and self.looks[-1].step >= step:
+            self._kept -= self.looks.pop().numbers.nbytes
+            self.revision += 1
+        self._after = [each.before(step) for each in self._after]
+
     def _forget(self) -> None:
-        self.looks, self._begun, self._ended, self._table = [], [], None, None
+        self.looks, self._begun, self._ended, self._after, self._table = [], [], None, [], None
         self._offset, self.skipped, self._kept, self._discarding = 0, 0, 0, False
         self.revision += 1
 
@@ -255,9 +269,31 @@ class Feed:
 
     def losses(self) -> tuple[np.ndarray, np.ndarray]:
         """The steps of which a loss is known, int64 (step,), and the losses, float64 (step,)."""
-        known = {step: loss for look in self.looks for step, loss in (look.losses or ((look.step, look.loss),))}
-        steps = sorted(known)
-        return np.array(steps, np.int64), np.array([known[step] for step in steps], np.float64)
+        of_looks = (each for look in self.looks for each in look.given.losses)
+        return feed_lines.by_step(of_looks, (each for given in self._after for each in given.losses))
+
+    def scalars(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """A number of the person's own that `feed.step` was given: the steps, int64 (step,), and float64 (step,)."""
+        of_looks = (each for look in self.looks for each in look.given.numbers.get(name, ()))
+        return feed_lines.by_step(of_looks, (each for given in self._after for each in given.numbers.get(name, ())))
+
+    @property
+    def scalar_names(self) -> tuple[str, ...]:
+        """The names of those numbers."""
+        there = [*(look.given for look in self.looks), *self._after]
+        return tuple(dict.fromkeys(name for given in there for name in given.numbers))
+
+    def rates(self) -> np.ndarray:
+        """The learning rates over the steps, float64 (look, group of the optimiser); NaN where there is none."""
+        found = np.full((len(self.looks), max((len(look.rates) for look in self.looks), default=0)), np.nan)
+        for row, look in zip(found, self.looks, strict=True):
+            row[: len(look.rates)] = look.rates
+        return found
+
+    @property
+    def after(self) -> tuple[Given, ...]:
+        """What the steps behind the last look were given, each time that the run ended."""
+        return tuple(self._after)
 
     def alarms(self) -> tuple[Alarm, ...]:
         """Every alarm, in the order in which they were told, with the step at which each was over."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
 
-from hookscope.hooks.results.feeds import COLUMNS, GROUPS, PLACES, Alarm, Look, RunInfo, shorten
+from hookscope.hooks.results.feeds import COLUMNS, GROUPS, PLACES, Alarm, Given, Look, RunInfo, shorten
 from hookscope.hooks.results.findings import SEVERITIES, Severity
 
 WIDTH = len(COLUMNS)
-LAYERS, SCALARS, ALARMS, LOSSES, NOTES, OWN = 50_000, 200, 500, 20_000, 50, 50  # of a line that are read
+LAYERS, SCALARS, ALARMS, GIVEN, NOTES, OWN = 50_000, 200, 500, 20_000, 50, 50  # of a line that are read
 SENTENCE = 2_000  # characters
 LARGEST_STEP = 10**12 - 1
 _WIDTHS = {group: (len(names), [math.nan] * len(names)) for group, names in GROUPS.items()}
@@ -67,18 +67,21 @@ def look_of(line: Mapping[str, Any], known: Names) -> Look:
                 own[name] = np.full(len(names), np.nan, np.float32)
             if name in own:
                 own[name][index] = _narrow(value)
-    scalars = _table(line.get("scalars"), SCALARS)
-    losses = _list(line.get("losses"), LOSSES)
+    step = whole(line.get("step"))
+    scalars = {name: number(value) for name, value in _table(line.get("scalars"), SCALARS).items()}
+    loss, given = number(line.get("loss")), given_in(line)
+    losses = given.losses or (((step, loss),) if not math.isnan(loss) else ())
+    alone = {name: ((step, value),) for name, value in scalars.items() if name not in given.numbers}
     return Look(
-        step=whole(line.get("step")),
+        step=step,
         number=whole(line.get("look")),
         time=number(line.get("time")),
         layers=names,
         numbers=numbers,
         cost=number(line.get("cost")),
-        loss=number(line.get("loss")),
-        losses=tuple((whole(each[0]), number(each[1])) for each in losses if isinstance(each, list) and len(each) == 2),
-        scalars={name: number(value) for name, value in scalars.items()},
+        loss=loss,
+        given=Given(losses, {**given.numbers, **alone}),
+        scalars=scalars,
         rates=tuple(number(rate) for rate in _list(line.get("lr"), SCALARS)),
         scale=number(line.get("scale")),
         skipped=line.get("skipped") is True,
@@ -91,6 +94,28 @@ def look_of(line: Mapping[str, Any], known: Names) -> Look:
         ),
         notes=tuple(text(each) for each in _list(line.get("notes"), NOTES)),
     )
+
+
+def given_in(line: Mapping[str, Any]) -> Given:
+    """What a line says of the steps since the line before.
+
+    Raises:
+        ValueError: it names a step that is none.
+    """
+    numbers = {name: _rows(rows) for name, rows in _table(line.get("given"), SCALARS).items()}
+    return Given(_rows(line.get("losses")), {name: rows for name, rows in numbers.items() if rows})
+
+
+def by_step(*parts: Iterable[tuple[int, float]]) -> tuple[np.ndarray, np.ndarray]:
+    """(step, number) as int64 (step,), rising, and float64 (step,); of one step what came last."""
+    known = {step: value for part in parts for step, value in part}
+    steps = sorted(known)
+    return np.array(steps, np.int64), np.array([known[step] for step in steps], np.float64)
+
+
+def _rows(rows: Any) -> tuple[tuple[int, float], ...]:
+    found = _list(rows, GIVEN)
+    return tuple((whole(each[0]), number(each[1])) for each in found if isinstance(each, list) and len(each) == 2)
 
 
 def run_of(told: Mapping[str, Any]) -> RunInfo:

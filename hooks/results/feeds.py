@@ -62,15 +62,34 @@ class Alarm:
 
 
 @dataclass(frozen=True)
+class Given:
+    """What steps were given by the person, looked at or not.
+
+    Attributes:
+        losses: (step, loss), rising. numbers: by name the same of numbers of the person's own.
+    """
+
+    losses: tuple[tuple[int, float], ...] = ()
+    numbers: Mapping[str, tuple[tuple[int, float], ...]] = field(default_factory=dict)
+
+    def before(self, step: int) -> Given:
+        """The same of the steps before one."""
+        losses = tuple(each for each in self.losses if each[0] < step)
+        kept = {name: tuple(each for each in rows if each[0] < step) for name, rows in self.numbers.items()}
+        return Given(losses, {name: rows for name, rows in kept.items() if rows})
+
+
+@dataclass(frozen=True)
 class Look:
     """One step that was looked at.
 
     Attributes:
         step: how many updates the weights had had before it. number: how many looks the run had before this one.
         time: seconds since 1970. cost: seconds that looking took.
-        loss: NaN where none was given. losses: (step, loss) of the steps since the look before.
-        scalars: what the person gave besides. rates: the learning rate of each group of the optimiser. scale: by which
-            the loss was multiplied; NaN without a scaler. skipped: whether the optimiser left the weights as they were.
+        loss: NaN where none was given. given: what the steps since the look before were given, this one among them.
+        scalars: what the person gave this one besides the loss. rates: the learning rate of each group of the
+            optimiser. scale: by which the loss was multiplied; NaN without a scaler. skipped: whether the optimiser
+            left the weights as they were.
         layers: their names, in the order in which they ran; a second call of a layer is "name:2".
         numbers: float32 (layer, column), the columns of `COLUMNS`; NaN where there is none.
         own: by the name of a metric of one's own float32 (layer,); NaN where it has none.
@@ -85,7 +104,7 @@ class Look:
     numbers: np.ndarray
     cost: float = math.nan
     loss: float = math.nan
-    losses: tuple[tuple[int, float], ...] = ()
+    given: Given = Given()
     scalars: Mapping[str, float] = field(default_factory=dict)
     rates: tuple[float, ...] = ()
     scale: float = math.nan

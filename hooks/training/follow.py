@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hookscope.hooks.errors import HooksError
 from hookscope.hooks.layers.axes import leaves
@@ -34,16 +34,24 @@ from hookscope.hooks.layers.names import Pattern, first_names, select
 from hookscope.hooks.passes.modes import check_supported, eager, unwrap
 from hookscope.hooks.results.feeds import Look
 from hookscope.hooks.training.alarms import Alarms
+from hookscope.hooks.training.between import Between
 from hookscope.hooks.training.looks import Step, numbers_of
 from hookscope.hooks.training.pinned import Pinned
 from hookscope.hooks.training.rules import silenced
-from hookscope.hooks.training.run import Settings, as_number, info_of, is_first_process, settings_of
-from hookscope.hooks.training.telling import AFTER_THE_UPDATE, FEWER_LOOKS, NO_GRADIENTS, NOT_SEEN, ONLY_PARTS, Teller
+from hookscope.hooks.training.run import Settings, info_of, is_first_process, settings_of
+from hookscope.hooks.training.telling import (
+    AFTER_THE_UPDATE,
+    FEWER_LOOKS,
+    NO_GRADIENTS,
+    NO_NUMBER,
+    NOT_SEEN,
+    ONLY_PARTS,
+    Teller,
+)
 from hookscope.hooks.training.watching import Memory, Metric, Watching
 from hookscope.hooks.training.weights import inner_optimizers, own_weights, read_moment
-from hookscope.hooks.training.writer import Folder, as_line
+from hookscope.hooks.training.writer import Folder, as_given, as_line
 
-LOSSES = 10_000  # between two looks
 WAITING = 20  # lines that could not be written and are kept
 
 
@@ -120,7 +128,7 @@ class Following:
         self._alarms = Alarms(settings.silenced)
         self._memory = Memory()
         self._teller = Teller()
-        self._losses: list[tuple[int, Any]] = []
+        self._between = Between()
         self._unwritten: list[Mapping[str, Any]] = []
         self._open = False
         self._armed: Step | None = None  # waits for the forward pass of the next step
@@ -186,7 +194,8 @@ class Following:
         self._disarm()
         self._armed = None
         self._take_off_updates()
-        self._write({"end": time.time(), "step": self._next, "stopped_by": stopped_by})
+        given = as_given(self._between.take())
+        self._write({"end": time.time(), "step": self._next, "stopped_by": stopped_by, **given})
         self._folder.close()
         self._teller.end()
 
@@ -195,7 +204,7 @@ class Following:
 
         Arguments:
             loss: of the step, a tensor or a number. step: its number, where it is not one more than the last.
-            scalars: numbers of your own, kept with the steps that are looked at.
+            scalars: numbers of your own, as an accuracy; of every step that is given some, looked at or not.
         """
         if self._open:
             self._guarded(lambda: self._step(loss, step, scalars))
@@ -250,32 +259,24 @@ class Following:
         self._finish()  # of the look before, whose update did not come
         now = self._next if number is None else int(number)
         self._next = now + 1
-        value = self._keep_loss(now, loss)
+        try:
+            value = self._between.keep(now, loss, scalars)
+        except TypeError as error:
+            loss = value = None
+            self._teller.say(NO_NUMBER.format(kind=error))
         if self._armed is not None:
-            self._look_at(now, loss, value, scalars)
+            self._look_at(now, loss, value)
         elif value is not None and not math.isfinite(value) and not self._broken:
             self._broken = True  # the next step is looked at, wherever it is
             self._arm()
         self._arm_if_due()
 
-    def _keep_loss(self, now: int, loss: Any) -> float | None:
-        """The loss as a number, where it costs nothing to have it now."""
-        if loss is None:
-            return None
-        there = isinstance(loss, Tensor) and loss.device.type != "cpu"  # reading it now would wait for the device
-        value = None if there else float(loss.detach() if isinstance(loss, Tensor) else loss)
-        kept = loss.detach().clone() if there else value
-        if len(self._losses) < LOSSES:
-            self._losses.append((now, kept))
-        return value
-
-    def _look_at(self, now: int, loss: Any, value: float | None, scalars: Mapping[str, Any]) -> None:
+    def _look_at(self, now: int, loss: Any, value: float | None) -> None:
         step, self._armed = self._armed, None
         assert step is not None
         begun = time.perf_counter()
         self._disarm()
         step.number, step.loss = now, loss
-        step.scalars = {str(name): as_number(each) for name, each in scalars.items()}
         self._say_what_was_not_seen(step)
         if step.moment is None:
             self._read_weights(step)
@@ -387,8 +388,8 @@ class Following:
             return
         begun = time.perf_counter()
         model = self._alive()
-        losses, self._losses = self._losses, []
-        looked = numbers_of(step, model, self._alarms, losses, self._scaler is not None, self._settings.owner)
+        given = self._between.take()
+        looked = numbers_of(step, model, self._alarms, given, self._scaler is not None, self._settings.owner)
         look = looked.look(self._number, time.time(), self._teller.take_notes())
         maps = self._pinned.look(model, self._settings.owner) if self._pinned is not None else {}
         self._number += 1

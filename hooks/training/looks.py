@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hookscope.hooks.passes import nested
-from hookscope.hooks.results.feeds import COLUMNS, PLACES, Alarm, Look
+from hookscope.hooks.results.feeds import COLUMNS, PLACES, Alarm, Given, Look
 from hookscope.hooks.training.alarms import Alarms, Evidence
 from hookscope.hooks.training.producers import Made, find_producer
 from hookscope.hooks.training.reading import Reading
@@ -45,7 +45,6 @@ class Step:
     moment: Moment | None = None
     number: int = 0
     loss: Any = None
-    scalars: Mapping[str, float] = field(default_factory=dict)
     halves: bool = False
     cost: float = 0.0
     announced: bool = False
@@ -95,7 +94,7 @@ class Looked:
     numbers: np.ndarray
     bins: dict[str, np.ndarray]
     loss: float
-    losses: tuple[tuple[int, float], ...]
+    given: Given
     alarms: tuple[Alarm, ...]
     over: tuple[tuple[str, str], ...]
     skipped: bool
@@ -112,8 +111,8 @@ class Looked:
             self.layers,
             self.numbers,
             loss=self.loss,
-            losses=self.losses,
-            scalars=self.step.scalars,
+            given=self.given,
+            scalars={name: rows[-1][1] for name, rows in self.given.numbers.items() if rows[-1][0] == self.step.number},
             rates=moment.rates,
             scale=moment.scale,
             skipped=self.skipped,
@@ -135,13 +134,12 @@ def _left_out(optimizer: torch.optim.Optimizer) -> bool:
     return found is not None and float(found) > 0
 
 
-def numbers_of(
-    step: Step, model: nn.Module, alarms: Alarms, losses: Sequence[tuple[int, Any]], scaled: bool, owner: str
-) -> Looked:
+def numbers_of(step: Step, model: nn.Module, alarms: Alarms, given: Given, scaled: bool, owner: str) -> Looked:
     """Read everything that was queued, and go through the rules.
 
     Arguments:
-        losses: (step, loss) since the last look. scaled: whether there is a scaler. owner: what `live_hooks` shows.
+        given: what the steps since the last look were given. scaled: whether there is a scaler.
+        owner: what `live_hooks` shows.
     """
     moment, outputs = step.moment, step.watching.found()
     assert moment is not None
@@ -168,13 +166,13 @@ def numbers_of(
             put(each.layer, "w", _of_weights(each.weight), each.weight)
         if each.layer in moment.ratios:
             put(each.layer, "u", {"ratio": moment.ratios[each.layer]})
-    read = tuple((number, float(loss)) for number, loss in losses)
-    loss = read[-1][1] if read and read[-1][0] == step.number else math.nan
+    last = given.losses[-1:]
+    loss = last[0][1] if last and last[0][0] == step.number else math.nan
     evidence = _evidence(step, moment, outputs, titles, loss, scaled, skipped)
     evidence.not_finite = _not_finite(step, model, moment, outputs, titles, loss, owner)
     began, over = alarms.examine(evidence)
     step.watching.given = None
-    return Looked(step, layers, rows, bins, loss, read, began, over, skipped)
+    return Looked(step, layers, rows, bins, loss, given, began, over, skipped)
 
 
 def _of_activations(found: Reading) -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hookscope.hooks.errors import HooksError
 from hookscope.hooks.layers.names import Pattern
@@ -101,11 +100,3 @@ def is_first_process() -> bool:
         return int(os.environ.get("WORLD_SIZE", "1")) < 2 or int(os.environ.get("RANK", "0")) == 0
     except ValueError:
         return True
-
-
-def as_number(value: Any) -> float:
-    """A number of a person's, a tensor or not; NaN where it is none."""
-    try:
-        return float(value.detach() if isinstance(value, Tensor) else value)
-    except (TypeError, ValueError, RuntimeError):
-        return math.nan

@@ -18,6 +18,10 @@ NO_GRADIENTS = (
     "There were no gradients when feed.step() was called, or only zeros. Call it after loss.backward(), and before "
     "optimizer.zero_grad()."
 )
+NO_NUMBER = (
+    "The loss that feed.step() was given is no number but {kind}, and is left out. Give it the number, or the tensor "
+    "that holds it: feed.step(loss=loss)."
+)
 ONLY_PARTS = (
     "The model itself was not called in the step that was looked at, only parts of it or a compiled copy, so there are "
     "no activations of it; its layers are watched from the next look on."

@@ -22,7 +22,20 @@ from typing import Any
 import numpy as np
 
 from hookscope.hooks.errors import HooksError
-from hookscope.hooks.results.feeds import FORMAT, GROUPS, KINDS, LINES, LOCK, PLACES, RUN, VERSION, Alarm, Look, RunInfo
+from hookscope.hooks.results.feeds import (
+    FORMAT,
+    GROUPS,
+    KINDS,
+    LINES,
+    LOCK,
+    PLACES,
+    RUN,
+    VERSION,
+    Alarm,
+    Given,
+    Look,
+    RunInfo,
+)
 from hookscope.hooks.results.tensor_files import pack
 
 # Windows has none; there two runs are not kept apart
@@ -201,14 +214,13 @@ class Folder:
             for whole in lines:
                 with contextlib.suppress(ValueError, RecursionError):
                     line = json.loads(whole)
-                    if (
-                        isinstance(line, dict)
-                        and type(line.get("step")) is int
-                        and line["step"] >= 0
-                        and "layers" in line
-                    ):
+                    if not isinstance(line, dict) or type(line.get("step")) is not int or line["step"] < 0:
+                        continue
+                    if "layers" in line:
                         last = line["step"]
                         looks[last] = int(line.get("look", 0))
+                    elif "begin" in line or "end" in line:  # which name the step that comes next
+                        last = line["step"] - 1
             self._torn = not whole.endswith(b"\n")
         return last, looks
 
@@ -229,8 +241,7 @@ def as_line(look: Look) -> dict[str, Any]:
                 layers[layer].setdefault("m", {})[name] = _number(value)
     line: dict[str, Any] = {"v": VERSION, "step": look.step, "look": look.number, "time": round(look.time, 3)}
     line |= {"cost": _number(look.cost), "loss": _exact(look.loss)}
-    if look.losses:
-        line["losses"] = [[step, _exact(loss)] for step, loss in look.losses]
+    line |= as_given(look.given, look.step)
     line |= {"scalars": {name: _exact(value) for name, value in look.scalars.items()}} if look.scalars else {}
     line |= {"lr": [_exact(rate) for rate in look.rates]} if look.rates else {}
     line |= {} if math.isnan(look.scale) else {"scale": look.scale}
@@ -240,6 +251,17 @@ def as_line(look: Look) -> dict[str, Any]:
     line |= {"notes": list(look.notes)} if look.notes else {}
     line["layers"] = layers
     return line
+
+
+def as_given(given: Given, looked: int = -1) -> dict[str, Any]:
+    """What steps were given, as keys of a line; what only the step was given that is looked at stands there already."""
+    numbers = {name: rows for name, rows in given.numbers.items() if [step for step, _ in rows] != [looked]}
+    found: dict[str, Any] = {"losses": _rows(given.losses)} if given.losses else {}
+    return found | ({"given": {name: _rows(rows) for name, rows in numbers.items()}} if numbers else {})
+
+
+def _rows(values: tuple[tuple[int, float], ...]) -> list[list[Any]]:
+    return [[step, _exact(value)] for step, value in values]
 
 
 def machine() -> str:

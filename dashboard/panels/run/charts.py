@@ -1,4 +1,4 @@
-"""What stands over the steps: the loss, the layers' numbers as lines, and alarms as pins."""
+"""What stands over the steps of each layer: its numbers as lines, and alarms as pins."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from dash import html
 
 from hookscope.dashboard.answers.parts import Update
 from hookscope.dashboard.asking.answers import Answers
-from hookscope.dashboard.drawing.numbers import format_count, format_number
+from hookscope.dashboard.drawing.numbers import format_count
 from hookscope.dashboard.drawing.run_figures import (
     Axis,
     Line,
     Thinned,
-    axis_for,
     columns_for,
     depth_colours,
     depth_gradient,
@@ -28,16 +27,14 @@ from hookscope.dashboard.feeds.series import OWN, Column
 from hookscope.dashboard.feeds.store import Followed
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.panels.regions import show_text
-from hookscope.dashboard.panels.run.choice import COLUMNS, Asked, Shown, layer_of, wants_log
+from hookscope.dashboard.panels.run.choice import COLUMNS, Asked, Shown, layer_of
 from hookscope.hooks.results.feeds import Alarm
 from hookscope.hooks.results.findings import SEVERITIES
 
-LOSS_COLOURS = "#1c7ed6", "#e8590c"
 PIN_PLACES = 60  # alarms that are nearer than one of these are one pin
 SAID = 3  # alarms of a pin that are told
 CHOSEN_WIDTH = 2.8
 OWN_NAMES = 12
-WIDE = 20.0  # a loss that falls by more has a logarithmic axis
 
 
 def draw_columns(asked: Asked, answers: Answers) -> list[Update]:
@@ -62,36 +59,6 @@ def draw_columns(asked: Asked, answers: Answers) -> list[Update]:
     return [show_text(ids.RUN_COLUMNS, group)]
 
 
-def draw_loss(asked: Asked, answers: Answers) -> list[Update]:
-    """The loss of every step of which it is known."""
-    losses = [each.kept.losses() for each in asked.runs]
-    known = [values[np.isfinite(values)] for _, values in losses]
-    spread = [each for each in known if each.size]
-    if not spread:
-        return [show_text(ids.RUN_LOSS, html.P("No loss was given: feed.step(loss=loss).", className="muted"))]
-    least, most = min(float(each.min()) for each in spread), max(float(each.max()) for each in spread)
-    axis = axis_for(spread, logarithmic=wants_log(asked.loss, least >= 0 and most > WIDE * least))
-    assert axis is not None
-    across = asked.across
-    drawn = [_loss(steps, values, across) for steps, values in losses]
-    lines = [[Line(LOSS_COLOURS[place], 1.8, 1, dashed=place > 0)] for place in range(len(drawn))]
-    shows = ("run loss", asked.marks, asked.loss)
-    address = asked.gallery.add(shows, partial(_svg, drawn, lines, axis), "image/svg+xml")
-    last = [f"{letter} {format_number(values[-1])}" for letter, (_, values) in zip("AB", losses, strict=False)]
-    said = format_number(losses[0][1][-1]) if len(last) == 1 else ", ".join(last)
-    title = [html.Span("loss"), html.Span(f" {said}", className="mono muted")]
-    return [
-        show_text(
-            ids.RUN_LOSS, [_title(title, axis, "run_loss"), plot(address, axis, "The loss over the steps", "low")]
-        )
-    ]
-
-
-def _loss(steps: np.ndarray, values: np.ndarray, across: tuple[int, int]) -> Thinned:
-    table = values[:, None]
-    return thin(steps, table, across, broken=np.isnan(table))
-
-
 def draw_layers(asked: Asked, answers: Answers) -> list[Update]:
     """The chosen column of every layer, as a line each."""
     axis = asked.axis
@@ -114,11 +81,11 @@ def draw_layers(asked: Asked, answers: Answers) -> list[Update]:
         html.Span(["thick: ", html.Span(asked.layer, className="name mono")], className="muted run-thick"),
     ]
     what = f"{column.title} of {format_count(len(layers))} layers over the steps"
-    title = _title(legend, axis, "" if column.of_shares else "run_scale")
+    title = title_of(legend, axis, "" if column.of_shares else "run_scale")
     return [show_text(ids.RUN_LINES, [title, plot(address, axis, what)])]
 
 
-def _title(words: Sequence[Any], axis: Axis, field: str) -> html.Div:
+def title_of(words: Sequence[Any], axis: Axis, field: str) -> html.Div:
     """What a picture is of, and a switch for its axis: `field` of the view holds it, "" of one that has none."""
     return html.Div(
         [*words, html.Span(className="spacer"), _switch(axis, field) if field else None], className="run-title"
@@ -126,7 +93,7 @@ def _title(words: Sequence[Any], axis: Axis, field: str) -> html.Div:
 
 
 def _switch(axis: Axis, field: str) -> html.Div:
-    what = "loss" if field == "run_loss" else "number of each layer"
+    what = "curve above" if field == "run_loss" else "number of each layer"
     buttons = [
         html.Button(
             text,

@@ -77,6 +77,7 @@ NAMES = _Matching(r".{0,40}")
 LAYERS = _Matching(r".{0,300}")
 STEPS = _Matching(r"[0-9]{0,12}")
 KEYS = _Matching(r"[agumw]\.[^\n]{1,300}")
+CURVES = _Matching(r"|loss|lr|scale|s\.[^\n]{1,300}")
 
 
 @state
@@ -88,7 +89,8 @@ class Run:
         run: its name; "" for the first. run_b: of the one beside it; "" for none.
         run_step: "" for the newest. run_column: a key of `COLUMNS`, or "m." and the name of a person's own metric.
         run_layer: "" for the one of the worst alarm, or the first. run_kind: whose distributions are shown.
-        run_scale: how the axis of the layers' lines is; "" as suits the column. run_loss: the same of the loss.
+        run_scale: how the axis of the layers' lines is; "" as suits the column.
+        run_curve: what stands above them, a key of `Curves.keys`; "" for the loss. run_loss: how its axis is.
         run_moves: the side that gets the weights that were saved last up to the step, whenever that moves; "" for none.
     """
 
@@ -99,6 +101,7 @@ class Run:
     run_layer: Annotated[str, LAYERS] = ""
     run_kind: Kind = "a"
     run_scale: Scale = ""
+    run_curve: Annotated[str, CURVES] = ""
     run_loss: Scale = ""
     run_moves: Literal["", "a", "b"] = ""
 
@@ -112,7 +115,8 @@ class Asked:
         run, other: the run, and the one beside it. problem: why that is not there, "" if it is.
         step: the one that is looked at, as chosen; None for the newest. column: what the lines are.
         layer: the chosen one, "" for none. kind: whose distributions.
-        scale, loss: how the axes of the lines and of the loss were chosen.
+        curve: what stands above the lines, of what there is. scale, loss: how the axes of the lines and of that were
+            chosen.
     """
 
     marks: tuple[str, ...]
@@ -123,6 +127,7 @@ class Asked:
     column: Shown
     layer: str
     kind: Kind
+    curve: str
     scale: Scale
     loss: Scale
     gallery: Gallery = field(repr=False, compare=False)
@@ -135,9 +140,7 @@ class Asked:
     @property
     def across(self) -> tuple[int, int]:
         """The first step of the picture and the last."""
-        steps = [each.kept.steps() for each in self.runs]
-        there = [each for each in steps if len(each)]
-        return (0, max([int(each[-1]) for each in there], default=1) or 1)
+        return (0, max(each.kept.last_step() for each in self.runs) or 1)
 
     def look(self, run: Followed | None = None) -> Look | None:
         """The look that is chosen, of the run or the other one."""
@@ -161,9 +164,9 @@ class Asked:
 
     def only(self, *names: str) -> Asked:
         """The same with nothing chosen but what is named, so that a part cannot draw from more: of "step", "column",
-        "layer", "kind", "scale" and "loss".
+        "layer", "kind", "curve", "scale" and "loss".
         """
-        nothing: dict[str, Any] = {"step": None, "column": COLUMNS[FIRST], "layer": "", "kind": "a"}
+        nothing: dict[str, Any] = {"step": None, "column": COLUMNS[FIRST], "layer": "", "kind": "a", "curve": ""}
         nothing |= {"scale": "", "loss": ""}
         return replace(self, **{name: value for name, value in nothing.items() if name not in names})
 
@@ -184,8 +187,10 @@ def ask(view: View, feeds: Feeds | None, gallery: Gallery) -> Asked | str:
     step = int(chosen.run_step) if chosen.run_step.isdecimal() else None
     layer = chosen.run_layer or _first_layer(run)
     marks = tuple(f"{each.name} {each.mark}" for each in (run, beside) if each)
+    there = tuple(dict.fromkeys(key for each in (run, beside) if each for key in each.kept.curves()))
+    curve = chosen.run_curve if chosen.run_curve in there else next(iter(there), "")
     column, scales = _column(chosen.run_column), (chosen.run_scale, chosen.run_loss)
-    return Asked(marks, run, beside, problem, step, column, layer, chosen.run_kind, *scales, gallery)
+    return Asked(marks, run, beside, problem, step, column, layer, chosen.run_kind, curve, *scales, gallery)
 
 
 def wants_log(chosen: Scale, usual: bool) -> bool:

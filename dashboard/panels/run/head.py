@@ -105,6 +105,9 @@ def _line(run: Followed, letter: str, prefix: str, asked: Asked) -> html.Div:
         address = f"{prefix}feed/{quote(run.name)}/numbers.csv?column={quote(asked.column.key, safe='')}"
         about = f"{asked.column.title} of every layer at every step that was looked at"
         words.append(html.A("CSV", href=address, download="numbers.csv", className="link live-only", title=about))
+        address = f"{prefix}feed/{quote(run.name)}/steps.csv"
+        told = "The loss, learning rates and numbers of your own at every step of which they are known"
+        words.append(html.A("CSV of steps", href=address, download="steps.csv", className="link live-only", title=told))
     return html.Div(words, className="sweep-line")
 
 

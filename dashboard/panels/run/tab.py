@@ -16,7 +16,7 @@ from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.page.view import View
 from hookscope.dashboard.panels.panel import Panel, Waiting
 from hookscope.dashboard.panels.regions import show_text
-from hookscope.dashboard.panels.run import alarm_list, charts, checkpoints, head, moment, pinned, ridges
+from hookscope.dashboard.panels.run import alarm_list, charts, checkpoints, curve, head, moment, pinned, ridges
 from hookscope.dashboard.panels.run.choice import Asked, Run, ask
 
 NAME = "run"
@@ -101,7 +101,7 @@ def _parts(view: View, feeds: Feeds | None, gallery: Gallery, prefix: str) -> li
         ("run layer", (only("step", "layer"),), moment.draw_layer, ids.RUN_LAYER),
         ("run columns", (only("column"),), charts.draw_columns, ids.RUN_COLUMNS),
         ("run lines", (only("column", "layer", "scale"),), charts.draw_layers, ids.RUN_LINES),
-        ("run loss", (only("loss"),), charts.draw_loss, ids.RUN_LOSS),
+        ("run loss", (only("curve", "loss"),), curve.draw_curve, ids.RUN_LOSS),
         ("run pins", (only(),), charts.draw_pins, ids.RUN_PINS),
         ("run pinned", (only("step") if asked.run.info.pinned else only(),), pinned.draw_pinned, ids.RUN_PINNED),
         ("run ridge", (only("step", "layer", "kind"),), ridges.draw_at_step, ids.RUN_RIDGE_AT),
