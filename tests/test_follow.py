@@ -784,18 +784,18 @@ def test_dead_channels_are_told_once_until_they_are_over(tmp_path: Path) -> None
 
 
 def test_updates_that_are_too_large_or_too_small(tmp_path: Path) -> None:
-    for rate, word in ((1e4, "times as large as its weights"), (1e-9, "of its weights")):
+    for rate, word, step in ((1e4, "times as large as its weights", 0), (1e-9, "of its weights", 2)):
         model = nn.Sequential(nn.Linear(8, 10)).double()
         optimizer = torch.optim.SGD(model.parameters(), lr=rate)
         with hs.follow(model, tmp_path / str(rate), every=1, optimizer=optimizer) as feed:
-            for _ in range(2):
+            for _ in range(4):
                 loss = cross_entropy(model(torch.rand(6, 8).double()), torch.zeros(6, dtype=torch.long))
                 loss.backward()
                 feed.step(loss=loss)
                 optimizer.step()
                 optimizer.zero_grad()
         alarms = told(tmp_path / str(rate), "update-ratio")
-        assert alarms and word in alarms[0].sentence
+        assert alarms and word in alarms[0].sentence and alarms[0].step == step
 
 
 def test_a_weight_that_never_changes_is_named(tmp_path: Path) -> None:

@@ -224,8 +224,41 @@ def eager(model: nn.Module) -> Iterator[None]:
     compiled = any(
         "_orig_mod" in module._modules or module._compiled_call_impl is not None for module in model.modules()
     )
-    with torch.compiler.set_stance("force_eager") if compiled else contextlib.nullcontext():
+    with forced_eager() if compiled else contextlib.nullcontext():
         yield
+
+
+_eager = contextlib.ExitStack()  # holds torch's stance while anybody wants it
+_eager_for: list[object] = []
+
+
+@contextlib.contextmanager
+def forced_eager() -> Iterator[None]:
+    """Run whatever is compiled eagerly, and compile nothing; what was compiled before is used again afterwards.
+
+    Several may want it at once, and end in any order, as two trainings that are followed do.
+    """
+    with _locks_guard:
+        if not _eager_for:
+            _eager.enter_context(torch.compiler.set_stance("force_eager"))
+        _eager_for.append(None)
+    try:
+        yield
+    finally:
+        with _locks_guard:
+            _eager_for.pop()
+            if not _eager_for:
+                _eager.close()
+
+
+@contextlib.contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Put back the random state of torch, numpy and Python after a `with` block."""
+    state = _random_state()
+    try:
+        yield
+    finally:
+        _set_random_state(state)
 
 
 def _random_state() -> dict[str, Any]:

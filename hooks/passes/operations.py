@@ -148,6 +148,7 @@ def tapping(
     chosen: Mapping[str, nn.Module],
     names: Mapping[nn.Module, str],
     hook_of: Callable[[str], Callable[[nn.Module, Any, Any], None]],
+    within: nn.Module | None = None,
 ) -> Iterator[Mapping[str, Placed]]:
     """See the outputs of modules and operations for the length of a `with` block.
 
@@ -158,6 +159,7 @@ def tapping(
         chosen: what to look at: the module of that name, or the module in which the operation of that name happens.
         names: every module of the model with its first name; needed for operations only.
         hook_of: makes the hook of a name, which is called with (module, args, output) of every call.
+        within: the module whose call has begun already, if one has.
 
     Yields:
         The hooks on modules, by the names under which these were chosen.
@@ -170,7 +172,7 @@ def tapping(
                 seen = _unwatched_look(hook_of(name)) if operations else hook_of(name)
                 placed[name] = stack.enter_context(hook(module, "forward", seen, layer=name))
         if operations:
-            stack.enter_context(_watching(operations, names, hook_of))
+            stack.enter_context(_watching(operations, names, hook_of, within))
         yield placed
 
 
@@ -192,6 +194,7 @@ def _watching(
     operations: Mapping[str, nn.Module],
     names: Mapping[nn.Module, str],
     hook_of: Callable[[str], Callable[[nn.Module, Any, Any], None]],
+    within: nn.Module | None,
 ) -> Iterator[None]:
     looks = {name: hook_of(name) for name in operations}
     namer = Namer(Stack(names))
@@ -202,6 +205,8 @@ def _watching(
             looks[found.name](found.running.module, found.args, found.result)
 
     with naming(operations, names, namer), Functions(see):
+        if within is not None:
+            namer.stack.begin(within)
         yield
 
 

@@ -18,6 +18,7 @@ PICTURES = 8  # over those, at least
 CLEAN = 2  # looks without it, after which an alarm is over
 NAMED = 100  # layers that an alarm lists
 USUAL = 20  # looks over which the median is taken
+FEW = 5  # looks, of fewer the largest is taken
 
 
 @dataclass
@@ -31,7 +32,8 @@ class Evidence:
         matrices: layers with weights of two axes or more. gradients: by layer (norm, root mean square, zeros, values
             that are not finite). underflow: by layer the share at float16's end; only where that was computed with.
         fired: of each activation function (in how many pictures each channel fired, of how many).
-        ratios: of updates, by layer. unchanged: weights that did not change in the update; None if there was none.
+        ratios: of updates, by layer. at_rate_0: whether every learning rate was 0 in an update.
+        unchanged: weights that did not change in the update; None if there was none.
         scaled: whether there is a scaler, which leaves out a step whose gradients are not finite.
     """
 
@@ -46,6 +48,7 @@ class Evidence:
     fired: Mapping[str, tuple[np.ndarray, int]] = field(default_factory=dict)
     ratios: Mapping[str, float] = field(default_factory=dict)
     unchanged: tuple[str, ...] | None = None
+    at_rate_0: bool = False
     scaled: bool = False
 
 
@@ -78,12 +81,17 @@ class Alarms:
         self._on: dict[str, dict[str, tuple[str, int]]] = {}
         self._fired: dict[str, deque[tuple[np.ndarray, int]]] = {}
         self._unchanged: dict[str, int] = {}
+        self._small: dict[str, int] = {}  # in how many looks in a row a layer's update was too small
         self._norms: deque[float] = deque(maxlen=USUAL)
+        self._first_losses: list[float] = []
+        self._exploded = False
+        self._lost: set[str] = set()  # layers that get next to no gradient
+        self._at_rate_0 = 0
         self._broken = 0
         self._rules: Mapping[str, Callable[[Evidence], Iterator[_Hit]]] = {
             "non-finite": self._not_finite,
-            "vanishing-gradients": self._vanishing,
             "exploding-gradients": self._exploding,
+            "vanishing-gradients": self._vanishing,
             "dead-channels": self._dead,
             "update-ratio": self._ratio,
             "initial-loss": self._initial,
@@ -116,6 +124,8 @@ class Alarms:
 
     def _vanishing(self, found: Evidence) -> Iterator[_Hit]:
         names, values = self._along(found)
+        if self._exploded:  # however much the gradients of the layers differ, they are too large
+            return
         if len(names) < 2 or not np.isfinite(values).all() or not values[-1, 0]:
             return
         limits = TRAINING_RULES["vanishing-gradients"].limits
@@ -127,6 +137,8 @@ class Alarms:
         if not lost[0]:
             return
         behind = int(np.flatnonzero(lost)[-1])
+        in_order = list(found.gradients)
+        self._lost = set(in_order[: in_order.index(names[behind]) + 1])
         by_ratio = bool(far[0])
         line = f"limit {limits['ratio']:g} of that"
         if not by_ratio:
@@ -143,6 +155,7 @@ class Alarms:
 
     def _exploding(self, found: Evidence) -> Iterator[_Hit]:
         limit = TRAINING_RULES["exploding-gradients"].limits["ratio"]
+        self._exploded = False
         broken = [layer for layer, values in found.gradients.items() if values[3]]
         self._broken = self._broken + 1 if broken else 0
         if broken and (not found.scaled or self._broken >= IN_A_ROW) and not found.not_finite:
@@ -173,18 +186,32 @@ class Alarms:
                 key="along",
             )
         whole = math.sqrt(math.fsum(each[0] ** 2 for each in found.gradients.values()))
-        usual = float(np.median(self._norms)) if len(self._norms) >= 5 else 0.0
-        if usual > 0 and whole > limit * usual:
+        few = len(self._norms) < FEW
+        usual = max(self._norms, default=0.0) if few else float(np.median(self._norms))
+        start = max((each for each in self._first_losses if math.isfinite(each)), default=0.0)
+        self._exploded = (0 < usual < whole / limit) or (0 < start < found.loss / limit)
+        if 0 < usual < whole / limit:
+            what = "what it was before" if few else f"its median over the last {len(self._norms)} looks"
             yield _Hit(
                 "",
-                f"The norm of all gradients is {whole:.3g}, {whole / usual:.2g} times its median over the last "
-                f"{len(self._norms)} looks (limit {limit:g}).",
+                f"The norm of all gradients is {whole:.3g}, {whole / usual:.2g} times {what} (limit {limit:g}).",
                 whole / usual,
+                limit,
+                key="in time",
+            )
+        elif 0 < start < found.loss / limit:
+            yield _Hit(
+                "",
+                f"The loss is {found.loss:.3g}, {found.loss / start:.2g} times what it was at the first looks (limit "
+                f"{limit:g}).",
+                found.loss / start,
                 limit,
                 key="in time",
             )
         if found.gradients:
             self._norms.append(whole)
+        if len(self._first_losses) < IN_A_ROW and not self._exploded:
+            self._first_losses.append(found.loss)
 
     def _dead(self, found: Evidence) -> Iterator[_Hit]:
         limit = TRAINING_RULES["dead-channels"].limits["share"]
@@ -209,6 +236,9 @@ class Alarms:
 
     def _ratio(self, found: Evidence) -> Iterator[_Hit]:
         limits = TRAINING_RULES["update-ratio"].limits
+        small = [layer for layer, ratio in found.ratios.items() if 0 < ratio < limits["least"]]
+        if found.ratios:  # a schedule that begins at 0 begins with such a step
+            self._small = {layer: self._small.get(layer, 0) + 1 for layer in small}
         for layer, ratio in found.ratios.items():
             if ratio > limits["largest"]:
                 yield _Hit(
@@ -219,10 +249,11 @@ class Alarms:
                     limits["largest"],
                     ratio / limits["largest"],
                 )
-            elif 0 < ratio < limits["least"]:
+            elif self._small.get(layer, 0) >= IN_A_ROW and layer not in self._without_gradient():
                 yield _Hit(
                     layer,
-                    f"The update of {layer or 'the model'} is {ratio:.2g} of its weights (limit {limits['least']:g}).",
+                    f"The update of {layer or 'the model'} is {ratio:.2g} of its weights, and as small in the "
+                    f"{IN_A_ROW - 1} looks before (limit {limits['least']:g}).",
                     ratio,
                     limits["least"],
                     limits["least"] / ratio,
@@ -243,10 +274,25 @@ class Alarms:
             )
 
     def _same(self, found: Evidence) -> Iterator[_Hit]:
+        self._at_rate_0 = self._at_rate_0 + 1 if found.at_rate_0 else 0
+        if self._at_rate_0 >= IN_A_ROW:
+            yield _Hit(
+                "",
+                f"Every learning rate was 0 in {self._at_rate_0:,} updates that were looked at, so nothing changes "
+                f"(limit {IN_A_ROW}).",
+                float(self._at_rate_0),
+                float(IN_A_ROW),
+                key="at rate 0",
+                advice="Look at the optimiser's learning rate, and at what the schedule makes of it.",
+            )
+        if found.at_rate_0:
+            return
         if found.unchanged is None:
             yield from (self._stays(name, count) for name, count in self._unchanged.items() if count >= IN_A_ROW)
             return
-        self._unchanged = {name: self._unchanged.get(name, 0) + 1 for name in found.unchanged}
+        lost = self._without_gradient()
+        wanted = [name for name in found.unchanged if name.rpartition(".")[0] not in lost]
+        self._unchanged = {name: self._unchanged.get(name, 0) + 1 for name in wanted}
         yield from (self._stays(name, count) for name, count in self._unchanged.items() if count >= IN_A_ROW)
 
     @staticmethod
@@ -284,6 +330,10 @@ class Alarms:
                 )
             later = later or zeros < 1
         yield from reversed(hits)
+
+    def _without_gradient(self) -> set[str]:
+        """The layers of which it is told that they get next to no gradient, so that their updates are small, too."""
+        return self._lost if self._on.get("vanishing-gradients") else set()
 
     @staticmethod
     def _along(found: Evidence) -> tuple[list[str], np.ndarray]:

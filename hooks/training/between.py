@@ -11,7 +11,8 @@ from torch import Tensor
 from hookscope.hooks.results.feeds import Given
 
 MOST = 10_000  # steps of which each number is kept; of more the first, and the newest
-MOST_NAMES = 200
+MOST_NAMES = 50
+TOGETHER = 50_000  # numbers of one line
 
 
 class Between:
@@ -42,11 +43,16 @@ class Between:
         _append(self._losses, step, kept)
         return None if isinstance(kept, Tensor) else kept
 
-    def take(self) -> Given:
-        """Everything that was kept since the last time."""
+    def take(self, most: int = MOST) -> Given:
+        """Everything that was kept since the last time.
+
+        Arguments:
+            most: steps of each number, evenly chosen where there are more; fewer of each where there are many numbers.
+        """
         losses, self._losses = self._losses, []
         numbers, self._numbers = self._numbers, {}
-        return Given(_read(losses), {name: _read(rows) for name, rows in numbers.items()})
+        most = max(min(most, TOGETHER // (len(numbers) + 1)), 2)
+        return Given(_read(losses, most), {name: _read(rows, most) for name, rows in numbers.items()})
 
 
 def _kept(value: Any) -> Any:
@@ -67,7 +73,10 @@ def _append(rows: list[tuple[int, Any]], step: int, kept: Any) -> None:
     rows.append((step, kept))
 
 
-def _read(rows: list[tuple[int, Any]]) -> tuple[tuple[int, float], ...]:
+def _read(rows: list[tuple[int, Any]], most: int) -> tuple[tuple[int, float], ...]:
+    """At most so many of them as numbers, the first and the last among them."""
+    if len(rows) > most:
+        rows = [rows[round(place * (len(rows) - 1) / (most - 1))] for place in range(most)]
     return tuple((step, _number(kept)) for step, kept in rows)
 
 

@@ -24,17 +24,18 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import nn
 
 from hookscope.hooks.errors import HooksError
-from hookscope.hooks.layers.axes import leaves
-from hookscope.hooks.layers.names import Pattern, first_names, select
-from hookscope.hooks.passes.modes import check_supported, eager, unwrap
-from hookscope.hooks.results.feeds import Look
+from hookscope.hooks.layers.names import Pattern, first_names
+from hookscope.hooks.passes.looking import looking
+from hookscope.hooks.passes.modes import check_supported, forced_eager, unwrap
+from hookscope.hooks.passes.registry import hook
+from hookscope.hooks.results.feeds import Given, Look
 from hookscope.hooks.training.alarms import Alarms
-from hookscope.hooks.training.between import Between
+from hookscope.hooks.training.between import MOST, Between
+from hookscope.hooks.training.layouts import choose
 from hookscope.hooks.training.looks import Step, numbers_of
 from hookscope.hooks.training.pinned import Pinned
 from hookscope.hooks.training.rules import silenced
@@ -44,15 +45,13 @@ from hookscope.hooks.training.telling import (
     FEWER_LOOKS,
     NO_GRADIENTS,
     NO_NUMBER,
-    NOT_SEEN,
-    ONLY_PARTS,
+    NO_UPDATE,
+    OWN_PASSES,
     Teller,
 )
-from hookscope.hooks.training.watching import Memory, Metric, Watching
-from hookscope.hooks.training.weights import inner_optimizers, own_weights, read_moment
-from hookscope.hooks.training.writer import Folder, as_given, as_line
-
-WAITING = 20  # lines that could not be written and are kept
+from hookscope.hooks.training.watching import PURPOSE, Memory, Metric, Watching
+from hookscope.hooks.training.weights import Scale, inner_optimizers, own_weights, read_moment, scale_of, weights_of
+from hookscope.hooks.training.writer import Folder, Lines, as_given, as_line
 
 
 def follow(
@@ -74,14 +73,13 @@ def follow(
     """Follow a training; see the module for how, docs/feed.md for what is written and docs/examples/training.md.
 
     Arguments:
-        model: what is trained. Wrappers (`torch.compile`, DistributedDataParallel) are looked through; of a compiled
-            model give the wrapper, whose looked-at steps then run eagerly.
+        model: what is trained; wrappers are looked through. Whatever is compiled runs eagerly in looked-at steps.
         folder: where it is written, one folder for each run.
         every: how many steps are between two looks. Step 0, the first, is one.
         optimizer: for learning rates and updates, one or several; without it those columns are absent.
         scaler: the `torch.amp.GradScaler`, by whose scale gradients are divided.
-        pinned: a batch or a tuple of arguments, whose first picture is shown to the model at every look; its maps are
-            kept. pinned_layers: of which layers.
+        pinned: a batch or a tuple of arguments, whose first picture the model is run on once more at every look (what
+            that leaves behind: docs/feed.md); its maps are kept. pinned_layers: of which layers.
         layers: see `layers.names.select`; by default all modules without children, and all that have weights.
             Operations ("layer1.0/relu") can be named too.
         limit_mb: how many megabytes the folder may take. Files of older looks make room; when lines alone take more
@@ -118,26 +116,25 @@ class Following:
     ) -> None:
         inner = unwrap(model)
         check_supported(inner)
-        chosen = select(model, "*" if layers is None else layers)
-        self._every_layer = layers is None
-        self._layers = leaves(chosen) if layers is None else dict(chosen)
-        self._model, self._wrapped = weakref.ref(inner), weakref.ref(model)
+        self._every_layer, self._patterns = layers is None, layers
+        self._layers = choose(inner, layers)
+        self._model = weakref.ref(inner)
         self._settings, self._optimizers, self._scaler = settings, optimizers, scaler
         self._folder = Folder(folder, settings.limit_bytes)
+        self._lines = Lines(self._folder)
         self._pinned: Pinned | None = None
         self._alarms = Alarms(settings.silenced)
         self._memory = Memory()
         self._teller = Teller()
         self._between = Between()
-        self._unwritten: list[Mapping[str, Any]] = []
         self._open = False
         self._armed: Step | None = None  # waits for the forward pass of the next step
         self._pending: Step | None = None  # was looked at, and waits for its update
         self._hooks = contextlib.ExitStack()  # on the model
         self._updates: list[Any] = []  # handles on the optimisers
         self._next, self._number = 0, 0
-        self._broken = self._seen_forward = False
-        self._slower = 1
+        self._stride = 1  # from one step's number to the next, as the person counts
+        self._broken, self._slower = False, 1
         self.writing = is_first_process()
         self.latest: Look | None = None
         self.path = folder
@@ -178,7 +175,7 @@ class Following:
             ) from error
         self._next = first if first is not None else 0 if last is None else last + 1
         self._open = True
-        self._write({"begin": time.time(), "step": self._next, "process": os.getpid()})
+        self._teller.say(*self._lines.write({"begin": time.time(), "step": self._next, "process": os.getpid()}))
         self._guarded(self._arm_if_due)
 
     def close(self, stopped_by: str = "") -> None:
@@ -194,8 +191,10 @@ class Following:
         self._disarm()
         self._armed = None
         self._take_off_updates()
-        given = as_given(self._between.take())
-        self._write({"end": time.time(), "step": self._next, "stopped_by": stopped_by, **given})
+        given = as_given(self._given())
+        self._teller.say(
+            *self._lines.write({"end": time.time(), "step": self._next, "stopped_by": stopped_by, **given})
+        )
         self._folder.close()
         self._teller.end()
 
@@ -229,14 +228,13 @@ class Following:
     def metric(self, name: str) -> Callable[[Metric], Metric]:
         """A number of your own for each layer: `@feed.metric("energy")` above a function of (layer, value).
 
-        The value is the layer's output in the looked-at step, detached. What the function gives becomes a float; None
-        is no number. Its first failure switches it off, and is told once.
+        The value is a copy of the layer's output, detached: of several calls in a forward pass the first's. What the
+        function gives becomes a float, of several passes the mean weighted by pictures; None is no number. Random state
+        is put back. Its first failure switches it off, and is told once.
         """
 
         def add(function: Metric) -> Metric:
             self._memory.metrics[name] = function
-            if self._armed is not None:
-                self._armed.watching.own.setdefault(name, {})
             return function
 
         return add
@@ -256,8 +254,13 @@ class Following:
     # --- a step
 
     def _step(self, loss: Any, number: int | None, scalars: Mapping[str, Any]) -> None:
+        if self._pending is not None and self._scaler is None and not self._pending.updated:
+            self._teller.say(NO_UPDATE)
         self._finish()  # of the look before, whose update did not come
         now = self._next if number is None else int(number)
+        if now < 0:
+            raise ValueError(f"step={now}: steps are counted from 0")
+        self._stride = max(now - self._next + 1, 1) if number is not None and self._number else 1
         self._next = now + 1
         try:
             value = self._between.keep(now, loss, scalars)
@@ -277,90 +280,115 @@ class Following:
         begun = time.perf_counter()
         self._disarm()
         step.number, step.loss = now, loss
-        self._say_what_was_not_seen(step)
+        step.watching.say_what_is_missing()
+        scale = scale_of(self._scaler, self._optimizers)
+        late = step.moment is not None and not step.announced
         if step.moment is None:
-            self._read_weights(step)
-        elif step.announced:
-            step.see_what_came(self._optimizers)
-        else:
-            self._teller.say(AFTER_THE_UPDATE)
+            late = scale.updated_since(step.scale) or scale.stepped > 0  # an update that nobody saw: it was left out
+            step.skipped = late and (scale.fell_since(step.scale) or bool(self._optimizers))
+            self._read_weights(step, scale.behind_the_update(step.skipped and not self._optimizers) if late else scale)
+        if late:
+            self._teller.say(OWN_PASSES if step.early and step.watching.passes else AFTER_THE_UPDATE)
         assert step.moment is not None
         if not step.moment.has_gradients() and any(each.wants for each in step.moment.layers):
             self._teller.say(NO_GRADIENTS)
         step.cost += time.perf_counter() - begun
         step.repeat_if_broken(self._alive(), self._settings.owner, value)
         self._pending = step
-        if not self._optimizers or step.moment.updated or step.announced:
+        if not self._optimizers or step.moment.updated or step.announced or late:
             self._finish()
 
     def _read_before(self, optimizer: Any) -> None:
         step = self._armed
         assert step is not None
         begun = time.perf_counter()
-        step.announced = True
-        if step.moment is None:
-            self._read_weights(step)
-        else:
-            step.moment.read_again(inner_optimizers(optimizer), self._scaler, self._memory.scratch, halves=step.halves)
+        first, step.announced = not step.announced, True
+        inner = inner_optimizers(optimizer)
+        if step.moment is None or (first and step.early):
+            self._read_weights(step, scale_of(self._scaler, self._optimizers or inner))
+        elif not {id(each) for each in inner} <= step.read:  # those that evaluate the loss again come again
+            step.moment.read_again(inner, self._scaler, self._memory.scratch, halves=step.halves)
+        step.read |= {id(each) for each in inner}
         step.cost += time.perf_counter() - begun
 
-    def _read_weights(self, step: Step, *, within: bool = False) -> None:
+    def _read_weights(self, step: Step, scale: Scale) -> None:
         model = self._alive()
-        fused = within and bool(self._optimizers) and hasattr(self._optimizers[0], "grad_scale")
         step.halves = step.watching.autocast.halves or any(each.dtype is torch.float16 for each in model.parameters())
         own = own_weights(self._layers, self._every_layer, first_names(model))
-        step.moment = read_moment(
-            own, self._scaler, self._optimizers, self._memory.scratch, halves=step.halves, fused=fused
-        )
+        step.moment = read_moment(own, scale, self._optimizers, self._memory.scratch, halves=step.halves)
+        step.behind, step.early = scale, False
         if self._optimizers:
             step.moment.keep()
 
     # --- an update
 
-    def _before_update(self, optimizer: Any, *rest: Any) -> None:
+    def _before_update(self, optimizer: Any, args: tuple[Any, ...], more: Mapping[str, Any]) -> None:
         """A step of the optimiser begins. Where nobody has called `step` by now, this is the moment to look."""
         step = self._armed
-        if self._pending is None and step is not None and step.watching.passes and step.moment is None:
-            begun = time.perf_counter()
-            self._guarded(lambda: self._read_weights(step, within=True))
-            step.cost += time.perf_counter() - begun
+        if self._pending is not None or step is None or step.moment is not None:
+            return
+        early = not step.watching.passes
+        if early and not any(map(callable, (*args[1:], more.get("closure")))):  # by which it runs the model itself
+            return
+        begun = time.perf_counter()
+        self._guarded(lambda: self._read_weights(step, scale_of(self._scaler, self._optimizers)))
+        step.early = early
+        step.cost += time.perf_counter() - begun
 
     def _after_update(self, optimizer: Any, *rest: Any) -> None:
         step = self._pending or self._armed
-        if step is None or step.moment is None or step.moment.updated:
+        if step is None or step.moment is None or id(optimizer) not in step.waiting:
             return
         step.waiting.discard(id(optimizer))
-        if step.announced:
-            return  # they are told together
         found = getattr(optimizer, "found_inf", None)
         if found is not None and float(found) > 0:  # a fused one, which leaves the weights as they are then
+            step.skipped = True
             return
+        begun = time.perf_counter()
+        self._guarded(lambda: self._see_update(step, optimizer))
+        step.cost += time.perf_counter() - begun
+        if step is self._pending and not step.waiting:
+            self._guarded(self._finish)
+
+    def _see_update(self, step: Step, optimizer: torch.optim.Optimizer) -> None:
+        moment = step.moment
+        assert moment is not None
+        if step.early and not step.announced:
+            moment.read_again((optimizer,), self._scaler, self._memory.scratch, halves=step.halves)
+        moment.see_update(weights_of((optimizer,)))
         if not step.waiting:
-            begun = time.perf_counter()
-            self._guarded(step.moment.see_update)
-            step.cost += time.perf_counter() - begun
-            if step is self._pending:
-                self._guarded(self._finish)
+            moment.see_update(moment.weights() - weights_of(self._optimizers))  # those that were forgotten
 
     # --- hooks
 
     def _arm_if_due(self) -> None:
-        if self._armed is None and self._next % (self._settings.every * self._slower) == 0:
+        every = self._settings.every * self._slower
+        coming = self._next + self._stride - 1
+        if self._armed is None and (coming % every == 0 or coming // every > (self._next - 1) // every):
             self._arm()
 
     def _arm(self) -> None:
         """Wait for the next step's forward pass."""
         if self._armed is not None:
             return
-        model, wrapped = self._alive(), self._wrapped()
+        model = self._alive()
+        self._layers = self._memory.renew(self._layers, model, self._patterns, self._teller.say)
         watching = Watching(model, self._layers, self._memory, self._teller.say, self._settings.owner)
         self._hooks = contextlib.ExitStack()
-        self._hooks.enter_context(eager(wrapped if wrapped is not None else model))
+        self._hooks.enter_context(forced_eager())
         self._hooks.enter_context(watching.armed())
-        self._armed = Step(watching, waiting={id(each) for each in self._optimizers})
+        self._armed = Step(watching, {id(each) for each in self._optimizers})
+        if self._scaler is not None:
+            with looking(owner=self._settings.owner, purpose=PURPOSE):
+                self._hooks.enter_context(hook(model, "forward_pre", self._see_scale, layer=""))
         for optimizer in self._optimizers if not self._updates else ():
             self._updates.append(optimizer.register_step_pre_hook(self._before_update))
             self._updates.append(optimizer.register_step_post_hook(self._after_update))
+
+    def _see_scale(self, *given: Any) -> None:
+        """A pass begins: what the scaler does by then."""
+        if self._armed is not None and torch.is_grad_enabled():
+            self._armed.scale = scale_of(self._scaler, self._optimizers)
 
     def _disarm(self) -> None:
         self._hooks.close()
@@ -369,15 +397,6 @@ class Following:
         for handle in self._updates:
             handle.remove()
         self._updates = []
-
-    def _say_what_was_not_seen(self, step: Step) -> None:
-        if step.watching.passes:
-            self._seen_forward = True
-        elif not self._memory.direct and not self._seen_forward:
-            self._memory.direct = True
-            self._teller.say(ONLY_PARTS)
-        else:
-            self._teller.say(NOT_SEEN)
 
     # --- what comes of it
 
@@ -388,7 +407,8 @@ class Following:
             return
         begun = time.perf_counter()
         model = self._alive()
-        given = self._between.take()
+        step.see_skip(scale_of(self._scaler, self._optimizers))
+        given = self._given()
         looked = numbers_of(step, model, self._alarms, given, self._scaler is not None, self._settings.owner)
         look = looked.look(self._number, time.time(), self._teller.take_notes())
         maps = self._pinned.look(model, self._settings.owner) if self._pinned is not None else {}
@@ -396,7 +416,7 @@ class Following:
         if self._armed is None:
             self._take_off_updates()
         look = looked.costing(look, step.cost + step.watching.cost + time.perf_counter() - begun)
-        self._write(as_line(look), look, looked.bins, maps)
+        self._teller.say(*self._lines.write(as_line(look), look, looked.bins, maps))
         self.latest = look
         self._teller.tell(look)
         self._broken = step.loss is not None and not math.isfinite(look.loss)
@@ -405,29 +425,9 @@ class Following:
             self._folder.allow_more_lines()
             self._teller.say(FEWER_LOOKS)
 
-    def _write(
-        self,
-        line: Mapping[str, Any],
-        look: Look | None = None,
-        bins: Mapping[str, np.ndarray] | None = None,
-        maps: Mapping[str, np.ndarray] | None = None,
-    ) -> None:
-        """Write what can be written; what fails is told once, and tried again at the next look."""
-        self._unwritten = [*self._unwritten, line][-WAITING:]
-        try:
-            while self._unwritten:
-                self._folder.append(self._unwritten[0])
-                del self._unwritten[0]
-            if look is not None:
-                for kind, arrays in (("bins", bins), ("maps", maps)):
-                    if arrays:
-                        self._folder.keep(kind, look, arrays, {})
-                self._folder.thin()
-        except OSError as error:
-            self._teller.say(
-                f"The feed {self._folder.path.name} cannot be written ({error.strerror}). The training goes on, and it "
-                "is tried again at the next look."
-            )
+    def _given(self) -> Given:
+        """What the steps since the last look were given: not of all, once lines take up the room."""
+        return self._between.take(self._settings.every if self._slower > 1 else MOST)
 
     def _guarded(self, work: Callable[[], None]) -> None:
         """Whatever fails here must not fail the training."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,9 @@ from hookscope.hooks.training.alarms import Alarms, Evidence
 from hookscope.hooks.training.producers import Made, find_producer
 from hookscope.hooks.training.reading import Reading
 from hookscope.hooks.training.watching import Watching
-from hookscope.hooks.training.weights import Moment, weights_of
+from hookscope.hooks.training.weights import NO_SCALER, Moment, Scale
 
-GRAPH = 6  # nodes of the loss's graph that are looked at for what kind of loss it is
+MEAN = 1  # as torch numbers the ways in which a loss is made one number
 _BATCH_ADVICE = (
     "Look at how this batch was made: a division by a deviation of 0, a missing value, a file that is damaged."
 )
@@ -34,15 +34,23 @@ class Step:
 
     Attributes:
         watching: its forward passes. moment: its gradients and weights, once they were read.
-        waiting: the optimisers whose update has not come. halves: whether it computes in float16. cost: in seconds.
+        scale: the scaler as it was when the last pass began. behind: the same when `moment` was read.
+        waiting: the optimisers whose update has not come. read: those of which it was told that their gradients are
+            ready. early: whether `moment` is from before the forward pass, which an optimiser runs itself.
+        skipped: whether the scaler left the update out. halves: whether it computes in float16. cost: in seconds.
         announced: whether it was said before each update that it comes.
         made: what makes values that are not finite, if it was looked for. repeated: whether it was.
-        nan_given: how many NaN are in what the model was given, if it was looked at.
+        nan_given, inf_given: how many NaN and infinite values are in what the model was given, if it was looked at.
     """
 
     watching: Watching
     waiting: set[int]
+    scale: Scale = NO_SCALER
+    behind: Scale = NO_SCALER
     moment: Moment | None = None
+    read: set[int] = field(default_factory=set)
+    early: bool = False
+    skipped: bool = False
     number: int = 0
     loss: Any = None
     halves: bool = False
@@ -51,6 +59,7 @@ class Step:
     made: Made | None = None
     repeated: bool = False
     nan_given: int = 0
+    inf_given: int = 0
 
     def repeat_if_broken(self, model: nn.Module, owner: str, loss: float | None) -> None:
         """If the loss is not finite, see now what makes it so: the update makes the weights like it.
@@ -69,16 +78,21 @@ class Step:
         if watching.given is None:
             return
         given = [each for _, each in nested.tensors(watching.given) if each.layout == torch.strided]
-        self.nan_given = sum(int(each.isnan().sum()) for each in given)
+        self.nan_given, self.inf_given = (
+            sum(int(is_so(each).sum()) for each in given) for is_so in (torch.isnan, torch.isinf)
+        )
         with contextlib.suppress(Exception):  # the batch may have been written over; what was seen has to do
             self.made = find_producer(model, watching.given, watching.autocast, watching.inputs, owner)
             self.repeated = True
 
-    def see_what_came(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
-        """Measure the updates that were done; an optimiser may have left this step out."""
-        came = [each for each in optimizers if id(each) not in self.waiting and not _left_out(each)]
-        if self.moment is not None and came:
-            self.moment.see_update(weights_of(came))
+    @property
+    def updated(self) -> bool:
+        """Whether any update was seen."""
+        return self.moment is not None and self.moment.updated
+
+    def see_skip(self, now: Scale) -> None:
+        """Whether the scaler left the update out since the moment was read: its scale fell."""
+        self.skipped = self.skipped or (now.fell_since(self.behind) and not (self.moment and self.moment.updated))
 
 
 @dataclass
@@ -128,12 +142,6 @@ class Looked:
         return dataclasses.replace(look, cost=seconds)
 
 
-def _left_out(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether a fused optimiser left the weights as they are, because gradients were not finite."""
-    found = getattr(optimizer, "found_inf", None)
-    return found is not None and float(found) > 0
-
-
 def numbers_of(step: Step, model: nn.Module, alarms: Alarms, given: Given, scaled: bool, owner: str) -> Looked:
     """Read everything that was queued, and go through the rules.
 
@@ -143,8 +151,7 @@ def numbers_of(step: Step, model: nn.Module, alarms: Alarms, given: Given, scale
     """
     moment, outputs = step.moment, step.watching.found()
     assert moment is not None
-    moment.forget()
-    skipped = scaled and not moment.updated
+    moment.settle()
     own = {each.layer: each for each in moment.layers}
     titles = {place: place[0] + (f":{place[1] + 1}" if place[1] else "") for place in outputs}
     layers = tuple(dict.fromkeys((*titles.values(), *own)))
@@ -168,11 +175,14 @@ def numbers_of(step: Step, model: nn.Module, alarms: Alarms, given: Given, scale
             put(each.layer, "u", {"ratio": moment.ratios[each.layer]})
     last = given.losses[-1:]
     loss = last[0][1] if last and last[0][0] == step.number else math.nan
-    evidence = _evidence(step, moment, outputs, titles, loss, scaled, skipped)
+    evidence = _evidence(step, moment, outputs, titles, loss, scaled)
     evidence.not_finite = _not_finite(step, model, moment, outputs, titles, loss, owner)
+    broken = next((number for number, value in given.losses if not math.isfinite(value)), step.number)
+    if broken < step.number:
+        evidence.not_finite = tuple(_since(each, broken) for each in evidence.not_finite)
     began, over = alarms.examine(evidence)
-    step.watching.given = None
-    return Looked(step, layers, rows, bins, loss, given, began, over, skipped)
+    step.watching.forget_given()
+    return Looked(step, layers, rows, bins, loss, given, began, over, step.skipped)
 
 
 def _of_activations(found: Reading) -> dict[str, float]:
@@ -200,7 +210,6 @@ def _evidence(
     titles: Mapping[tuple[str, int], str],
     loss: float,
     scaled: bool,
-    skipped: bool,
 ) -> Evidence:
     with_gradients = [each for each in moment.layers if each.gradient is not None and each.wants]
     order = {layer: place for place, (layer, _) in reversed(list(enumerate(outputs)))}
@@ -214,15 +223,16 @@ def _evidence(
         step.number,
         loss,
         first=step.number == 0,
-        classes=step.watching.classes if _is_cross_entropy(step.loss) else 0,
+        classes=step.watching.classes if _is_mean_cross_entropy(step.loss) else 0,
         matrices=tuple(layer for layer in gradients if layer in moment.matrices),
         gradients=gradients,
         underflow={each.layer: each.underflow for each in with_gradients} if step.halves else {},
         fired={
             titles[place]: (found.fired, found.inputs) for place, found in outputs.items() if found.fired is not None
         },
-        ratios={} if moment.rates and not any(moment.rates) else moment.ratios,
-        unchanged=moment.unchanged if moment.updated and any(moment.rates) and not skipped else None,
+        ratios={layer: ratio for layer, ratio in moment.ratios.items() if layer not in moment.frozen},
+        unchanged=moment.unchanged if moment.updated else None,
+        at_rate_0=moment.updated and bool(moment.rates) and not any(moment.rates),
         scaled=scaled,
     )
 
@@ -239,7 +249,8 @@ def _not_finite(
     """(layer, text, advice) of what made a value that is not finite; what came of it is not told."""
     weights = [each for each in moment.layers if each.weight is not None and _broken(each.weight)]
     if weights:
-        more = f" So are {len(weights) - 1:,} other layers'." if len(weights) > 1 else ""
+        others = len(weights) - 1
+        more = f" So are those of {others:,} other layer{'s' if others > 1 else ''}." if others else ""
         text = f"The weights of {weights[0].layer or 'the model'} are not finite: {_held(weights[0].weight)}.{more}"
         return ((weights[0].layer, text, _WEIGHTS_ADVICE),)
     bad = [place for place, found in outputs.items() if _broken(found)]
@@ -251,6 +262,9 @@ def _not_finite(
         text = f"What the model was given is not finite: {step.nan_given:,} NaN in the batch."
         return (("", text, _BATCH_ADVICE),)
     if step.made is not None:
+        if step.inf_given:
+            text = f"{_told(step.made)} What the model was given holds {step.inf_given:,} infinite values."
+            return ((step.made.layer, text, _BATCH_ADVICE),)
         return ((step.made.layer, _told(step.made), ""),)
     broken = [place for place in bad if outputs[place].statistics.nan]
     if broken:
@@ -266,9 +280,16 @@ def _not_finite(
     return ()  # infinite on purpose, as a mask is
 
 
+def _since(told: tuple[str, str, str], broken: int) -> tuple[str, str, str]:
+    """The same, where the loss was not finite at a step before this one, at which nobody looked."""
+    layer, text, advice = told
+    text += f" The loss was not finite at step {broken:,} already, which was not looked at."
+    return layer, text, f"{advice} Go on from the last checkpoint before it with every=1 to see the line.".strip()
+
+
 def _told(made: Made) -> str:
     how = f"{made.nan:,} NaN and {made.inf:,} infinite values"
-    why = f" because {made.weight} is not finite" if made.weight else " of finite inputs"
+    why = f" because {made.weight} is not finite" if made.weight else ", and no NaN went in"
     where = f" ({made.place}: {made.line})" if made.line else f" ({made.place})" if made.place else ""
     return f"{made.layer or 'The model'} makes {how}{why}{where}."
 
@@ -282,11 +303,7 @@ def _broken(found: Reading) -> bool:
     return bool(found.statistics.nan or found.statistics.inf)
 
 
-def _is_cross_entropy(loss: Any) -> bool:
-    """Whether a loss was made by a cross-entropy, as its graph says."""
-    nodes = [getattr(loss, "grad_fn", None)]
-    for _ in range(GRAPH):
-        if any(type(node).__name__.startswith("NllLoss") for node in nodes):
-            return True
-        nodes = [each[0] for node in nodes if node is not None for each in node.next_functions][:GRAPH]
-    return False
+def _is_mean_cross_entropy(loss: Any) -> bool:
+    """Whether a loss is a cross-entropy over the step's pictures and nothing else, as its graph says."""
+    made = getattr(loss, "grad_fn", None)
+    return type(made).__name__.startswith("NllLoss") and getattr(made, "_saved_reduction", MEAN) == MEAN

@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from hookscope.hooks.layers.axes import Axes, leaves
 from hookscope.hooks.layers.describe import describe
-from hookscope.hooks.layers.names import Pattern, select
+from hookscope.hooks.layers.names import Pattern, named_layers, select
 from hookscope.hooks.looks.capture import capture
 from hookscope.hooks.passes import arguments, nested
 from hookscope.hooks.passes.looking import looking
 from hookscope.hooks.passes.modes import inspecting
+from hookscope.hooks.passes.operations import split_name
+from hookscope.hooks.training.traces import without_traces
 
 LAYERS, CHANNELS, LARGEST = 12, 16, 40  # of maps: in how many layers, how many of each, and positions on a side
 CLASSES = 5_000
@@ -24,6 +26,9 @@ CLASSES = 5_000
 class Pinned:
     """One picture that the model is shown at every look, in evaluation mode and without gradients.
 
+    The model runs once more for it. Weights, buffers, random state and what modules keep are put back, see
+    `training.traces`; hooks of one's own are called, and what they write elsewhere stays.
+
     Arguments:
         model: unwrapped. given: a batch, or a tuple of positional arguments; of a batch the first picture is shown.
         layers: of which maps are kept; by default twelve that have maps, evenly spread over the depth.
@@ -31,7 +36,8 @@ class Pinned:
 
     def __init__(self, model: nn.Module, given: Any, layers: Pattern | Iterable[Pattern] | None = None) -> None:
         self.given = nested.private(arguments.first_image(arguments.arguments(given)), requires_grad=False)
-        infos = describe(model, *self.given)
+        with without_traces(model):
+            infos = describe(model, *self.given)
         self._axes = Axes(infos)
         chosen = leaves(select(model, "*")) if layers is None else select(model, layers)
         there = [
@@ -53,10 +59,12 @@ class Pinned:
             (class,), if the model answers a row.
         """
         found: dict[str, np.ndarray] = {}
-        with looking(owner=owner, purpose="training"), inspecting(model) as inner:
-            with capture(inner, list(self.layers)) as seen:
+        with looking(owner=owner, purpose="training"), without_traces(model), inspecting(model) as inner:
+            modules = named_layers(inner)  # some may have been replaced since
+            layers = [name for name in self.layers if (split_name(name) or (name,))[0] in modules]
+            with capture(inner, layers) as seen:
                 output = inner(*nested.private(self.given, requires_grad=False))
-            for layer in self.layers:
+            for layer in layers:
                 value = seen[layer].value
                 maps = None if value is None else self._axes.maps(layer, 0, value)
                 if maps is not None:

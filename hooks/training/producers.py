@@ -1,7 +1,8 @@
 """Which line of the model's code made the first value that is not finite: found by running a step's batch once more.
 
 The run is `doctor.producers`': every functional call is looked at, and the one whose inputs are finite and whose output
-is not is named; what comes of that value is not. Nothing of the run is kept in the model.
+is not is named; what comes of that value is not. Nothing of the run is kept in the model, as far as is known of it: see
+`training.traces`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from hookscope.hooks.passes.modes import locked, preserve
 from hookscope.hooks.passes.operations import is_whole
 from hookscope.hooks.passes.registry import hook
 from hookscope.hooks.passes.running import following
-from hookscope.hooks.training.watching import PURPOSE, Autocast
+from hookscope.hooks.training.passes import Autocast
+from hookscope.hooks.training.traces import without_traces
+from hookscope.hooks.training.watching import PURPOSE
 
 _TORCH = str(Path(torch.__file__).parent)
 _OURS = str(Path(__file__).parent.parent), str(Path(__file__).resolve().parent.parent)
@@ -70,9 +73,10 @@ def find_producer(
         model: unwrapped, in the mode in which it trains. given: its arguments.
     """
     names, args = first_names(model), nested.private(given, requires_grad=False)
-    tracker = _Telling(model, pictures)
     with contextlib.ExitStack() as stack:
         stack.enter_context(locked(model))
+        stack.enter_context(without_traces(model))
+        tracker = _Telling(model, pictures)  # made here, or it would wait with the others
         stack.enter_context(preserve(model))
         stack.enter_context(looking(owner=owner, purpose=PURPOSE))
         stack.enter_context(torch.no_grad())

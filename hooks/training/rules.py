@@ -63,7 +63,8 @@ TRAINING_RULES: Rows[TrainingRule] = Rows(
     _as_in_a_check_up(
         "exploding-gradients",
         "as vanishing-gradients, the other way round; or the norm of all gradients by its median over the last 20 "
-        "looks; or a gradient that is not finite, with a scaler in 3 looks in a row",
+        "looks (of fewer than 5 the largest); or the loss by the largest of the first 3 looks; or a gradient that is "
+        "not finite, with a scaler in 3 looks in a row",
         {"ratio": 1e3},
         "A step of training throws the weights far off.",
         "Clip gradients, take a smaller learning rate or warm it up, and look at the weights of the layer at which it "
@@ -81,7 +82,8 @@ TRAINING_RULES: Rows[TrainingRule] = Rows(
         "update-ratio",
         "updates out of proportion to the weights",
         "warning",
-        "norm of the update by the norm of the weights, of a layer's own weights together",
+        "norm of the update by the norm of the weights, of a layer's own weights together; too small in 3 looks in a "
+        "row",
         DEBUGGER,
         {"largest": 10.0, "least": 1e-8},
         "Updates that are larger than the weights throw away what was learnt; updates near 0 learn nothing.",
@@ -101,7 +103,8 @@ TRAINING_RULES: Rows[TrainingRule] = Rows(
         "unchanged",
         "weights that do not change",
         "warning",
-        "a weight that wants a gradient and is the same, bit by bit, before and after 3 looked-at updates in a row",
+        "a weight that wants a gradient and is the same, bit by bit, before and after 3 looked-at updates in a row; or "
+        "every learning rate is 0 in them",
         DEBUGGER,
         {"looks": 3.0},
         "It is part of the model and does not learn.",

@@ -14,21 +14,21 @@ AFTER_THE_UPDATE = (
     "feed.step() was called after optimizer.step(), so that gradients are as they were used: clipped, if they were. "
     "Call it between loss.backward() and optimizer.step()."
 )
+OWN_PASSES = (
+    "The optimiser runs the model itself, by the closure that its step is given: gradients are those of the last "
+    "evaluation, and so are activations where the closure sets gradients to zero."
+)
 NO_GRADIENTS = (
     "There were no gradients when feed.step() was called, or only zeros. Call it after loss.backward(), and before "
     "optimizer.zero_grad()."
 )
+NO_UPDATE = (
+    "No update of the optimiser that was given to hs.follow came after feed.step(), so the feed has none. Give it the "
+    "optimiser that is used, and call feed.step() once for each update."
+)
 NO_NUMBER = (
     "The loss that feed.step() was given is no number but {kind}, and is left out. Give it the number, or the tensor "
     "that holds it: feed.step(loss=loss)."
-)
-ONLY_PARTS = (
-    "The model itself was not called in the step that was looked at, only parts of it or a compiled copy, so there are "
-    "no activations of it; its layers are watched from the next look on."
-)
-NOT_SEEN = (
-    "The model did not run in a step that was looked at, or was compiled where it cannot be seen: there are no "
-    "activations of it. Give follow() the model that is called."
 )
 FEWER_LOOKS = "The feed's lines take more than half of limit_mb, so half as many steps are looked at from now on."
 
@@ -45,16 +45,17 @@ class Teller:
         self._said: set[str] = set()
         self._notes: list[str] = []
 
-    def say(self, sentence: str) -> None:
+    def say(self, *sentences: str) -> None:
         """Something about the looking itself, on the console and in the next line of the feed."""
-        if sentence in self._said:
-            return
-        self._said.add(sentence)
-        self._notes.append(sentence)
-        try:
-            warnings.warn(sentence, stacklevel=4)
-        except UserWarning:  # where warnings are errors: even so the training goes on
-            _log.warning("%s", sentence)
+        for sentence in sentences:
+            if sentence in self._said:
+                continue
+            self._said.add(sentence)
+            self._notes.append(sentence)
+            try:
+                warnings.warn(sentence, stacklevel=4)
+            except UserWarning:  # where warnings are errors: even so the training goes on
+                _log.warning("%s", sentence)
 
     def take_notes(self) -> tuple[str, ...]:
         """What was said since the last line."""

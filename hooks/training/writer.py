@@ -15,6 +15,7 @@ import os
 import platform
 import re
 import time
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,10 @@ fcntl: Any = importlib.import_module("fcntl") if importlib.util.find_spec("fcntl
 
 ALL_OF = 200  # looks, of which every file is kept; of the older ones every second, fourth, ...
 LEAST_OF = 4
-OF_LINES = 0.5  # of the limit may be lines, which are never taken away; then they come more seldom
+WAITING = 20  # lines that could not be written and are kept
+OF_LINES, MOST_OF_LINES = 0.5, 0.95  # of the limit may be lines, which are never taken away; then they come more seldom
 _FILE = re.compile(rf"({'|'.join(KINDS)})-(\d{{12}})\.safetensors")
+_HELD: weakref.WeakSet[Folder] = weakref.WeakSet()  # whose locks a forked process must not keep
 _DRAFT = re.compile(rf"\.({'|'.join(KINDS)}|{re.escape(RUN)}).*\.\d+")  # what a killed process left
 
 
@@ -72,7 +75,7 @@ class Folder:
 
     def allow_more_lines(self) -> None:
         """Half of what is left of the limit, too, now that fewer come."""
-        self._share += (1 - self._share) / 2
+        self._share += (MOST_OF_LINES - self._share) / 2
 
     def open(self, info: RunInfo, resume: bool) -> tuple[int | None, int]:
         """Take the folder.
@@ -187,7 +190,12 @@ class Folder:
                 os.close(file)
                 return
             self._lock = file
+            _HELD.add(self)
             return
+
+    def let_go(self) -> None:
+        """Within a process that was forked: the lock is the other one's alone, and ends with it."""
+        self.close()
 
     def _write_info(self) -> None:
         assert self._info is not None
@@ -225,6 +233,43 @@ class Folder:
         return last, looks
 
 
+class Lines:
+    """Writes lines and arrays into a folder that may be full for a while: lines that could not be written wait."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._waiting: list[Mapping[str, Any]] = []
+
+    def write(
+        self,
+        line: Mapping[str, Any],
+        look: Look | None = None,
+        bins: Mapping[str, np.ndarray] | None = None,
+        maps: Mapping[str, np.ndarray] | None = None,
+    ) -> tuple[str, ...]:
+        """Write what can be written, and what could not be before.
+
+        Returns:
+            a sentence about what could not be, if anything could not.
+        """
+        self._waiting = [*self._waiting, line][-WAITING:]
+        try:
+            while self._waiting:
+                self._folder.append(self._waiting[0])
+                del self._waiting[0]
+            if look is not None:
+                for kind, arrays in (("bins", bins), ("maps", maps)):
+                    if arrays:
+                        self._folder.keep(kind, look, arrays, {})
+                self._folder.thin()
+        except OSError as error:
+            return (
+                f"The feed {self._folder.path.name} cannot be written ({error.strerror}). The training goes on, and it "
+                "is tried again at the next look.",
+            )
+        return ()
+
+
 def as_line(look: Look) -> dict[str, Any]:
     """A look as its line."""
     layers: dict[str, dict[str, Any]] = {}
@@ -240,7 +285,8 @@ def as_line(look: Look) -> dict[str, Any]:
             if not math.isnan(value):
                 layers[layer].setdefault("m", {})[name] = _number(value)
     line: dict[str, Any] = {"v": VERSION, "step": look.step, "look": look.number, "time": round(look.time, 3)}
-    line |= {"cost": _number(look.cost), "loss": _exact(look.loss)}
+    there = not math.isnan(look.loss) or any(step == look.step for step, _ in look.given.losses)
+    line |= {"cost": _number(look.cost), "loss": _exact(look.loss) if there else None}
     line |= as_given(look.given, look.step)
     line |= {"scalars": {name: _exact(value) for name, value in look.scalars.items()}} if look.scalars else {}
     line |= {"lr": [_exact(rate) for rate in look.rates]} if look.rates else {}
@@ -251,6 +297,15 @@ def as_line(look: Look) -> dict[str, Any]:
     line |= {"notes": list(look.notes)} if look.notes else {}
     line["layers"] = layers
     return line
+
+
+def _let_go() -> None:
+    for folder in list(_HELD):
+        folder.let_go()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
 
 
 def as_given(given: Given, looked: int = -1) -> dict[str, Any]:

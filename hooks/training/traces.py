@@ -1,0 +1,107 @@
+"""A run of a model that its training does not have: what can be put back behind it, and whom it is kept from."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hookscope.hooks.passes.registry import others_waiting
+
+LARGEST = 2**24  # values of a plain tensor that are copied
+DEPTH, MANY = 2, 1_000  # of lists in lists: how deep, and how many entries
+
+
+@contextlib.contextmanager
+def without_traces(model: nn.Module) -> Iterator[None]:
+    """Put back what modules keep besides weights and buffers, and have other looks' hooks wait, in a `with` block.
+
+    That is every attribute itself; what is in a list, a dict, a set or a deque, and in those that lie in it; the values
+    of a tensor; and the state of a random generator. What lies in objects of other kinds, or outside the model, as
+    where a hook of one's own writes, is not known.
+    Weights, buffers, flags and global random numbers are `passes.modes.preserve`'s.
+    """
+    kept = [(module, attributes(module)) for module in model.modules()]
+    undo = [back for _, own in kept for value in own.values() for back in _undoing(value)]
+    try:
+        with others_waiting():
+            yield
+    finally:
+        for module, own in kept:
+            now = module.__dict__
+            for name in [each for each in attributes(module) if each not in own]:
+                del now[name]
+            for name, value in own.items():
+                if now.get(name, now) is not value:
+                    now[name] = value
+        for back in undo:
+            with contextlib.suppress(Exception):
+                back()
+
+
+def attributes(module: nn.Module) -> dict[str, Any]:
+    """A module's own attributes but for what every module has: weights, buffers, children, hooks and its mode."""
+    return {name: value for name, value in module.__dict__.items() if name not in _COMMON}
+
+
+_COMMON = frozenset(nn.Module().__dict__)
+
+
+def _undoing(value: Any, depth: int = 0) -> list[Callable[[], object]]:
+    """What puts back the inside of a value; nothing where it has none that is known."""
+    if isinstance(value, Tensor):
+        return _undoing_writes(value)
+    if isinstance(value, list | deque | dict | set):
+        items: Any = dict(value) if isinstance(value, dict) else list(value)
+        inside = list(items.values() if isinstance(value, dict) else items)
+        deeper = inside if depth < DEPTH and len(inside) <= MANY else []
+        return [lambda: _put(value, items), *(undo for each in deeper for undo in _undoing(each, depth + 1))]
+    back = _undoing_draws(value)
+    return [] if back is None else [back]
+
+
+def _put(value: Any, items: Any) -> None:
+    if isinstance(value, dict):
+        same = list(value) == list(items) and all(value[key] is item for key, item in items.items())
+    else:
+        same = len(value) == len(items) and all(one is other for one, other in zip(value, items, strict=True))
+    if not same:
+        value.clear()
+        (value.update if isinstance(value, dict | set) else value.extend)(items)
+
+
+def _undoing_draws(value: Any) -> Callable[[], object] | None:
+    """What sets a random generator back."""
+    if isinstance(value, torch.Generator):
+        state = value.get_state()
+        return lambda: value.set_state(state)
+    if isinstance(value, random.Random):
+        python = value.getstate()
+        return lambda: value.setstate(python)
+    if isinstance(value, np.random.Generator):
+        numbers = value.bit_generator.state
+        return lambda: setattr(value.bit_generator, "state", numbers)
+    if isinstance(value, np.random.RandomState):
+        older = value.get_state()
+        return lambda: value.set_state(older)
+    return None
+
+
+def _undoing_writes(tensor: Tensor) -> list[Callable[[], object]]:
+    if tensor.numel() > LARGEST or tensor.is_inference() or tensor.layout != torch.strided:
+        return []
+    with torch.no_grad():
+        values, version = tensor.detach().clone(), tensor._version
+
+    def put_back() -> None:
+        if tensor._version != version:
+            with torch.no_grad():
+                tensor.detach().copy_(values)
+
+    return [put_back]
