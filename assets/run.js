@@ -68,20 +68,42 @@
     if (slider.parentElement !== place) place.append(slider);
     const there = stepsOf(words.dataset.steps);
     slider.hidden = there.length < 2;
-    slider.max = Math.max(there.length - 1, 1);
-    if (!held && !next) slider.value = words.dataset.place;
-    tell(there);
+    [slider.min, slider.max] = words.dataset.across.split(","); // so that it stands where the line stands
+    if (!held && !next && !waiting) slider.value = there[words.dataset.place] ?? 0;
+    tell();
   }
 
   function make() {
     slider = document.createElement("input");
-    Object.assign(slider, { type: "range", min: 0, step: 1, title: "Step: arrow keys go from look to look, Home and End to the first and the last" });
+    Object.assign(slider, { type: "range", step: 1, title: "Step: arrow keys go from look to look, Home and End to the first and the last" });
     slider.setAttribute("aria-label", "Step");
-    slider.addEventListener("input", () => { held = true; move(Number(slider.value)); });
+    slider.addEventListener("input", () => { held = true; move(nearest(Number(slider.value))); });
+    slider.addEventListener("keydown", (event) => {
+      const there = stepsOf(about()?.dataset.steps || "");
+      const [key, place] = [KEYS[event.key], nearest(Number(slider.value))];
+      if (!key || event.altKey || event.ctrlKey || event.metaKey) return;
+      event.preventDefault(); // its own would go a step, at which nobody looked
+      move(Math.min(Math.max(key(place, there.length), 0), there.length - 1));
+    });
     slider.addEventListener("change", () => { held = false; });
     slider.addEventListener("blur", () => { held = false; });
   }
-  const tell = (there) => slider.setAttribute("aria-valuetext", `step ${(there[slider.value] ?? 0).toLocaleString("en")}`);
+  const tell = () => slider.setAttribute("aria-valuetext", `step ${Number(slider.value).toLocaleString("en")}`);
+  const tenth = (count) => Math.max(Math.round(count / 10), 1);
+  const KEYS = {
+    ArrowLeft: (place) => place - 1, ArrowDown: (place) => place - 1,
+    ArrowRight: (place) => place + 1, ArrowUp: (place) => place + 1,
+    PageDown: (place, count) => place - tenth(count), PageUp: (place, count) => place + tenth(count),
+    Home: () => 0, End: (place, count) => count - 1,
+  };
+
+  /* The place of the look whose step is nearest. */
+  function nearest(step) {
+    const there = stepsOf(about()?.dataset.steps || "");
+    let found = 0;
+    there.forEach((each, place) => { if (Math.abs(each - step) < Math.abs(there[found] - step)) found = place; });
+    return found;
+  }
 
   /* The marker follows the hand at once; what stands at the step follows as fast as it is answered. */
   let next = null;
@@ -93,14 +115,15 @@
     const [first, last] = about().dataset.across.split(",").map(Number);
     const line = document.querySelector("#run-marker .line");
     if (line) line.style.left = `${(100 * (step - first)) / Math.max(last - first, 1)}%`;
-    tell(there);
+    if (slider) slider.value = step; // on the look, wherever the hand is
+    if (slider) tell();
     next = { run_step: String(step) };
     if (!waiting) go();
   }
   function go() {
     clearTimeout(waiting);
     waiting = 0;
-    if (!next) return;
+    if (!next) return void show();
     const fields = next;
     next = null;
     if (hookscope.choose(fields, true)) waiting = setTimeout(go, SILENT_MS);
@@ -111,14 +134,9 @@
   document.addEventListener("click", (event) => {
     const frame = event.target.closest(".run-plots .run-frame");
     if (!frame || event.target.closest("button") || !about()) return;
-    const there = stepsOf(about().dataset.steps);
     const [first, last] = about().dataset.across.split(",").map(Number);
     const box = frame.getBoundingClientRect();
-    const step = first + ((event.clientX - box.left) / box.width) * (last - first);
-    let nearest = 0;
-    there.forEach((each, place) => { if (Math.abs(each - step) < Math.abs(there[nearest] - step)) nearest = place; });
-    move(nearest);
-    if (slider) slider.value = nearest;
+    move(nearest(first + ((event.clientX - box.left) / box.width) * (last - first)));
   });
 
   /* The slider is no part of what is drawn, and follows it. */

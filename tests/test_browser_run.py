@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from checkout import ENVIRON
-from made_feeds import write_long
+from made_feeds import begin, groups, line, write_long
 from playwright.sync_api import Browser, Page, expect
 from served import Application, open_page, until
 from tempo import limit
@@ -156,6 +157,82 @@ def test_the_slider_moves_by_keys_and_what_stands_at_the_step_follows(page: Page
     expect(page).not_to_have_url(re.compile("run_step"))
 
 
+PLACES = """() => {
+  const middle = (box) => (box.left + box.right) / 2;
+  const slider = document.querySelector(".run-slider input");
+  const box = slider.getBoundingClientRect();
+  const share = (slider.value - slider.min) / (slider.max - slider.min);
+  return {
+    thumb: box.left + 8 + share * (box.width - 16),  // it is 16 px wide, and does not leave the slider
+    line: middle(document.querySelector("#run-marker .line").getBoundingClientRect()),
+    ticks: Object.fromEntries([...document.querySelectorAll(".run-steps-below span")].map((each) =>
+      [each.textContent, middle(each.getBoundingClientRect())])),
+  };
+}"""
+
+
+def test_the_slider_stands_where_the_line_does_and_goes_from_look_to_look(page: Page, tmp_path: Path) -> None:
+    folder = begin(tmp_path / "run", ["conv"])
+    steps = (0, 10, 20, 100, 300)  # and losses up to step 400
+    text = "".join(line(number, step, {"conv": groups(1.0 + step)}, loss=1.0) for number, step in enumerate(steps))
+    end = {"end": 1.0, "step": 401, "stopped_by": "", "losses": [[step, 0.5] for step in range(301, 401)]}
+    (folder / "steps.jsonl").write_text(text + json.dumps(end) + "\n")
+    started = Application(tmp_path / "cache", "--feed", f"run={folder}")
+    try:
+        open_page(page, f"{started.url}?tab=run")
+        step, slider = page.locator(".run-step"), page.get_by_role("slider", name="Step")
+        expect(step).to_have_text("300")
+        expect(page.locator("#run-alarms")).to_contain_text("No alarm until now.")
+        expect(page.locator("#run-alarms p")).to_be_visible()
+        slider.focus()
+        for key, wanted in (
+            *(("Home", 0), ("ArrowRight", 10), ("ArrowUp", 20), ("ArrowRight", 100), ("End", 300)),
+            *(("ArrowRight", 300), ("ArrowLeft", 100), ("PageDown", 20), ("PageUp", 100)),
+        ):
+            page.keyboard.press(key)
+            expect(step).to_have_text(str(wanted))
+            expect(slider).to_have_attribute("aria-valuetext", f"step {wanted}")
+            expect(page.locator("#run-layer")).to_contain_text(f"gradientnorm{wanted + 1}")
+            found = page.evaluate(PLACES)
+            assert found["thumb"] == pytest.approx(found["line"], abs=1.5)
+            if str(wanted) in found["ticks"]:
+                assert found["line"] == pytest.approx(found["ticks"][str(wanted)], abs=1.5)
+        assert {"0", "100", "200", "300", "400"} == set(found["ticks"])
+        box = slider.bounding_box()
+        assert box is not None
+        middle = box["y"] + box["height"] / 2
+        page.mouse.click(box["x"] + 8 + 0.6 * (box["width"] - 16), middle)  # at step 240, at which nobody looked
+        expect(step).to_have_text("300")
+        found = page.evaluate(PLACES)
+        assert found["thumb"] == pytest.approx(found["ticks"]["300"], abs=1.5)
+        page.mouse.move(found["thumb"], middle)  # and it is dragged
+        page.mouse.down()
+        page.mouse.move(found["ticks"]["0"] + 60, middle, steps=8)
+        expect(step).to_have_text("20")
+        page.mouse.up()
+        page.mouse.click(found["ticks"]["100"], middle - 100)  # in the picture
+        expect(step).to_have_text("100")
+        assert page.evaluate(PLACES)["thumb"] == pytest.approx(found["ticks"]["100"], abs=1.5)
+    finally:
+        page.goto("about:blank")
+        started.stop()
+
+
+def test_the_bars_are_as_high_as_the_table_beside_them(page: Page, application: Application) -> None:
+    page.set_viewport_size({"width": 1440, "height": 900})
+    open_page(page, f"{application.url}?model=done&tab=run")
+    expect(page.locator("#run-layer tr").first).to_be_visible()
+    boxes = [
+        page.locator(each).bounding_box() for each in ("#run-depth", "#run-layer", ".run-bars", ".run-bar >> nth=0")
+    ]
+    depth, layer, bars, bar = (each["height"] if each else 0 for each in boxes)
+    assert depth == layer and bars > layer - 80 and bar == pytest.approx(bars, abs=1.5)
+    fill = page.locator(".run-bar.chosen .fill")
+    share = float((fill.get_attribute("style") or "").partition("height: ")[2].partition("%")[0]) / 100
+    box = fill.bounding_box()
+    assert box is not None and box["height"] == pytest.approx(share * bar, rel=0.02)
+
+
 def test_a_layer_is_chosen_in_the_tree_the_bars_and_by_address_and_back_goes_back(
     page: Page, application: Application
 ) -> None:
@@ -196,7 +273,7 @@ def test_two_runs_lie_over_one_another_and_are_shared_and_exported(
     open_page(page, f"{application.url}?model=done&tab=run")
     page.get_by_role("group", name="beside it, dashed").get_by_role("button", name="broken").click()
     expect(page.locator(".run-name")).to_have_count(2)
-    expect(page.locator("#run-loss")).to_contain_text("B NaN")
+    expect(page.locator("#run-curve-at")).to_contain_text("B NaN")
     page.click("#share")
     field = page.locator("#share-link input")
     expect(field).to_have_value(re.compile("share="))
@@ -352,7 +429,7 @@ MOVED = """(place) => new Promise((done) => {
       done([performance.now() - begun, said(".run-step"), bar, said("#run-ridge-at")]);
     }, 0));
   }, { once: true });
-  slider.value = place;
+  slider.value = 50 * place;
   slider.dispatchEvent(new Event("input", { bubbles: true }));
 })"""
 

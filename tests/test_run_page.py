@@ -13,6 +13,8 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,13 @@ import numpy as np
 import pytest
 from checkout import ENVIRON
 from inline_app import InlineApp
-from inline_engine import MODEL
+from inline_engine import INFO, MODEL
 from made_feeds import begin, bins, groups, line, write_bins, write_long
+from PIL import Image
 from tempo import limit
 
+from hookscope.dashboard.components.layer_tree import tree_nodes
+from hookscope.dashboard.drawing.run_figures import step_ticks
 from hookscope.dashboard.exports.run_table import curves_csv
 from hookscope.dashboard.feeds import store
 from hookscope.dashboard.feeds.checkpoints import Checkpoint
@@ -32,10 +37,13 @@ from hookscope.dashboard.page.gallery import Gallery
 from hookscope.dashboard.page.reading import Readings
 from hookscope.dashboard.page.scene import Scene, loaded
 from hookscope.dashboard.page.view import View
-from hookscope.dashboard.panels import order
+from hookscope.dashboard.panels import export, order
 from hookscope.dashboard.panels.panel import Waiting
-from hookscope.dashboard.panels.run import elsewhere, head, moment, tab
-from hookscope.dashboard.panels.run.choice import Run
+from hookscope.dashboard.panels.run import elsewhere, head, marks, moment, tab
+from hookscope.dashboard.panels.run.choice import Asked, Run, ask
+from hookscope.hooks.results.feed_files import read_feed
+from hookscope.hooks.results.looks import LayerInfo
+from hookscope.hooks.results.tensor_files import pack
 
 STEPS = (0, 50, 100, 150)
 LAYERS = ("conv", "norm", "fc")
@@ -158,6 +166,34 @@ def test_the_bars_along_the_depth_are_the_numbers_of_that_step(tmp_path: Path) -
     assert "B" in text_of(found["run-layer"]) and "2" in text_of(found["run-layer"])
 
 
+def test_the_other_run_is_looked_at_at_the_step_that_is_shown(tmp_path: Path) -> None:
+    """A at 0, 50, 100, 150 and B at 30, 60, 90, ..., 300; the gradient's norm is the step and one."""
+    for name, steps in (("a", STEPS), ("b", range(30, 301, 30))):
+        folder = begin(tmp_path / name, LAYERS)
+        with (folder / "steps.jsonl").open("w") as file:
+            for number, step in enumerate(steps):
+                file.write(line(number, step, {each: groups(step + 1.0) for each in LAYERS}))
+    feeds = Feeds({name: tmp_path / name for name in "ab"})
+
+    def shown(**chosen: Any) -> tuple[str, str, str, str]:
+        found = draw(feeds, run(run_b="b", run_layer="fc", **chosen))
+        bar = nodes(found["run-depth"], "run-bar")[-1][0]["title"]
+        words, title, table = (" ".join(text_of(found[each]).split()) for each in ("run-at", "run-depth", "run-layer"))
+        return bar, words, title, table
+
+    # the newest of A, not the newest of both
+    bar, words, title, table = shown()
+    assert bar == "fc: 151 · B 151" and "B at step" not in words + title + table and "gradient norm 151 151" in table
+    for step, own, beside in (("100", 100, 90), ("117", 100, 90), ("50", 50, 30)):
+        bar, words, title, table = shown(run_step=step)
+        assert bar == f"fc: {own + 1} · B at step {beside} {beside + 1}"
+        assert f"B at step {beside}" in words and f"B at step {beside}" in title
+        assert f"A B at step {beside}" in table and f"gradient norm {own + 1} {beside + 1}" in table
+    bar, words, title, table = shown(run_step="0")
+    assert bar == "fc: 1"
+    assert all("B was not looked at up to step 0" in text for text in (words, title, table))
+
+
 def test_alarms_are_pins_with_sentence_remedy_and_a_click(tmp_path: Path) -> None:
     found = draw(Feeds({"run": write(tmp_path / "run")}), run())
     ((pin, _),) = nodes(found["run-pins"], "pin")
@@ -193,6 +229,90 @@ def test_the_first_alarm_of_all_stands_first_and_then_the_worst_that_are_on(tmp_
     )
 
 
+def test_an_alarm_lists_once_where_it_is(tmp_path: Path) -> None:
+    names = [str(index) for index in range(6)]
+    folder = begin(tmp_path / "run", names)
+    sentences = [
+        ("4 is small. So it is at 3 others: 0, 1, 5.", ["4", "0", "1", "5"], None),
+        ("4 is 0.1 times. So it is at 4 others: 0, 1, 5, ....", ["4", "0", "1", "5", "2"], "The same: 2"),
+        ("4 is 0.1 times 1.", ["4", "1", "5"], "The same: 1, 5"),
+        ("4 is at its limit: 5.", ["4", "5"], "The same: 5"),
+    ]
+    alarms = [
+        {**ALARM, "rule": f"r{place}", "layer": "4", "sentence": sentence, "layers": layers}
+        for place, (sentence, layers, _) in enumerate(sentences)
+    ]
+    (folder / "steps.jsonl").write_text(line(0, 0, {name: groups(1.0) for name in names}, alarms=alarms))
+    cards = [text_of(c) for _, c in nodes(draw(Feeds({"run": folder}), run())["run-alarms"], "words")]
+    for (_, _, said), card in zip(sentences, cards, strict=True):
+        assert (said in card) if said else "The same" not in card
+
+
+def test_the_steps_stand_below_the_lines(tmp_path: Path) -> None:
+    feeds = Feeds({"run": write(tmp_path / "run")})
+    for column in ("g.norm", "a.dead"):  # of which no layer has any
+        (below,) = nodes(draw(feeds, run(run_column=column))["run-lines"], "run-steps-below")
+        ((_, marks),) = nodes(below[1], "run-frame")
+        told = [(text, attributes["style"]["left"]) for _, attributes, (text,) in marks]
+        assert told == [("0", "0.00%"), ("50", "33.33%"), ("100", "66.67%"), ("150", "100.00%")]
+    assert [step for _, step in step_ticks(0, 9_957)] == [0, 2_000, 4_000, 6_000, 8_000, 9_957]
+    assert [step for _, step in step_ticks(0, 1)] == [0, 1] and step_ticks(7, 7) == ((0.0, 7),)
+
+
+def test_a_module_that_is_never_called_stands_where_it_is_in_the_model(tmp_path: Path) -> None:
+    """As in transformers' ViT: a class token's module has weights, and never runs; its numbers stay its own."""
+    model = ("embeddings", "embeddings.projection", "between", "head")
+    folder = begin(tmp_path / "run", model)
+    layers = {"embeddings.projection": groups(2.0), "act": groups(None, update=None), "head": groups(4.0)}
+    uncalled = {name: groups(norm) for name, norm in (("embeddings", 1.0), ("between", 3.0), ("unknown", 5.0))}
+    for groups_of in uncalled.values():
+        del groups_of["a"]
+        groups_of["m"] = {"mine": groups_of["g"][0]}
+    (folder / "steps.jsonl").write_text(line(0, 0, {**layers, **uncalled}))
+    feed = read_feed(folder)
+    wanted = {
+        "embeddings": 1.0,
+        "embeddings.projection": 2.0,
+        "act": None,
+        "between": 3.0,
+        "head": 4.0,
+        "unknown": 5.0,  # of one axis, so that its place is not known
+    }
+    assert feed.layers == tuple(wanted)
+    norms = dict(zip(feed.layers, feed.column("g", "norm")[0].tolist(), strict=True))
+    assert norms == pytest.approx(
+        {name: np.nan if norm is None else norm for name, norm in wanted.items()}, nan_ok=True
+    )
+    own = dict(zip(feed.layers, feed.own("mine")[0].tolist(), strict=True))
+    assert own["embeddings"] == 1 and own["between"] == 3 and own["unknown"] == 5 and np.isnan(own["head"])
+    found = draw(Feeds({"run": folder}), run())
+    titles = [each["title"] for each, _ in nodes(found["run-depth"], "run-bar")]
+    assert titles == [f"{name}: {norm:g}" for name, norm in wanted.items() if norm is not None]
+    # what is looked at first has what is shown: here distributions of activations, there of weights
+    assert nodes(found["run-layer"], "mono")[0][1] == ["embeddings.projection"]
+    chosen = draw(Feeds({"run": folder}), run(run_kind="g"))["run-layer"]
+    assert nodes(chosen, "mono")[0][1] == ["embeddings"]
+
+
+def test_pinned_maps_have_gaps_between_them(tmp_path: Path) -> None:
+    folder = write(tmp_path / "run", pinned=1)
+    maps = np.stack([np.full((2, 4), value, np.float32) for value in (1.0, 2.0, 3.0)])
+    arrays = {"map/conv": maps, "channels/conv": np.array([0, 7, 9])}
+    (folder / "maps-000000000150.safetensors").write_bytes(pack(arrays, {"look": "3"}))
+    gallery = Gallery("/p/")
+    shown = draw(Feeds({"run": folder}), run(), gallery)["run-pinned"]
+    ((_, (_, _, image)),) = nodes(shown, "run-maps")
+    item = gallery.get(image[1]["src"].removeprefix("/p/"))
+    assert item is not None and "channels 0, 7, 9" in image[1]["title"]
+    picture = np.asarray(Image.open(io.BytesIO(item.data)).convert("RGBA"))
+    assert picture.shape == (16, 4 * 32 + 3 * 2, 4) and image[1]["style"]["aspectRatio"] == "134 / 16"
+    clear = picture[..., 3] == 0
+    assert (clear == clear[0]).all()
+    assert np.flatnonzero(clear[0]).tolist() == [32, 33, 66, 67, 100, 101]
+    colours = [tuple(picture[0, column, :3]) for column in (0, 34, 68, 102)]
+    assert colours[0] == colours[2] != colours[1] and len(set(colours)) == 3  # the mean is 2, and then 1, 2 and 3
+
+
 def test_a_step_that_was_not_looked_at_and_what_is_not_kept_are_said(tmp_path: Path) -> None:
     folder = write(tmp_path / "run")
     (folder / "bins-000000000050.safetensors").unlink()
@@ -225,20 +345,20 @@ def test_without_an_optimizer_there_are_no_updates_and_the_page_says_so(tmp_path
     assert len(disabled) == 1
 
 
-@pytest.mark.parametrize(
-    ("optimizer", "scaler", "said"),
-    [("SGD", True, ""), ("SGD", False, head.NO_SCALER), ("", True, head.NO_OPTIMIZER), ("", False, head.NEITHER)],
-)
-def test_without_optimizer_or_scaler_the_page_says_so(tmp_path: Path, optimizer: str, scaler: bool, said: str) -> None:
+@pytest.mark.parametrize(("optimizer", "scaler"), [("SGD", True), ("SGD", False), ("", True), ("", False)])
+def test_without_optimizer_or_scaler_the_page_says_so(tmp_path: Path, optimizer: str, scaler: bool) -> None:
     folder = write(tmp_path / "run", optimizer=optimizer, scaler=scaler)
-    text = text_of(draw(Feeds({"run": folder}), run())["run-head"])
-    assert [each in text for each in (head.NO_SCALER, head.NO_OPTIMIZER, head.NEITHER)] == [
-        each == said for each in (head.NO_SCALER, head.NO_OPTIMIZER, head.NEITHER)
-    ]
+    shown = draw(Feeds({"run": folder}), run())["run-head"]
+    assert (head.NO_OPTIMIZER in text_of(shown)) == (not optimizer)
+    # two words in the run's line, which are a sentence for who asks: most trainings have none
+    assert [(text_of(c), a["title"]) for a, c in nodes(shown, "run-aside")] == [("no scaler", head.NO_SCALER)] * (
+        not scaler
+    )
     other = write(tmp_path / "other", scaler=True)
     feeds = Feeds({"run": folder, "same": folder, "other": other})
     twice, once = (text_of(draw(feeds, run(run_b=name))["run-head"]) for name in ("same", "other"))
-    assert not said or twice.count(said) == once.count(said) == 1
+    assert twice.count(head.NO_OPTIMIZER) == once.count(head.NO_OPTIMIZER) == (not optimizer)
+    assert (twice.count("no scaler"), once.count("no scaler")) == (2 * (not scaler), int(not scaler))
 
 
 def test_what_is_not_finite_is_no_0_and_says_of_what_the_others_are(tmp_path: Path) -> None:
@@ -308,28 +428,72 @@ def test_above_the_lines_stands_the_loss_or_what_else_there_is_over_the_steps(tm
     feeds, gallery = Feeds({"run": folder}), Gallery("/p/")
 
     def shown(curve: str) -> tuple[list[tuple[str, str]], str, list[str]]:
-        found = draw(feeds, run(run_curve=curve), gallery)["run-loss"]
+        regions = draw(feeds, run(run_curve=curve), gallery)
+        found = regions["run-loss"]
         pills = [(text_of(c), a["aria-pressed"]) for _, group in nodes(found, "set-choice") for _, a, c in group]
         address = next(a["src"] for _, a, _ in (each for _, c in nodes(found, "run-frame") for each in c))
         item = gallery.get(address.removeprefix("/p/"))
         assert item is not None
         paths = [part.split('d="')[1].split('"')[0] for part in item.data.decode().split("<path ")[2:]]
-        return pills, text_of(next(c for _, c in nodes(found, "mono"))), paths
+        return pills, " ".join(text_of(regions["run-curve-at"]).split()), paths
 
     pills, last, paths = shown("")
-    assert pills == [("loss", "true"), ("learning rate", "false"), ("accuracy", "false")] and last == "0.5"
+    assert pills == [("loss", "true"), ("learning rate", "false"), ("accuracy", "false")] and last == "NaN"
     # 0 to 80: 2, 1.5, nothing at 50 (red), 1 and 0.5 on an axis from 0.5 to 2 with 4 % on either side
     across = [0, 312, 750, 1000]
     heights = [round(400 * (1 - (value - 0.44) / 1.62)) for value in (2, 1.5, 1, 0.5)]
     points = [f"{x} {y}" for x, y in zip(across, heights, strict=True)]
     assert paths == [f"M{points[0]}h0L{points[1]}M{points[2]}h0L{points[3]}", "M625 0v14"]
-    assert shown("s.accuracy")[1:] == ("1", [f"M250 {400 - 15}h0L625 {round(400 * (1 - 0.836 / 0.972))}L1000 15"])
+    assert shown("s.accuracy")[1:] == ("0.9", [f"M250 {400 - 15}h0L625 {round(400 * (1 - 0.836 / 0.972))}L1000 15"])
     pills, last, paths = shown("lr")
     assert last == "0.05, 0.005" and len(paths) == 2 and dict(pills)["learning rate"] == "true"
     assert shown("s.of another run")[0][0] == ("loss", "true")
     rows = curves_csv(feeds.look("run")).splitlines()  # type: ignore[arg-type]
     assert rows[0] == "step,loss,lr 1,lr 2,accuracy" and rows[1] == "0,2.0,0.1,0.01,"
     assert rows[2:] == ["20,,,,0.1", "25,1.5,,,", "50,nan,0.05,0.005,0.9", "60,1.0,,,", "80,0.5,,,1.0"]
+
+
+def test_the_number_beside_the_curve_is_of_the_chosen_step(tmp_path: Path) -> None:
+    """Loss 100 - step of every step but multiples of 7, and of the other run its hundredfold, looked at every 30."""
+    for name, factor, every in (("run", 1, 20), ("other", 100, 30)):
+        folder = begin(tmp_path / name, LAYERS)
+        with (folder / "steps.jsonl").open("w") as file:
+            for number, step in enumerate(range(0, 91, every)):
+                known = [each for each in range(max(step - every + 1, 0), step + 1) if each % 7 or not each]
+                losses = [[each, factor * (100 - each)] for each in known]
+                file.write(line(number, step, {}, losses=losses, given={"accuracy": [[step, factor * step]]}))
+    feeds = Feeds({"run": tmp_path / "run", "other": tmp_path / "other"})
+
+    def shown(**chosen: Any) -> str:
+        return " ".join(text_of(draw(feeds, run(**chosen))["run-curve-at"]).split())
+
+    assert [shown(run_step=str(step)) for step in (0, 20, 39, 40)] == ["100", "80", "80", "60"]
+    assert shown() == "20" and shown(run_step="40", run_curve="lr") == "0.1"
+    assert shown(run_step="40", run_b="other") == "A 60 B 6000"
+    assert shown(run_step="20", run_b="other", run_curve="s.accuracy") == "A 20 B 0 at 0"
+    # 70 is a multiple of 7, at which the loss is not known
+    feeds = Feeds({"run": begin(tmp_path / "third", LAYERS)})
+    text = line(0, 0, {}, losses=[[0, 9]]) + line(1, 70, {}, losses=[[69, 31], [71, 29]])
+    (tmp_path / "third" / "steps.jsonl").write_text(text)
+    assert shown(run_step="70") == "31 at 69"
+
+
+def test_the_number_beside_the_curve_is_found_at_once_in_a_long_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A move of the slider sorts no losses, of which there may be hundreds of thousands."""
+    feeds = Feeds({"run": write(tmp_path / "run")})
+    now = feeds.look("run")
+    assert isinstance(now, Followed)
+    sorted_for: list[str] = []
+    inner = now.kept._curves.curve
+    monkeypatch.setattr(now.kept._curves, "curve", lambda key, after: (sorted_for.append(key), inner(key, after))[1])
+    for step in STEPS:
+        draw(feeds, run(run_step=str(step)))
+    assert sorted_for == ["loss"]
+    with (tmp_path / "run" / "steps.jsonl").open("a") as file:
+        file.write(line(4, 200, {name: groups(1.0) for name in LAYERS}, loss=7.0))
+    assert text_of(draw(feeds, run())["run-curve-at"]).strip() == "7" and sorted_for == ["loss"] * 2
 
 
 def test_values_below_0_have_no_logarithm(tmp_path: Path) -> None:
@@ -364,7 +528,7 @@ def test_a_move_of_the_slider_draws_no_long_chart_anew(tmp_path: Path) -> None:
 
     one, other = signatures(run(run_step="50")), signatures(run(run_step="100"))
     changed = {name for name in one if one[name] != other[name]}
-    assert changed == {"run marker", "run depth", "run layer", "run ridge", "run pinned"}
+    assert changed == {"run marker", "run value", "run depth", "run layer", "run ridge", "run pinned"}
     scaled = signatures(run(run_step="50", run_scale="linear"))
     assert {name for name in one if one[name] != scaled[name]} == {"run depth", "run lines"}
     assert signatures(run(run_step="50")) == one
@@ -423,13 +587,89 @@ def test_the_tree_is_coloured_where_the_model_has_the_layers(app: InlineApp, tmp
 
     (tmp_path / "run" / "steps.jsonl").write_text(line(0, 10, {"elsewhere": groups(1.0)}))
     assert "none of the layers of run" in text_of(tree()["metric-text"]["tree"])
-    names = [layer.name for layer in scene.info.layers if layer.leaf][:2]
+    chosen = [layer for layer in scene.info.layers if layer.leaf and layer.parameters][:2]
+    names = [layer.name for layer in chosen]
+    begin(tmp_path / "run", names)
+    app.service.feeds = Feeds({"run": tmp_path / "run"})
     with (tmp_path / "run" / "steps.jsonl").open("a") as file:
-        file.write(line(4, 200, {names[0]: groups(1e-3), names[1]: groups(1.0, nan=2), "more": groups(1e2)}))
+        layers = {names[0]: groups(1e-3), names[1]: groups(1.0, nan=2), "more": groups(1e2)}
+        for each in chosen:
+            layers[each.name]["w"][-1] = each.parameters
+        file.write(line(4, 200, layers))
     found = tree()["tree"]
     shown = [bar for bar in found["metric"] if bar is not None]
     assert len(shown) == 2 and shown[1] == 1.0 and 0 < shown[0] < 0.1 and found["alarms"] == 1
     assert "gradient norm 0.001 at step 200" in found["metric_texts"]
+
+
+def test_the_tree_takes_no_numbers_of_another_network(tmp_path: Path) -> None:
+    """Runs of nets that share names with the page's model: all of them, in another order, of other sizes, or few."""
+    names = [f"layer{place}" for place in range(20)]
+    layers = [LayerInfo(name, "Conv2d", 10 + place, 0, (), leaf=True) for place, name in enumerate(names)]
+    model = [LayerInfo("", "Net", 390, 0, (), leaf=False), *layers, LayerInfo("pool", "MaxPool2d", 0, 0, (), leaf=True)]
+    runs: dict[str, tuple[list[str], dict[str, int]]] = {
+        "same": (names, {}),
+        "nearly": ([*names[:18], "other1", "other2"], {}),
+        "shared": ([*names[:17], "other1", "other2", "other3"], {}),
+        "turned": (names[::-1], {}),
+        "wider": (names, dict.fromkeys(names, 99)),
+        "one": (["other1", "other2", names[-1]], {}),
+        "net": ([names[0], "other1", "other2"], {}),
+    }
+    feeds = {}
+    for name, (heavy, sizes) in runs.items():
+        feeds[name] = begin(tmp_path / name, heavy)
+        written = {each: groups(1.0) for each in [*heavy, "pool"]}  # the run's "pool" has weights
+        for layer in layers:
+            if layer.name in written:
+                written[layer.name]["w"][-1] = sizes.get(layer.name, layer.parameters)
+        (feeds[name] / "steps.jsonl").write_text(line(0, 0, written))
+    followed, nodes_of = Feeds(feeds), [node["name"] for node in tree_nodes(model)]
+
+    def shown(name: str, called: str = "net", **chosen: Any) -> tuple[set[str], str]:
+        asked = ask(run(run=name, **chosen), followed, Gallery("/p/"))
+        assert isinstance(asked, Asked)
+        info = replace(INFO, title="page's", layers=tuple(model))
+        found = {str(each): told for each, told in marks._draw(asked, marks._Model(info), called == name, {})}
+        bars = found["tree"].get("metric") or []
+        there = {each for each, bar in zip(nodes_of, bars, strict=False) if bar is not None}
+        return there, text_of(found["metric-text"]["tree"])
+
+    assert shown("same")[0] == set(names)  # and not "pool", which has no weights here
+    assert shown("same", run_column="a.rms")[0] == {*names, "pool"}
+    assert shown("nearly")[0] == set(names[:18])
+    for name, there, count in (("shared", 17, 20), ("turned", 1, 20), ("wider", 0, 20), ("one", 1, 3)):
+        bars, said = shown(name)
+        told = f"nothing of {name}, as page's is another network: {there} of the run's {count} layers"
+        assert not bars and told in said, said
+        assert f"--model {name}=SPEC" in said
+    assert shown("net")[0] == {names[0]}  # called so by who started the page
+    assert [marks._names_run(model, "net") for model in ("net", "net@20", "other", "net@x", "other@20")] == [
+        *(True, True, False, False, False)
+    ]
+
+
+def test_the_exported_page_is_of_the_run(app: InlineApp, tmp_path: Path) -> None:
+    for step in (20, 100):
+        path = tmp_path / "run" / f"net-{step}.pt"
+        path.touch()
+        os.utime(path, (0, 0))
+    app.service.feeds = Feeds({"run": tmp_path / "run"}, ["run"])
+    view = View(model=MODEL, tab="run").but(run_step="100")
+    info = loaded(view, app.service)
+    scene = Scene.build(view, info, app.service, Gallery("/p/"), Readings(), 900)
+    page = export._page(scene, order.saved).decode()
+    top = page[page.index('<div class="report-head">') :]
+    top = top[: top.index("</div>")]
+    assert "<h1>Hookscope · run</h1>" in top and "run run of Net · step 100 · gradient norm" in top
+    assert escape(info[MODEL].title) not in top and "explained" not in top and "parameters" not in top
+    card = page[page.index("<h2>Checkpoints</h2>") :]
+    assert '<div class="run-steps">' in card and ">step 20<" in card and ">step 100<" in card
+    assert "plotly.js v" not in page and len(page) < 1_000_000  # there is no figure that it would draw
+    layers = view.but(tab="layers")
+    scene = Scene.build(layers, info, app.service, Gallery("/p/"), Readings(), 900)
+    other = export._page(scene, order.saved).decode()
+    assert escape(info[MODEL].title) in other[other.index("<h1>") :][:200] and "explained" in other
 
 
 def test_the_exported_page_has_what_is_shown(app: InlineApp) -> None:

@@ -36,8 +36,9 @@ def sprite(
     scale: Scales,
     palette: Palette,
     cell_px: float | None = None,
+    gap: int = 0,
 ) -> bytes:
-    """One PNG with the mean map and the channels of a wall, row by row, without gaps; one byte per value.
+    """One PNG with the mean map and the channels of a wall, row by row; one byte per value.
 
     Arguments:
         maps: float32 (channel, height, width).
@@ -46,8 +47,13 @@ def sprite(
         scale: one for the layer, or one per channel by index and last one for the mean map (`channel_scales`).
         palette: from `palette_for(the scale's kind, ...)`.
         cell_px: cells wider or higher than this are reduced by area; None never reduces. Cells are never enlarged.
+        gap: how many pixels are between two cells, which are transparent.
     """
-    return _png(_tile(_cells(maps, order, scale, cell_px), columns, BLANK_LEVEL), palette)
+    cells = _cells(maps, order, scale, cell_px)
+    if gap:
+        cells = np.pad(cells, ((0, 0), (0, gap), (0, gap)), constant_values=BLANK_LEVEL)
+    picture = _tile(cells, columns, BLANK_LEVEL)
+    return _png(picture[: picture.shape[0] - gap, : picture.shape[1] - gap], palette)
 
 
 def overlay_sprite(

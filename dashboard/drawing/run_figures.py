@@ -21,6 +21,7 @@ COLUMNS = 480  # that a line is thinned to, at most
 DECADES = 24  # that a logarithmic axis shows, from its largest value down
 BELOW = 0.08  # of an axis is for what is below it, 0 among it
 TICKS = 6
+NEAR = 0.08  # of the width, within which no step is told beside the first or the last
 LARGEST = 1e300  # values beyond stand at the edge
 BROKEN = "#e03131"
 RIDGE_OVERLAP = 2.2  # rows that a ridge may rise over
@@ -139,6 +140,23 @@ def _steps(low: float, high: float) -> tuple[tuple[float, str], ...]:
     first = math.ceil(low / stride)
     values = [number * stride for number in range(first, first + 8) if number * stride <= high]
     return tuple(((value - low) / (high - low), format_number(round(value, 12))) for value in values)
+
+
+def step_ticks(first: int, last: int) -> tuple[tuple[float, int], ...]:
+    """Steps that are told below a picture: the first, the last, and round ones between that are not near to these.
+
+    Returns:
+        (share of the width, step).
+
+    >>> step_ticks(0, 580)
+    ((0.0, 0), (0.3448275862068966, 200), (0.6896551724137931, 400), (1.0, 580))
+    """
+    span = max(last - first, 1)
+    size = 10 ** math.floor(math.log10(span / 5)) if span > 5 else 1
+    stride = next(int(each * size) for each in (1, 2, 5, 10) if each * size >= span / 5)
+    between = range(first - first % stride + stride, last, stride)
+    found = [step for step in between if NEAR * span <= step - first <= (1 - NEAR) * span]
+    return tuple(((step - first) / span, step) for step in [*dict.fromkeys([first, *found, last])])
 
 
 def thin(

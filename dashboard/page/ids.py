@@ -103,6 +103,7 @@ FINDINGS = "findings"  # a card each
 RUN_HEAD = "run-head"  # which, and whether it goes on
 RUN_COLUMNS = "run-columns"  # which number the lines are
 RUN_LOSS = "run-loss"
+RUN_CURVE_AT = "run-curve-at"  # what the curve is at the chosen step
 RUN_PINS = "run-pins"  # alarms on the time axis
 RUN_LINES = "run-lines"
 RUN_MARKER = "run-marker"  # where the chosen step is

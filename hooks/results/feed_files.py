@@ -180,7 +180,7 @@ class Feed:
             self._ended = feed_lines.number(line["end"]), feed_lines.text(line.get("stopped_by", ""), 100)
             self._after = [*self._after, given][-ENDS:]
         elif "layers" in line:
-            look = feed_lines.look_of(line, self._names)
+            look = feed_lines.in_place(feed_lines.look_of(line, self._names), self.run.layers_with_weights)
             self._kept += look.numbers.nbytes
             if self._kept > NUMBERS_LIMIT:
                 self._kept -= look.numbers.nbytes

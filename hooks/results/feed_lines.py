@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
 
-from hookscope.hooks.results.feeds import COLUMNS, GROUPS, PLACES, Alarm, Given, Look, RunInfo, shorten
+from hookscope.hooks.results.feeds import ACTIVATION, COLUMNS, GROUPS, PLACES, Alarm, Given, Look, RunInfo, shorten
 from hookscope.hooks.results.findings import SEVERITIES, Severity
 
 WIDTH = len(COLUMNS)
@@ -94,6 +96,43 @@ def look_of(line: Mapping[str, Any], known: Names) -> Look:
         ),
         notes=tuple(text(each) for each in _list(line.get("notes"), NOTES)),
     )
+
+
+def in_place(look: Look, order: tuple[str, ...]) -> Look:
+    """A look with the layers that only have weights, as they are never called, where they stand in the model.
+
+    A line has them behind those that ran. Each comes before the first layer that follows it in the model and ran; where
+    none does, it stays.
+
+    Arguments:
+        order: the layers with weights, as the model has them.
+    """
+    ran = ~np.isnan(look.numbers[:, : len(ACTIVATION)]).all(axis=1)
+    if ran.all() or not ran.any():
+        return look
+    to = list(_in_place(look.layers, ran.tobytes(), order))
+    if to == sorted(to):
+        return look
+    own = {name: values[to] for name, values in look.own.items()}
+    return dataclasses.replace(
+        look, layers=tuple(look.layers[place] for place in to), numbers=look.numbers[to], own=own
+    )
+
+
+@functools.lru_cache(maxsize=8)  # the next line is of the same layers
+def _in_place(layers: tuple[str, ...], ran: bytes, order: tuple[str, ...]) -> tuple[int, ...]:
+    """Which layer stands at each place."""
+    where = {layer: place for place, layer in enumerate(layers)}
+    before: dict[int, list[int]] = {}
+    gone, found = set[int](), -1
+    for layer in reversed(order):
+        place = where.get(layer, -1)
+        if place >= 0 and ran[place]:
+            found = place
+        elif place >= 0 and found >= 0:
+            before.setdefault(found, []).insert(0, place)
+            gone.add(place)
+    return tuple(each for place in range(len(layers)) if place not in gone for each in (*before.get(place, ()), place))
 
 
 def given_in(line: Mapping[str, Any]) -> Given:

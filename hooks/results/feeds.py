@@ -90,7 +90,8 @@ class Look:
         scalars: what the person gave this one besides the loss. rates: the learning rate of each group of the
             optimiser. scale: by which the loss was multiplied; NaN without a scaler. skipped: whether the optimiser
             left the weights as they were.
-        layers: their names, in the order in which they ran; a second call of a layer is "name:2".
+        layers: their names, in the order in which they ran; a second call of a layer is "name:2". One that only has
+            weights, as it is never called, stands where it is in the model.
         numbers: float32 (layer, column), the columns of `COLUMNS`; NaN where there is none.
         own: by the name of a metric of one's own float32 (layer,); NaN where it has none.
         alarms: those that began here. over: (rule, layer) of those that are over.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from dash import html
 
 from hookscope.dashboard.answers.parts import Update
 from hookscope.dashboard.asking.answers import Answers
+from hookscope.dashboard.asking.named_layers import split_at
 from hookscope.dashboard.feeds.store import Followed
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.panels.regions import show_text
@@ -20,6 +22,7 @@ from hookscope.hooks.rules import RULES
 
 MOST = 40
 LAYERS = 12  # of an alarm that are named
+LISTED = re.compile(r" others?: (.*)\.$")  # those that a sentence names itself
 
 
 def draw_alarms(asked: Asked, answers: Answers) -> list[Update]:
@@ -34,7 +37,8 @@ def draw_alarms(asked: Asked, answers: Answers) -> list[Update]:
 def _of(run: Followed, whose: str) -> list[Any]:
     if not run.alarms:
         text = "No alarm until now." if run.looks else ""
-        return [html.P(" ".join(filter(None, [whose, text])), className="muted panel")] if text else []
+        said = html.P(" · ".join(filter(None, [whose, text])), className="muted")
+        return [html.Div(said, className="panel")] if text else []
     # what rang first is often the cause of the rest, and may be over long since
     first = min(run.alarms, key=lambda alarm: (alarm.step, _rank(alarm)))
     on = sorted((each for each in run.alarms if each.until < 0), key=lambda alarm: (_rank(alarm), alarm.step))
@@ -88,7 +92,9 @@ def _there(run: Followed, alarm: Alarm) -> str:
 
 def _card(run: Followed, alarm: Alarm, place: str) -> html.Div:
     rule = RULES.get(alarm.rule)
-    others = [layer for layer in alarm.layers if layer != alarm.layer]
+    listed = LISTED.search(alarm.sentence)
+    said = set(listed[1].split(", ")) if listed else set()
+    others = [layer for layer in alarm.layers if layer != alarm.layer and layer not in said]
     named = ", ".join(others[:LAYERS]) + (f" and {len(others) - LAYERS:,} more" if len(others) > LAYERS else "")
     layer = layer_of(run, alarm)
     words: list[Any] = [
@@ -113,8 +119,8 @@ def _card(run: Followed, alarm: Alarm, place: str) -> html.Div:
 
 def _marked(run: Followed, alarm: Alarm) -> list[Any]:
     """The sentence, with the layer's name in it as a click to its lines."""
-    before, there, rest = alarm.sentence.partition(alarm.layer) if alarm.layer else (alarm.sentence, "", "")
-    if not there:
+    around = split_at(alarm.sentence, alarm.layer)
+    if around is None:
         return [alarm.sentence]
-    jump = html.Button(there, className="layer-link", **{"data-do": "set", "data-value": _there(run, alarm)})
-    return [before, jump, rest]
+    jump = html.Button(alarm.layer, className="layer-link", **{"data-do": "set", "data-value": _there(run, alarm)})
+    return [around[0], jump, around[1]]

@@ -21,6 +21,7 @@ from hookscope.dashboard.drawing.run_figures import (
     depth_colours,
     depth_gradient,
     draw_lines,
+    step_ticks,
     thin,
 )
 from hookscope.dashboard.feeds.series import OWN, Column
@@ -65,7 +66,8 @@ def draw_layers(asked: Asked, answers: Answers) -> list[Update]:
     column = asked.column
     if axis is None:
         text = f"No layer has this number: {column.title}." if asked.run.looks else ""
-        return [show_text(ids.RUN_LINES, html.P(text, className="muted"))]
+        below = _steps_below(asked) if asked.run.looks else None
+        return [show_text(ids.RUN_LINES, [html.P(text, className="muted"), below])]
     shows = ("run lines", asked.marks, column.key, asked.layer, asked.scale)
     address = asked.gallery.add(shows, partial(_layers_svg, asked, axis), "image/svg+xml")
     layers = asked.values(asked.run).layers
@@ -82,7 +84,14 @@ def draw_layers(asked: Asked, answers: Answers) -> list[Update]:
     ]
     what = f"{column.title} of {format_count(len(layers))} layers over the steps"
     title = title_of(legend, axis, "" if column.of_shares else "run_scale")
-    return [show_text(ids.RUN_LINES, [title, plot(address, axis, what)])]
+    return [show_text(ids.RUN_LINES, [title, plot(address, axis, what), _steps_below(asked)])]
+
+
+def _steps_below(asked: Asked) -> html.Div:
+    """Which steps stand where, below all pictures over the steps."""
+    ticks = step_ticks(*asked.across)
+    marks = [html.Span(f"{step:,}", style={"left": f"{100 * share:.2f}%"}) for share, step in ticks]
+    return html.Div(html.Div(marks, className="run-frame"), className="run-values run-steps-below mono muted")
 
 
 def title_of(words: Sequence[Any], axis: Axis, field: str) -> html.Div:

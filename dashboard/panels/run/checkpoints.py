@@ -94,7 +94,7 @@ def _draw(
     more = f"{missing:,} more are not listed: move the slider to their step." if missing else ""
     content = [
         html.Div(words, className="run-title"),
-        html.Div(rows, className="run-steps live-only"),
+        html.Div(rows, className="run-steps"),
         html.P(more, className="muted") if more else None,
     ]
     return [show_text(ids.RUN_CHECKPOINTS, content)]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
+
+import numpy as np
 
 from hookscope.dashboard.drawing.run_figures import Axis, axis_for
 from hookscope.dashboard.feeds.series import OWN, Column
 from hookscope.dashboard.feeds.store import Feeds, Followed
 from hookscope.dashboard.page.gallery import Gallery
 from hookscope.dashboard.page.view import View, state
-from hookscope.hooks.results.feeds import Alarm, Look
+from hookscope.hooks.results.feeds import GROUPS, PLACES, Alarm, Look
 
 Kind = Literal["a", "g", "w"]
 Scale = Literal["", "log", "linear"]
@@ -143,8 +145,14 @@ class Asked:
         return (0, max(each.kept.last_step() for each in self.runs) or 1)
 
     def look(self, run: Followed | None = None) -> Look | None:
-        """The look that is chosen, of the run or the other one."""
-        return (run or self.run).kept.at(self.step)
+        """The look that is chosen, of the run; of the other one the last that is not behind the step of that.
+
+        Runs may be looked at at different steps, so the other's step may be an earlier one; None before its first.
+        """
+        own = self.run.kept.at(self.step)
+        if run is None or run is self.run:
+            return own
+        return run.kept.at(self.step if own is None else own.step)
 
     @property
     def axis(self) -> Axis | None:
@@ -185,11 +193,12 @@ def ask(view: View, feeds: Feeds | None, gallery: Gallery) -> Asked | str:
     problem = other if isinstance(other, str) else ""
     beside = other if isinstance(other, Followed) else None
     step = int(chosen.run_step) if chosen.run_step.isdecimal() else None
-    layer = chosen.run_layer or _first_layer(run)
+    column = _column(chosen.run_column)
+    layer = chosen.run_layer or _first_layer(run, (column.group, chosen.run_kind))
     marks = tuple(f"{each.name} {each.mark}" for each in (run, beside) if each)
     there = tuple(dict.fromkeys(key for each in (run, beside) if each for key in each.kept.curves()))
     curve = chosen.run_curve if chosen.run_curve in there else next(iter(there), "")
-    column, scales = _column(chosen.run_column), (chosen.run_scale, chosen.run_loss)
+    scales = chosen.run_scale, chosen.run_loss
     return Asked(marks, run, beside, problem, step, column, layer, chosen.run_kind, curve, *scales, gallery)
 
 
@@ -213,10 +222,31 @@ def layer_of(run: Followed, alarm: Alarm) -> str:
     return next((name for name in (alarm.layer, alarm.layer.rpartition(".")[0]) if name in there), "")
 
 
-def _first_layer(run: Followed) -> str:
-    """Where to look first: at the newest alarm that is still on, else at the first layer with weights."""
+def _first_layer(run: Followed, groups: Collection[str]) -> str:
+    """Where to look first: at the newest alarm that is still on, else at the first layer with weights that has what is
+    shown.
+
+    Arguments:
+        groups: of what is shown, see `feeds.GROUPS`; a person's own metrics are not asked for.
+    """
     for alarm in reversed(run.alarms):
         if alarm.until < 0 and (layer := layer_of(run, alarm)):
             return layer
-    there = set(run.kept.layers())
-    return next((layer for layer in run.info.layers_with_weights if layer in there), next(iter(run.kept.layers()), ""))
+    layers = run.kept.layers()
+    there = set(layers)
+    heavy = [layer for layer in run.info.layers_with_weights if layer in there]
+    return next(iter([*_having(run, heavy, groups), *heavy, *layers]), "")
+
+
+def _having(run: Followed, layers: Sequence[str], groups: Collection[str]) -> list[str]:
+    """Those that have numbers of each group at the newest look: a module that is never called has no activations."""
+    newest = run.newest
+    if newest is None:
+        return []
+    known = ~np.isnan(newest.numbers)
+    has = np.ones(len(known), bool)
+    for group in groups:
+        if group in GROUPS:
+            has &= known[:, [PLACES[group, name] for name in GROUPS[group]]].any(axis=1)
+    there = {newest.layers[place] for place in np.flatnonzero(has)}
+    return [layer for layer in layers if layer in there]

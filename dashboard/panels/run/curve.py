@@ -1,4 +1,7 @@
-"""Above the layers' lines: the loss over the steps, or the learning rates, or a number that the training was given."""
+"""Above the layers' lines: the loss over the steps, or the learning rates, or a number that the training was given.
+
+What it is at the chosen step is a part of its own, so that a move of the slider draws no line anew.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from hookscope.dashboard.asking.answers import Answers
 from hookscope.dashboard.drawing.numbers import format_number
 from hookscope.dashboard.drawing.run_figures import Line, Thinned, axis_for, depth_colours, draw_lines, thin
 from hookscope.dashboard.feeds.curves import LOSS, OWN, RATE, SCALE, Curve
+from hookscope.dashboard.feeds.store import Followed
 from hookscope.dashboard.page import ids
 from hookscope.dashboard.panels.regions import show_text
 from hookscope.dashboard.panels.run.charts import plot, title_of
@@ -28,16 +32,16 @@ HELP = {
     RATE: "of each group of the optimiser, at the steps that were looked at",
     SCALE: "by which the scaler multiplied the loss",
 }
-NOTHING = "No loss was given: feed.step(loss=loss)."
 
 
 def draw_curve(asked: Asked, answers: Answers) -> list[Update]:
     """The chosen one, of both runs, over the steps of which it is known."""
-    curves = [each.kept.curve(asked.curve) for each in asked.runs]
+    curves = [_curve(each, asked.curve) for each in asked.runs]
     known = [each.values[np.isfinite(each.values)] for each in curves]
     spread = [each for each in known if each.size]
     if not spread:
-        return [show_text(ids.RUN_LOSS, [*_choices(asked), html.P(NOTHING, className="muted")])]
+        nothing = html.P("No loss was given: feed.step(loss=loss).", className="muted")
+        return [show_text(ids.RUN_LOSS, [*_choices(asked), nothing])]
     least, most = min(float(each.min()) for each in spread), max(float(each.max()) for each in spread)
     falls = asked.curve == LOSS and least >= 0 and most > WIDE * least
     axis = axis_for(spread, logarithmic=wants_log(asked.loss, falls))
@@ -46,16 +50,35 @@ def draw_curve(asked: Asked, answers: Answers) -> list[Update]:
     lines = [_lines(each, place) for place, each in enumerate(curves)]
     shows = ("run curve", asked.marks, asked.curve, asked.loss)
     address = asked.gallery.add(shows, partial(draw_lines, list(zip(drawn, lines, strict=True)), axis), "image/svg+xml")
-    letters = "AB" if len(curves) > 1 else " "
-    last = [f"{letter} {_last(each)}".strip() for letter, each in zip(letters, curves, strict=False)]
-    words = [*_choices(asked), html.Span(", ".join(last), className="mono muted", title="The last of them")]
     what = f"{title_of_curve(asked.curve)} over the steps"
-    return [show_text(ids.RUN_LOSS, [title_of(words, axis, "run_loss"), plot(address, axis, what, "low")])]
+    return [show_text(ids.RUN_LOSS, [title_of(_choices(asked), axis, "run_loss"), plot(address, axis, what, "low")])]
+
+
+def draw_value(asked: Asked, answers: Answers) -> list[Update]:
+    """What the chosen one is at the chosen step, of both runs: the last that is known and not behind it."""
+    look = asked.look()
+    curves = [_curve(each, asked.curve) for each in asked.runs]
+    if look is None or not any(len(each.steps) for each in curves):
+        return [show_text(ids.RUN_CURVE_AT, None)]
+    words: list[Any] = []
+    for letter, curve in zip("AB", curves, strict=False):
+        place = int(np.searchsorted(curve.steps, look.step, "right")) - 1
+        of = "" if place < 0 or curve.steps[place] == look.step else f" at {curve.steps[place]:,}"
+        whose = f"{letter} " if asked.other else ""
+        words.append(html.Span([f"{whose}{_value(curve, place)}", html.Span(of, className="muted")]))
+    about = f"{title_of_curve(asked.curve)} at step {look.step:,}: the last that is known up to it"
+    return [show_text(ids.RUN_CURVE_AT, html.Div(words, className="run-curve-at mono", title=about))]
 
 
 def title_of_curve(key: str) -> str:
     """What people call it."""
     return TITLES.get(key) or key.removeprefix(OWN)
+
+
+def _curve(run: Followed, key: str) -> Curve:
+    """One run's, made once for what was read: a long run has hundreds of thousands of losses, and the slider moves."""
+    found: Curve = run.kept.once(("curve", run.mark, key), partial(run.kept.curve, key))
+    return found
 
 
 def _choices(asked: Asked) -> list[Any]:
@@ -88,8 +111,8 @@ def _lines(curve: Curve, place: int) -> list[Line]:
     return [Line(colour, 1.8, 1, dashed=place > 0) for colour in colours]
 
 
-def _last(curve: Curve) -> str:
-    if not len(curve.steps):
+def _value(curve: Curve, place: int) -> str:
+    if place < 0:
         return "none"
-    values = [value for value in curve.values[-1].tolist() if value == value or curve.values.shape[1] == 1]
+    values = [value for value in curve.values[place].tolist() if value == value or curve.values.shape[1] == 1]
     return ", ".join(map(format_number, values[:TOLD])) + (" …" if len(values) > TOLD else "")

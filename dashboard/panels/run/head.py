@@ -11,7 +11,8 @@ from dash import html
 
 from hookscope.dashboard.drawing.numbers import format_count
 from hookscope.dashboard.feeds.store import Followed
-from hookscope.dashboard.panels.run.choice import Asked
+from hookscope.dashboard.page.scene import Scene
+from hookscope.dashboard.panels.run.choice import Asked, ask
 
 TITLE = 80  # characters
 FOLLOW = (
@@ -22,13 +23,26 @@ SERVE = "python -m hookscope --feed monday=runs/monday"
 NO_OPTIMIZER = (
     "No optimizer was given to hs.follow, so there are no updates and no learning rates: hs.follow(..., optimizer=...)."
 )
-NO_SCALER = "No scaler was given, so no scale is shown, and gradients are as the backward pass left them."
-NEITHER = (
-    "No optimizer and no scaler was given to hs.follow, so there are no updates, no learning rates and no scale, and "
-    "gradients are as the backward pass left them: hs.follow(..., optimizer=..., scaler=...)."
-)
+NO_SCALER = "No scaler was given to hs.follow, so no scale is shown, and gradients are as the backward pass left them."
 _IN_ORDER = "The run has ended."  # as the line itself says
 NEWEST_FIRST: dict[str, Any] = {"run_step": "", "run_layer": ""}
+
+
+def run_names(scene: Scene) -> list[str]:
+    """The names of the runs that a view shows; none in another tab, or where it shows none."""
+    asked = ask(scene.view, scene.service.feeds, scene.gallery) if scene.view.tab == "run" else ""
+    return [] if isinstance(asked, str) else [each.name for each in asked.runs]
+
+
+def run_in_words(scene: Scene) -> list[str]:
+    """What was chosen: without it nobody can make the same view again."""
+    asked = ask(scene.view, scene.service.feeds, scene.gallery)
+    if isinstance(asked, str):
+        return []
+    look = asked.look()
+    found = [f"run {' and '.join(each.name for each in asked.runs)} of {asked.run.info.model[:TITLE]}"]
+    found += [f"step {look.step:,}"] if look is not None else []
+    return [*found, asked.column.title, *([f"layer {asked.layer}"] if asked.layer else [])]
 
 
 def nothing_followed() -> html.Div:
@@ -99,6 +113,8 @@ def _line(run: Followed, letter: str, prefix: str, asked: Asked) -> html.Div:
         html.Span(_state_word(run), className=f"run-phase is-{run.state.kind}", title=run.state.sentence),
         html.Span([*_newest(run, letter)], className="mono"),
         html.Span(" · ".join(filter(None, facts)), className="muted"),
+        # most trainings have none and need none, so it is no sentence of its own
+        None if newest is None or info.scaler else html.Span("no scaler", className="muted run-aside", title=NO_SCALER),
         html.Span(className="spacer"),
     ]
     if newest is not None:
@@ -146,8 +162,8 @@ def _notes(run: Followed) -> list[str]:
         found.append(run.state.sentence)
     if run.share < 1:
         found.append(f"Reading what was written until now: {run.share:.0%}.")
-    if run.newest is not None and not (run.info.optimizer and run.info.scaler):
-        found.append(NO_SCALER if run.info.optimizer else NO_OPTIMIZER if run.info.scaler else NEITHER)
+    if run.newest is not None and not run.info.optimizer:
+        found.append(NO_OPTIMIZER)
     if run.skipped:
         lines = "One line" if run.skipped == 1 else f"{format_count(run.skipped)} lines"
         found.append(f"{lines} of the feed could not be read and {'is' if run.skipped == 1 else 'are'} left out.")

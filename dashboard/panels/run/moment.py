@@ -48,6 +48,8 @@ def draw_marker(asked: Asked, answers: Answers) -> list[Update]:
         html.Span(" · ".join(_facts(look, asked.run)), className="muted run-facts"),
         *(html.P(text, className="muted") for text in look.notes[:MOST_NOTES]),
     ]
+    if asked.other is not None and (aside := _of_other(asked, look)):
+        words.append(html.Span(aside, className="muted"))
     if asked.step is not None and asked.step != look.step:
         words.append(
             html.Span(f"Step {asked.step:,} was not looked at; this is the last one before.", className="muted")
@@ -65,6 +67,14 @@ def draw_marker(asked: Asked, answers: Answers) -> list[Update]:
         show_text(ids.RUN_MARKER, html.Div(line, className="run-frame")),
         show_text(ids.RUN_AT, html.Div(words, className="run-at-words", **about)),
     ]
+
+
+def _of_other(asked: Asked, look: Look) -> str:
+    """At which step the run beside is shown, where it is another one."""
+    beside = asked.look(asked.other)
+    if beside is None:
+        return f"B was not looked at up to step {look.step:,}"
+    return "" if beside.step == look.step else f"B at step {beside.step:,}"
 
 
 def as_runs(steps: np.ndarray) -> str:
@@ -144,8 +154,11 @@ def draw_depth(asked: Asked, answers: Answers) -> list[Update]:
         dict(zip(chosen, axis.shares(np.array([each.get(name, np.nan) for name in chosen])).tolist(), strict=True))
         for each in (values, others)
     )
+    aside = _of_other(asked, look) if asked.other else ""
     bars = [
-        _bar(name, name == asked.layer, (values.get(name), heights[name]), (others.get(name), marks[name]), broken)
+        _bar(
+            name, name == asked.layer, (values.get(name), heights[name]), (others.get(name), marks[name]), broken, aside
+        )
         for name in chosen
     ]
     if not bars:
@@ -153,6 +166,7 @@ def draw_depth(asked: Asked, answers: Answers) -> list[Update]:
         return [show_text(ids.RUN_DEPTH, html.P(text, className="muted"))]
     more = f" Each bar is the largest of {each} layers." if each > 1 else ""
     head = html.Div([html.H2(f"{asked.column.title} along the depth"), html.Span(more, className="muted")])
+    told = [html.Span(aside, className="muted")] if aside else []
     ends = [html.Span(names[0]), html.Span(names[-1])]
     across = html.Span(
         ["over all steps ", html.Span(f"{format_number(axis.least)} … {format_number(axis.most)}", className="mono")],
@@ -160,7 +174,7 @@ def draw_depth(asked: Asked, answers: Answers) -> list[Update]:
     )
     # hundreds of bars as what the browser draws: to make components of them takes longer than all else
     tree = [
-        *to_markup(html.Div([head, across], className="run-title")),
+        *to_markup(html.Div([head, *told, across], className="run-title")),
         ["div", {"className": "run-bars"}, bars],
         *to_markup(html.Div(ends, className="ends muted mono")),
     ]
@@ -173,15 +187,20 @@ def _bar(
     value: tuple[float | None, float],
     other: tuple[float | None, float],
     broken: Mapping[str, str],
+    aside: str,
 ) -> list[Any]:
-    """A bar as a node of a `Markup`'s tree: the value and its height 0..1, and the same of the run beside it."""
+    """A bar as a node of a `Markup`'s tree: the value and its height 0..1, and the same of the run beside it.
+
+    Arguments:
+        aside: at which step that is, where it is another one.
+    """
     bad = broken.get(name, "")
     height = 100.0 if bad or value[0] is None else 100 * value[1]
     text = f"{name}: {bad or format_number(value[0])}"
     parts = [["span", {"className": "fill", "style": {"height": f"{max(height, 2):.1f}%"}}, []]]
     if other[0] is not None:
         parts.append(["span", {"className": "other", "style": {"bottom": f"{100 * other[1]:.1f}%"}}, []])
-        text += f" · B {format_number(other[0])}"
+        text += f" · {aside or 'B'} {format_number(other[0])}"
     attributes = {
         "className": f"run-bar{' broken' if bad else ''}{' chosen' if chosen else ''}",
         "title": text,  # and its name for readers, as it holds no text
@@ -214,13 +233,15 @@ def draw_layer(asked: Asked, answers: Answers) -> list[Update]:
         ] * bool(others)
         bad = name in (WORDS["nan"], WORDS["inf"]) and value > 0
         rows.append(html.Tr(cells, className="bad" if bad else ""))
-    titles = [html.Th(text) for text in ("", "", *(("A", "B") if others else ("",)))]
+    aside = _of_other(asked, look) if asked.other else ""
+    titles = [html.Th(text) for text in ("", "", *(("A", aside or "B") if others else ("",)))]
     table = html.Table(
         [html.Thead(html.Tr(titles)), html.Tbody(rows)] if others else html.Tbody(rows), className="checked"
     )
     missing = [html.P(text, className="muted") for text in _of_finite(look, asked.layer)]
     if asked.other is not None and not others:
-        missing.append(html.P(f"{asked.other.name} has no such layer at that step.", className="muted"))
+        nothing = f"{asked.other.name} has no such layer at that step." if beside is not None else f"{aside}."
+        missing.append(html.P(nothing, className="muted"))
     return [show_text(ids.RUN_LAYER, [head, table, *missing])]
 
 

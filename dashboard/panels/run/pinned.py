@@ -20,6 +20,7 @@ from hookscope.dashboard.panels.run.choice import Asked
 from hookscope.dashboard.panels.run.ridges import not_kept
 
 LAYERS, CHANNELS, SIDE = 12, 16, 64  # of maps that are shown, and positions on a side
+LEAST, GAP = 32, 2  # pixels that a map is wide, and between two of them
 ANSWERS = 3
 
 
@@ -45,8 +46,9 @@ def draw_pinned(asked: Asked, answers: Answers) -> list[Update]:
         most = f"up to {format_number(float(np.abs(finite).max()))}" if finite.size else "none is finite"
         channels = found.channels[layer][:CHANNELS].tolist()
         what = f"{layer}: the mean over its channels, then channels {', '.join(map(str, channels))}"
-        side = maps.shape[1] / maps.shape[2]
-        style = {"aspectRatio": f"{len(maps) + 1} / {side:.4f}", "maxWidth": f"{64 * (len(maps) + 1)}px"}
+        height, width = (_larger(maps) * each for each in maps.shape[1:])
+        across = (width + GAP) * (len(maps) + 1) - GAP
+        style = {"aspectRatio": f"{across} / {height}", "maxWidth": f"{64 * (len(maps) + 1)}px"}
         rows.append(
             html.Div(
                 [
@@ -68,6 +70,12 @@ def draw_pinned(asked: Asked, answers: Answers) -> list[Update]:
     return [show_text(ids.RUN_PINNED, [title, *words, *rows])]
 
 
+def _larger(maps: np.ndarray) -> int:
+    """How many pixels a position is wide: without that a gap would be as wide as a position."""
+    return -(-LEAST // maps.shape[2])
+
+
 def _png(maps: np.ndarray) -> bytes:
     scale = layer_scale(maps)
-    return sprite(maps, np.arange(len(maps)), len(maps) + 1, scale, palette_for(scale.kind))
+    shown = maps.repeat(_larger(maps), axis=1).repeat(_larger(maps), axis=2)
+    return sprite(shown, np.arange(len(maps)), len(maps) + 1, scale, palette_for(scale.kind), gap=GAP)

@@ -21,8 +21,9 @@ from hookscope.dashboard.panels.run.choice import Asked, Run, ask
 
 NAME = "run"
 REGIONS = (
-    *(ids.RUN_COLUMNS, ids.RUN_LOSS, ids.RUN_PINS, ids.RUN_LINES, ids.RUN_MARKER, ids.RUN_AT, ids.RUN_WEIGHTS),
+    *(ids.RUN_COLUMNS, ids.RUN_LOSS, ids.RUN_CURVE_AT, ids.RUN_PINS, ids.RUN_LINES, ids.RUN_MARKER, ids.RUN_AT),
     *(
+        ids.RUN_WEIGHTS,
         ids.RUN_DEPTH,
         ids.RUN_LAYER,
         ids.RUN_RIDGES,
@@ -38,7 +39,7 @@ def layout() -> html.Section:
     """Draw the panel, empty."""
     plots = html.Div(
         [
-            Markup(ids.RUN_LOSS),
+            html.Div([Markup(ids.RUN_LOSS), Markup(ids.RUN_CURVE_AT, className="run-beside")], className="run-curve"),
             Markup(ids.RUN_PINS),
             Markup(ids.RUN_LINES),
             Markup(ids.RUN_MARKER, className="run-marker"),
@@ -56,7 +57,10 @@ def layout() -> html.Section:
                 className="panel run-time",
             ),
             html.Div(
-                [Markup(ids.RUN_DEPTH, className="panel"), Markup(ids.RUN_LAYER, className="panel run-numbers")],
+                [
+                    Markup(ids.RUN_DEPTH, className="panel run-depth"),
+                    Markup(ids.RUN_LAYER, className="panel run-numbers"),
+                ],
                 className="run-row",
             ),
             Markup(ids.RUN_ALARMS, className="findings run-alarms"),
@@ -102,6 +106,7 @@ def _parts(view: View, feeds: Feeds | None, gallery: Gallery, prefix: str) -> li
         ("run columns", (only("column"),), charts.draw_columns, ids.RUN_COLUMNS),
         ("run lines", (only("column", "layer", "scale"),), charts.draw_layers, ids.RUN_LINES),
         ("run loss", (only("curve", "loss"),), curve.draw_curve, ids.RUN_LOSS),
+        ("run value", (only("step", "curve"),), curve.draw_value, ids.RUN_CURVE_AT),
         ("run pins", (only(),), charts.draw_pins, ids.RUN_PINS),
         ("run pinned", (only("step") if asked.run.info.pinned else only(),), pinned.draw_pinned, ids.RUN_PINNED),
         ("run ridge", (only("step", "layer", "kind"),), ridges.draw_at_step, ids.RUN_RIDGE_AT),
