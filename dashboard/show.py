@@ -49,7 +49,7 @@ def show(
 
     Arguments:
         image: what the model is given, float (channel, height, width) or with an image axis of length 1; or a PIL
-            image, or a file's path, with `prepare` or `mean` and `std`.
+            image, an array of uint8 (height, width, 3 or 1), or a file's path, with `prepare` or `mean` and `std`.
         layers: which; see `hookscope.select`. None for the last layer of each size of maps, four at most.
         prepare: picture -> tensor, as the model was trained. mean, std: of pixels of 0..1, per channel or one for all;
             with a tensor, what it was normalised by, so that it is shown as it was.
@@ -96,6 +96,7 @@ class Shown:
                 call = f", call {layer.call + 1} of {len(layer.info.calls)}" if len(layer.info.calls) > 1 else ""
                 said = _told(found) if isinstance(found, Activation) else found
                 lines.append(f"  {layer.title}{call}: {layer.info.type}, {said}")
+                lines += [f"    Grad-CAM: {layer.cam}"] if isinstance(layer.cam, str) else []
             return "\n".join(lines)
         except Exception as error:  # a notebook shows nothing at all of what raises here
             return f"What was found cannot be written: {say(error)}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
 import sys
@@ -50,6 +51,7 @@ def give_memory_back() -> Iterator[None]:
     leave too little for the workers of the pages, which then take minutes to start.
     """
     yield
+    gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)

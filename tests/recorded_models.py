@@ -97,7 +97,8 @@ def made(module: type[nn.Module], classes: int, **more: Any) -> tuple[nn.Module,
     """A model with weights from a seed, and its settings."""
     torch.manual_seed(7)
     names = [*("cat", "dog", "<b>cup</b>", "tree", "house", "cloud")[:classes]]
-    return module(**more).eval(), {"input_size": SIZE, "classes": names, "title": f"Recorded {module.__name__.lower()}"}
+    title = f"Recorded {module.__name__.lower()}"
+    return module(**more).eval(), {"input_size": SIZE, "resize": 37, "classes": names, "title": title}
 
 
 def classifier() -> tuple[nn.Module, dict[str, Any]]:

@@ -161,6 +161,16 @@ def test_a_class_map_is_grad_cam(page: Page) -> None:
     over = Image.open(io.BytesIO(get(page.client, "cam.png", **asked).data))
     alone = Image.open(io.BytesIO(get(page.client, "cam.png", **asked, over="nothing").data))
     assert over.size == alone.size == (12, 12) and over.mode == "RGB"
+    large = Image.open(io.BytesIO(get(page.client, "cam.png", **asked, pixels=320).data))
+    told_large = told(get(page.client, "cam.json", **asked, pixels=320))
+    assert large.size == (312, 312) and told_large["picture"] == {"height": 312, "width": 312, "over": "picture"}
+    assert told_large["scale"] == about["scale"] and told_large["rows"] == about["rows"]
+    drawn = Image.open(io.BytesIO(get(page.client, "cam.png", **asked, pixels=320, over="nothing").data))
+    bright = np.asarray(drawn.convert("RGBA"))[..., :3].sum(-1, dtype=int)
+    strongest = np.unravel_index(bright.argmax(), bright.shape)  # where the layer's map has its maximum
+    row, column = np.unravel_index(maps[best].argmax(), maps[best].shape)
+    size = 312 / maps.shape[1]
+    assert abs(strongest[0] - (row + 0.5) * size) <= size and abs(strongest[1] - (column + 0.5) * size) <= size
 
 
 def test_a_comparison_is_the_relative_distance_at_each_layer(page: Page) -> None:
@@ -171,6 +181,10 @@ def test_a_comparison_is_the_relative_distance_at_each_layer(page: Page) -> None
         b = captured(page, layer, "two=netted:other").astype(np.float64).ravel()
         norms = np.linalg.norm(a) + np.linalg.norm(b)
         assert rows[layer]["distance"] == pytest.approx(2 * np.linalg.norm(a - b) / norms, rel=1e-5), layer
+        apart = 1 - a @ b / (np.linalg.norm(a) * np.linalg.norm(b))
+        assert (
+            rows[layer]["cosine_distance"] == pytest.approx(apart, rel=1e-4, abs=1e-6) and "cosine" not in rows[layer]
+        )
     assert found["parts"] and found["first"]["layer"] == "0" and found["threshold"] == 1e-3
     assert (found["a"]["model"], found["b"]["model"]) == ("one", "two")
     first = told(get(page.client, "comparison", model="one", a=page.picture, model_b="two", limit=2))

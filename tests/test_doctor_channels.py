@@ -13,6 +13,7 @@ from doctor_models import LITE, Trained, default_model, normalise, photographs, 
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hookscope.hooks.doctor import channels
 from hookscope.hooks.doctor.alike import alike_rows, alike_values, group_pairs
 from hookscope.hooks.doctor.check import check
 from hookscope.hooks.doctor.patient import Patient, read_patient
@@ -137,6 +138,21 @@ def test_channels_that_are_merely_silent_are_a_note() -> None:
     with torch.no_grad():  # by hand: which channels of the last ReLU are never above 0
         alive = plain.model[:9](plain.pictures[:32]).amax(0) > 0
     assert notes and notes[0].layer == "8" and notes[0].channels == tuple(torch.nonzero(~alive)[:, 0].tolist())
+
+
+def test_one_silent_channel_after_one_activation_is_said_so() -> None:
+    def silent(layer: str, count: int, among: int) -> channels._Silent:
+        nothing = np.zeros(0, int)
+        summary: Any = None
+        return channels._Silent((layer, 0), np.arange(count), among, np.zeros(among), nothing, "", summary)
+
+    alone = channels._merely_silent([silent("2", 1, 8)], 18).sentence
+    assert alone == "1 of 8 channels after 2 fired in none of 18 pictures; trained networks have such ones."
+    several = channels._merely_silent([silent("2", 1, 4), silent("5", 3, 96)], 18).sentence
+    assert several == (
+        "4 channels after 2 activations fired in none of 18 pictures, the largest share of them after 2 (1 of 4 "
+        "channels); trained networks have such ones."
+    )
 
 
 # --- rare

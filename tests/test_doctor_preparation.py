@@ -143,6 +143,37 @@ def test_eight_photographs_settle_how_they_should_have_been_prepared(number: int
             assert finding.evidence.values[finding.evidence.good] == min(finding.evidence.values)
 
 
+def test_statistics_of_a_few_batches_say_nothing_of_how_pictures_are_prepared() -> None:
+    """Right pictures of a checkpoint after ten batches: what its BatchNorms store is still a third of 0 and 1."""
+    torch.manual_seed(0)
+    pictures = PREPARED["unit"](dm.photographs(12, 48))
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with torch.no_grad():
+        model[0].weight.mul_(4)
+        for batches in (10, 60):
+            model.train()
+            while int(model[1].num_batches_tracked) < batches:  # type: ignore[arg-type]
+                model(pictures)
+            norm = find_stored(read_patient(model.eval(), pictures))["1"]
+            left = 0.9**batches
+            own = model[0](pictures).transpose(0, 1).flatten(1).var(1).numpy()
+            assert norm.variance == pytest.approx(left + (1 - left) * own, rel=1e-3)
+            if batches == 10:
+                said = "1 has seen only 10 batches, and 34.9% of what it stored is still what it began with"
+                assert norm.unsettled == said
+                with pytest.raises(CannotTell, match=r"seen only 10 batches.* cannot be told .* later checkpoint"):
+                    found_by(preprocessing, model, PREPARED["symmetric"](dm.photographs(12, 48)))
+                assert all(each.severity == "note" for each in found_by(batchnorm_shift, model, pictures))
+            else:
+                assert not norm.unsettled and not found_by(preprocessing, model, pictures)
+    dm.settle(model, pictures)  # as torch's update_bn
+    assert int(model[1].num_batches_tracked) < 5  # type: ignore[arg-type]
+    assert not find_stored(read_patient(model, pictures))["1"].unsettled
+    model[1].running_var.fill_(2.0)  # type: ignore[operator]
+    model[1].num_batches_tracked.zero_()  # type: ignore[operator]
+    assert not find_stored(read_patient(model, pictures))["1"].unsettled, "weights that were converted have 0 there"
+
+
 class InputNorm(nn.Module):
     """A BatchNorm right at the input."""
 

@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -27,7 +28,13 @@ from served import Application
 from hookscope.dashboard.mcp.client import Client, NotAnswered
 from hookscope.dashboard.mcp.command import main
 from hookscope.dashboard.mcp.server import _DATA, make_server
+from hookscope.dashboard.web.api.answers import MOST_BYTES
+from hookscope.dashboard.web.api.checks import MOST_FINDINGS, MOST_ROWS
+from hookscope.dashboard.web.api.layers import MOST_CHANNELS
 from hookscope.dashboard.web.api.manual import ROUTES
+from hookscope.dashboard.web.api.models import MOST_LAYERS, MOST_MODELS
+from hookscope.dashboard.web.api.predictions import MOST_CLASSES
+from hookscope.dashboard.web.api.sets import MOST_LAYERS as MOST_OF_SET
 
 T = TypeVar("T")
 TOKEN = "a-token-of-the-operators"
@@ -100,6 +107,9 @@ def test_a_client_asks_a_running_page(page: str) -> None:
         ("layer_numbers", {"layer": "conw"}),
     )
     assert {tool.name for tool in tools} == set(TOOLS)
+    asked = json.dumps(data(manual))
+    assert not re.search(r"api/v1|GET|POST|header", asked), "a client of tools has no addresses"
+    assert set(data(manual)["costs"]) == set(TOOLS)
     assert data(manual)["loop"] and data(models)["models"][0]["model"] == "small"
     session = requests.Session()
     session.headers["Authorization"] = f"Bearer {TOKEN}"
@@ -113,7 +123,22 @@ def test_a_client_asks_a_running_page(page: str) -> None:
     assert json.loads(text.text)["data"]["channel"] == "5" and image.mime_type == "image/png"
     png = session.get(f"{page}api/v1/map.png?input=sample-coffee&layer=conv&channel=5&pixels=320", timeout=60)
     assert base64.b64decode(image.data) == png.content and Image.open(io.BytesIO(png.content)).width >= 300
+    assert "The tool layers lists the names." in wrong.content[0].text and "api/v1" not in wrong.content[0].text
+    assert data(top)["weights"] and data(top)["random"] is None and data(top)["model"] == "small", (
+        "a factory's model: nobody said what its weights are"
+    )
     assert wrong.is_error and "no layer of that name" in wrong.content[0].text and "conv" in wrong.content[0].text
+
+
+def test_the_tools_tell_their_budgets() -> None:
+    tools = {tool.name: tool.description for tool in in_a_loop(make_server(Client("http://127.0.0.1:1/")).list_tools())}
+    rows = {"layers": MOST_LAYERS, "findings": MOST_FINDINGS, "comparison": MOST_ROWS, "set_summary": MOST_OF_SET}
+    for name, most in rows.items():
+        assert f"rows at once, up to {most} and {MOST_BYTES:,}" in " ".join(str(tools[name]).split()), name
+    assert f"1 to {MOST_CLASSES}" in str(tools["top_classes"]) and f"{MOST_CHANNELS} at once" in str(
+        tools["layer_numbers"]
+    )
+    assert f"{MOST_MODELS} at once" in str(tools["models"])
 
 
 def test_a_wrong_token_is_a_sentence(page: str) -> None:

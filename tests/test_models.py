@@ -25,7 +25,9 @@ from skimage import data
 from torch import nn
 from torchvision import models as tv
 from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as F
 
+from hookscope.dashboard.asking.sides import Preparation
 from hookscope.dashboard.engine.options import ModelOptions
 from hookscope.dashboard.settings.table import TABLE, Settings
 from hookscope.dashboard.settings.values import BadValue, model_spec
@@ -278,6 +280,31 @@ def test_a_factory_brings_its_own_settings(folder: Path) -> None:
     assert model.prepare(PICTURES["coffee"]).tensor.shape == (1, 3, 48, 64)
 
 
+@pytest.mark.parametrize(("size", "shorter"), [((8, 8), 8), ((63, 32), 63), ((64, 64), 74), ((224, 224), 256)])
+def test_how_pictures_get_their_size_is_said_where_it_is_assumed(
+    folder: Path, size: tuple[int, int], shorter: int
+) -> None:
+    """Of a size that it has already a picture is given value by value, and small ones lose no border."""
+    model = load(ModelOptions(spec(folder, "net"), input_size=size, mean=(0.0,), std=(1.0,)), "cpu")
+    height, width = size
+    values = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    own = torch.from_numpy(values).permute(2, 0, 1)[None] / 255
+    whole = model.prepare(Image.fromarray(values))
+    assert torch.equal(whole.tensor, own) and whole.crop == (0, 0, width, height)
+    other = model.prepare.otherwise(Preparation(interpolation="nearest"))(Image.fromarray(values))
+    assert torch.equal(other.tensor, own)
+    larger = Image.fromarray(np.repeat(np.repeat(values, 2, 0), 2, 1))
+    resized = F.center_crop(F.resize(larger, shorter, antialias=True), list(size))
+    assert torch.equal(model.prepare(larger).tensor[0], F.to_tensor(resized))
+    assert model.info.notes[-1] == (
+        f"Nobody said how its pictures get their size. Assumed: the shorter side resized to {shorter}, the centre of "
+        f"{width} x {height} cut out; a picture of that size as it is."
+    )
+    told = load(ModelOptions(spec(folder, "net"), input_size=size, resize="crop"), "cpu")
+    assert not any("Nobody said" in each for each in told.info.notes), "whoever says crop gets what the flag says"
+    assert told.info.preprocessing.resize == math.ceil(max(size) / 0.875)
+
+
 def test_flags_overrule_the_factory(folder: Path) -> None:
     options = ModelOptions(
         spec(folder, "net"),
@@ -430,7 +457,7 @@ def test_what_a_factory_gives_is_checked_when_its_model_is_opened(folder: Path) 
         load(ModelOptions(f"{name}:flat"), "cpu")
     info = load(ModelOptions(f"{name}:few"), "cpu").info
     assert info.classes == ("no", "yes", "class 2")
-    assert info.notes == (
+    assert info.notes[:-1] == (
         "The model's own list has 2 class names for an answer of 3 numbers. They are used as far as they go.",
     )
     with pytest.raises(FactoryError, match=f"{name}:changed gave .* as 'std': {ABOVE_0}"):
@@ -507,7 +534,8 @@ def test_modules_deep_in_each_other_are_opened_and_looked_at(folder: Path) -> No
         import json, sys
         from hookscope.dashboard.components.layer_tree import tree_nodes
         from hookscope.dashboard.engine import protocol
-        from hookscope.dashboard.engine.options import ModelOptions
+        from hookscope.dashboard.asking.sides import Preparation
+from hookscope.dashboard.engine.options import ModelOptions
         from hookscope.dashboard.sources.load import load
         from hookscope.hooks.looks.cam import layer_map
         from hookscope.hooks.looks.capture import stream

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dash import html
 from inline_app import InlineApp
 from inline_engine import INFO, LAYERS, MODEL, InlineEngine, activation_of, answer_to
 from PIL import Image
@@ -20,6 +21,7 @@ from plotly.offline import get_plotlyjs
 from units import of
 
 from hookscope.dashboard.answers.parts import Part
+from hookscope.dashboard.components.markup import Markup
 from hookscope.dashboard.engine.base import ModelInfo
 from hookscope.dashboard.exports import report
 from hookscope.dashboard.inputs.store import InputMissing
@@ -27,9 +29,10 @@ from hookscope.dashboard.page.gallery import Gallery
 from hookscope.dashboard.page.reading import Readings
 from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.page.view import View
-from hookscope.dashboard.panels import export
+from hookscope.dashboard.panels import apart, export
 from hookscope.dashboard.panels.order import PANELS, parts, saved
 from hookscope.dashboard.places import ASSETS
+from hookscope.hooks.results.parting import PartedCall, Parting, first_parting
 
 NASTY = "</script><!--<script><img src=x onerror=alert(1)>"
 LAYOUT = ("conv", "vector", "never")
@@ -291,6 +294,55 @@ def test_nothing_is_left_of_what_only_the_living_page_can_do(desk: Desk) -> None
     assert "No picture was chosen." in alone.text and "browse" not in alone.text
 
 
+class Seen(HTMLParser):
+    """The words that a reader of the file sees: what its style hides is not among them, and a div begins a line."""
+
+    HIDDEN = frozenset({"links", "samples", "save", "icon", "keys", "live-only", "status"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[bool] = []
+        self.words = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        names = set((dict(attrs).get("class") or "").split())
+        hidden = bool(names & self.HIDDEN) or ("link" in names and "told" not in names)
+        self.open.append(hidden or (self.open[-1] if self.open else False))
+        self.words += "\n" if tag in ("div", "p") else ""
+
+    def handle_endtag(self, tag: str) -> None:
+        self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if not (self.open and self.open[-1]):
+            self.words += data
+
+
+def test_sentences_keep_the_layers_and_channels_that_are_links_on_the_page() -> None:
+    """Whatever carries content stays, as text in its sentence; what only does something is gone."""
+    share = np.array([0.5, 0.0, 0.4, 0.1], np.float32)
+    parted = Parting((PartedCall("conv", 0, 1.0, 0.1, 3.0, share), PartedCall("head", 0, 1.0, 0.1, 3.0)), models=2)
+    told = html.Div(
+        [
+            html.P(apart._sentence(parted, first_parting(parted))),
+            Markup(id="x", children=["From ", html.Button("step 3", className="layer-link"), " on."]),
+        ]
+    )
+    seen = Seen(report._render(told, [], str)).words.strip().split("\n")
+    assert [each for each in seen if each] == [
+        "They part at the first layer, conv, where 2 channels carry 90% of the difference: 0, 2.",
+        "From step 3 on.",
+    ]
+    action = html.P(
+        ["Known. ", html.Button("Try again", className="link"), html.Button("Keep", className="link live-only")]
+    )
+    assert Seen(report._render(action, [], str)).words.strip() == "Known."
+    # every name in a table, too
+    table = html.Table(html.Tr([html.Td(html.Button("class 3", className="link told")), html.Td("4")]))
+    assert Seen(report._render(table, [], str)).words.split() == ["class", "34"]
+
+
 def test_it_says_how_it_was_made(desk: Desk) -> None:
     scene = desk.scene(layers=("conv",), target=1, rank="zeros", scale="channel", colours="magma", overlay=True)
     desk.remember(scene)
@@ -336,6 +388,13 @@ def test_the_file_is_named_after_its_inputs(desk: Desk) -> None:
     ((_, shown),) = export.part(scene, saved).drawn({})
     assert scene.gallery._entries[shown["href"].rsplit("/", 1)[1]].file_name == "hookscope-one-coffee.html"
     assert export.part(scene, saved).units == ()  # it waits for nothing
+
+
+def test_a_side_whose_model_is_not_there_is_named(desk: Desk) -> None:
+    whole = desk.exported(desk.scene(layers=("conv",)))
+    assert "left out" not in whole.text
+    page = desk.exported(desk.scene(layers=("conv",), model_b="other"))
+    assert "B is left out, because its model, other, was not loaded yet: save it again once it is." in page.text
 
 
 def test_random_weights_are_said_at_the_top(desk: Desk) -> None:

@@ -181,9 +181,10 @@ def post(address: str, body: bytes) -> None:
         pass
 
 
-def test_ten_starts_and_stops_leave_nothing(folder: Path) -> None:
+@pytest.mark.parametrize("times", [3, pytest.param(10, marks=pytest.mark.slow)])
+def test_starts_and_stops_leave_nothing(folder: Path, times: int) -> None:
     """Each is stopped as soon as it has said where it is, while its worker is still loading."""
-    for attempt in range(10):
+    for attempt in range(times):
         server = Server(folder)
         seconds = server.end(signal.SIGINT if attempt % 2 else signal.SIGTERM)
         assert server.process.returncode == 0, f"at attempt {attempt}: {server.errors}"

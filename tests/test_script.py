@@ -371,7 +371,8 @@ def test_attributions_attention_weights_and_a_number_of_every_layer(views: Views
     for side in scene.inputs:
         for method, row in INPUTS.items():
             found = views.answer("cards", scene.unit(side, questions.InputMap(method, scene.target(side))))
-            expected = {"explains": found.logit, "sum": float(found.values.sum())}
+            end = np.quantile(np.abs(found.values), 0.99)  # of this picture there is one frame
+            expected = {"explains": found.logit, "sum": float(found.values.sum()), "page's scale ends,": float(end)}
             views.matches("cards", f"{row.title} of {side.upper()}: ", expected, rel=2e-3)
     looks = views.scenes["attention"]
     heads = views.answer("attention", looks.of_layer(questions.AttentionOf, "attend")["a"])
@@ -523,6 +524,10 @@ def test_findings(views: Views) -> None:
         lines = views.printed[name].splitlines()
         assert [line for line in lines if re.match(r"(error|warning|note): [a-z-]+: ", line)] == expected
         known += len(expected)
+        assert ("Nothing was found." in lines) == (not expected)
+        assert [line for line in lines if re.match(r"(ok|found|skipped): [a-z-]+: .", line)] == [
+            f"{each.status}: {each.rule}: {each.why}" for each in found.checked
+        ]
     assert known > 1
 
 
@@ -643,6 +648,22 @@ def test_the_page_is_told_where_it_is_and_what_is_beside_it(tmp_path: Path) -> N
         assert again.data == found.data, "the same view is the same file"
         nothing = app.client.post("/script", json=View(model=MODEL).to_dict())
         assert nothing.status_code == 409 and "choose a picture" in nothing.get_data(as_text=True)
+        options = ModelOptions("nets:make", MODEL, weights="/srv/step-90.pt", labels="/srv/digits.txt")
+        app.engine.options = lambda model: options  # type: ignore[method-assign]
+        beside = app.client.post("/script", json=view.but(channel=2).to_dict()).get_json()["beside"]
+        assert beside == [
+            "your own code that makes the model, nets.py.",
+            "step-90.pt, the model's weights.",
+            "digits.txt, the model's labels.",
+        ], "the page says what the program's own comments say"
+        two = view.but(b="sample-cat", model_b="other")
+        assert app.client.post("/script", json=two.to_dict()).get_json()["left_out"][0] == (
+            "B is left out, because its model, other, was not loaded yet: save it again once it is."
+        )
+        engine, (info,) = app.engine, app.engine.infos.values()
+        engine.infos, engine.phase = {}, "loading"  # as after a restart of the server: nothing has asked for it yet
+        engine.open = lambda model: engine.infos.setdefault(model, info)  # type: ignore[method-assign,assignment]
+        assert app.client.post("/script", json=view.to_dict()).status_code == 200
         unknown = app.client.post("/script", json=View(model="other").to_dict())
         assert unknown.status_code == 409 and "not loaded" in unknown.get_data(as_text=True)
         assert app.client.post("/script", data="[" * 100_000, content_type="application/json").status_code in (400, 409)

@@ -771,14 +771,15 @@ def test_a_stream_of_many_kept_answers_holds_a_few_at_a_time(
         return []
 
     gc.collect()
-    before = sum(type(each) is Activation for each in gc.get_objects())
+    gc.freeze()  # what was there before is not looked at: after many tests that takes a second each time
     pairs = [Part(f"p{n}", kept[n : n + 2], (), draw) for n in range(0, 40, 2)]
     shared = Part("shared", kept[:1], (), draw)  # drawn last, from what the first is drawn from too
-    reader = ask(service, "page", *pairs, shared).end(
-        60
-    )  # looking at every object of a process takes long after many tests
+    try:
+        reader = ask(service, "page", *pairs, shared).end(60)
+    finally:
+        gc.unfreeze()
     assert reader.done and len(reader.drawn) == 21
-    assert most - before <= 3 + 2 + 2  # loaded before, of the part at hand, and the newest in the service's memory
+    assert 2 <= most <= 3 + 2 + 2  # loaded before, of the part at hand, and the newest in the service's memory
 
 
 def test_an_answer_that_left_the_cache_before_its_turn_is_asked_for_again(

@@ -32,6 +32,7 @@ from hookscope.dashboard.drawing.palettes import INF_COLOUR, NAN_COLOUR, PALETTE
 from hookscope.dashboard.notebook import markup
 from hookscope.dashboard.notebook.looked import MOST_LAYERS
 from hookscope.dashboard.notebook.walls import CHOICES, NotShown, read_look, wall_of
+from hookscope.dashboard.notebook.watched import Watch
 from hookscope.dashboard.page.reading import Walls
 from hookscope.dashboard.page.view import _hints
 
@@ -234,6 +235,10 @@ def test_ways_to_give_a_picture(net: Net, tmp_path: Path) -> None:
         (tensor, {}),
         (tensor[None], {}),
         (picture, {"mean": MEAN, "std": STD}),
+        (pixels, {"mean": MEAN, "std": STD}),
+        (pixels[:, ::-1][:, ::-1], {"mean": MEAN, "std": STD}),
+        # as the sentence about other arrays has it
+        ((torch.from_numpy(pixels).permute(2, 0, 1) / 255 - mean) / std, {}),
         (tmp_path / "noise.png", {"mean": MEAN, "std": STD}),
         (str(tmp_path / "noise.png"), {"prepare": lambda _: tensor}),
     ):
@@ -248,13 +253,39 @@ def test_ways_to_give_a_picture(net: Net, tmp_path: Path) -> None:
     assert "bright" in hs.show(net, tensor, ["conv"]).seen.picture_note
 
 
+def test_arrays_of_one_channel_are_grey_pictures(net: Net) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (12, 16), np.uint8)
+    shown = [hs.show(net, each, ["conv"], mean=0.5, std=0.5).seen.picture for each in (grey, grey[:, :, None])]
+    for picture in shown:
+        np.testing.assert_array_equal(picture, np.repeat(grey[:, :, None], 3, 2))
+
+
+def test_what_grad_cam_has_none_of_is_printed() -> None:
+    class Detached(nn.Flatten):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return super().forward(input.detach())
+
+    model = nn.Sequential(nn.Conv2d(3, 2, 3), Detached(), nn.Linear(72, 3))
+    shown = hs.show(model.eval(), torch.rand(3, 8, 8), ["0"])
+    assert isinstance(shown.seen.layers[0].cam, str) and f"    Grad-CAM: {shown.seen.layers[0].cam}" in repr(shown)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"image": torch.zeros(2, 3, 8, 8)}, "These are 2 pictures"),
         ({"image": torch.zeros(8, 8)}, "a tensor of 8 x 8. Give one picture"),
         ({"image": torch.zeros(0, 8, 8)}, "Give one picture"),
-        ({"image": np.zeros((3, 8, 8))}, r"ndarray. Give a tensor, .* torch.from_numpy"),
+        ({"image": np.zeros((3, 8, 8))}, r"array of float64, 3 x 8 x 8\. .* torch.from_numpy"),
+        ({"image": np.zeros((8, 8, 4), np.uint8)}, r"array of uint8, 8 x 8 x 4"),
+        ({"image": np.zeros((8, 8, 3), np.uint8)}, "has to be prepared as the model was trained"),
+        ({"image": torch.zeros(8, 9, 3), "mean": MEAN, "std": STD}, r"picture has 8 channels\. Its channels seem"),
+        ({"image": torch.zeros(8, 9, 3)}, r"could not be run .* its last axis\. .*permute\(2, 0, 1\)"),
+        ({"image": torch.zeros(3, 8, 8, dtype=torch.uint8)}, r"could not be run .* It is of uint8\. .* / 255"),
+        ({"target": -1}, "There is no class -1: the model has 4, from 0 to 3"),
+        ({"target": 4}, "There is no class 4: the model has 4, from 0 to 3"),
+        ({"target": "espresso"}, "target= is 'espresso'. Give the index of a class, 0 to 3, or None"),
+        ({"target": True}, "target= is True"),
         ({"image": 5}, "The picture is a int"),
         ({"image": "no such.png"}, "There is no file 'no such.png'"),
         ({"image": __file__}, "cannot be read as a picture"),
@@ -664,6 +695,70 @@ def test_the_page_shows_the_same_numbers_and_those_of_changed_weights(
     finally:
         shown.close()
     assert not hs.live_hooks()
+
+
+def test_the_page_never_answers_for_a_model_that_was_changed_since(image: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+    ).eval()
+    shown = hs.show(model, image, ["1"])
+    parts = urlsplit(shown.open(browser=False))
+    query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+
+    def asked(address: str) -> dict[str, Any]:
+        headers = {"Authorization": f"Bearer {query['token']}"}
+        request = urllib.request.Request(f"http://{parts.netloc}/api/v1/{address}", headers=headers)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            found: dict[str, Any] = json.load(answer)
+        return found
+
+    def check() -> None:
+        with torch.no_grad():
+            best = float(model(image[None]).max())
+            mean = float(model[:2](image[None]).mean())
+        found = asked(f"layer?input={query['a']}&layer=1")["numbers"]["mean"]
+        top = asked(f"top?input={query['a']}&k=1")["top"][0]["logit"]
+        assert top == pytest.approx(best, rel=1e-4) and found == pytest.approx(mean, rel=1e-4, abs=1e-6)
+
+    try:
+        check()
+        norm, head = model[1], model[5]
+        assert isinstance(norm, nn.BatchNorm2d) and isinstance(head, nn.Linear) and norm.running_mean is not None
+        norm.running_mean += 3.0  # a buffer
+        check()
+        with torch.no_grad():
+            head.bias.add_(torch.arange(3.0))  # in place, and at once after the other change
+        check()
+        head.bias.data.mul_(2)  # which torch does not count
+        check()
+        head.bias = nn.Parameter(torch.tensor([3.0, 1.0, 2.0]))  # another parameter
+        check()
+        model[2] = nn.Softplus()  # another layer, and the same weights
+        check()
+    finally:
+        shown.close()
+    assert not hs.live_hooks()
+
+
+def test_looks_that_write_to_a_buffer_do_not_count_as_a_change() -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 2, 3)
+            self.register_buffer("runs", torch.zeros(()))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.runs += 1
+            found: torch.Tensor = self.conv(x)
+            return found
+
+    model = Counting().eval()
+    watch = Watch(model)
+    hs.show(model, torch.zeros(3, 8, 8), ["conv"])
+    assert not watch.changed()
+    model(torch.zeros(1, 3, 8, 8))
+    assert watch.changed() and not watch.written()
 
 
 def test_a_model_that_the_page_cannot_read_is_refused_and_nothing_is_left(image: torch.Tensor) -> None:

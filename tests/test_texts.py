@@ -6,12 +6,13 @@ import doctest
 
 import pytest
 
-from hookscope.dashboard.asking import texts
+from hookscope.dashboard.asking import named_layers, texts
+from hookscope.dashboard.asking.named_layers import split_at
 from hookscope.dashboard.asking.texts import file_name, one_line, shorten, unshowable
 
 
 def test_doctests() -> None:
-    assert doctest.testmod(texts).failed == 0
+    assert doctest.testmod(texts).failed == doctest.testmod(named_layers).failed == 0
 
 
 @pytest.mark.parametrize("length", [1, 2, 60, 61, 500])
@@ -34,3 +35,26 @@ def test_layers_that_differ_at_the_end_are_files_of_other_names() -> None:
 @pytest.mark.parametrize("text", ["", "tab\t", "\x0c\x85\u2028\u2029 \xa0", "\u202e\U0001f408\uffff", "<b>&'"])
 def test_what_can_be_shown(text: str) -> None:
     assert unshowable(text) == ""
+
+
+@pytest.mark.parametrize(
+    ("sentence", "layer", "before"),
+    [
+        ("9 of 12 channels after 1 fired in none of 18 pictures.", "1", "9 of 12 channels after "),
+        ("They look like pixels of -1 to 1, and 1 is given 1.2 from", "1", "They look like pixels of -1 to 1, and "),
+        ("Pixels of -1 to 1, values of 1 and 1.5, a deviation of 1.", "1", None),
+        ("1 of 8 channels of 11 repeat another one", "1", None),
+        ("Channel 4 of 4 reaches 4 times the magnitude", "4", "Channel 4 of "),
+        ("0.1 of all, and 0.1 is given 3", "0.1", "0.1 of all, and "),
+        ("The gradient of 3 underflows: 3 % of it", "3", "The gradient of "),
+        ("bn10 is off, and bn1 is not", "bn1", "bn10 is off, and "),
+        ("layer1.0 makes NaN, layer1 does not", "layer1", "layer1.0 makes NaN, "),
+        ("conv (Conv2d) never ran", "conv", ""),
+        ("Nothing is named.", "", None),
+    ],
+)
+def test_a_layer_is_found_where_a_sentence_names_it(sentence: str, layer: str, before: str | None) -> None:
+    """A name that is a number is no other number of the sentence, and no part of one."""
+    found = split_at(sentence, layer)
+    assert (None if found is None else found[0]) == before
+    assert found is None or layer.join(found) == sentence

@@ -89,7 +89,7 @@ class ModelInfo:
         spec: as the operator wrote it; `title`: for people, the name that the operator gave it, if any.
         bytes: of its parameters and buffers.
         weights: a sentence about where the weights come from; `random`: they are random, or `random_part`: the layer of
-            that name alone is; and every picture says so.
+            that name alone is; and every picture says so. unsaid: a factory made the model, and nobody knows it.
         fingerprint: changes whenever the model could answer differently; part of every cache key.
         classes: class names of its answer by index; made up ("class 0") if the model brings none.
         layers: every module in registration order, the model itself ("") first.
@@ -126,6 +126,7 @@ class ModelInfo:
     bytes: int = 0
     captioned: str = ""
     module: str = ""
+    unsaid: bool = False
 
     def __repr__(self) -> str:
         """Short, and different for whatever could answer differently."""

@@ -14,6 +14,10 @@ class WorkerEnded(Exception):
     """The worker is gone, or said something that no worker says; the text is what happened, without a subject."""
 
 
+class WorkerOutdated(WorkerEnded):
+    """What the worker has loaded is no longer what it should have: the next one loads it anew, and at once."""
+
+
 class Channel(Protocol):
     """A running worker. Used by one thread, `kill` excepted."""
 

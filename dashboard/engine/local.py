@@ -179,6 +179,11 @@ class LocalEngine:
             self._stop(self._queue.stop(slot, units, time.monotonic()))
             self._condition.notify_all()
 
+    def wake(self) -> None:
+        """Have every supervisor look after its worker at once."""
+        with self._condition:
+            self._wake()
+
     def close(self) -> None:
         """Stop every worker within two seconds and leave nothing behind; whoever waits for an event gets "end"."""
         with self._condition:

@@ -14,7 +14,7 @@ from multiprocessing.connection import wait
 from hookscope.dashboard.asking.questions import ActivationOf, Unit
 from hookscope.dashboard.engine import options, protocol
 from hookscope.dashboard.engine.base import AllGone, ModelInfo, NotThere, Phase
-from hookscope.dashboard.engine.channel import Channel, StartWorker, WorkerEnded
+from hookscope.dashboard.engine.channel import Channel, StartWorker, WorkerEnded, WorkerOutdated
 from hookscope.dashboard.engine.queue import Batch, Queue
 from hookscope.hooks.results.looks import LiveHook
 
@@ -163,7 +163,8 @@ class Supervisor:
                 self._serve(self._worker)
             except (WorkerEnded, Hung) as end:
                 ready = self.phase in ("ready", "computing")
-                deaths = 1 if time.monotonic() - begun > HEALTHY_SECONDS else deaths + 1
+                healthy = time.monotonic() - begun > HEALTHY_SECONDS or isinstance(end, WorkerOutdated)
+                deaths = 1 if healthy else deaths + 1
                 load_deaths = 0 if ready else load_deaths + 1
                 # a load that hung would hang again, and people have waited long enough
                 final = load_deaths >= LOAD_ATTEMPTS or (not ready and isinstance(end, Hung))

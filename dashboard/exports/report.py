@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from typing import Any
 
@@ -33,9 +33,11 @@ from hookscope.dashboard.places import ASSETS
 
 STYLES = ("dashboard.css", "sets.css", "findings.css", "run.css")
 VOID = {"img", "br", "hr", "input"}
+WORDS = {"p", "span", "strong", "label", "h1", "h2", "h3"}  # in which a button is a part of what is said
 # what only works on the living page is not in the file; regions keep a distance without the page's own grid
 IN_A_FILE = (
-    ".links, .samples, .save, .icon, .keys, .link, .live-only, .status { display: none !important; }"
+    ".links, .samples, .save, .icon, .keys, .link:not(.told), .live-only, .status { display: none !important; }"
+    " :is(.link, .layer-link, .name-link, .going-link) { color: inherit !important; cursor: auto; }"
     " body { padding: 16px; } .report { display: grid; grid-template-columns: minmax(0, 1fr); gap: 12px; }"
     " .report { max-width: 1800px; margin: 0 auto; } .report-head { display: grid; gap: 2px; }"
     " .inputs:not(:has(> :nth-child(2))) { grid-template-columns: minmax(0, 1fr); }"
@@ -81,10 +83,11 @@ def write(title: str, head: list[Any], body: list[Any], parts: list[Part], servi
         "matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light';"
     )
     style = "".join((ASSETS / name).read_text() for name in STYLES) + IN_A_FILE
+    drawing = f"<script>{get_plotlyjs()}</script>" if figures else ""  # four megabytes
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
         f"<style>{style}</style><script>{scheme}</script><body>{text}"
-        f"<script>{get_plotlyjs()}</script><script>{script}</script></body></html>"
+        f"{drawing}<script>{script}</script></body></html>"
     ).encode()
 
 
@@ -117,12 +120,16 @@ def _walk(node: Any) -> Iterator[Component]:
             yield from _walk(child)
 
 
-def _render(node: Any, figures: list[Any], inside: Callable[[str], str]) -> str:
-    """A component as HTML; every text escaped, every button dead, every figure a numbered place."""
+def _render(node: Any, figures: list[Any], inside: Callable[[str], str], inline: bool = False) -> str:
+    """A component as HTML; every text escaped, every button dead, every figure a numbered place.
+
+    Arguments:
+        inline: whether it stands within a sentence.
+    """
     if node is None or isinstance(node, bool):
         return ""
     if isinstance(node, list | tuple):
-        return "".join(_render(child, figures, inside) for child in node)
+        return "".join(_render(child, figures, inside, inline or _says(node)) for child in node)
     if not isinstance(node, Component):
         return escape(str(node))
     if getattr(node, "hidden", False):
@@ -132,7 +139,7 @@ def _render(node: Any, figures: list[Any], inside: Callable[[str], str]) -> str:
         name = escape(getattr(node, "className", "") or "")
         return f'<div id="figure-{len(figures) - 1}" class="{name}"{_room(node.figure)}></div>'
     if isinstance(node, Markup):
-        inner = "".join(_element(each, inside) for each in node.tree)
+        inner = "".join(_element(each, inside, _says(node.tree)) for each in node.tree)
         return f'<div class="{escape(getattr(node, "className", "") or "")}">{inner}</div>'
     if isinstance(node, dag.AgGrid):
         return _render(_plain_table(node), figures, inside)
@@ -141,8 +148,14 @@ def _render(node: Any, figures: list[Any], inside: Callable[[str], str]) -> str:
     if node._namespace != "dash_html_components":
         return ""
     properties = {name: value for name, value in node.to_plotly_json()["props"].items() if name != "children"}
-    inner = _render(getattr(node, "children", None), figures, inside)
-    return _tagged(node._type.lower(), properties, inner, inside)
+    tag = node._type.lower()
+    inner = _render(getattr(node, "children", None), figures, inside, tag in WORDS)
+    return _tagged(tag, properties, inner, inside, inline)
+
+
+def _says(nodes: Sequence[Any]) -> bool:
+    """Whether text stands between them."""
+    return any(isinstance(each, str) and each.strip() for each in nodes)
 
 
 def _plain_table(grid: dag.AgGrid) -> html.Div:
@@ -173,16 +186,18 @@ def _plain_tree(tree: LayerTree) -> html.Div | None:
     return html.Div(html.Div(rows), className="panel plain-tree")
 
 
-def _element(node: Any, inside: Callable[[str], str]) -> str:
+def _element(node: Any, inside: Callable[[str], str], inline: bool = False) -> str:
     """One node of a `Markup`'s tree as HTML."""
     if isinstance(node, str):
         return escape(node)
     tag, attributes, children = node
-    return _tagged(tag, attributes, "".join(_element(child, inside) for child in children), inside)
+    within = tag in WORDS or _says(children)
+    return _tagged(tag, attributes, "".join(_element(child, inside, within) for child in children), inside, inline)
 
 
-def _tagged(tag: str, properties: dict[str, Any], inner: str, inside: Callable[[str], str]) -> str:
-    tag = "div" if tag in ("button", "a") else tag  # nothing can be asked of a file
+def _tagged(tag: str, properties: dict[str, Any], inner: str, inside: Callable[[str], str], inline: bool) -> str:
+    if tag in ("button", "a"):  # nothing can be asked of a file
+        tag = "span" if inline else "div"  # a div would end the sentence's line
     attributes = []
     for name in ("className", "title", "alt", "src"):
         if value := properties.get(name):

@@ -19,6 +19,7 @@ from hookscope.dashboard.exports import script_layers as layers
 from hookscope.dashboard.exports import script_run as runs
 from hookscope.dashboard.exports import script_sets as sets
 from hookscope.dashboard.exports.script_code import Script
+from hookscope.dashboard.page.left_out import sides_left_out
 from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.page.view import Tab
 from hookscope.hooks.methods import Rows
@@ -76,9 +77,12 @@ def written(scene: Scene) -> Script | None:
         Gone: a picture is no longer kept.
     """
     script = Script(scene)
+    for sentence in sides_left_out(scene):
+        script.note(sentence)
     for kind in KINDS.values():
         if scene.view.tab in kind.tabs and kind.there(scene):
             kind.write(script, scene)
+    script.settle()
     return script if script.body else None
 
 

@@ -59,6 +59,7 @@ class Script:
     needs: list[str] = field(default_factory=list)
     packages: list[str] = field(default_factory=lambda: ["hookscope[check]"])
     pictures: dict[str, Picture] = field(default_factory=dict)
+    _opened: list[str] = field(default_factory=list)  # lines that open the models
     _models: dict[str, str] = field(default_factory=dict)  # variable -> model's name
     _given: list[str] = field(default_factory=list)  # lines that prepare pictures, edits and targets
     _known: set[str] = field(default_factory=set)
@@ -177,13 +178,17 @@ class Script:
 
     # --- the whole
 
+    def settle(self) -> None:
+        """Everything was added: find what opens the models, and what of theirs has to lie beside the program."""
+        self._opened = [line for variable, name in self._models.items() for line in self._open(variable, name)]
+
     def text(self, head: Sequence[str]) -> str:
         """The program.
 
         Arguments:
             head: what it is, comments' texts.
         """
-        opened = [line for variable, name in self._models.items() for line in self._open(variable, name)]
+        self.settle()
         lines = ['"""Numbers of a view of Hookscope\'s page; run it in its own folder: python view.py."""', ""]
         lines += [f"# {comment(text)}" for text in head]
         lines += [f"# It needs: pip install {' '.join(repr(each) for each in dict.fromkeys(self.packages))}"]
@@ -194,7 +199,7 @@ class Script:
         lines += ["", *plain, *([""] if plain else []), *ours, ""]
         for source in self.helpers.values():
             lines += ["", source, ""]
-        return "\n".join([*lines, *opened, *self._given, *self.body, ""])
+        return "\n".join([*lines, *self._opened, *self._given, *self.body, ""])
 
     def _open(self, variable: str, name: str) -> list[str]:
         options = self.scene.service.engine.options(name) or ModelOptions(name)

@@ -28,6 +28,15 @@ SHOW_MAP = """
 def show_map(name, number, values):
     print(f"{name}: explains {number:.6g}, sum {values.sum():.6g}, min {values.min():.6g}, max {values.max():.6g}")
 """
+SHOW_ATTRIBUTION = """
+def show_attribution(name, number, values):
+    sizes = abs(values[np.isfinite(values)]).astype(np.float64)
+    end = (np.quantile(sizes, 0.99) or sizes.max()) if sizes.size else np.nan
+    print(
+        f"{name}: explains {number:.6g}, sum {values.sum():.6g}, min {values.min():.6g}, max {values.max():.6g}, "
+        f"99th percentile of the sizes, where the page's scale ends, {end:.6g}"
+    )
+"""
 STRENGTHS = {  # by rank, of the numbers of one side's channels, and how two sides become one
     "strongest": ("np.maximum(abs(each['min']), abs(each['max']))", "np.max"),
     "mean": ("each['mean']", "np.mean"),
@@ -265,13 +274,16 @@ def shows_attributions(scene: Scene) -> bool:
 
 def attributed(script: Script, scene: Scene) -> None:
     """Which pixels speak for the target, by every method."""
-    script.help("show_map", SHOW_MAP)
+    script.help("show_attribution", SHOW_ATTRIBUTION)
+    script.imports.add("import numpy as np")
     script.packages.append("captum")
     for side in scene.inputs:
         if scene.second(side):
             script.note("Attributions to the second of two pictures.")
         frames = scene.frames(scene.view.model_of(side)) > 1
         model, picture, target = script.model(side), script.picture(side), script.target(side)
+        if frames:
+            script.note("Attributions of one frame of a clip: the program's numbers are of all of its frames.")
         for method, row in INPUTS.items():
             if frames and method == "occlusion":
                 script.note("Occlusion of a clip, whose windows end where its frames do.")
@@ -279,7 +291,7 @@ def attributed(script: Script, scene: Scene) -> None:
             script.begin(f"{row.title}, {side.upper()}")
             script.within(side)
             script.add(f"    found = hs.attribute_input({model}.module, {picture}, {method!r}, {target})")
-            script.add(f"show_map({f'{row.title} of {side.upper()}'!r}, found.logit, found.values)")
+            script.add(f"show_attribution({f'{row.title} of {side.upper()}'!r}, found.logit, found.values)")
 
 
 def compares_models(scene: Scene) -> bool:

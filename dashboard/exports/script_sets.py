@@ -245,6 +245,11 @@ def findings(script: Script, scene: Scene) -> None:
         f"    found = {model}.check({model}.folder(folder, most={PICTURES}, in_turns=True))",
         "for each in found.findings:",
         '    print(f"{each.severity}: {each.rule}: {each.sentence}")',
+        "if not found.findings:",
+        '    print("Nothing was found.")',
+        'print("What was checked:")',
+        "for each in found.checked:",
+        '    print(f"{each.status}: {each.rule}: {each.why}")',
     )
 
 

@@ -25,7 +25,8 @@ def as_input(model: nn.Module, image: Any, prepare: Prepare | None, mean: Values
 
     Arguments:
         image: a tensor, (channel, height, width) or with an image axis of length 1, as the model is given it; or a PIL
-            image, or a file's path. prepare: picture -> such a tensor.
+            image, an array of uint8 (height, width, 3 or 1) or (height, width), or a file's path.
+        prepare: picture -> such a tensor.
         mean, std: of pixels of 0..1, per channel or one for all; how a picture is prepared without `prepare`, in the
             size that it has.
 
@@ -79,7 +80,8 @@ def as_seen(tensor: Tensor, mean: Values, std: Values) -> tuple[np.ndarray, str]
     values = tensor[0].detach().cpu().float()
     channels = len(values)
     if mean is not None and std is not None:
-        values = values * _each("std", std, channels) + _each("mean", mean, channels)
+        hint = advice(tensor)
+        values = values * _each("std", std, channels, hint) + _each("mean", mean, channels, hint)
     three = values[:3] if channels >= 3 else values[:1].expand(3, -1, -1)
     said = [] if channels in (1, 3) else [f"Channels 0 to 2 of {channels}." if channels > 3 else "Channel 0 of 2."]
     finite = three[three.isfinite()]
@@ -91,11 +93,11 @@ def as_seen(tensor: Tensor, mean: Values, std: Values) -> tuple[np.ndarray, str]
     return (three.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy(), " ".join(said)
 
 
-def _each(name: str, values: Values, channels: int) -> Tensor:
-    """A number per channel, (channel, 1, 1), or one for all."""
+def _each(name: str, values: Values, channels: int, hint: str = "") -> Tensor:
+    """A number per channel, (channel, 1, 1), or one for all; `hint` follows what is said of others."""
     found = torch.as_tensor(values, dtype=torch.float32).reshape(-1)
     if len(found) not in (1, channels):
-        raise NotShown(f"{name}= has {len(found)} numbers, and the picture has {channels} channels.")
+        raise NotShown(f"{name}= has {len(found)} numbers, and the picture has {channels} channels.{hint}")
     if name == "mean" and bool((found > 1).any()):
         raise NotShown("mean= is above 1. Give it, and std=, of pixels of 0 to 1: divide both by 255.")
     if name == "std" and not bool((found > 0).all()):
@@ -121,8 +123,23 @@ def _opened(image: Any) -> Image.Image:
             raise NotShown(f"The file {str(image)!r} cannot be read as a picture: {say(error)}.") from error
     if isinstance(image, Image.Image):
         return image
-    hint = " An array becomes one by torch.from_numpy(...)." if isinstance(image, np.ndarray) else ""
-    raise NotShown(f"The picture is a {type(image).__name__}. Give a tensor, a PIL image or a file's path.{hint}")
+    if not isinstance(image, np.ndarray):
+        raise NotShown(f"The picture is a {type(image).__name__}. Give a tensor, a PIL image or a file's path.")
+    if image.dtype == np.uint8 and (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3))) and image.size:
+        return Image.fromarray(np.ascontiguousarray(image[:, :, 0] if image.shape[2:] == (1,) else image))
+    raise NotShown(
+        f"The picture is an array of {image.dtype}, {' x '.join(map(str, image.shape))}. An array is a picture if it "
+        f"is uint8, (height, width, 3) or (height, width). {AS_GIVEN}"
+    )
+
+
+def advice(tensor: Tensor) -> str:
+    """What may be wrong with what a model could not be run on: a sentence after another one, or nothing."""
+    if tensor.shape[-1] in (1, 3) and tensor.shape[1] not in (1, 3):
+        return f" Its channels seem to be its last axis. {AS_GIVEN}"
+    if not tensor.is_floating_point():
+        return f" It is of {str(tensor.dtype).removeprefix('torch.')}. {AS_GIVEN}"
+    return ""
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
@@ -143,4 +160,8 @@ def _sizes(tensor: Tensor) -> str:
     return " x ".join(map(str, tensor.shape)) or "one number"
 
 
+AS_GIVEN = (
+    "A tensor is what the model is given, float (channel, height, width), prepared as it was trained: of an array of "
+    "(height, width, channel), torch.from_numpy(array).permute(2, 0, 1) / 255, normalised."
+)
 NO_PILLOW = "Pictures are drawn by Pillow, which is not installed: pip install 'hookscope[notebook]'."

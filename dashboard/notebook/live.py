@@ -13,7 +13,6 @@ import tempfile
 import threading
 import time
 import webbrowser
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +24,14 @@ from torch import Tensor, nn
 from hookscope.dashboard.answers.cache import Cache
 from hookscope.dashboard.answers.service import Service
 from hookscope.dashboard.engine import protocol
-from hookscope.dashboard.engine.channel import WorkerEnded
+from hookscope.dashboard.engine.channel import WorkerOutdated
 from hookscope.dashboard.engine.local import LocalEngine
 from hookscope.dashboard.inputs.store import InputStore
 from hookscope.dashboard.notebook.given import Values, device_of
 from hookscope.dashboard.notebook.handed import hand_over, take_back
 from hookscope.dashboard.notebook.looked import Seen
 from hookscope.dashboard.notebook.walls import CHOICES, Look, NotShown
+from hookscope.dashboard.notebook.watched import Watch
 from hookscope.dashboard.page.reading import Walls
 from hookscope.dashboard.page.view import View
 from hookscope.dashboard.run import MEGABYTE, WAITRESS
@@ -49,6 +49,7 @@ from hookscope.hooks.passes.modes import preserve, unwrap
 LOAD_SECONDS = 120.0
 LOOP_SECONDS = 1.0
 CLOSE_SECONDS = 5.0
+CHANGED = "found that the model's weights have changed, and ended"
 
 
 class LivePage:
@@ -94,11 +95,11 @@ class LivePage:
         settings = Settings(
             cache_dir=folder, models=(f"{name}={spec}",), port=port, token=secrets.token_urlsafe(24), workers=1
         )
-        flags = Flags(model)
+        flags, watch = Flags(model), Watch(model)
         stack.callback(flags.put_back)  # after the engine has ended, below
 
         def start_worker(threads: int, stall_seconds: float) -> WorkerThread:
-            return ModelsThread(model, flags, threads, stall_seconds)
+            return ModelsThread(watch, flags, threads, stall_seconds)
 
         engine = LocalEngine(options_for(settings), device=str(device_of(model)), start_worker=start_worker)
         stack.callback(engine.close)
@@ -116,6 +117,7 @@ class LivePage:
         with preserve(unwrap(model)):
             engine.open(name)
             wait_until_loaded(engine, name)
+        app.server.before_request(Renewed(engine, name, watch))
         picture = inputs.receive(io.BytesIO(as_file(tensor, mean, std)), None, "picture.npy").key
         stack.enter_context(served(app.server, settings, where := _Port()))
         stack.callback(service.close)  # first of all: pages that wait for answers hold the server's threads
@@ -126,9 +128,8 @@ class LivePage:
 class ModelsThread(WorkerThread):
     """A worker for a model that others in this process may change: then it ends, and the next one reads it anew."""
 
-    def __init__(self, model: nn.Module, flags: Flags, threads: int, stall_seconds: float) -> None:
-        self._parameters = list(model.parameters())
-        self._versions: list[int] = []
+    def __init__(self, watch: Watch, flags: Flags, threads: int, stall_seconds: float) -> None:
+        self._watch = watch
         self._flags = flags
         super().__init__(threads, stall_seconds)
 
@@ -136,14 +137,57 @@ class ModelsThread(WorkerThread):
         """See `engine.channel.Channel`."""
         if isinstance(message, protocol.Load):
             self._flags.remember()
-            self._versions = versions(self._parameters)
-        elif isinstance(message, protocol.Run) and self._versions != versions(self._parameters):
-            raise WorkerEnded("found that the model's weights have changed, and ended")
+            self._watch.remember()
+        elif isinstance(message, protocol.Run) and self._watch.changed():
+            raise WorkerOutdated(CHANGED)
         super().send(message)
+
+    def receive(self) -> protocol.Message:
+        """See `engine.channel.Channel`; an answer of weights that were changed meanwhile is nobody's."""
+        message = super().receive()
+        if isinstance(message, protocol.Answered) and self._watch.written():
+            raise WorkerOutdated(CHANGED)
+        return message
+
+    def wait_for_news(self, wake: int, timeout_seconds: float, *, listen: bool = True) -> bool:
+        """See `engine.channel.Channel`."""
+        news = super().wait_for_news(wake, timeout_seconds, listen=listen)
+        if self._watch.outdated:
+            raise WorkerOutdated(CHANGED)
+        return news
 
     def loaded(self) -> None:
         """See `WorkerThread`."""
         self._flags.put_back()  # every look takes the model into evaluation mode for itself
+
+
+class Renewed:
+    """Has the model read anew before a request is answered, where it was changed since it was read.
+
+    What is kept is kept for the weights that the page has read: without this the page would go on to show it.
+    """
+
+    def __init__(self, engine: LocalEngine, name: str, watch: Watch) -> None:
+        self._engine, self._name, self._watch = engine, name, watch
+        self._lock = threading.Lock()
+
+    def __call__(self) -> None:
+        """Called before every request; waits until the model is there."""
+        with self._lock:
+            if self._engine.state(self._name).phase not in ("ready", "computing") or not self._is_changed():
+                return
+            self._watch.outdated = True
+            self._engine.wake()
+            deadline = time.monotonic() + LOAD_SECONDS
+            while time.monotonic() < deadline:
+                if not self._watch.outdated and self._engine.state(self._name).phase not in ("loading", "restarting"):
+                    return
+                time.sleep(0.01)
+
+    def _is_changed(self) -> bool:
+        # while the model is looked at its buffers may have other values for a moment
+        busy = self._engine.state(self._name).phase == "computing"
+        return self._watch.written() if busy else self._watch.changed()
 
 
 class Flags:
@@ -160,11 +204,6 @@ class Flags:
         for module, training in self._flags:
             module.training = training
         self._flags = []
-
-
-def versions(parameters: Sequence[Tensor]) -> list[int]:
-    """How often each was written to; 0 for one of inference mode, which does not count that."""
-    return [0 if each.is_inference() else each._version for each in parameters]
 
 
 def settings_of(seen: Seen, mean: Values, std: Values) -> dict[str, Any]:

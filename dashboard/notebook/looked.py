@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from hookscope.dashboard.asking.layer_keys import key_of
 from hookscope.dashboard.asking.texts import TITLE_LENGTH, one_line, say
-from hookscope.dashboard.notebook.given import Values, as_seen
+from hookscope.dashboard.notebook.given import Values, advice, as_seen
 from hookscope.dashboard.notebook.walls import NotShown
 from hookscope.hooks.errors import HooksError, titled
 from hookscope.hooks.layers.describe import recorded
@@ -123,7 +123,7 @@ def look(
         select(model, patterns)  # refused before the model runs
     training = any(module.training for module in unwrap(model).modules())
     picture, picture_note = as_seen(tensor, *shown_by)
-    with _faults_told():
+    with _faults_told(tensor):
         run = recorded(model, tensor)
     found = find_reading(run.outputs, len(names))
     places = _places(model, run.layers, patterns)
@@ -131,10 +131,11 @@ def look(
     activations: dict[Place, Activation | str] = {}
     ran = [place for place in places if infos[place[0]].calls]
     if ran:
-        with compiled.only_if_loaded(), _faults_told():  # or the first cell of a session would wait for them
+        with compiled.only_if_loaded(), _faults_told(tensor):  # or the first cell of a session would wait for them
             stream(model, tensor, ran, _keep(activations), run.layers)
     with looking(reading=found.reading):
         scores = _scores(model, tensor)
+        check_target(target, 0 if isinstance(scores, str) else len(scores.logits))
         cams = _cams(model, tensor, [p for p in ran if _has_maps(infos[p[0]], p[1])], target, run.layers)
     attended = _attended(model, tensor, [p for p in ran if infos[p[0]].calls[p[1]].heads], run.layers)
     seen = []
@@ -167,15 +168,31 @@ def look(
     )
 
 
+def check_target(target: Any, classes: int) -> None:
+    """Refuse what is no class of the answer's.
+
+    Arguments:
+        target: an index, or None for the first class. classes: how many there are; 0 if that is not known.
+
+    Raises:
+        NotShown: it is none.
+    """
+    if isinstance(target, bool | str):
+        last = f", 0 to {classes - 1}" if classes else ""
+        raise NotShown(f"target= is {one_line(repr(target), 60)}. Give the index of a class{last}, or None.")
+    if classes and isinstance(target, int | np.integer) and not 0 <= target < classes:
+        raise NotShown(f"There is no class {target}: the model has {classes}, from 0 to {classes - 1}.")
+
+
 @contextmanager
-def _faults_told() -> Iterator[None]:
+def _faults_told(tensor: Tensor) -> Iterator[None]:
     """What the model's own code raises in this block ends in a sentence, under its traceback."""
     try:
         yield
     except HooksError:
         raise
     except Exception as error:
-        raise NotShown(f"The model could not be run on this picture: {say(error)}.") from error
+        raise NotShown(f"The model could not be run on this picture: {say(error)}.{advice(tensor)}") from error
 
 
 def _texts_of(classes: Sequence[str]) -> tuple[str, ...]:

@@ -191,14 +191,14 @@ def _sentence(found: Parting, first: FirstParting) -> list[Any]:
 def layer_link(call: PartedCall) -> html.Button:
     """A layer that a click shows."""
     key = key_of(*call.place)
-    return html.Button(key, className="link", title="Show this layer", **{"data-do": "layer", "data-value": key})
+    return html.Button(key, className="link told", title="Show this layer", **{"data-do": "layer", "data-value": key})
 
 
 def channel_link(key: str, channel: int) -> html.Button:
     """A channel that a click enlarges."""
     chosen = {"layers": [key], "detail": key, "channel": channel, "tab": "layers"}
     more = {"data-do": "set", "data-value": json.dumps(chosen)}
-    return html.Button(str(channel), className="link", title=f"Enlarge channel {channel} of {key}", **more)
+    return html.Button(str(channel), className="link told", title=f"Enlarge channel {channel} of {key}", **more)
 
 
 def _how(found: Parting, usual: Calibration | None, wrong: Sequence[Failure]) -> str:

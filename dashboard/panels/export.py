@@ -17,9 +17,11 @@ from hookscope.dashboard.drawing import numbers
 from hookscope.dashboard.engine.base import ModelInfo
 from hookscope.dashboard.exports.report import write
 from hookscope.dashboard.page import ids
+from hookscope.dashboard.page.left_out import sides_left_out
 from hookscope.dashboard.page.scene import Scene
 from hookscope.dashboard.panels import answer, channels, regions
 from hookscope.dashboard.panels.card import cam
+from hookscope.dashboard.panels.run.head import run_in_words, run_names
 from hookscope.dashboard.panels.toolbar import COLOURS, RANKS
 from hookscope.hooks.methods import MAPS
 from hookscope.hooks.results.maps import frame_index
@@ -38,7 +40,7 @@ def part(scene: Scene, saved: Saved) -> Part:
 
 
 def _link(scene: Scene, saved: Saved, answers: Answers) -> list[Update]:
-    names = [PurePath(given.name).stem for given in scene.inputs.values()]
+    names = run_names(scene) or [PurePath(given.name).stem for given in scene.inputs.values()]
     name = f"hookscope-{'-'.join(names) or 'view'}.html"
     address = scene.file(("page", scene.view, scene.width), partial(_page, scene, saved), "text/html", name)
     return [(ids.EXPORT_VIEW, {"href": address})]
@@ -48,15 +50,17 @@ def _page(scene: Scene, saved: Saved) -> bytes:
     now = datetime.datetime.now().astimezone()
     offset = now.strftime("%z")
     when = f"{now:%Y-%m-%d %H:%M} UTC{offset[:3]}:{offset[3:5]}"  # a colleague may live elsewhere
-    titles = " and ".join(dict.fromkeys(info.title for info in scene.models.values()))
+    runs = run_names(scene)
+    titles = " and ".join(dict.fromkeys(runs or [info.title for info in scene.models.values()]))
+    of_models = [] if runs else [(_facts(scene, side, info)) for side, info in scene.models.items()]
     head = [
         html.H1(f"Hookscope · {titles}"),
-        *(html.P(_facts(scene, side, info), className="muted") for side, info in scene.models.items()),
-        html.P(" · ".join([*_settings(scene), when]), className="muted"),
-        *map(html.P, regions.reservations(scene)),
+        *(html.P(facts, className="muted") for facts in of_models),
+        html.P(" · ".join([*(run_in_words(scene) if runs else _settings(scene)), when]), className="muted"),
+        *map(html.P, [] if runs else [*regions.reservations(scene), *sides_left_out(scene)]),
     ]
     body, parts = saved(scene)
-    names = " and ".join(given.name for given in scene.inputs.values())
+    names = "" if runs else " and ".join(given.name for given in scene.inputs.values())
     title = " · ".join(filter(None, [names, titles, "Hookscope"]))
     return write(title, head, body, parts, scene.service, scene.gallery)
 

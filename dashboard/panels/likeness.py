@@ -154,7 +154,7 @@ def _in_words(found: Likeness, rows: list[str], columns: list[str]) -> list[Any]
         text = f"A's {rows[row]} is most like B's {columns[column]}"
         numbers = f": {found.cka[row, column]:.2f}{error} (Procrustes {found.procrustes[row, column]:.2f})"
         action = {"data-do": "set", "data-value": json.dumps(layers)}
-        lines.append(html.P([html.Button(text, className="link", title="Show both layers", **action), numbers]))
+        lines.append(html.P([html.Button(text, className="link told", title="Show both layers", **action), numbers]))
     left = len(known) - LISTED
     more = [html.P(f"and {left} more, in the matrix and the CSV", className="muted")] if left > 0 else []
     return [html.Div(lines, className="matches"), *more]

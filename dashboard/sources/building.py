@@ -139,7 +139,8 @@ def _resized(own: Preprocessor, options: ModelOptions) -> Preprocessor:
         shorter = int(options.resize)
     fit = cast(Fit, options.resize) if options.resize in get_args(Fit) else "crop" if options.resize else info.fit
     way = options.interpolation or info.interpolation
-    made = presets.plain(size, shorter or None, way, info.mean, info.std, fit, info.order, info.range)
+    assumed = "fit" in info.assumed and not options.resize
+    made = presets.plain(size, shorter or None, way, info.mean, info.std, fit, info.order, info.range, assumed=assumed)
     return Preprocessor(made.steps, replace(made.info, given=info.given, assumed=info.assumed))
 
 

@@ -82,7 +82,7 @@ def own_model(spec: str, options: ModelOptions, progress: weights.Progress) -> S
 
 def _prepared_by(settings: Mapping[str, Any]) -> Preprocessor:
     """As the factory's settings say, and where they say nothing as ImageNet's classifiers have it."""
-    plain = presets.plain((224, 224), None, "bilinear", IMAGENET_MEAN, IMAGENET_STD)
+    plain = presets.plain((224, 224), None, "bilinear", IMAGENET_MEAN, IMAGENET_STD, assumed=True)
     resize = settings.get("resize")
     told = ModelOptions(
         input_size=resize if isinstance(resize, tuple) else settings.get("input_size"),

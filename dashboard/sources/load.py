@@ -148,6 +148,7 @@ def load(
         weights=source.weights,
         random=source.random,
         random_part=source.random_part,
+        unsaid=source.unsaid,
         licence=source.licence,
         fingerprint=fingerprint(options, source, place, values),
         classes=named.names,
@@ -199,7 +200,22 @@ def _said_of(info: Preprocessing) -> str:
         )
     if info.range == 255 and "range" not in info.given:
         said.append("Its mean is above 1, so it is taken as of pixels of 0 to 255.")
+    if "fit" in info.assumed and info.resize:
+        said.append(f"Nobody said how its pictures get their size. Assumed: {_fitted(info)}.")
     return " ".join(said)
+
+
+def _fitted(info: Preprocessing) -> str:
+    """How pictures get their size where nobody said it."""
+    height, width = info.crop if any(info.crop) else info.resize if isinstance(info.resize, tuple) else (0, 0)
+    if info.fit == "squash":
+        return f"squashed to {width} x {height}, the proportions not kept"
+    if info.fit == "pad":
+        return f"all of a picture within {width} x {height}, with black around"
+    return (
+        f"the shorter side resized to {info.resize}, the centre of {width} x {height} cut out; "
+        "a picture of that size as it is"
+    )
 
 
 INSTEAD = {  # of what a model returns that is nothing to read
@@ -368,6 +384,7 @@ def fingerprint(options: ModelOptions, source: Source, device: torch.device, val
         "hookscope": code_digest(),
         "versions": {name: _version(name) for name in TRUSTED_PACKAGES},
         "modules": _own_code(source.module),
+        "layers": fingerprint_of(source.module, values),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

@@ -320,6 +320,8 @@ class Preprocessor:
         mode = InterpolationMode(name)
         if fit == "crop":
             own: list[Step] = [Resize(resize, mode, antialias=True)]
+            if "fit" in info.assumed and preparation.size not in FITS and isinstance(resize, int):
+                own = [ways.ShorterUnlessItFits(resize, mode, (height, width))]
             if any(info.crop) or preparation.size == "cut":
                 own.append(CenterCrop((height, width)))
             steps: tuple[Step, ...] = tuple(own)

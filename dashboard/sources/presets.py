@@ -15,6 +15,8 @@ from hookscope.dashboard.sources import steps as ways
 from hookscope.dashboard.sources.preprocessing import PreparationError, Preprocessor
 from hookscope.dashboard.sources.steps import Step
 
+SMALL = 64  # pixels: of the longer side of what a model is given
+
 
 def from_torchvision(transforms: Any) -> Preprocessor:
     """From the preset that belongs to torchvision's weights (`weights.transforms()`).
@@ -79,6 +81,8 @@ def plain(
     fit: Fit = "crop",
     order: Literal["rgb", "bgr"] = "rgb",
     top: int = 1,
+    *,
+    assumed: bool = False,
 ) -> Preprocessor:
     """Resize the shorter side, crop the centre, normalise: what is customary for a classifier of one's own.
 
@@ -87,14 +91,17 @@ def plain(
         mean, std: per channel, red, green and blue (or blue first by `order`), or one for all; of pixels of 0..1.
         fit, order, top: how the picture gets its size, its channels' order, and the range in which mean and deviation
             were told; see `Preprocessing`.
+        assumed: whether nobody said how pictures get their size. Then one that has it stays as it is, and below
+            `SMALL` pixels as much of a picture is kept as its shape allows: on so few pixels nobody cuts an eighth off.
     """
     modes = [mode.value for mode in InterpolationMode]
     if interpolation not in modes:
         raise PreparationError(f"There is no interpolation {interpolation!r}; choose one of {', '.join(modes)}.")
     if isinstance(resize, tuple):
         fit, size = "squash", resize
-    shorter = resize if isinstance(resize, int) else math.ceil(max(size) / 0.875)
-    steps = ways.fitting(fit, size, shorter, InterpolationMode(interpolation))
+    kept = 1.0 if assumed and max(size) < SMALL else 0.875
+    shorter = resize if isinstance(resize, int) else math.ceil(max(size) / kept)
+    steps = ways.fitting(fit, size, shorter, InterpolationMode(interpolation), assumed=assumed)
     if order == "bgr":
         steps = (*steps, ways.swapped)
     info = Preprocessing(

@@ -46,11 +46,26 @@ class Pad:
         return F.pad(picture, [left, top, wide - width - left, high - height - top])
 
 
-def fitting(fit: Fit, size: tuple[int, int], shorter: int, mode: InterpolationMode) -> tuple[Step, ...]:
+class ShorterUnlessItFits(Resize):
+    """The shorter side to a length; a picture that has the model's size already, (height, width), stays as it is."""
+
+    def __init__(self, shorter: int, mode: InterpolationMode, whole: tuple[int, int]) -> None:
+        super().__init__(shorter, mode, antialias=True)
+        self.whole = whole
+
+    def forward(self, img: Any) -> Any:
+        """The picture or tensor."""
+        return img if size(img) == self.whole[::-1] else super().forward(img)
+
+
+def fitting(
+    fit: Fit, size: tuple[int, int], shorter: int, mode: InterpolationMode, *, assumed: bool = False
+) -> tuple[Step, ...]:
     """The steps that bring a picture to a size, (height, width).
 
     Arguments:
         shorter: to what "crop" resizes the shorter side before it cuts the centre out.
+        assumed: whether nobody said how: then "crop" leaves a picture of this very size as it is.
     """
     if fit == "squash":
         return (Resize(size, mode, antialias=True),)
@@ -58,7 +73,8 @@ def fitting(fit: Fit, size: tuple[int, int], shorter: int, mode: InterpolationMo
         return ResizeInto(size, mode), Pad(size)
     if fit == "none":
         return (shrunk,)
-    return Resize(shorter, mode, antialias=True), CenterCrop(size)
+    resize = ShorterUnlessItFits(shorter, mode, size) if assumed else Resize(shorter, mode, antialias=True)
+    return resize, CenterCrop(size)
 
 
 def size(picture: Any) -> tuple[int, int]:

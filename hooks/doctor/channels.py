@@ -138,11 +138,15 @@ def _merely_silent(mild: list[_Silent], pictures: int) -> Finding:
     shares = np.array([len(each.channels) / each.among for each in mild])
     worst = mild[int(shares.argmax())]
     count = sum(len(each.channels) for each in mild)
+    part = f"{len(worst.channels):,} of {_plural(worst.among, 'channel')}"
+    said = f"{_plural(count, 'channel')} after {_plural(len(mild), 'activation')}"
+    most = f", the largest share of them after {worst.place[0]} ({part})"
+    if len(mild) == 1:
+        said, most = f"{part} after {worst.place[0]}", ""
     return Finding(
         "dead-channels",
         "note",
-        f"{count:,} channels after {_plural(len(mild), 'activation')} fired in none of {pictures} pictures, most of "
-        f"them after {worst.place[0]} ({len(worst.channels):,} of {worst.among:,}); trained networks have such ones.",
+        f"{said} fired in none of {pictures} pictures{most}; trained networks have such ones.",
         why="They may fire on other pictures; those that never do could be pruned.",
         advice="Check with more pictures, and with other ones, before you prune.",
         layer=worst.place[0],

@@ -62,7 +62,8 @@ def batchnorm_shift(patient: Patient) -> Iterator[Finding]:
         found = False
         for finding in _judged_alone(patient, stored, given, reset):
             found = True
-            yield finding
+            early = finding.rule == "batchnorm-shift" and stored[finding.layer or next(iter(given))].unsettled
+            yield _early(finding, early) if early else finding
         if not found and largest > limit:
             patient.found["batchnorm-shift: looked at"] = (
                 f"{looked}, beyond the limit of {limit:g}; but each judged by itself, with those before it set right, "
@@ -112,6 +113,15 @@ def _judged_alone(
             yield made
         first = name == next(iter(alone)) and not stored[name].initial
         yield _milder(finding) if first and unlike_the_trainings(patient, stored[name]) else finding
+
+
+def _early(finding: Finding, unsettled: str) -> Finding:
+    return replace(
+        finding,
+        severity="note",
+        why=f"{unsettled}: in evaluation mode an early checkpoint normalises by statistics that are not there yet.",
+        advice="Look at a later checkpoint before you change anything.",
+    )
 
 
 def _milder(finding: Finding) -> Finding:

@@ -66,9 +66,13 @@ def preprocessing(patient: Patient) -> Iterator[Finding]:
         f"{patient.limit('preprocessing', 'least'):g}), over {patient.pictures} pictures."
     )
     if not given > patient.limit("preprocessing", "least"):
-        if not sized:
+        if not sized and not first.unsettled:
             yield from other_size(patient)
         return
+    if first.unsettled:
+        raise CannotTell(
+            f"{first.unsettled}: how pictures were prepared cannot be told from that. Look at a later checkpoint."
+        )
     yield from _other_values(patient, first, given)
 
 

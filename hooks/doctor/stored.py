@@ -23,6 +23,7 @@ from hookscope.hooks.passes.operations import tapping
 from hookscope.hooks.passes.registry import hook
 
 POSITIONS = 1 << 14  # of each map that are read, evenly spread; smaller maps are read whole
+LEFT = 0.005  # of what a BatchNorm began with: 51 batches at a momentum of 0.1
 BEFORE = 3  # layers with weights that may lie between the pictures and the first BatchNorm
 
 
@@ -47,6 +48,24 @@ class Stored:
         The count of batches is not asked: weights that were converted have 0 there.
         """
         return bool((self.mean == 0).all() and (self.variance == 1).all())
+
+    @property
+    def unsettled(self) -> str:
+        """Why its statistics say little yet, as a part of a sentence; "" if they do, or nobody counted.
+
+        With every batch they keep 1 - momentum of what they were, a mean of 0 and a variance of 1 at first.
+        """
+        counted, momentum = getattr(self.module, "num_batches_tracked", None), getattr(self.module, "momentum", None)
+        if not isinstance(counted, Tensor) or counted.numel() != 1 or not isinstance(momentum, float):
+            return ""
+        batches = int(counted)
+        left = (1 - momentum) ** batches
+        if batches <= 0 or left <= LEFT:
+            return ""
+        if (self.variance < left).any():  # none of that 1 is left: they are a plain mean, as `update_bn` has it
+            return ""
+        seen = "1 batch" if batches == 1 else f"{batches} batches"
+        return f"{self.name} has seen only {seen}, and {left:.1%} of what it stored is still what it began with"
 
 
 @dataclass

@@ -30,8 +30,9 @@ class PartedCall:
 
     Attributes:
         layer, call: where.
-        distance: relative L2, 2 |a - b| / (|a| + |b|), 0..2. cosine: 1 - a.b / (|a| |b|), 0..2; NaN where one side is
-            all zeros. sqnr: 20 log10(|a| / |a - b|) in dB; infinite where nothing differs.
+        distance: relative L2, 2 |a - b| / (|a| + |b|), 0..2. cosine: a distance too, 1 - a.b / (|a| |b|), 0..2, and 0
+            where both point the same way; NaN where one side is all zeros. sqnr: 20 log10(|a| / |a - b|) in dB;
+            infinite where nothing differs.
         share: float32 (channel,), each channel's share of |a - b|^2; empty without a channel axis, or a difference.
         wasserstein, smirnov: float32 (channel,), see `results.distributions`; empty where they were not asked for.
         same_as: the layer and call whose very output a container returned, () if it is its own.

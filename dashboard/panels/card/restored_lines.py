@@ -76,7 +76,7 @@ def _strongest(key: str, found: RestoredParts) -> list[Any]:
     for channel in chosen:
         about = "" if found.done else "about "
         more = {"data-do": "set", "data-value": json.dumps({"detail": key, "channel": channel})}
-        link = html.Button(str(channel), className="link", title=f"Enlarge channel {channel}", **more)
+        link = html.Button(str(channel), className="link told", title=f"Enlarge channel {channel}", **more)
         said.append(html.Span([link, f" {about}{shares[channel]:.1%}"]))
     return said
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 from dash import html
 
 from hookscope.dashboard.asking.layer_keys import key_of
+from hookscope.dashboard.asking.named_layers import split_at
 from hookscope.dashboard.asking.sides import Preparation
 from hookscope.dashboard.page.finding_links import GRADIENTS, changes_for
 from hookscope.dashboard.panels.findings.asked import Asked
@@ -43,13 +43,10 @@ def card(asked: Asked, finding: Finding) -> html.Div:
 
 def _marked(asked: Asked, finding: Finding) -> list[Any]:
     """The sentence, with the layer's name in it as a link."""
-    if not finding.layer or finding.layer not in finding.sentence:
+    around = split_at(finding.sentence, finding.layer)
+    if around is None:
         return [finding.sentence]
-    pattern = rf"(?<![\w./@]){re.escape(finding.layer)}(?![\w/@]|\.\w)"
-    before, *rest = re.split(pattern, finding.sentence, maxsplit=1)
-    if not rest:
-        return [finding.sentence]
-    return [before, _jump(asked, finding, finding.layer, "layer-link"), rest[0]]
+    return [around[0], _jump(asked, finding, finding.layer, "layer-link"), around[1]]
 
 
 def _advice(asked: Asked, finding: Finding) -> list[Any]:
@@ -61,7 +58,7 @@ def _advice(asked: Asked, finding: Finding) -> list[Any]:
         found.append(_jump(asked, finding, _where(finding)))
         shown = finding.channels[:CHANNELS]
         if len(finding.channels) > 1 and finding.rule not in GRADIENTS:
-            found.append(html.Span([" · channels ", *_each(asked, finding, shown)], className="live-only"))
+            found += [html.Span(" · ", className="live-only"), "channels ", *_each(asked, finding, shown)]
             left = len(finding.channels) - len(shown)
             found += [html.Span(f" and {left:,} more", className="muted")] if left > 0 else []
     elif changes_for(finding)["tab"] == "pictures":
@@ -87,7 +84,7 @@ def _each(asked: Asked, finding: Finding, channels: tuple[int, ...]) -> list[Any
     found: list[Any] = []
     for channel in channels:
         more = {"tab": "layers", "layers": [key], "detail": key, "channel": channel}
-        found += [", " if found else "", _opening(asked, finding, str(channel), more)]
+        found += [", " if found else "", _opening(asked, finding, str(channel), more, "link told")]
     return found
 
 
@@ -114,4 +111,5 @@ def _opening(asked: Asked, finding: Finding, text: str, changes: dict[str, Any],
 
 
 def _button(changes: dict[str, Any], text: str, kind: str = "link") -> html.Button:
-    return html.Button(text, className=f"{kind} live-only", **{"data-do": "set", "data-value": json.dumps(changes)})
+    kind = f"{kind} live-only" if kind == "link" else kind
+    return html.Button(text, className=kind, **{"data-do": "set", "data-value": json.dumps(changes)})

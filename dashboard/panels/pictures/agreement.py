@@ -137,7 +137,7 @@ def _button(looked: Looked, kind: str, text: str) -> html.Button:
         change["shown"] = "mistakes"
     return html.Button(
         text,
-        className="link",
+        className="link told",
         title="Show these pictures alone",
         **{"data-do": "set", "data-value": json.dumps(change), "aria-pressed": str(pressed).lower()},
         **{"data-scroll": ids.SET_MISTAKES},

@@ -82,7 +82,7 @@ def _heading(text: str, by: str, help_text: str, chosen: Classes) -> html.Th:
     """A column's head, which sorts by it."""
     pressed = chosen.classes_by == by
     change = {"data-do": "set", "data-value": json.dumps({"classes_by": by})}
-    button = html.Button(text, className="link", title=help_text, **change)
+    button = html.Button(text, className="link told", title=help_text, **change)
     order = {"aria-sort": "ascending" if by != "wrong" else "descending"} if pressed else {}
     return html.Th(button, className="sorted" if pressed else None, **order)
 
@@ -104,14 +104,14 @@ def _class_row(looked: Looked, found: np.ndarray, counts: np.ndarray, row: int) 
 def _class_button(looked: Looked, index: int) -> html.Button:
     change = {"data-do": "set", "data-value": json.dumps({"of_class": index, "from_picture": 0})}
     change["data-scroll"] = ids.SET_MISTAKES
-    return html.Button(looked.name(index), className="link", title="Show its pictures alone", **change)
+    return html.Button(looked.name(index), className="link told", title="Show its pictures alone", **change)
 
 
 def _pair_button(label: int, answer: int, text: str, help_text: str, **more: Any) -> html.Button:
     shown = "all" if label == answer else "mistakes"
     change = {"of_label": label, "of_answer": answer, "of_class": ANY, "shown": shown, "from_picture": 0}
     action = {"data-do": "set", "data-value": json.dumps(change), "data-scroll": ids.SET_MISTAKES}
-    return html.Button(text, className="link", title=help_text, **action, **more)
+    return html.Button(text, className="link told", title=help_text, **action, **more)
 
 
 def _more(chosen: Classes, count: int) -> html.P | None:

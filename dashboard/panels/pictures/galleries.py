@@ -187,6 +187,6 @@ def _silent_row(each: Firing, seldom: bool) -> html.Tr:
     key = key_of(each.layer, each.call)
     change = {"layers": [key], "channels": "seldom", "from_channel": 0}
     action = {"data-do": "set", "data-value": json.dumps(change), "data-scroll": ids.SET_CHANNELS}
-    layer = html.Button(key, className="link mono", title="Show its channels", **action)
+    layer = html.Button(key, className="link told mono", title="Show its channels", **action)
     numbers = (each.never, each.seldom, each.channels) if seldom else (each.never, each.channels)
     return html.Tr([html.Td(layer), *(html.Td(format_count(number), className="mono") for number in numbers)])

@@ -69,7 +69,7 @@ def against(looked: Looked) -> list[Any]:
         return []
     if view.set_b == STORED:
         action = {"data-do": "set", "data-value": json.dumps({"set_page": "outliers"})}
-        outliers = html.Button("Outliers", className="link", **action)
+        outliers = html.Button("Outliers", className="link told", **action)
         return [html.P(["How far they are from the stored baseline stands in ", outliers, "."])]
     other = look_at(looked.scene, view.set_b)
     if isinstance(other, str):

@@ -50,7 +50,7 @@ def _row(level: LevelStrength, two_stages: bool) -> html.Tr:
     key = key_of(level.layer, level.call)
     change = json.dumps({"layers": [key], "from_channel": 0})
     name = html.Button(
-        key, className="link mono", title="Show its channels", **{"data-do": "set", "data-value": change}
+        key, className="link told mono", title="Show its channels", **{"data-do": "set", "data-value": change}
     )
     cells = [
         html.Td("—" if math.isnan(value) else f"× {value:.2f}", className="mono weak" if value < WEAK else "mono")

@@ -163,7 +163,7 @@ def _row(each: PartedCall, calibrated: bool, value: float) -> dict[str, Any]:
         **_place(each),
         "distance": each.distance,
         "calibrated": value if calibrated else None,
-        "cosine": each.cosine,
+        "cosine_distance": each.cosine,
         "sqnr_db": each.sqnr,
         "shift": each.shift,
         "left_out": each.left_out,

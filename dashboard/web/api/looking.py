@@ -279,4 +279,10 @@ def pictured(scene: Scene) -> dict[str, Any]:
 
 def about(info: ModelInfo, name: str) -> dict[str, Any]:
     """Which model an answer is of, and what is to be said of its weights."""
-    return {"model": name, "title": info.title, "reservation": info.reservation or None}
+    return {
+        "model": name,
+        "title": info.title,
+        "weights": info.weights,
+        "random": None if info.unsaid and not info.random else info.random,
+        "reservation": info.reservation or None,
+    }

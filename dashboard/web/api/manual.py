@@ -42,6 +42,7 @@ OF_CAM = {
     "method": f"one of {', '.join(MAPS)}",
     "class": "the index of the class that is explained; the model's own first if left out",
     "over": "picture, over what the network saw, or nothing, with transparency",
+    "pixels": f"enlarge what the network saw to at most so many pixels; up to {pictures.LONGEST_PX}",
     **TO_WAIT,
 }
 _MAP_COST = "One run of the model, if the layer was not looked at before; else nothing."

@@ -42,8 +42,6 @@ def model(asked: Asked) -> dict[str, Any]:
         "parameters": info.parameters,
         "bytes": info.bytes,
         "device": info.device,
-        "weights": info.weights,
-        "random": info.random,
         "random_part": info.random_part or None,
         "licence": info.licence or None,
         "answer": {"reads": info.answer.reading.reads, "form": info.form(), "why": info.answer.why},

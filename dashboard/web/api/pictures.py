@@ -99,6 +99,7 @@ def _map(asked: Asked) -> tuple[bytes, dict[str, Any]]:
 def _cam(asked: Asked) -> tuple[bytes, dict[str, Any]]:
     method = asked.given.choice("method", tuple(MAPS), next(iter(MAPS)))
     over = asked.given.choice("over", ("picture", "nothing"), "picture")
+    pixels = asked.given.whole("pixels", 0, 0, LONGEST_PX)
     scene = asked.one_side()
     info = scene.info_of("a")
     layer, call, _ = asked.layer_call(info)
@@ -109,6 +110,7 @@ def _cam(asked: Asked) -> tuple[bytes, dict[str, Any]]:
     prediction, cam = answers[answering].result, answers[unit].result
     assert isinstance(prediction, Prediction) and isinstance(cam, GradCam)
     under = scene.frame_of(unit.model, prediction, second=scene.sees_second(unit))
+    under = _enlarged(under, pixels)
     values = frame(cam.values, scene.depth(unit), 0)
     overlay = cam_overlay(values, under.shape[:2])
     png = overlay.png if over == "nothing" else _laid_over(overlay.png, under)
@@ -140,7 +142,13 @@ def _sized(values: np.ndarray, pixels: int) -> np.ndarray:
     if longest > LONGEST_PX:
         size = max(1, height * LONGEST_PX // longest), max(1, width * LONGEST_PX // longest)
         return np.asarray(reduce_by_area(values[None], *size)[0])
-    times = max(1, pixels // longest)
+    return _enlarged(values, pixels)
+
+
+def _enlarged(values: np.ndarray, pixels: int) -> np.ndarray:
+    """Values (height, width, ...), each a square of whole pixels, the longer side at most `pixels` long."""
+    height, width = values.shape[:2]
+    times = max(1, pixels // max(height, width))
     rows, columns = nearest(height, height * times), nearest(width, width * times)
     return np.asarray(values[rows[:, None], columns])
 
