@@ -211,6 +211,14 @@ def test_what_is_no_optimiser_is_refused(tmp_path: Path) -> None:
             hs.follow(net(), tmp_path / "run", optimizer=given)
 
 
+@pytest.mark.parametrize("pinned", [torch.rand(2, 5), [torch.rand(2, 6)], "cat.png"])
+def test_a_pinned_picture_that_the_model_cannot_take_is_said(tmp_path: Path, pinned: Any) -> None:
+    model = net()
+    with pytest.raises(hs.HooksError, match="cannot be run on the pinned picture"):
+        hs.follow(model, tmp_path / "run", pinned=pinned).open()
+    assert not (tmp_path / "run").exists()
+
+
 def test_complex_weights_have_updates(tmp_path: Path) -> None:
     class Turned(nn.Module):
         def __init__(self) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hookscope.hooks.errors import HooksError
 from hookscope.hooks.layers.axes import Axes, leaves
 from hookscope.hooks.layers.describe import describe
 from hookscope.hooks.layers.names import Pattern, named_layers, select
@@ -32,12 +33,21 @@ class Pinned:
     Arguments:
         model: unwrapped. given: a batch, or a tuple of positional arguments; of a batch the first picture is shown.
         layers: of which maps are kept; by default twelve that have maps, evenly spread over the depth.
+
+    Raises:
+        HooksError: the model cannot be run on it. LayerNotFound: a pattern means nothing.
     """
 
     def __init__(self, model: nn.Module, given: Any, layers: Pattern | Iterable[Pattern] | None = None) -> None:
-        self.given = nested.private(arguments.first_image(arguments.arguments(given)), requires_grad=False)
-        with without_traces(model):
-            infos = describe(model, *self.given)
+        try:
+            self.given = nested.private(arguments.first_image(arguments.arguments(given)), requires_grad=False)
+            with without_traces(model):
+                infos = describe(model, *self.given)
+        except Exception as error:
+            raise HooksError(
+                f"The model cannot be run on the pinned picture ({type(error).__name__}: {error!s:.200}). pinned= is "
+                "what the model is given: a batch, or a tuple of its arguments."
+            ) from error
         self._axes = Axes(infos)
         chosen = leaves(select(model, "*")) if layers is None else select(model, layers)
         there = [
