@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from checkout import ENVIRON
 from inline_app import InlineApp
@@ -852,6 +852,7 @@ def test_a_program_of_two_runs_and_of_a_column_of_ones_own(tmp_path: Path) -> No
 def test_5000_steps_of_300_layers_move_in_under_200_ms(tmp_path: Path) -> None:
     folder = write_long(tmp_path / "run", 5_000, 300)
     feeds, gallery = Feeds({"run": folder}), Gallery("/p/")
+    before = psutil.Process().memory_info().rss
     begun = time.monotonic()
     while True:
         now = feeds.look("run")
@@ -875,7 +876,7 @@ def test_5000_steps_of_300_layers_move_in_under_200_ms(tmp_path: Path) -> None:
     # twice 5,000 looks of 300 layers of 20 float32, and a few columns of 6 MB
     kept = now.kept.nbytes
     assert kept == 2 * 5_000 * 300 * 20 * 4
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 2e6  # KB
+    assert psutil.Process().memory_info().rss - before < 1.5e9
 
 
 def test_a_feed_that_means_harm_is_drawn(tmp_path: Path) -> None:
