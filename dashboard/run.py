@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
+import logging
 import sys
 import threading
 import webbrowser
@@ -77,6 +79,7 @@ def run(settings: Settings) -> int:
             app.server, host=settings.host, port=settings.port, max_request_body_size=largest, **WAITRESS
         )
         stack.callback(server.close)
+        stack.callback(logging.getLogger("waitress").addFilter, _says_more_than_closed)
         where = address(settings, _port_of(server))
         print(f"Hookscope is open at {where}\nStop it with Ctrl+C.", flush=True)
         print(for_programs(where), flush=True)
@@ -97,6 +100,15 @@ def _inputs(settings: Settings) -> InputStore:
         settings.inputs_limit_mb * MEGABYTE,
         max_upload_bytes=settings.max_upload_mb * MEGABYTE,
     )
+
+
+def _says_more_than_closed(record: logging.LogRecord) -> bool:
+    """Whether what waitress has to say, once the server is being closed, is more than that a socket is closed.
+
+    A thread that comes to the end of its answer wakes the server by a file that may be closed by then.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    return not (isinstance(error, OSError) and error.errno == errno.EBADF)
 
 
 def _give_memory_back() -> None:

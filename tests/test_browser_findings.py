@@ -93,6 +93,7 @@ def test_the_producer_of_nans_is_named_and_not_its_victims(page: Page, applicati
     expect(found.locator(".trail .bad").first).to_contain_text("NaN")
 
 
+@pytest.mark.slow  # a page of its own
 def test_a_dropout_that_is_on_is_found_where_it_is_called(page: Page, application: Application) -> None:
     found = check_up(page, application, "dropping")
     expect(found).to_contain_text("training-mode")

@@ -357,7 +357,10 @@ FAULTS += [
 ]
 
 
-@pytest.mark.parametrize("layer, fault", FAULTS)
+@pytest.mark.parametrize(
+    "layer, fault",
+    [pytest.param(*each, marks=pytest.mark.slow if place % 2 else ()) for place, each in enumerate(FAULTS)],
+)
 def test_the_batchnorm_that_is_wrong_is_named_and_none_behind_it(
     lite: nn.Module, layer: str, fault: Callable[[Any], None]
 ) -> None:

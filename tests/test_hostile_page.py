@@ -103,7 +103,9 @@ def upload(application: Application, colour: tuple[int, int, int]) -> str:
     return str(requests.post(address, data=buffer.getvalue(), timeout=30).json()["key"])
 
 
-@pytest.fixture(params=[False, True], ids=["with the policy", "without the policy"])
+@pytest.fixture(
+    params=[pytest.param(False, marks=pytest.mark.slow), True], ids=["with the policy", "without the policy"]
+)
 def hostile_page(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
     made = browser.new_context(viewport={"width": 1440, "height": 900}, bypass_csp=request.param, accept_downloads=True)
     made.add_init_script(LISTEN)

@@ -534,8 +534,7 @@ def test_modules_deep_in_each_other_are_opened_and_looked_at(folder: Path) -> No
         import json, sys
         from hookscope.dashboard.components.layer_tree import tree_nodes
         from hookscope.dashboard.engine import protocol
-        from hookscope.dashboard.asking.sides import Preparation
-from hookscope.dashboard.engine.options import ModelOptions
+        from hookscope.dashboard.engine.options import ModelOptions
         from hookscope.dashboard.sources.load import load
         from hookscope.hooks.looks.cam import layer_map
         from hookscope.hooks.looks.capture import stream

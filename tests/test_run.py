@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import logging
 import re
 import signal
 import socket
@@ -22,6 +24,8 @@ import requests
 from PIL import Image
 from served import ROOT, Application, until
 from tempo import limit
+
+from hookscope.dashboard.run import _says_more_than_closed
 
 LAYERS = [f"blocks.{block}.{place}" for block in range(1, 6) for place in range(2)] + ["blocks.6", "conv_head", "bn2"]
 
@@ -230,6 +234,12 @@ def interrupted(*given):
 store.Decoder = interrupted  # which is made when the folder for uploads is there, and before anybody is told
 run(Settings(cache_dir=Path(sys.argv[1]), port=0))
 """
+
+
+@pytest.mark.parametrize(("number", "told"), [(errno.EBADF, False), (errno.EPIPE, True), (None, True)])
+def test_a_socket_that_is_closed_at_the_end_is_no_fault(number: int | None, told: bool) -> None:
+    error = ValueError("another") if number is None else OSError(number, "")
+    assert _says_more_than_closed(logging.LogRecord("", 40, "", 1, "", (), (type(error), error, None))) is told
 
 
 def test_a_signal_while_folders_are_made_leaves_none(folder: Path) -> None:
