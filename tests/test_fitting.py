@@ -167,6 +167,7 @@ def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Applicatio
     started.stop()
 
 
+@pytest.mark.slow  # gigabytes, for half a minute
 def test_several_large_answers_for_two_pages_arrive_and_the_server_stays_small(application: Application) -> None:
     pages = [Client(application.url, MODEL_OF_LARGE) for _ in range(2)]
     for page, stream in [(page, page.ask(a="sample-coffee", b="sample-chelsea", layers=["0", "1"])) for page in pages]:

@@ -470,6 +470,7 @@ print(time.perf_counter() - began, "numba" in sys.modules)
 """
 
 
+@pytest.mark.slow  # it times three sessions
 def test_the_first_cell_of_a_session_takes_no_longer() -> None:
     """It imports what draws it, and does not wait for what would only make thousands of statistics faster."""
     pytest.importorskip("torchvision")
