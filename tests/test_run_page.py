@@ -229,6 +229,20 @@ def test_the_first_alarm_of_all_stands_first_and_then_the_worst_that_are_on(tmp_
     )
 
 
+def test_runs_without_an_alarm_are_said_in_one_line(tmp_path: Path) -> None:
+    for name in "xyz":
+        write(tmp_path / name)
+    for name in "xy":
+        lines = (tmp_path / name / "steps.jsonl").read_text().splitlines()
+        quiet = [json.dumps({**json.loads(each), "alarms": []}) for each in lines]
+        (tmp_path / name / "steps.jsonl").write_text("".join(f"{each}\n" for each in quiet))
+    feeds = Feeds({name: tmp_path / name for name in "xyz"})
+    shown = draw(feeds, run(run="x", run_b="y"))["run-alarms"]
+    assert [text_of(each) for each in shown] == ["A: x · B: y · No alarm until now."]
+    shown = text_of(draw(feeds, run(run="x", run_b="z"))["run-alarms"])
+    assert "1 alarm" in shown and "B: z" in shown and shown.endswith("A: x · No alarm until now.")
+
+
 def test_an_alarm_lists_once_where_it_is(tmp_path: Path) -> None:
     names = [str(index) for index in range(6)]
     folder = begin(tmp_path / "run", names)

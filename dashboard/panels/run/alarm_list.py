@@ -26,19 +26,22 @@ LISTED = re.compile(r" others?: (.*)\.$")  # those that a sentence names itself
 
 
 def draw_alarms(asked: Asked, answers: Answers) -> list[Update]:
-    """Cards, or that there is none."""
+    """Cards, and what has none."""
     found: list[Any] = []
+    quiet = []
     for run, letter in zip(asked.runs, "AB", strict=False):
         whose = f"{letter}: {run.name}" if asked.other else ""
-        found += _of(run, whose)
+        if run.alarms:
+            found += _of(run, whose)
+        elif run.looks:
+            quiet.append(whose)
+    if quiet:
+        text = " · ".join(filter(None, [*quiet, "No alarm until now."]))
+        found.append(html.Div(html.P(text, className="muted"), className="panel"))
     return [show_text(ids.RUN_ALARMS, found)]
 
 
 def _of(run: Followed, whose: str) -> list[Any]:
-    if not run.alarms:
-        text = "No alarm until now." if run.looks else ""
-        said = html.P(" · ".join(filter(None, [whose, text])), className="muted")
-        return [html.Div(said, className="panel")] if text else []
     # what rang first is often the cause of the rest, and may be over long since
     first = min(run.alarms, key=lambda alarm: (alarm.step, _rank(alarm)))
     on = sorted((each for each in run.alarms if each.until < 0), key=lambda alarm: (_rank(alarm), alarm.step))

@@ -115,16 +115,22 @@ def _line(run: Followed, letter: str, prefix: str, asked: Asked) -> html.Div:
         html.Span(" · ".join(filter(None, facts)), className="muted"),
         # most trainings have none and need none, so it is no sentence of its own
         None if newest is None or info.scaler else html.Span("no scaler", className="muted run-aside", title=NO_SCALER),
-        html.Span(className="spacer"),
     ]
     if newest is not None:
-        address = f"{prefix}feed/{quote(run.name)}/numbers.csv?column={quote(asked.column.key, safe='')}"
-        about = f"{asked.column.title} of every layer at every step that was looked at"
-        words.append(html.A("CSV", href=address, download="numbers.csv", className="link live-only", title=about))
-        address = f"{prefix}feed/{quote(run.name)}/steps.csv"
-        told = "The loss, learning rates and numbers of your own at every step of which they are known"
-        words.append(html.A("CSV of steps", href=address, download="steps.csv", className="link live-only", title=told))
+        words.append(html.Span(_files(run, prefix, asked), className="run-files live-only"))
     return html.Div(words, className="sweep-line")
+
+
+def _files(run: Followed, prefix: str, asked: Asked) -> list[html.A]:
+    """What can be taken along, in one piece: a line that is too long breaks before both."""
+    there = f"{prefix}feed/{quote(run.name)}"
+    numbers = f"{there}/numbers.csv?column={quote(asked.column.key, safe='')}"
+    about = f"{asked.column.title} of every layer at every step that was looked at"
+    told = "The loss, learning rates and numbers of your own at every step of which they are known"
+    return [
+        html.A("CSV", href=numbers, download="numbers.csv", className="link", title=about),
+        html.A("CSV of steps", href=f"{there}/steps.csv", download="steps.csv", className="link", title=told),
+    ]
 
 
 def _state_word(run: Followed) -> str:
