@@ -67,8 +67,18 @@ def text_of(error: BaseException) -> str:
 
 
 def say(error: BaseException) -> str:
-    """An exception in a few words."""
+    """An exception in a few words: its first line, and what a line that ends with a colon announces; without a full stop.
+
+    >>> say(ValueError("Wrong in two places:\\n\\tthe first\\n\\tthe second")), say(ValueError("Wrong.\\nAt length."))
+    ('ValueError: Wrong in two places: the first', 'ValueError: Wrong')
+    """
     if "weights_only" in text_of(error):  # torch's words on a checkpoint that the model's own code reads
         return "it reads a file that holds Python objects and not only weights; have it read model.state_dict() alone"
-    kind, text = one_line(type(error).__name__, TITLE_LENGTH), text_of(error).splitlines()
-    return f"{kind}: {one_line(text[0], 300)}" if text else kind
+    kind = one_line(type(error).__name__, TITLE_LENGTH)
+    text: list[str] = []
+    for line in filter(str.strip, text_of(error).splitlines()):
+        text.append(line.strip())
+        if not text[-1].rstrip(".").endswith(":"):  # "Error(s) in loading state_dict for Sequential:" says nothing yet
+            break
+    words = one_line(" ".join(text), 300)
+    return f"{kind}: {words if words.endswith('..') else words.removesuffix('.')}" if text else kind

@@ -276,7 +276,7 @@ def _again(model: LoadedModel, task: Task, known: SetSweep, failed: _Failed) -> 
     alone = len(failed.numbers) == 1
     unread = known.unread
     if alone:
-        unread[failed.numbers[0]] = f"The model failed at this picture: {say(failed.error)}"
+        unread[failed.numbers[0]] = f"The model failed at this picture: {say(failed.error)}."
     again = _begin(model, task)
     answered_none = again.before is None or not len(again.before.pictures)
     if alone and (is_want_of_memory(failed.error) or (answered_none and len(unread) >= ALL_FAIL)):
