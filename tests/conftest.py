@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -43,18 +44,31 @@ CHROMIUM_FLAGS = [
 ]
 
 
+MOST_KEPT = 256 * 2**20  # bytes that files of tests may add before they are looked through for what can go
+_kept = [0]
+
+
 @pytest.fixture(scope="module", autouse=True)
 def give_memory_back() -> Iterator[None]:
-    """Hand what a file's models took back to the machine, where the C library can.
+    """Hand what models of some files took back to the machine, where the C library can.
 
     Two test processes that keep it (seven and five gigabytes after two hundred files, most of it free inside the heap)
-    leave too little for the workers of the pages, which then take minutes to start.
+    leave too little for the workers of the pages, which then take minutes to start. Behind every file it would take a
+    minute in all.
     """
     yield
+    if sys.platform != "linux" or _resident() - _kept[0] < MOST_KEPT:
+        return
     gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+    _kept[0] = _resident()
+
+
+def _resident() -> int:
+    """How much memory this process has, in bytes."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.fixture(autouse=True)

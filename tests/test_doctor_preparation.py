@@ -128,7 +128,7 @@ def test_the_line_of_code_makes_one_way_of_the_other() -> None:
 # --- values
 
 
-@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize("number", [0, *(pytest.param(each, marks=pytest.mark.slow) for each in (1, 2))])
 def test_eight_photographs_settle_how_they_should_have_been_prepared(number: int) -> None:
     model, size = dm.lite(number), (224, 240, 260)[number]
     pixels = dm.photographs(8, size)
@@ -212,7 +212,9 @@ def trained(make: Callable[[], nn.Module], prepare: Callable[[Tensor], Tensor], 
 
 
 @pytest.mark.parametrize("make", [dm.WithNorms, InputNorm, AfterRelu])
-@pytest.mark.parametrize("right", ["symmetric", "unit", "bytes", "imagenet"])
+@pytest.mark.parametrize(
+    "right", ["symmetric", "bytes", *(pytest.param(each, marks=pytest.mark.slow) for each in ("unit", "imagenet"))]
+)
 def test_draws_of_eight_digits_name_the_right_preparation_and_leave_it_alone(make: Any, right: str) -> None:
     model = trained(make, PREPARED[right])
     pixels, _ = dm.tinted_digits()
@@ -416,7 +418,7 @@ def test_the_model_is_handed_back_as_it_was(lite: nn.Module) -> None:
 # --- nothing on the healthy
 
 
-@pytest.mark.parametrize("number", [0, 2])
+@pytest.mark.parametrize("number", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_random_sets_of_samples_find_nothing(number: int) -> None:
     model, size = dm.lite(number), (224, 240, 260)[number]
     pictures = dm.normalise(dm.photographs(26, size), *dm.LITE)

@@ -141,7 +141,7 @@ def plant(seed: int) -> tuple[nn.Module, Tensor, str]:
     raise AssertionError("no step spoils this network")
 
 
-@pytest.mark.parametrize("seed", range(50))
+@pytest.mark.parametrize("seed", [pytest.param(each, marks=pytest.mark.slow if each % 3 else ()) for each in range(50)])
 def test_the_producer_is_named_and_nobody_else(seed: int) -> None:
     model, pictures, name = plant(seed)
     findings = found(model, pictures)
