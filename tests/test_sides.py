@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -18,10 +18,12 @@ from inline_app import until
 from own_page import Page, array, opened, operators_folder, texts
 from PIL import Image
 from tempo import limit
+from torchvision.transforms import InterpolationMode
 
 from hookscope.dashboard.asking.questions import ActivationOf, PredictionOf, Unit
 from hookscope.dashboard.asking.sides import ASPECTS, Preparation, Side
 from hookscope.dashboard.engine.base import Preprocessing
+from hookscope.dashboard.inputs.rows import Exact
 from hookscope.dashboard.settings.table import Settings
 from hookscope.dashboard.sources.preprocessing import PreparationError, Preprocessor
 from hookscope.dashboard.sources.presets import plain
@@ -174,6 +176,21 @@ def test_a_picture_is_prepared_as_by_hand(text: str) -> None:
     own = plain((12, 12), 16, "bilinear", MEAN, STD)
     prepared = own.otherwise(Preparation.read(text))(picture())
     np.testing.assert_allclose(prepared.tensor.numpy(), by_hand(text).numpy(), rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("interpolation", [mode.value for mode in InterpolationMode if mode.value != "nearest-exact"])
+@pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
+def test_numbers_that_are_kept_are_resized_as_pillow_resizes_a_picture_of_them(
+    fit: Literal["crop", "pad", "squash"], interpolation: str
+) -> None:
+    """Smooth numbers, of which Lanczos does not leave the range that a picture of bytes has."""
+    down, across = np.mgrid[0:20, 0:30]
+    smooth = [np.sin(down / 5) * np.cos(across / 7), np.cos(down / 9), np.sin(across / 4)]
+    levels = (127 + 90 * np.stack(smooth, -1)).round().astype(np.uint8)
+    model = plain((12, 12), 16, interpolation, (0.0,), (1.0,), fit)
+    right = model(Image.fromarray(levels)).tensor
+    found = model(Image.fromarray(levels), Exact(levels.astype(np.float32) * 257, 0, 65535)).tensor
+    np.testing.assert_allclose(found.numpy(), right.numpy(), atol=1.01 / 255)
 
 
 def test_where_the_picture_lies_in_the_original_is_followed() -> None:

@@ -156,7 +156,7 @@ class Preprocessor:
         scale_x = scale_y = 1.0  # original pixels per pixel of `picture`
         for step in self.steps:
             self._check(step, before)
-            picture = step(picture)
+            picture = ways.applied(step, picture)
             after = ways.size(picture)
             if ways.crops(step):
                 left += scale_x * ways.cut_before(before[0], after[0])

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -18,6 +19,22 @@ from hookscope.dashboard.engine.base import Fit
 
 MAXIMUM_DETECTED_PIXELS = 2_000_000  # twice of what torchvision's detectors resize a picture to
 Step = Callable[[Any], Any]  # a picture, or a tensor (channel, height, width) of 0..1, becomes one of its kind
+
+
+# Of tensors torchvision resizes by these not at all, or takes other pixels than of pictures (the nearest ones).
+BY_PILLOW = {InterpolationMode[name] for name in ("NEAREST", "BOX", "HAMMING", "LANCZOS")}
+
+
+def applied(step: Step, picture: Any) -> Any:
+    """What a step makes of a picture, or of a tensor, which is resized as the picture of the same numbers would be.
+
+    >>> applied(Resize((1, 2), InterpolationMode.BOX), torch.tensor([[[0.0, 1.0, 0.5, 0.5]]]))
+    tensor([[[0.5000, 0.5000]]])
+    """
+    if not isinstance(picture, Tensor) or getattr(step, "interpolation", None) not in BY_PILLOW:
+        return step(picture)
+    channels = [step(Image.fromarray(channel.float().numpy())) for channel in picture]
+    return torch.stack([torch.from_numpy(np.array(channel)) for channel in channels])
 
 
 @dataclass(frozen=True)
