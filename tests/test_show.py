@@ -157,6 +157,22 @@ def test_heads_and_their_entropy() -> None:
     assert html.count('alt="head ') == 3
 
 
+def test_tokens_that_no_map_shows_are_told() -> None:
+    """A large class token makes a channel the first by its mean, which its map does not show."""
+    import timm
+
+    torch.manual_seed(0)
+    model = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=1).eval()
+    with torch.no_grad():
+        model.cls_token[0, 0, 7] = 30
+    picture = torch.rand(1, 3, 32, 32)
+    said = "1 of its tokens lies nowhere in the picture and in no map; numbers are of all tokens"
+    assert said in hs.show(model, picture, ["blocks.0"])._repr_html_()
+    with hs.capture(model, ["blocks.0"]) as seen:
+        model(picture)
+    assert said in str(hs.panel(seen, layers=hs.describe(model, picture)))
+
+
 def test_grad_cam_is_that_of_the_library(net: Net, image: torch.Tensor) -> None:
     shown = hs.show(net, image, ["twice"], target=2)
     cam = shown.seen.layers[1].cam

@@ -16,7 +16,7 @@ from hookscope.dashboard.drawing.palettes import NON_FINITE_LEGEND
 from hookscope.dashboard.drawing.plain_figures import GRAPH_CONFIG
 from hookscope.dashboard.drawing.wall_figure import Panel, cell_numbers, wall_figure
 from hookscope.dashboard.notebook.markup import RANKED, rows_of
-from hookscope.dashboard.notebook.walls import PANEL_PX, Look, NotShown, wall_of
+from hookscope.dashboard.notebook.walls import PANEL_PX, Look, NotShown, tokens_left_out, wall_of
 from hookscope.hooks.layers.names import aliases
 from hookscope.hooks.layers.shapes import NCHW, NHWC, channel_axis_by_type
 from hookscope.hooks.looks.records import Captured, Record
@@ -98,7 +98,7 @@ def _value(record: Record, key: Any, axes: Axes, image: int, name: str, look: Lo
     if record.value.is_complex():
         return html.Div([head, _quiet("Its values are complex numbers, which are no one number each.")])
     found = _activation(record, record.value, axes, image)
-    notes = [_quiet(note) for note in (axes.note, _which(record, image)) if note]
+    notes = [_quiet(note) for note in (axes.note, _which(record, image), *tokens_left_out(found)) if note]
     array = maps(found)
     if array is None:
         drawn: Any = html.Div([_quiet(reason_no_maps(found)), *_bars(found, name)], style={"width": f"{PANEL_PX}px"})

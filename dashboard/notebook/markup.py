@@ -19,7 +19,7 @@ from hookscope.dashboard.drawing.palettes import NON_FINITE_LEGEND
 from hookscope.dashboard.drawing.pictures import WEBP_QUALITY, cam_overlay
 from hookscope.dashboard.notebook.looked import LayerSeen, Seen
 from hookscope.dashboard.notebook.style import ROOT, script, style
-from hookscope.dashboard.notebook.walls import Look, Wall, data_address, wall_of
+from hookscope.dashboard.notebook.walls import Look, Wall, data_address, tokens_left_out, wall_of
 from hookscope.hooks.methods import READINGS
 from hookscope.hooks.results.attending import MEAN, is_windowed, query_of, shares_of
 from hookscope.hooks.results.looks import Activation, AttentionMaps, GradCam, Statistics
@@ -158,6 +158,7 @@ def notes_of(layer: LayerSeen) -> list[str]:
         if broken:
             of = format_count(found.statistics.count)
             notes.append(f"{format_count(broken)} of {of} values are NaN or infinite, and left out of all numbers.")
+        notes += tokens_left_out(found)
         if found.whole:
             notes.append("The output was too large to be kept whole: maps are means over squares of its positions.")
     return notes

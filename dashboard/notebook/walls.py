@@ -13,6 +13,7 @@ from hookscope.dashboard.drawing import palettes, ranking, scales
 from hookscope.dashboard.drawing.geometry import WallGeometry, wall_geometry
 from hookscope.dashboard.drawing.ranking import RANKS, TOLD
 from hookscope.hooks.errors import HooksError
+from hookscope.hooks.results.looks import Activation
 
 AUTO = 63  # channels, which with the mean map are 64 cells
 PANEL_PX = 600  # of a wall in a notebook's cell
@@ -113,6 +114,14 @@ def wall_of(maps: np.ndarray, numbers: Mapping[str, np.ndarray], look: Look, pan
     mean = (float(first["mean"][0]), float(first["min"][0]), float(first["max"][0]))
     picture = sprite(maps, order, geometry.columns, scale, palette, geometry.cell_px)
     return Wall(order, geometry, scale, palette, numbers, mean, picture)
+
+
+def tokens_left_out(found: Activation) -> list[str]:
+    """A sentence where a layer's numbers are of tokens that no map shows."""
+    if not found.prefix_tokens:
+        return []
+    text = "1 of its tokens lies" if found.prefix_tokens == 1 else f"{found.prefix_tokens:,} of its tokens lie"
+    return [f"{text} nowhere in the picture and in no map; numbers are of all tokens, and so is the order of channels."]
 
 
 def data_address(data: bytes, kind: str) -> str:

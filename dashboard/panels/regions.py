@@ -175,7 +175,7 @@ def notes(scene: Scene, key: str, layer: LayerInfo, call: Call, there: Sequence[
         rows, columns = plane_of(call)
         each = f"{call.frames} frames of " if call.frames > 1 else ""
         text = f"tokens as {each}a {rows}×{columns} grid"
-        left_out = f", {call.prefix_tokens} prefix tokens left out" if call.prefix_tokens else ""
+        left_out = f", {call.prefix_tokens} prefix tokens left out; numbers are of all" if call.prefix_tokens else ""
         found.append((text, f"Each token is drawn where its patch lies{left_out}.", "note"))
     for side in scene.inputs:
         if scene.call_of(key, side) is None:
