@@ -136,6 +136,7 @@
       view.model, view.a, view.b, view.second_a, view.second_b, view.model_b, view.prepare_a, view.prepare_b, view.shown_a, view.shown_b, view.edits_a, view.edits_b, view.layers, view.matched, view.tab, view.target, view.target_b, view.against, view.against_b, view.apart, view.reading, view.reading_b, view.captions, view.captions_b, view.patch, view.restored, view.looks_for, view.set_a, view.set_b, view.set_page, view.outliers_by, view.map_by, view.prune, view.prune_every, view.prune_by, view.prune_over, view.shown, view.of_class, view.of_label, view.of_answer, view.agreement, view.alike, view.run, view.run_b, view.run_column, view.run_layer,
     ]);
     const number = (hookscope.question += 1);
+    hookscope.exportWaits(view);
     needed = Math.max(needed, view.layers.length);
     hookscope.mark();
     const { page, drawn } = hookscope;
@@ -157,6 +158,7 @@
     if (modelOf(view.side) in models) moved = false;
     if (nothing) hookscope.drawnOf = new Set(Object.entries(models).map((each) => each.join(" ")));
     view = { ...view, ...changes }; // what the models do not have
+    hookscope.exportComes(view);
     document.title = title;
     hookscope.follow(stream, first);
     if (!trying) keep(query ? "?" + query : "", about, walking); // second, because Chromium takes 10 ms for it

@@ -75,6 +75,25 @@ def open_page(page: Page, url: str) -> None:
         raise AssertionError(f"No tree came; the page says: {page.inner_text('body')[:2000]!r}") from error
 
 
+def settle(page: Page) -> None:
+    """Wait until everything that the page asks for is on it."""
+
+    def shows_all() -> bool:
+        with page.expect_response(re.compile("/ask$")) as asked:
+            page.evaluate("hookscope.askAgain()")
+        return not asked.value.json()["stream"]  # in which what the page does not show yet would come
+
+    until(shows_all, what="for all of the page")
+
+
+def export(page: Page, place: Path) -> None:
+    """Save the page as one file, as a person does; its link is drawn last, and until then leads to what was before."""
+    settle(page)
+    with page.expect_download() as saving:
+        page.click("#export-view")
+    saving.value.save_as(place)
+
+
 def figure(page: Page, kind: str, card: int = 0) -> Any:
     """What a card's graph draws: Plotly's data and layout as the browser holds them."""
     return plot_of(page, f'[id=\'{{"card":{card},"type":"card-{kind}"}}\']')

@@ -14,7 +14,7 @@ import torch
 from captum.attr import LayerGradCam
 from conftest import Watch
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 from served import SAMPLES, Application, array, figure, images, open_page, plot_of, row, top5, until
 
 from hookscope.dashboard.engine.options import ModelOptions
@@ -145,11 +145,20 @@ def test_one_more_card_leaves_the_others_as_they_are_and_is_made_before_it_is_ne
     until(lambda: images(page, "wall") == 1)
     until(lambda: page.locator("#cards .card").count() == 2)
     assert page.locator("#cards .card:not([hidden])").count() == 1
+
+    def made(cards: int) -> bool:
+        """Whether each card has all of its graphs, which Plotly begins one after the other."""
+        script = "(all) => all.map((card) => card.querySelectorAll('.js-plotly-plot').length)"
+        found = page.locator("#cards .card").evaluate_all(script)
+        return len(found) == cards and min(found) == max(found) >= 3
+
+    until(lambda: made(2))
     mark = "document.querySelectorAll('#cards .js-plotly-plot').forEach((plot) => { plot.dataset.kept = 'yes'; })"
     page.evaluate(mark)
     row(page, "bn1").click(modifiers=["Control"])
     until(lambda: page.locator("#cards .card").count() == 3)  # the second was there, and is shown
     until(lambda: page.locator("#cards .card:not([hidden])").count() == 2 and images(page, "wall", card=1) == 1)
+    until(lambda: made(3))
     kept = page.locator("#cards .js-plotly-plot").evaluate_all("(plots) => plots.map((plot) => plot.dataset.kept)")
     each = len(kept) // 3  # graphs of a card
     assert kept == ["yes"] * 2 * each + [None] * each and each >= 3
@@ -174,8 +183,12 @@ def test_a_wall_that_was_hidden_while_the_window_shrank_is_laid_out_for_it(
     shown = """() => { const graph = document.querySelector('#cards .js-plotly-plot');
       return [graph._fullLayout.xaxis.range[1], graph._fullLayout.width, graph.parentElement.clientWidth]; }"""
     until(lambda: abs(page.evaluate(shown)[0] - columns()) < 0.1, what="for as many columns as there are")
-    _, drawn, room = page.evaluate(shown)
-    assert drawn == room
+
+    def fits() -> bool:
+        _, drawn, room = page.evaluate(shown)
+        return bool(drawn == room)
+
+    until(fits, what="for a wall as wide as its room")
 
 
 def test_a_layer_too_many_is_a_sentence_and_not_selected(application: Application, page: Page) -> None:
@@ -206,19 +219,21 @@ def test_the_enlarged_channel_shows_the_values_walks_and_stays(
     cell = box["width"] / columns
     wall.click(position={"x": 1.5 * cell, "y": 0.5 * cell})  # the cell after the mean map
     until(lambda: f"channel {best}" in page.locator("#detail").inner_text(), what=f"for channel {best}")
-    shown = array(until(lambda: plot_of(page, "#detail")["data"])[0]["z"])
+    shown = array(until(lambda: (found := plot_of(page, "#detail")) and found["data"])[0]["z"])
     assert np.abs(shown - expected[best]).max() <= 1e-5
     page.keyboard.press("ArrowLeft")
     until(lambda: "mean of all channels" in page.locator("#detail").inner_text())
     # the order of the cells comes after the channel itself: a key that is pressed before it is there waits for it
-    until(lambda: page.evaluate("window.hookscope.walk.layer") == "blocks.4.2.bn2")
+    until(lambda: page.evaluate("window.hookscope.walk?.layer") == "blocks.4.2.bn2")
     page.evaluate("() => { window.walked = window.hookscope.walk; window.hookscope.walk = null; }")
     page.keyboard.press("ArrowRight")
     assert f"channel {best}" not in page.locator("#detail").inner_text()
     page.evaluate("() => window.dash_clientside.hookscope.walk(window.walked)")
     until(lambda: f"channel {best}" in page.locator("#detail").inner_text())
+    before = wall_numbers(page, 0, 0)
     row(page, "conv_head").click()
     until(lambda: page.locator(".card:not([hidden]) h2").first.inner_text() == "conv_head")
+    until(lambda: wall_numbers(page, 0, 0) != before, what="for the other layer's wall")
     assert f"channel {best}" in page.locator("#detail").inner_text()  # it stays while another layer is chosen
     page.locator(".card:not([hidden]) h2").first.click()
     page.keyboard.press("Escape")
@@ -234,14 +249,14 @@ def test_reload_share_and_a_second_tab(application: Application, page: Page) -> 
     assert "layer=conv_head" in page.url and "a=sample-coffee" in page.url
     page.reload()
     until(lambda: images(page, "wall") == 1)
-    assert "computed before" in page.locator(".card:not([hidden]) .status").inner_text()
+    until(lambda: "computed before" in page.locator(".card:not([hidden]) .status").inner_text())
     page.locator("#share").click()
     link = until(lambda: page.locator("#share-link input").input_value())
     assert re.search(r"share=[A-Za-z0-9_-]{20,}$", link)
     second = page.context.new_page()
     open_page(second, link)
     until(lambda: images(second, "wall") == 1)
-    assert second.locator(".card:not([hidden]) h2").first.inner_text() == "conv_head"
+    until(lambda: second.locator(".card:not([hidden]) h2").first.inner_text() == "conv_head")
     # two tabs choose different layers at the same time: each gets its own
     row(second, "conv_stem").click()
     row(page, "bn2").click()
@@ -252,7 +267,7 @@ def test_reload_share_and_a_second_tab(application: Application, page: Page) -> 
                 images(tab, "wall") == 1 and "computing" not in tab.locator(".card:not([hidden]) .status").inner_text()
             )
         )
-    assert len(wall_numbers(second, 0, 0)) == 32
+    until(lambda: len(wall_numbers(second, 0, 0)) == 32, what="for its wall in place of the one before")
     assert second.locator(".card:not([hidden]) .facts").inner_text().split("\n")[0] == "Conv2dSame"
     assert page.locator(".card:not([hidden]) .facts").inner_text().split("\n")[0] == "BatchNormAct2d"
 
@@ -282,6 +297,29 @@ def test_what_is_saved_is_what_was_computed(
     whole = context.request.get(page.locator("#export-view[href]").evaluate("link => link.href")).text()
     assert "tiger cat" in whole and whole.count("data:image/") >= 5
     assert not re.search(r'(src|href)="(?!data:)[^"]*/', whole.split("<script>")[1])
+
+
+def test_an_export_is_of_what_was_chosen_and_not_of_what_was_shown_before(
+    application: Application, page: Page, tmp_path: Path
+) -> None:
+    page.add_init_script(
+        """const fetched = window.fetch;
+           window.fetch = (url, ...more) => new Promise((resolve) => setTimeout(
+             () => resolve(fetched(url, ...more)), /ask$/.test(url) ? 1000 : 0));"""
+    )
+    open_page(page, f"{application.url}?a=sample-coffee&layer=conv_head")
+    until(lambda: images(page, "wall") == 1)
+    page.locator("#export-view[href]").wait_for()
+    for layer in ("bn1", "conv_stem"):
+        row(page, layer).click()
+        with page.expect_download() as saving:
+            page.click("#export-view")  # at once
+        saving.value.save_as(tmp_path / f"{layer}.html")
+        whole = (tmp_path / f"{layer}.html").read_text()
+        assert re.findall("<h2[^>]*>([^<]*)</h2>", whole)[:1] == [layer], layer
+    expect(page.locator("#export-view:not([aria-busy])")).to_have_count(1)
+    with page.expect_download():
+        page.click("#export-view")
 
 
 def test_the_exported_page_opens_offline(
@@ -360,7 +398,8 @@ def test_alexnets_first_layer_is_shown_as_it_was_before_the_in_place_relu(applic
     assert lowest == pytest.approx(float(expected.min()), abs=1e-5)
     card = page.locator(".card:not([hidden])").first.inner_text()
     assert "value before features.1" in card
-    assert "random weights" in card and "random weights" in page.locator("#model-facts").inner_text()
+    assert "random weights" in card
+    until(lambda: "random weights" in page.locator("#model-facts").inner_text())
 
 
 def test_the_same_layer_of_another_model_is_not_taken_for_it(application: Application, page: Page) -> None:
@@ -378,7 +417,7 @@ def test_pictures_come_by_file_and_by_paste(application: Application, page: Page
     page.set_input_files("#file-a", tmp_path / "phone.jpg")
     until(lambda: len(top5(page, "a")) == 5)
     assert top5(page, "a")["espresso"] > 0.9
-    assert "600×400" in page.locator("#input-a-caption").inner_text()
+    until(lambda: "600×400" in page.locator("#input-a-caption").inner_text())
     script = """async (bytes) => {
       const transfer = new DataTransfer();
       transfer.items.add(new File([new Uint8Array(bytes)], "image.png", {type: "image/png"}));
@@ -389,6 +428,9 @@ def test_pictures_come_by_file_and_by_paste(application: Application, page: Page
 
 
 def test_back_undoes_the_last_choice(application: Application, page: Page) -> None:
+    def title_is(layer: str) -> None:
+        until(lambda: page.locator(".card:not([hidden]) h2").first.inner_text() == layer, what=f"for {layer}")
+
     open_page(page, f"{application.url}?a=sample-coffee&layer=conv_stem")
     until(lambda: images(page, "wall") == 1)
     page.locator(".card details.save summary").first.click()
@@ -397,14 +439,16 @@ def test_back_undoes_the_last_choice(application: Application, page: Page) -> No
     page.keyboard.press("Enter")
     until(lambda: "layer=classifier" in page.evaluate("location.search"))
     assert page.locator("details.save[open]").count() == 0
+    title_is("classifier")
     page.go_back()
-    until(lambda: page.locator(".card:not([hidden]) h2").first.inner_text() == "conv_stem")
+    title_is("conv_stem")
     row(page, "conv_head").click()
     until(lambda: "layer=conv_head" in page.evaluate("location.search"))
+    title_is("conv_head")
     page.go_back()
-    until(lambda: page.locator(".card:not([hidden]) h2").first.inner_text() == "conv_stem")
+    title_is("conv_stem")
     page.go_forward()
-    until(lambda: page.locator(".card:not([hidden]) h2").first.inner_text() == "conv_head")
+    title_is("conv_head")
 
 
 def test_a_class_is_found_by_typing(application: Application, page: Page) -> None:
@@ -440,7 +484,7 @@ def test_an_open_page_recovers_when_the_server_comes_back(tmp_path: Path, page: 
     until(
         lambda: page.locator(".card:not([hidden]) h2").first.inner_text() == "conv_head" and images(page, "wall") == 1
     )
-    assert page.locator("#banner").is_hidden()
+    until(lambda: page.locator("#banner").is_hidden())  # it asks for what the server does once a second
     second.stop()
 
 
@@ -464,7 +508,8 @@ def test_a_number_colours_the_whole_tree_and_stays_in_the_address(
     until(lambda: page.locator("#metric-text").inner_text() == "A: bars from 0 to 100 %")
     zeros = float((forward_to(oracle, "bn1", "coffee.png") == 0).mean())
     assert zeros > 0.1
-    assert f"share of zeros of A: {100 * zeros:.1f} %" in (row(page, "bn1").get_attribute("title") or "")
+    told = f"share of zeros of A: {100 * zeros:.1f} %"
+    until(lambda: told in (row(page, "bn1").get_attribute("title") or ""), what="for the tree's rows")
     width = row(page, "bn1").locator(".hs-bar i").evaluate("(bar) => bar.style.width")
     assert width == f"{round(100 * zeros)}%"
     assert page.evaluate("document.querySelector('#cards .js-plotly-plot').dataset.untouched") == "yes"
@@ -472,7 +517,7 @@ def test_a_number_colours_the_whole_tree_and_stays_in_the_address(
     assert page.locator("[data-do=tensorboard]").count() == 0  # no folder was named
     page.reload()
     until(lambda: "bars from 0 to 100 %" in page.locator("#metric-text").inner_text())
-    assert page.locator("#metric").input_value() == "share of zeros"
+    until(lambda: page.locator("#metric").input_value() == "share of zeros")
     page.click("#metric")
     page.get_by_role("option", name="none").click()
     until(lambda: page.locator(".hs-bar").count() == 0)
