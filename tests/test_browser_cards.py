@@ -62,6 +62,8 @@ def test_a_click_enlarges_the_map_of_both_pictures_with_its_scale(cards: str, pa
     for side in (0, 1):  # the picture, and its heat over it
         images = dialog.locator("figure").nth(side).locator("img")
         expect(images).to_have_count(2)
+        for each in (0, 1):
+            expect(images.nth(each)).to_have_js_property("complete", True)  # before, it has no height
         sizes = [images.nth(each).bounding_box() for each in (0, 1)]
         assert sizes[0] == sizes[1] and sizes[0] is not None and sizes[0]["width"] > 300
         expect(dialog.locator("figcaption").nth(side)).to_contain_text("logits per position")
@@ -106,7 +108,7 @@ def test_a_column_that_the_table_is_sorted_by_stays_so_and_stands_in_its_file(ca
 
     before = listed()
     seen = [before, before[::-1]]
-    assert saved() == before
+    until(lambda: saved() == before)
     head = page.locator(".channel-table .ag-header-cell[col-id=A_mean] .ag-header-cell-label")
     for way in ("asc", "desc"):
         head.click()
@@ -116,9 +118,11 @@ def test_a_column_that_the_table_is_sorted_by_stays_so_and_stands_in_its_file(ca
     page.reload()
     expect(rows).to_have_count(8)
     until(lambda: listed() == order == saved())
+    sorted_by = str(link.get_attribute("href"))
     page.locator("#rank").click()
     page.get_by_role("option", name="mean", exact=True).click()
     expect(page).to_have_url(re.compile("^(?!.*sort=).*rank=mean"))  # the table follows what was chosen last
+    expect(link).not_to_have_attribute("href", sorted_by)
     until(lambda: saved() == listed())
 
 
@@ -127,6 +131,7 @@ def test_one_head_is_enlarged_by_its_caption_and_the_arrow_keys_walk_to_the_next
     card = page.locator(".card:not([hidden])")
     expect(card.locator(".cell-name")).to_have_count(4)  # mean, two heads, rollout
     expect(card.locator(".attention-room")).to_be_hidden()
+    expect(card.locator(".wall")).to_be_visible()
     attention, wall = card.locator(".attention").bounding_box(), card.locator(".wall").bounding_box()
     assert attention is not None and wall is not None and attention["y"] < wall["y"]
     expect(card.locator(".attention .line").first).to_contain_text("row 1, column 2, counted from 0")
@@ -144,7 +149,7 @@ def test_one_head_is_enlarged_by_its_caption_and_the_arrow_keys_walk_to_the_next
     for _ in range(5):
         page.keyboard.press("ArrowLeft")
     expect(dialog).to_have_attribute("aria-label", re.compile("^mean"))
-    assert "patch=5" in page.url  # the keys were the dialog's alone
+    assert page.evaluate("hookscope.view().patch") == 5 and "patch=5" in page.url  # the keys were the dialog's alone
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -25,6 +26,8 @@ def test_from_two_pictures_to_the_layer_and_the_channel_where_they_part(applicat
     page.get_by_role("button", name="A against B", exact=True).click()
     sentence = page.locator(".depth-sentence")
     expect(sentence).to_contain_text("of the difference", timeout=120_000)  # the calibration has begun
+    measured = re.compile(r"\(\d+ pairs of the samples")  # and is at its end: the sentence stays as it is
+    expect(page.locator("#gradients-text")).to_contain_text(measured, timeout=120_000)
     address = str(page.evaluate("location.search"))
     assert "tab=depth" in address and "depth=apart" in address
     layer = sentence.locator("[data-do=layer]").last

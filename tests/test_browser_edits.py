@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,11 +44,11 @@ def pictures(page: Page, selector: str) -> list[str]:
     return list(page.locator(selector).evaluate_all("(all) => all.map((each) => each.href.baseVal)"))
 
 
-def bytes_of(folder: Path) -> int:
+def bytes_of(page: Page, folder: Path) -> int:
     """What the kept answers take, once none comes any more."""
     before, now = -1, _bytes_of(folder)
     while now != before:
-        time.sleep(1)
+        page.wait_for_timeout(1000)  # not asleep: a page's request goes on only while playwright is spoken to
         before, now = now, _bytes_of(folder)
     return now
 
@@ -77,8 +76,8 @@ def test_a_channel_is_muted_beside_the_plain_picture_and_given_back(application:
     expect(page.locator("#detail-answer")).to_contain_text(re.compile(r"espresso 0\.\d+ → 0\.\d+"))
     muted, address = answer(page, "b"), address_of(page)
     page.reload()
-    until(lambda: answer(page, "b") == muted)
-    assert address_of(page) == address and answer(page, "a") == plain
+    until(lambda: answer(page, "b") == muted and answer(page, "a") == plain)
+    assert address_of(page) == address
     expect(page.locator("#detail .gain input").first).to_have_value("0")
     page.locator("#edits").get_by_role("button", name="channel 5").click()
     until(lambda: "edits_b=blocks.4.0~~0.95&" in address_of(page))
@@ -98,7 +97,7 @@ def test_a_dragged_slider_is_answered_and_only_what_is_released_is_kept(
     graphs = {"the enlarged map": "#detail-figure .heatmaplayer image", "the card's": ".cam .imagelayer image"}
     until(lambda: all(pictures(page, graph) for graph in graphs.values()))
     begun = {name: pictures(page, graph) for name, graph in graphs.items()}
-    address, entries, size = address_of(page), page.evaluate("history.length"), bytes_of(cache)
+    address, entries, size = address_of(page), page.evaluate("history.length"), bytes_of(page, cache)
     box = page.locator("#detail .gain input").nth(1).bounding_box()
     assert box is not None
     left, middle = box["x"], box["y"] + box["height"] / 2
@@ -127,7 +126,7 @@ def test_a_dragged_slider_is_answered_and_only_what_is_released_is_kept(
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] * 0.2, box["y"] + box["height"] / 2)
     until(lambda: len(answer(page, "a")) == 5 and answer(page, "a") != plain)
-    assert address_of(page) == address and page.evaluate("history.length") == entries and bytes_of(cache) == size
+    assert address_of(page) == address and page.evaluate("history.length") == entries and bytes_of(page, cache) == size
     page.mouse.up()
     until(lambda: "edits_a=blocks.4.0~~" in address_of(page))
     assert page.evaluate("history.length") == entries + 1
@@ -142,17 +141,16 @@ def test_in_a_low_window_the_enlarged_channel_leaves_the_wall_in_sight(applicati
     panel, fold = page.locator("#detail"), page.get_by_role("button", name="Fold")
     until(lambda: figure_height(page) > 0)
 
-    def height() -> float:
+    def is_lower_than(most: float) -> bool:
         box = panel.bounding_box()
-        assert box is not None and box["y"] + box["height"] <= 701
-        return float(box["height"])
+        return box is not None and box["y"] + box["height"] <= 701 and box["height"] < most
 
-    assert figure_height(page) < 170 and height() < 250  # in a window of 900 it takes 320
     expect(page.locator("#detail-numbers")).to_be_visible()
+    until(lambda: 0 < figure_height(page) < 170 and is_lower_than(250))  # in a window of 900 it takes 320
     fold.click()
     expect(fold).to_have_attribute("aria-expanded", "false")
     expect(page.locator("#detail-figure")).to_be_hidden()
-    assert height() < 90
+    until(lambda: is_lower_than(90))
     page.locator("#detail .gain input").first.press("ArrowLeft")  # what it is folded for
     until(lambda: "edits_a=blocks.4.0~5~0.95" in address_of(page))
     expect(page.locator("#detail-answer")).to_contain_text(re.compile(r"espresso 0\.\d+ → 0\.\d+"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,18 +76,25 @@ def test_gradients_along_the_depth_and_from_a_box_to_its_layer(
     assert numbers(plot["data"][0]["median"])[place] == pytest.approx(float(slope.abs().median()), rel=1e-2)
 
     area = page.locator("#gradients .nsewdrag").first
-    box = area.bounding_box()
     low, high = plot["layout"]["xaxis"]["range"]
     rows = plot["layout"]["yaxis"]["range"]
     share = (np.log10(numbers(plot["data"][1]["y"])[place]) - rows[0]) / (rows[1] - rows[0])
     across = (numbers(plot["data"][1]["x"])[place] - low) / (high - low)
-    area.hover(position=(at := {"x": box["width"] * across, "y": box["height"] * (1 - share)}))
-    until(lambda: "blocks.4.0.bn2" in page.locator("#gradients .hoverlayer").text_content())
-    area.click(position=at)
+
+    def place_now() -> dict[str, float]:
+        box = area.bounding_box()
+        return {"x": box["width"] * across, "y": box["height"] * (1 - share)}
+
+    def is_pointed_at() -> bool:
+        area.hover(position=place_now())
+        return "blocks.4.0.bn2" in page.locator("#gradients .hoverlayer").text_content()
+
+    until(is_pointed_at)
+    area.click(position=place_now())
     until(lambda: page.locator(".card:not([hidden]) h2").first.inner_text() == "blocks.4.0.bn2")
     assert page.locator(".gradient-side").is_hidden() and "tab=" not in page.url
     until(lambda: images(page, "wall") == 3, what="for the wall at its full width")
-    assert page.locator(".card .wall").first.bounding_box()["width"] > 600
+    until(lambda: page.locator(".card .wall").first.bounding_box()["width"] > 600)
     page.go_back()
     until(lambda: page.locator(".gradient-side").is_visible())
 
@@ -114,11 +122,12 @@ def test_attributions_open_fill_and_are_cancelled(application: Application, page
     assert fold.get_attribute("aria-expanded") == "false" and page.locator("#attributions").is_hidden()
     fold.click()
     until(lambda: page.locator("#attributions .heat").count() >= 1, what="for the saliency")
-    assert fold.get_attribute("aria-expanded") == "true" and "attributions=1" in page.url
+    until(lambda: fold.get_attribute("aria-expanded") == "true")
+    assert "attributions=1" in page.url
     until(lambda: "of 226 pictures" in page.locator("#worker-text").inner_text(), what="for the occlusion to run")
     page.locator("#cancel-work").click()
     until(lambda: "Stopped before it was computed" in page.locator("#attributions").inner_text())
-    assert page.locator("#attributions .heat").count() == 2
+    until(lambda: page.locator("#attributions .heat").count() == 2)
     until(lambda: page.locator("#worker-text").inner_text() == "Ready.")
 
 
@@ -160,11 +169,17 @@ def test_why_espresso_and_not_cup(application: Application, page: Page, oracle: 
     until(
         lambda: caption.count() and caption.inner_text().split() == ["espresso", "against", "cup"], what="for the map"
     )
-    assert page.locator("#against").input_value() == "runner-up" and "against=next" in page.url
+    until(lambda: page.locator("#against").input_value() == "runner-up")
+    assert "against=next" in page.url
     espresso, cup = (oracle.info.classes.index(name) for name in ("espresso", "cup"))
     key = str(page.evaluate("hookscope.view().layers[0]"))
     right = layer_map(oracle.module, tensor_of(oracle, "coffee.png"), key, Against(espresso, cup)).values
-    (trace,) = [each for each in figure(page, "cam")["data"] if each["type"] == "heatmap"]
+
+    def heat() -> list[dict[str, Any]]:
+        drawn = figure(page, "cam")
+        return [each for each in drawn["data"] if each["type"] == "heatmap"] if drawn else []
+
+    (trace,) = until(heat, what="for the map, which is drawn after its caption")
     np.testing.assert_allclose(numbers(trace["z"]).reshape(right.shape), right, rtol=1e-3, atol=1e-4)
     page.locator("#against").click()
     page.keyboard.type("consomme")
@@ -180,7 +195,8 @@ def test_why_espresso_and_not_cup(application: Application, page: Page, oracle: 
     page.locator("#against").click()
     page.get_by_role("option", name="nothing").click()
     until(lambda: caption.inner_text() == "espresso", what="for the class alone")
-    assert page.locator("#against").is_hidden() and page.get_by_role("button", name="against another").is_visible()
+    until(lambda: page.get_by_role("button", name="against another").is_visible())
+    assert page.locator("#against").is_hidden()
 
 
 def test_a_wall_is_ranked_by_what_its_channels_do_to_the_class(

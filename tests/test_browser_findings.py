@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from faulty_models import BROKEN, DEAD, DROPPED, FORGOTTEN
 from playwright.sync_api import Browser, Locator, Page, expect
-from served import Application, open_page
+from served import Application, export, open_page
 
 pytestmark = pytest.mark.browser
 FAULTY = ("dead", "forgotten", "broken", "dropping")
@@ -54,12 +54,13 @@ def test_pictures_prepared_otherwise_are_named_and_shown_beside_the_proposal(
     first = check_up(page, application, "raw")
     expect(first).to_contain_text("preprocessing")
     expect(first).to_contain_text("error")
-    assert first.locator(".evidence .column.good").count() == 1
+    expect(first.locator(".evidence .column.good")).to_have_count(1)
     first.get_by_role("button", name=re.compile("B prepared: −1 to 1")).click()
     expect(page.locator(".badge.note", has_text="−1 to 1").first).to_be_visible()
-    assert "prepare_b=symmetric" in page.url
+    expect(page).to_have_url(re.compile("prepare_b=symmetric"))
     a, b = (page.locator(f"#input-{side}-top") for side in "ab")
     expect(b).to_contain_text("espresso")
+    expect(a.locator("button.row")).to_have_count(5)
     assert a.inner_text() != b.inner_text()
     page.go_back()
     expect(page.locator("#findings .finding").first).to_contain_text("preprocessing")
@@ -69,10 +70,10 @@ def test_dead_channels_are_found_at_their_layer_and_opened(page: Page, applicati
     check_up(page, application, "dead")
     found = page.locator("#findings .finding", has_text="dead-channels").first
     expect(found).to_contain_text(f"{len(DEAD[1])} of 672 channels")
-    assert found.locator(".evidence .column.bad").count()
+    expect(found.locator(".evidence .column.bad").first).to_be_visible()
     bars = page.locator(".hs-tree")
     expect(page.locator("#metric-text")).to_contain_text("warning")
-    assert bars.locator(".hs-alarm").count()  # the closed branch warns of the layer inside
+    expect(bars.locator(".hs-alarm").first).to_be_visible()  # the closed branch warns of the layer inside
     found.locator(".layer-link").click()
     expect(page.locator(".card").first).to_contain_text("blocks.4.1.bn1")
     assert f"channel={DEAD[1][0]}" in page.url and "tab=findings" not in page.url
@@ -89,7 +90,7 @@ def test_the_producer_of_nans_is_named_and_not_its_victims(page: Page, applicati
     found = check_up(page, application, "broken")
     expect(found).to_contain_text("non-finite")
     expect(found.locator(".layer-link")).to_have_text(re.compile(re.escape(BROKEN)))
-    assert page.locator("#findings .finding", has_text="non-finite").count() == 1
+    expect(page.locator("#findings .finding", has_text="non-finite")).to_have_count(1)
     expect(found.locator(".trail .bad").first).to_contain_text("NaN")
 
 
@@ -106,16 +107,14 @@ def test_a_healthy_model_is_told_what_was_checked(
     page: Page, browser: Browser, application: Application, tmp_path: Path
 ) -> None:
     check_up(page, application, "plain")
-    assert not page.locator("#findings .finding:is(.is-error, .is-warning)").count()
     expect(page.locator(".findings-checked").first).to_contain_text("preprocessing")
+    expect(page.locator("#findings .finding:is(.is-error, .is-warning)")).to_have_count(0)
     address = page.url
     with page.expect_download() as saving:
         page.locator("#findings-state").get_by_text("JSON", exact=True).click()
     found = json.loads(Path(saving.value.path()).read_text())
     assert found["hookscope"] == 1 and {each["rule"] for each in found["checked"]} >= {"preprocessing", "dead-channels"}
-    with page.expect_download() as saving:
-        page.click("#export-view")
-    saving.value.save_as(tmp_path / "page.html")
+    export(page, tmp_path / "page.html")
     with browser.new_context(offline=True) as context:
         alone = context.new_page()
         alone.goto((tmp_path / "page.html").as_uri())

@@ -17,7 +17,7 @@ import pytest
 import torch
 from digits_models import digits, file_of, write_module
 from playwright.sync_api import Browser, Page, expect
-from served import Application, open_page, until
+from served import Application, export, open_page, settle, until
 from sklearn.decomposition import PCA
 
 import hookscope as hs
@@ -89,12 +89,15 @@ def open_map(page: Page, application: Application, more: str = "") -> None:
     until(lambda: page.locator("[data-again]").count() == 0, what="for the end of the sweep")
     expect(page.locator("#set-map")).to_contain_text(f"{COUNT} pictures" if "layer" not in more else "pictures")
     until(lambda: page.locator(".plane-graph .point").count() == COUNT)
+    settle(page)
 
 
 def places(page: Page) -> tuple[np.ndarray, np.ndarray]:
-    """Of each point its picture's number, and where it lies, (point, 2)."""
+    """Of each point its picture's number, and where it lies, (point, 2), once it stays there: a figure grows, too."""
     page.locator(".plane-graph").scroll_into_view_if_needed()
-    found = np.array(page.evaluate(PLACES))
+    seen = [page.evaluate(PLACES)]
+    until(lambda: page.wait_for_timeout(500) or seen.append(page.evaluate(PLACES)) or seen[-1] == seen[-2])
+    found = np.array(seen[-1])
     return found[:, 0].astype(int), found[:, 1:]
 
 
@@ -151,7 +154,7 @@ def test_a_planted_class_is_a_cluster_and_becomes_a_set(
     assert not inside(points[~planted], corners).any()  # it lies apart from all others
     draw_around(page, corners)
     until(lambda: taken(page) == planted.sum())
-    assert page.locator(".plane-thumbs .thumb").count() == min(12, planted.sum())
+    expect(page.locator(".plane-thumbs .thumb")).to_have_count(min(12, int(planted.sum())))
 
     field = page.get_by_label("Name of the new set")
     expect(field).to_have_value(f"{planted.sum()} of line 4")
@@ -163,7 +166,7 @@ def test_a_planted_class_is_a_cluster_and_becomes_a_set(
     expect(page.locator(".set-choice [aria-pressed=true]").first).to_have_text("the negatives")
     page.click("button:has-text('Look through it')")
     expect(page.locator("#set-map-classes")).to_contain_text(f"{PLANTED}{planted.sum()}", timeout=60_000)
-    assert page.locator("#set-map-classes button").count() == 1
+    expect(page.locator("#set-map-classes button")).to_have_count(1)
     page.go_back()
     expect(page.locator(".sweep-state .sweep-line")).to_contain_text(f"{COUNT} of {COUNT}")
 
@@ -203,6 +206,8 @@ def test_pointing_shows_the_picture_and_a_click_opens_it(
     until(lambda: card.locator("img").evaluate("image => image.complete && image.naturalWidth > 0"))
     page.mouse.move(*(points.min(0) - 60))
     expect(card).to_be_hidden()
+    page.mouse.move(*points[alone])
+    expect(card).to_be_visible()  # Plotly looks where the pointer is 20 times a second, and knows no click before
     page.mouse.click(*points[alone])
     expect(page.locator(".inputs")).to_contain_text(name, timeout=20_000)
 
@@ -292,7 +297,7 @@ def test_variety_along_the_depth_is_the_librarys_and_a_click_shows_the_layer(
     open_map(page, application)
     page.click("#set-pages button:has-text('Along the depth')")
     expect(page.locator("#set-information")).to_contain_text("Width is told from one place of each of 64 pictures")
-    assert page.locator(".plane-graph").is_hidden()
+    expect(page.locator(".plane-graph")).to_be_hidden()
     net = write_module(folder)["plain"]()
     pictures, classes = digits()
     given = torch.stack([shown(pictures[member], int(classes[member])) for member in members])
@@ -305,7 +310,8 @@ def test_variety_along_the_depth_is_the_librarys_and_a_click_shows_the_layer(
         assert float(row["participation ratio"]) == pytest.approx(step.participation_ratio, rel=1e-3)
         assert float(row["entropy (bits)"]) == pytest.approx(step.entropy, abs=0.05)
     charts = page.locator("#set-information .info-chart")
-    assert charts.count() == 3 and charts.first.locator("button").count() == len(rows)
+    expect(charts).to_have_count(3)
+    expect(charts.first.locator("button")).to_have_count(len(rows))
     charts.first.locator("button", has=page.locator(".value")).nth(2).click()
     expect(page.locator("[role=treeitem][aria-selected=true]")).to_have_count(1)
     until(lambda: charts.first.locator(".chosen").count() == 1)
@@ -313,9 +319,7 @@ def test_variety_along_the_depth_is_the_librarys_and_a_click_shows_the_layer(
 
 def test_the_exported_page_has_the_map(browser: Browser, page: Page, application: Application, tmp_path: Path) -> None:
     open_map(page, application)
-    with page.expect_download() as saving:
-        page.click("#export-view")
-    saving.value.save_as(tmp_path / "page.html")
+    export(page, tmp_path / "page.html")
     context = browser.new_context(offline=True)
     offline = context.new_page()
     offline.goto((tmp_path / "page.html").as_uri())

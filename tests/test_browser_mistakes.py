@@ -155,7 +155,7 @@ def test_every_wrong_picture_has_a_border_and_the_page_leads_there(
     expect(page.locator("#set-gap")).to_contain_text("Told apart:", timeout=60_000)
     said = re.search(r"Told apart: (\d+) of (\d+) held-out pictures", page.locator("#set-gap").inner_text())
     assert said is not None and int(said[1]) > 0.9 * int(said[2])
-    assert page.locator(".told .crop-cell").count() == 16
+    expect(page.locator(".told .crop-cell")).to_have_count(16)
     rows = table(application, page, "gaps")
     assert [each["layer"] for each in rows][:2] == ["conv1", "relu1"]
     assert {(each["pictures"], each["pictures of the other"]) for each in rows} == {
@@ -180,12 +180,13 @@ def test_pictures_are_chosen_by_name_and_by_pair_and_back(
     expect(page.locator(".chosen-of-set .pill")).to_have_text(f"{label} taken for {answer} ×")
     until(lambda: 0 <= page.locator("#set-mistakes h2").evaluate("title => title.getBoundingClientRect().top") < 450)
     wanted = {name for name, (own, shares) in expected.items() if own == label and int(shares.argmax()) == answer}
-    assert set(names(page)) == wanted and len(wanted) == counts[label, answer]
+    until(lambda: set(names(page)) == wanted)
+    assert len(wanted) == counts[label, answer]
     field = page.get_by_role("searchbox", name=re.compile("file's name contains"))
     some = sorted(wanted)[0]
     field.fill(some[:3].upper())
     expect(page.locator(".chosen-of-set")).to_contain_text("one picture")
-    assert names(page) == [some]
+    until(lambda: names(page) == [some])
     field.fill("zebra")
     expect(page.locator(".none-such")).to_have_text("No picture's name contains “zebra”.")
     assert "named=zebra" in unquote(page.evaluate("location.search"))
@@ -256,13 +257,13 @@ def test_the_likest_pictures_of_an_embedding_stand_first(page: Page, application
     with torch.no_grad():
         vectors = torch.nn.functional.normalize(net(pictures[200:230]), dim=1).numpy()
     order = [f"{200 + index}.png" for index in np.argsort(-(vectors @ vectors[4]), kind="stable")]
-    assert names(page) == [f"{number}.png" for number in range(200, 224)]
+    until(lambda: names(page) == [f"{number}.png" for number in range(200, 224)], what="for all that was seen")
     cell = page.locator(".thumb-cell").nth(4)
     cell.hover()
     cell.locator(".alike").click()
     expect(page.locator(".chosen-of-set .pill")).to_have_text("like 204.png ×")
-    until(lambda: names(page)[0] == "204.png")
-    assert names(page)[:6] == order[:6]
+    assert order[0] == "204.png"
+    until(lambda: names(page)[:6] == order[:6])
     value = float((vectors @ vectors[4])[int(order[1][:3]) - 200])
     expect(page.locator(".thumb").nth(1)).to_contain_text(f"cosine {value:.3f}")
     page.locator(".thumb").nth(1).click()  # the one as A, the other as B
@@ -270,7 +271,9 @@ def test_the_likest_pictures_of_an_embedding_stand_first(page: Page, application
     expect(page.locator("#input-b-caption")).to_contain_text(order[1])
     page.click("nav.tabs button:has-text('Pictures')")
     page.locator(".chosen-of-set .pill").click()
+    until(lambda: names(page)[:1] == ["200.png"])
     page.click("#set-mistakes .tabs button:has-text('like A')")
+    expect(page.locator("#set-mistakes .tabs button[aria-pressed=true]")).to_have_text("like A")
     until(lambda: names(page)[:3] == order[:3])
 
 
@@ -279,7 +282,7 @@ def test_the_tables_of_galleries_and_without_labels(page: Page, application: App
     expect(page.locator("#set-mistakes .tabs button[aria-pressed=true]")).to_have_text("least sure")
     answers = table(application, page, "answers")
     margins: dict[str, Any] = {each["picture"]: float(each["margin"]) for each in answers}
-    assert names(page) == sorted(margins, key=lambda name: margins[name])[:24]
+    until(lambda: names(page) == sorted(margins, key=lambda name: margins[name])[:24], what="for all that was seen")
     expect(page.locator("#set-classes h2")).to_have_text("Answers")
     row(page, "conv2").click()
     expect(page.locator("#set-channels h2")).to_contain_text("conv2")

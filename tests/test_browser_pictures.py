@@ -16,7 +16,7 @@ import pytest
 import torch
 from digits_models import digits, file_of, write_module
 from playwright.sync_api import Browser, Page, expect
-from served import Application, open_page, until
+from served import Application, export, open_page, until
 
 pytestmark = pytest.mark.browser
 COUNT, FAILS, DEAD = 120, 3, 5
@@ -93,6 +93,8 @@ def look_through(page: Page, application: Application) -> None:
         button.click()
     expect(page.locator("#set-state .sweep-line")).to_contain_text(f"{COUNT} of {COUNT + 1}", timeout=60_000)
     expect(page.locator("#set-state .sweep-line")).to_contain_text("1 could not be read")
+    until(lambda: page.locator("[data-again]").count() == 0, what="for the end of the sweep")
+    expect(page.locator("#set-mistakes h2")).to_contain_text(f"mistakes among {COUNT}", timeout=60_000)
 
 
 def test_a_person_works_from_the_failures(
@@ -110,7 +112,7 @@ def test_a_person_works_from_the_failures(
     expect(cell).to_have_attribute(
         "title", re.compile(rf"{first:03}\.png: {best[first]} .*, labelled {classes[first]}$")
     )
-    assert page.locator(".thumb").count() == min(24, len(wrong))
+    expect(page.locator(".thumb")).to_have_count(min(24, len(wrong)))
     until(lambda: page.locator(".thumb img").first.evaluate("image => image.complete && image.naturalWidth > 0"))
 
     rows = page.locator("#set-classes tbody tr")
@@ -118,7 +120,7 @@ def test_a_person_works_from_the_failures(
     rows.first.locator("button").first.click()
     expect(page.locator("#set-mistakes .chosen-of-set .pill")).to_have_text(f"{FAILS} ×")
     about = (classes == FAILS) | (best == FAILS)
-    assert page.locator(".thumb").count() == min(24, int((about & (best != classes)).sum()))
+    expect(page.locator(".thumb")).to_have_count(min(24, int((about & (best != classes)).sum())))
     page.locator("#set-mistakes .chosen-of-set .pill").click()
 
     expect(page.locator(".sweep-state details")).to_contain_text("One file is not used")
@@ -165,9 +167,11 @@ def test_a_mistake_is_held_against_the_most_alike_right_picture_and_back(page: P
         expect(page.locator("#input-b-top button.row").first).to_contain_text(label[1], timeout=60_000)
     page.go_back()
     expect(page.locator("#set-mistakes h2")).to_contain_text("mistakes among")
+    expect(page.locator("#set-mistakes h2")).to_be_visible()
     assert page.evaluate("location.search") == at
     page.reload()
     expect(page.locator("#set-mistakes h2")).to_contain_text("mistakes among", timeout=60_000)
+    assert page.evaluate("location.search") == at
 
 
 def test_the_dead_channel_is_listed_and_has_an_empty_gallery(page: Page, application: Application) -> None:
@@ -180,8 +184,8 @@ def test_the_dead_channel_is_listed_and_has_an_empty_gallery(page: Page, applica
     expect(about.first).to_contain_text("never fired")
     title = page.locator("#set-channels h2")  # the click leads there
     until(lambda: 0 <= title.evaluate("title => title.getBoundingClientRect().top") < page.viewport_size["height"] - 50)
-    assert not page.locator(".gallery").first.locator(".crop-cell").count()
     expect(page.locator(".gallery").first).to_contain_text("It is 0 everywhere in every picture")
+    expect(page.locator(".gallery").first.locator(".crop-cell")).to_have_count(0)
     expect(page.locator(".dead-channels")).to_have_text(f"One channel never fires: {DEAD}.")
     (silent,) = [each for each in _table(application, page, "silent") if each["layer"] == "relu2"]
     assert silent["channels that never fire"] == str(DEAD) and silent["pictures"] == str(COUNT)
@@ -190,7 +194,7 @@ def test_the_dead_channel_is_listed_and_has_an_empty_gallery(page: Page, applica
     ]
     field = "Each crop is what the unit with the largest value can depend on, 5 × 5 pixels"
     expect(page.locator("#set-channels")).to_contain_text(field)
-    assert page.locator(".gallery").nth(1).locator(".crop-cell").count() == 9
+    expect(page.locator(".gallery").nth(1).locator(".crop-cell")).to_have_count(9)
     page.click("#set-channels button:has-text('median')")
     until(lambda: page.locator(".gallery").nth(1).locator(".crop-cell").count() == 3)
     page.click("[role=treeitem]:has-text('conv1')")
@@ -221,7 +225,8 @@ def test_the_built_in_photographs_are_a_first_set(page: Page, application: Appli
     page.click("button:has-text('Look through it')")
     expect(page.locator("#set-mistakes h2")).to_contain_text("answers", timeout=60_000)
     until(lambda: page.locator("[data-again]").count() == 0, what="for the end of the sweep")
-    assert page.locator(".thumb").count() > 12 and page.locator(".thumb.wrong").count() == 0
+    until(lambda: page.locator(".thumb").count() > 12)
+    expect(page.locator(".thumb.wrong")).to_have_count(0)
 
 
 def test_two_sets_are_held_against_each_other(page: Page, application: Application) -> None:
@@ -231,23 +236,19 @@ def test_two_sets_are_held_against_each_other(page: Page, application: Applicati
     expect(page.locator("#set-state .sweep-line")).to_contain_text("built-in photographs")
     if button.count():
         button.click()
-    until(
-        lambda: (
-            "left" not in page.locator("#set-state .sweep-line").inner_text()
-            and not page.locator("[data-again]").count()
-        )
-    )
+    expect(page.locator("#set-state .sweep-line .mono")).to_have_text(re.compile(r"^(\d+) of \1$"))
+    until(lambda: page.locator("[data-again]").count() == 0, what="for the end of the sweep")
     page.click("[aria-label='A second set'] button:has-text('line 4')")
     expect(page.locator("#set-gap h2")).to_have_text("built-in photographs against line 4")
     expect(page.locator("#set-gap")).to_contain_text(
         "The gap is there from", timeout=60_000
     )  # digits are no photographs
     bars = page.locator(".gap-bar")
-    assert bars.count() > 5 and page.locator(".gap-bar.apart").count() > 5
+    until(lambda: bars.count() > 5 and page.locator(".gap-bar.apart").count() > 5)
     bars.nth(2).click()
     expect(page.locator("#set-gap h3").first).to_contain_text("that differ most")
-    assert page.locator(".gap-channels .gallery").count() == 6
-    assert page.locator(".gap-channels .gallery").first.locator(".strip").count() == 2
+    expect(page.locator(".gap-channels .gallery")).to_have_count(6)
+    expect(page.locator(".gap-channels .gallery").first.locator(".strip")).to_have_count(2)
     page.reload()
     expect(page.locator("#set-gap")).to_contain_text("The gap is there from", timeout=60_000)
 
@@ -293,15 +294,14 @@ def test_the_exported_page_has_its_pictures_inside(
 ) -> None:
     look_through(page, application)
     said = page.locator("#set-mistakes h2").inner_text()
-    with page.expect_download() as saving:
-        page.click("#export-view")
-    saving.value.save_as(tmp_path / "page.html")
+    export(page, tmp_path / "page.html")
     context = browser.new_context(offline=True)
     offline = context.new_page()
     offline.goto((tmp_path / "page.html").as_uri())
     expect(offline.locator(".set-pictures h2")).to_have_text(said)
     thumbs = offline.locator(".thumb img")
     assert thumbs.count() > 5
+    own = "image => image.src.startsWith('data:image/jpeg') && image.naturalWidth > 0"
     for index in range(thumbs.count()):
-        assert thumbs.nth(index).evaluate("image => image.src.startsWith('data:image/jpeg') && image.naturalWidth > 0")
+        until(lambda index=index: thumbs.nth(index).evaluate(own))
     context.close()

@@ -16,7 +16,7 @@ import pytest
 from digits_models import digits
 from playwright.sync_api import Browser, Page, expect
 from pruned_models import COUNT, DEAD, write_models
-from served import Application, open_page, plot_of, until
+from served import Application, export, open_page, plot_of, until
 from torch import nn
 
 import hookscope as hs
@@ -111,15 +111,15 @@ def test_from_the_tab_to_the_list_for_torch_pruning(page: Page, application: App
     channels = list(csv.DictReader(io.StringIO(download(page, "channels as CSV"))))
     assert {int(row["channel"]) for row in channels[:3]} == set(DEAD)
     assert sorted(int(row["channel"]) for row in channels if row["goes"] == "yes") == chosen["conv2"]
-    figure = plot_of(page, "#set-going-curve")
-    assert len(figure["data"]) == 4  # the band's two edges, the accuracy, the curve
+    # the band's two edges, the accuracy, the curve
+    until(lambda: (figure := plot_of(page, "#set-going-curve")) and len(figure["data"]) == 4)
 
     # by its address, at once: nothing is measured again
     page.reload()
     expect(page.locator(".going-sentence")).to_contain_text(f"conv2 {shown[1]} of 16 channels", timeout=60_000)
     page.click("#set-going button:has-text('≤ 5 %')")
     expect(page.locator(".going-sentence")).to_contain_text("At ≤ 5 % disagreement")
-    assert page.locator("#set-going-channels tbody tr").count() == 12
+    expect(page.locator("#set-going-channels tbody tr")).to_have_count(12)
     page.click("#set-going-channels button:has-text('more')")
     expect(page.locator("#set-going-channels tbody tr")).to_have_count(4)
 
@@ -149,9 +149,7 @@ def test_every_layer_is_measured_and_the_page_can_be_exported(
     expect(page.locator("#set-going h2")).to_have_text("What of conv3 could go")
     expect(page.locator("#set-going button:has-text('with random orders beside it')")).to_be_visible()
     said = page.locator(".going-sentence").inner_text()
-    with page.expect_download() as saving:
-        page.click("#export-view")
-    saving.value.save_as(tmp_path / "page.html")
+    export(page, tmp_path / "page.html")
     context = browser.new_context(offline=True)
     offline = context.new_page()
     offline.goto((tmp_path / "page.html").as_uri())

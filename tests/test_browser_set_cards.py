@@ -70,7 +70,7 @@ def test_from_the_tree_to_the_pictures_of_one_channel(page: Page, application: A
     beside = page.locator(".detail-set")
     expect(page.locator("#detail-title")).to_contain_text(f"channel {DEAD}")
     expect(beside).to_contain_text("never fired")
-    assert beside.locator(".crop-cell").count() == 0
+    expect(beside.locator(".crop-cell")).to_have_count(0)
 
     page.keyboard.press("ArrowRight")
     expect(page.locator("#detail-title")).to_contain_text(f"channel {DEAD + 1}")
@@ -83,9 +83,13 @@ def test_from_the_tree_to_the_pictures_of_one_channel(page: Page, application: A
     cell.hover()
     around = page.locator(".around-crop")
     expect(around).to_contain_text(".png: ")
-    assert around.locator(".frame-mark").count() == 1
-    picture, inside = around.locator("img").bounding_box(), around.locator(".frame-mark").bounding_box()
-    assert picture and inside and inside["width"] < picture["width"] / 2
+    expect(around.locator(".frame-mark")).to_have_count(1)
+
+    def is_framed() -> bool:
+        picture, inside = around.locator("img").bounding_box(), around.locator(".frame-mark").bounding_box()
+        return bool(picture and inside and 0 < inside["width"] < picture["width"] / 2)
+
+    until(is_framed, what="for the picture, which is loaded then")
     page.mouse.move(5, 5)
     expect(around).to_have_count(0)
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 from served import Application, images, open_page, row, until
 
 pytestmark = pytest.mark.browser
@@ -105,7 +105,7 @@ def test_where_two_pictures_part_is_a_click(application: Application, page: Page
     page.get_by_role("button", name="Where do two pictures part?").click()
     sentence = page.locator(".depth-sentence")
     expect(sentence).to_contain_text(re.compile("The same up to .*; from .* on, .* of the difference"), timeout=120_000)
-    assert tops(page, "a")[0] == "missile" and tops(page, "b")[0] == "drilling platform"
+    until(lambda: tops(page, "a")[:1] == ["missile"] and tops(page, "b")[:1] == ["drilling platform"])
 
 
 def test_where_two_pictures_of_ones_own_choice_part(application: Application, page: Page, clicks: list[str]) -> None:
@@ -141,7 +141,9 @@ def test_the_headers_model_is_that_of_the_side_that_is_clicked_and_layers_stay(
     page.get_by_role("button", name="swap A, B").click()
     until(lambda: f"model_b={OTHER.replace('@', '%40')}" in address_of(page))
     until(lambda: tops(page, "a")[:1] == ["espresso"])
-    expect(page.locator(".card:not([hidden]) .notes")).to_contain_text("by depth and stride")
+    expect(page.locator(".card:not([hidden]) .notes")).to_contain_text(
+        re.compile(r"B: features.*, by depth and stride"), timeout=60_000
+    )
     before = page.locator(".card:not([hidden]) .notes .mono").inner_text()
     page.get_by_label("The layer before").click()
     expect(page.locator(".card:not([hidden]) .notes")).to_contain_text("chosen")
@@ -229,8 +231,9 @@ def test_what_is_painted_on_a_makes_b_moves_and_stays_in_the_address(application
     expect(page.locator("#input-b-empty")).to_be_visible()  # nothing is left of which B would differ
     page.locator("#paper-box").press("Enter")
     until(lambda: len(tops(page, "b")) == 5)
+    plain = shares(page, "a")
     page.locator("[data-do=swap]").click()  # now A is the painted one
-    until(lambda: shares(page, "a") not in ([], shares(page, "b")))
+    until(lambda: shares(page, "b") == plain and shares(page, "a") not in ([], plain))
 
 
 def test_numbers_in_the_tables_are_written_shortly_and_weights_unfold(application: Application, page: Page) -> None:
@@ -239,15 +242,20 @@ def test_numbers_in_the_tables_are_written_shortly_and_weights_unfold(applicatio
     cells = page.locator('[id=\'{"card":0,"type":"card-grid"}\'] .ag-cell')
     expect(cells.first).to_be_visible()
     short = re.compile(r"−?[\d.]{1,10}(e[−-]?\d+)?%?")
-    assert [text for text in cells.all_inner_texts() if not short.fullmatch(text)] == []
+
+    def are_short(cells: Locator) -> bool:
+        texts = cells.all_inner_texts()
+        return bool(texts) and all(map(short.fullmatch, texts))
+
+    until(lambda: are_short(cells))  # a cell is there before its number is
     page.get_by_role("button", name="Weights").focus()
     page.keyboard.press("Enter")
     weights = page.locator('[id=\'{"card":0,"type":"card-weights"}\']')
     expect(weights).to_contain_text("weight, 32 × 3 × 3 × 3")
     expect(weights.locator("img")).to_have_js_property("complete", True)
     assert "weights=1" in address_of(page)
-    cells = page.locator('[id=\'{"card":0,"type":"card-weights-grid"}\'] .ag-cell')
-    expect(cells.first).to_be_visible()
-    assert [text for text in cells.all_inner_texts() if not short.fullmatch(text)] == []
+    rows = page.locator('[id=\'{"card":0,"type":"card-weights-grid"}\'] .ag-cell')
+    expect(rows.first).to_be_visible()
+    until(lambda: are_short(rows))
     page.get_by_role("button", name="Weights").click()
     expect(weights.locator("img")).to_have_count(0)

@@ -135,6 +135,8 @@ def test_two_pictures_their_first_parting_a_channel_muted_and_the_same_page_agai
     sentence = page.locator(".depth-sentence")
     expect(sentence).to_contain_text("of the difference", timeout=120_000)
     page.get_by_text("distance, 1 is any two pictures").wait_for(timeout=120_000)
+    measured = re.compile(r"\(\d+ pairs of the samples")  # to the end: the sentence stays as it is
+    expect(page.locator("#gradients-text")).to_contain_text(measured, timeout=120_000)
     channel = sentence.locator("[data-do=set]").first
     number = channel.inner_text()
     layer = sentence.locator("[data-do=layer]").last.inner_text()
@@ -182,7 +184,7 @@ def test_a_cell_of_the_likeness_and_a_line_of_its_list_open_both_layers(
     press(page, page.get_by_role("button", name="Likeness of layers"))
     lines = page.locator("#likeness-list button")
     lines.first.wait_for(timeout=60_000)
-    keys = plot_of(page, "#likeness-figure")["layout"]["meta"]
+    keys = until(lambda: (found := plot_of(page, "#likeness-figure")) and found["layout"].get("meta"))
     assert keys["rows"] == keys["columns"] == ["conv1", "conv2", "conv3", "fc"]  # those in int8 too
     text = lines.first.inner_text()
     pair = re.fullmatch(r"A's (\w+) is most like B's (\w+)", text)

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Watch
@@ -271,11 +272,15 @@ def test_a_walls_pictures_are_there_before_its_figure_and_where_it_draws_them(
     places = early.evaluate_all(PLACES)
     page.evaluate("window.release()")
     until(lambda: early.count() == 0, what="for the figure")
-    drawn = page.locator(".card:not([hidden]) .wall .imagelayer image").evaluate_all(PLACES)
-    assert [name for name, *_ in drawn] == [name for name, *_ in places]
+
+    def there() -> list[list[Any]]:
+        found = page.locator(".card:not([hidden]) .wall .imagelayer image").evaluate_all(PLACES)
+        return found if [name for name, *_ in found] == [name for name, *_ in places] else []
+
+    drawn = until(there, what="for the same pictures in the figure")
     for (_, *expected), (_, *found) in zip(drawn, places, strict=True):
         assert found == pytest.approx(expected, abs=1)
-    assert page.locator(".outdated").count() == 0
+    until(lambda: page.locator(".outdated").count() == 0, what="for the histogram")
 
 
 def test_pictures_of_a_figure_that_is_not_drawn_any_more_go(app: InlineApp, proxy: Proxy, page: Page) -> None:

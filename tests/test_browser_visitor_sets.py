@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import pytest
 from conftest import Watch
 from digits_models import digits, file_of, write_module
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 from served import Application, open_page, until
 
 pytestmark = pytest.mark.browser
 COUNT = 40
+BUILT_IN = "built-in photographs"
 
 
 @pytest.fixture(scope="module")
@@ -52,14 +54,16 @@ def open_tab(page: Page, application: Application) -> None:
     open_page(page, application.url)
     page.click("nav.tabs button:has-text('Pictures')")
     expect(page.locator("#set-drop")).to_contain_text("drop a folder, a zip or many pictures")
+    expect(offered(page).first).to_have_text(BUILT_IN)  # which is drawn after the place above which it stands
 
 
 def chosen(page: Page) -> str:
-    return parse_qs(urlsplit(page.url).query).get("set_a", [""])[0]
+    return parse_qs(str(page.evaluate("location.search"))[1:]).get("set_a", [""])[0]
 
 
-def names(page: Page) -> list[str]:
-    return page.locator("[aria-label='Set of pictures'] button").all_inner_texts()
+def offered(page: Page) -> Locator:
+    """The sets that can be chosen, by name."""
+    return page.locator("[aria-label='Set of pictures'] button")
 
 
 def test_many_files_become_a_set_that_is_looked_through_and_deleted(
@@ -69,9 +73,9 @@ def test_many_files_become_a_set_that_is_looked_through_and_deleted(
     files = sorted(path for path in (folder / "mine").rglob("*") if path.is_file())
     page.set_input_files("#set-files", files)
     expect(page.locator(".sweep-state .sweep-line > strong")).to_have_text(f"{COUNT + 1} pictures")
-    key = chosen(page)
-    assert len(key) == 22 and not page.locator("#set-making").is_visible()
-    assert names(page) == ["built-in photographs", f"{COUNT + 1} pictures"]
+    assert len(chosen(page)) == 22
+    expect(page.locator("#set-making")).to_be_hidden()
+    expect(offered(page)).to_have_text([BUILT_IN, f"{COUNT + 1} pictures"])
     page.click("button:has-text('Look through it')")
     expect(page.locator("#set-mistakes h2")).to_contain_text(f"{COUNT} answers")
     expect(page.locator(".sweep-line").last).to_contain_text(f"{COUNT} of {COUNT + 1}")
@@ -80,8 +84,9 @@ def test_many_files_become_a_set_that_is_looked_through_and_deleted(
 
     # it is there after another set, Back and a reload; in another browser with its address only
     page.click("[aria-label='Set of pictures'] button:has-text('built-in')")
-    expect(page.locator(".sweep-state .sweep-line > strong")).to_have_text("built-in photographs")
-    assert f"{COUNT + 1} pictures" in names(page) and not page.locator(".delete-set").count()
+    expect(page.locator(".sweep-state .sweep-line > strong")).to_have_text(BUILT_IN)
+    expect(offered(page)).to_have_text([BUILT_IN, f"{COUNT + 1} pictures"])
+    expect(page.locator(".delete-set")).to_have_count(0)
     page.go_back()
     expect(page.locator(".sweep-state .sweep-line > strong")).to_have_text(f"{COUNT + 1} pictures")
     page.reload()
@@ -89,10 +94,10 @@ def test_many_files_become_a_set_that_is_looked_through_and_deleted(
     context = browser.new_context()
     other = context.new_page()
     open_tab(other, application)
-    assert names(other) == ["built-in photographs"]
+    expect(offered(other)).to_have_text([BUILT_IN])
     other.goto(page.url)
     expect(other.locator("#set-mistakes h2")).to_contain_text(f"{COUNT} answers")
-    assert not other.locator(".delete-set").count()
+    expect(other.locator(".delete-set")).to_have_count(0)
 
     page.click("#set-mistakes .tabs button:has-text('all')")
     page.click("[aria-label='A second set'] button:has-text('built-in')")
@@ -100,8 +105,8 @@ def test_many_files_become_a_set_that_is_looked_through_and_deleted(
     page.click(".delete-set summary")
     page.click(".delete-set button")
     expect(page.locator("#set-state")).to_contain_text("Choose a set above, or bring one")
-    assert names(page) == ["built-in photographs"] and not chosen(page)
-    until(lambda: not {"shown", "set_b"} & set(parse_qs(page.evaluate("location.search")[1:])))
+    expect(offered(page)).to_have_text([BUILT_IN])
+    until(lambda: not {"set_a", "shown", "set_b"} & set(parse_qs(page.evaluate("location.search")[1:])))
     other.reload()
     expect(other.locator("#set-state")).to_contain_text("This set is not known here, or no more.")
     context.close()
@@ -143,8 +148,8 @@ def test_files_that_are_dropped_on_the_tab_become_a_set(page: Page, application:
     expect(page.locator("#set-drop.over")).to_have_count(1)
     page.dispatch_event("#set-drop", "drop", {"dataTransfer": dropped})
     expect(page.locator(".sweep-state .sweep-line > strong")).to_have_text("2 pictures")
-    assert page.locator("#set-drop.over").count() == 0
-    assert "a=" not in urlsplit(page.url).query.replace("set_a=", "")  # and no input
+    expect(page.locator("#set-drop.over")).to_have_count(0)
+    assert "a=" not in str(page.evaluate("location.search")).replace("set_a=", "")  # and no input
 
 
 def test_a_folder_that_is_dropped_becomes_a_set_with_its_folders_as_labels(
@@ -179,22 +184,32 @@ def test_what_cannot_be_a_set_is_told_and_an_upload_is_cancelled(
     page.route("**/add?*", lambda route: None)
     page.set_input_files("#set-files", sorted((folder / "mine").rglob("*.png")))
     expect(page.locator("#set-making")).to_contain_text(f"0 of {COUNT + 1} pictures")
-    assert not told.is_visible()
+    expect(told).to_be_hidden()
     page.click("#set-making button")
     expect(page.locator("#set-making")).to_be_hidden()
-    assert not told.is_visible() and names(page) == ["built-in photographs"]
+    expect(told).to_be_hidden()
+    expect(offered(page)).to_have_text([BUILT_IN])
     page.unroute("**/add?*")
-    until(lambda: len(list((folder / "cache" / "sets" / "arriving").glob("*/*"))) == 1, what="for nothing but a lock")
+    arriving = folder / "cache" / "sets" / "arriving"
+
+    def is_empty() -> bool:
+        page.wait_for_timeout(20)  # a request goes on only while playwright is spoken to
+        return len(list(arriving.glob("*/*"))) == 1
+
+    until(is_empty, what="for nothing but a lock")
     page.set_input_files("#set-files", sorted((folder / "mine" / "1").iterdir()))
     expect(page.locator(".sweep-state .sweep-line > strong")).to_contain_text("picture")
+    expect(offered(page)).to_have_count(2)  # what was left has become none
 
 
 def test_what_the_browser_remembers_may_be_nonsense(page: Page, application: Application) -> None:
     open_tab(page, application)
     for text in ("{", json.dumps({"a": 1}), json.dumps([1, None, "x" * 5000, "../../etc", "<script>"])):
-        kept = """(text) => { localStorage.setItem('hookscope-sets /', text); window.hookscope.askAgain();
+        kept = """async (text) => { localStorage.setItem('hookscope-sets /', text); await window.hookscope.askAgain();
           return window.hookscope.ownSets().every((key) => typeof key === "string"); }"""
-        assert page.evaluate(kept, text)
-        until(lambda: names(page) == ["built-in photographs"])
+        with page.expect_response(re.compile("/ask$")) as answered:
+            assert page.evaluate(kept, text)
+        assert answered.value.ok
+        expect(offered(page)).to_have_text([BUILT_IN])
     page.reload()
-    until(lambda: names(page) == ["built-in photographs"])
+    expect(offered(page)).to_have_text([BUILT_IN])
