@@ -32,6 +32,7 @@ from tempo import limit
 import hookscope as hs
 from hookscope.dashboard.asking import questions
 from hookscope.dashboard.asking.answers import Answer, Answers
+from hookscope.dashboard.asking.layer_keys import ROOT_KEY
 from hookscope.dashboard.asking.questions import Unit
 from hookscope.dashboard.engine.local import LocalEngine
 from hookscope.dashboard.engine.options import ModelOptions
@@ -386,13 +387,16 @@ def test_attributions_attention_weights_and_a_number_of_every_layer(views: Views
     views.matches("cards", "A conv2 weight: ", {"mean": weight.statistics.mean, "std": weight.statistics.std})
     survey = views.answer("cards", scene.unit("a", questions.SurveyOf(None)))
     for call in survey.calls:
-        views.matches("cards", f"entropy of {call.layer} call {call.call}: ", {"": call["entropy"]})
+        views.matches("cards", f"entropy of {call.layer or ROOT_KEY} call {call.call}: ", {"": call["entropy"]})
     sloped = views.scenes["difference"]
     survey = views.answer("difference", sloped.unit("a", questions.SurveyOf(sloped.target("a"))))
     assert any(call["gradient"] > 0 for call in survey.calls)
     for call in survey.calls:
         views.matches(
-            "difference", f"gradient norm of {call.layer} call {call.call}: ", {"": call["gradient"]}, rel=1e-3
+            "difference",
+            f"gradient norm of {call.layer or ROOT_KEY} call {call.call}: ",
+            {"": call["gradient"]},
+            rel=1e-3,
         )
 
 
@@ -413,13 +417,15 @@ def test_gradients_a_against_b_and_what_comes_back(views: Views) -> None:
         values = along_the_depth(found, usual)
         assert any(value > 0 for value in values.values())
         for each in found.steps:
-            views.matches(name, f"apart at {each.layer} call {each.call}: ", {"": values[each.place]}, rel=1e-3)
+            views.matches(
+                name, f"apart at {each.layer or ROOT_KEY} call {each.call}: ", {"": values[each.place]}, rel=1e-3
+            )
     scene = views.scenes["back"]
     asked = questions.RestoredOf(scene.answering("b"), scene.target("a"), scene.target("b"))
     restored = views.answer("back", scene.unit("a", asked))
     assert restored.done == restored.total > 3
     for layer in restored.layers:
-        begin = f"back at {layer.layer} call {layer.call}: "
+        begin = f"back at {layer.layer or ROOT_KEY} call {layer.call}: "
         views.matches("back", begin, {"whole": layer.whole, "estimate": layer.estimate}, rel=1e-3)
     both = scene.target("a"), scene.target("b")
     asked_of = questions.RestoredPartsOf(scene.answering("b"), "conv2", "channels", *both)
@@ -544,6 +550,11 @@ def test_it_runs_by_itself_where_it_was_unpacked(views: Views, tmp_path: Path) -
     )
     assert ran.returncode == 0, ran.stderr[-2000:]
     assert ran.stdout == views.printed["plain"]
+
+
+def test_no_part_of_any_dies(views: Views) -> None:
+    for name, printed in views.printed.items():
+        assert not re.findall(r"^\w+(?:Error|Iteration): .*|^It needs .*", printed, re.M), name
 
 
 def test_no_path_of_the_server_and_no_key_is_in_any(views: Views) -> None:

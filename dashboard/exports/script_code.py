@@ -6,9 +6,10 @@ one line. No path of the server does, and no key.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -34,8 +35,17 @@ def part(name):
     print(f"--- {name}")
     try:
         yield
-    except hs.HooksError as problem:
-        print(problem)
+    except Exception as problem:  # it costs its own part
+        if isinstance(problem, NameError) and problem.name in MADE_ABOVE:
+            print(f"It needs {problem.name}, which was refused above.")
+        elif isinstance(problem, hs.HooksError):
+            print(problem)
+        else:
+            print(f"{type(problem).__name__}: {problem}")
+"""
+NAMED = """
+def named(layer):
+    return layer or "(model)"  # the model itself has no name
 """
 FILES = ("weights", "labels", "baseline")  # options that are a file of the operator's
 
@@ -49,6 +59,7 @@ class Script:
         imports: lines. notes: what is not reproduced, sentences. needs: what has to be put beside the program.
         packages: what has to be installed.
         pictures: those that it opens, by the name of their variable.
+        shared: variables that one part makes and another needs, other than models, pictures and likenesses.
     """
 
     scene: Scene
@@ -59,20 +70,36 @@ class Script:
     needs: list[str] = field(default_factory=list)
     packages: list[str] = field(default_factory=lambda: ["hookscope[check]"])
     pictures: dict[str, Picture] = field(default_factory=dict)
-    _opened: list[str] = field(default_factory=list)  # lines that open the models
+    shared: list[str] = field(default_factory=list)
+    _opened: list[str] = field(default_factory=list)  # parts that open the models
     _models: dict[str, str] = field(default_factory=dict)  # variable -> model's name
-    _given: list[str] = field(default_factory=list)  # lines that prepare pictures, edits and targets
+    _given: list[str] = field(default_factory=list)  # parts that prepare pictures and targets, and edits
     _known: set[str] = field(default_factory=set)
+    _written: list[str] | None = None  # lines of the part that is being written
+
+    @contextlib.contextmanager
+    def part(self, text: str) -> Iterator[None]:
+        """Write a part of the view; what refuses it is printed, as the page says it, and the next part goes on.
+
+        One to which nothing is added is left out.
+        """
+        assert self._written is None, "a part stands in no other"
+        self._written = []
+        try:
+            yield
+            self.body += self._part(text, self._written)
+        finally:
+            self._written = None
 
     def add(self, *lines: str) -> None:
-        """Lines of code, of the part that was begun last."""
-        self.body += [f"    {line}" for line in lines]
+        """Lines of code of the part that is being written: there are none outside of parts."""
+        assert self._written is not None, "code stands in a part"
+        self._written += lines
 
-    def begin(self, text: str) -> None:
-        """Begin a part of the view; what refuses it is printed, as the page says it, and the next part goes on."""
+    def _part(self, text: str, lines: Sequence[str]) -> list[str]:
         self.help("part", PART)
         self.imports.add("import contextlib")
-        self.body += ["", f"with part({comment(text)!r}):"]
+        return ["", f"with part({comment(text)!r}):", *(f"    {line}" for line in lines)] if lines else []
 
     def note(self, sentence: str) -> None:
         """Say what is not reproduced."""
@@ -93,8 +120,7 @@ class Script:
         name = self.scene.view.model_of(side)
         several = self.scene.view.model_of("a") != self.scene.view.model_of("b")
         variable = f"model_{side}" if several else "model"
-        self._models[variable] = name
-        return variable
+        return self.opened(name, variable)
 
     def opened(self, name: str, variable: str) -> str:
         """Have a model of the server's be opened, whichever side it is on."""
@@ -117,10 +143,8 @@ class Script:
         self.pictures[variable] = picture
         words = ",".join(filter(None, [preparation, picture.axes if "channels-" not in preparation else ""]))
         way = f", {words!r}" if words else ""
-        self._given += [
-            f"# {variable.upper()}: {comment(label)}",
-            f"{variable} = {model}.prepare({picture.file_name!r}{way})",
-        ]
+        lines = [f"{variable} = {model}.prepare({picture.file_name!r}{way})"]
+        self._given += self._part(f"{variable.upper()}: {label}", lines)
 
     def edits(self, side: str) -> str:
         """What enters a side's edits; "" if it has none."""
@@ -129,7 +153,7 @@ class Script:
         variable, model = f"edits_{side}", self.model(side)
         if variable not in self._known:
             self._known.add(variable)
-            self._given += [f"{variable} = [", *(f"    {edit_code(each)}," for each in edits), "]"]
+            self._given += ["", f"{variable} = [", *(f"    {edit_code(each)}," for each in edits), "]"]
         return f"hs.edit({model}.module, {variable}, layers={model}.layers)"
 
     def target(self, side: str) -> str:
@@ -141,11 +165,11 @@ class Script:
         if variable not in self._known:
             self.picture(other)
             self._known.add(variable)
-            inside = self.looking(side, of=other)
-            self._given += [
-                f"with {inside}:",
+            lines = [
+                f"with {self.looking(side, of=other)}:",
                 f"    {variable} = {self.model(side)}.likeness({self.picture(other)})",
             ]
+            self._given += self._part(f"the likeness to {other.upper()}", lines)
         return variable
 
     def looking(self, side: str, of: str = "") -> str:
@@ -164,7 +188,7 @@ class Script:
         self.add(*([whole] if len(whole) <= WIDE else ["with (", *(f"    {part}," for part in parts), "):"]))
 
     def around(self, first: str, second: str) -> str:
-        """What a look at two sides enters around the run of each, as its argument; "" for nothing."""
+        """What a look at two sides enters around the run of each, as its argument; "" for nothing. Within a part."""
         each = [self.edits(side) for side in (first, second)]
         if not any(each):
             return ""
@@ -180,7 +204,9 @@ class Script:
 
     def settle(self) -> None:
         """Everything was added: find what opens the models, and what of theirs has to lie beside the program."""
-        self._opened = [line for variable, name in self._models.items() for line in self._open(variable, name)]
+        self._opened = []
+        for variable, name in self._models.items():
+            self._opened += self._part(f"the model {name}", self.open(variable, name))
 
     def text(self, head: Sequence[str]) -> str:
         """The program.
@@ -199,9 +225,13 @@ class Script:
         lines += ["", *plain, *([""] if plain else []), *ours, ""]
         for source in self.helpers.values():
             lines += ["", source, ""]
+        likes = sorted(each for each in self._known if each.startswith("like_"))
+        made = (*self._models, *self.pictures, *likes, *self.shared)
+        lines += ["", f"MADE_ABOVE = {made!r}  # what parts need, if it was not refused"] if self.body else []
         return "\n".join([*lines, *self._opened, *self._given, *self.body, ""])
 
-    def _open(self, variable: str, name: str) -> list[str]:
+    def open(self, variable: str, name: str) -> list[str]:
+        """The lines that open a model of the server's."""
         options = self.scene.service.engine.options(name) or ModelOptions(name)
         return [
             f"{variable} = hs.open_model({', '.join(self._arguments(options))})",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hookscope.dashboard.exports.script_code import Script
 from hookscope.dashboard.page.reading import Walls
-from hookscope.dashboard.page.scene import Scene
+from hookscope.dashboard.page.scene import SIDES, Scene
 from hookscope.dashboard.page.view import MEAN
 from hookscope.dashboard.panels import attributions, ladder, likeness, models
 from hookscope.dashboard.panels.card import attention, cam, weights
@@ -13,27 +13,63 @@ from hookscope.hooks.methods import INPUTS, MAPS
 from hookscope.hooks.results.maps import why_no_maps
 
 LISTED = 8  # channels of a layer
+SHOW_ANSWER = """
+def show_answer(name, found):
+    for each, share in found:
+        print(f"{name} answers {each}: {share:.6g}")
+    if not found:
+        print(f"{name} answers NaN or infinite values: there is no ranking.")
+"""
 SHOW_NUMBERS = """
 def show_numbers(name, numbers):
     texts = [f"{each} {getattr(numbers, each):.6g}" for each in ("mean", "std", "min", "max", "zeros", "nan", "inf")]
     print(f"{name}: {', '.join(texts)}")
 """
+NUMBERS_OF = """
+def numbers_of(seen, layer, call):
+    found = [each for each in seen.of(layer) if each.call == call]
+    return (found or [seen[layer, call]])[0].statistics  # which says why there is none
+"""
 SHOW_CHANNELS = """
-def show_channels(name, numbers, order):
-    for channel in order:
-        texts = [f"{each} {numbers.channels[each][channel]:.6g}" for each in ("mean", "std", "min", "max", "zeros")]
+def show_channels(name, numbers, order, chosen=()):
+    there = range(len(numbers["mean"]))
+    own = [channel for channel in order if channel in there][:LISTED]
+    for channel in (*own, *(channel for channel in chosen if channel in there)):
+        texts = [f"{each} {numbers[each][channel]:.6g}" for each in ("mean", "std", "min", "max", "zeros")]
         print(f"{name} channel {channel}: {', '.join(texts)}")
+"""
+SHOW_TOLD = """
+def show_told(name, word, values, order):
+    for channel in [channel for channel in order if channel < len(values)][:LISTED]:
+        print(f"{name} channel {channel} {word} {values[channel]:.6g}")
+"""
+# As the page orders: one order for two sides that have as many channels, else each side's own by index.
+ORDERED = """
+def ordered(channels, orders):
+    counts = {len(each["mean"]) for each in channels.values()}
+    return next((each for each in orders if {len(each)} == counts), np.arange(max(counts, default=0)))
+"""
+STRONGEST_FIRST = """
+def strongest_first(strengths, both):
+    if len({len(each) for each in strengths}) != 1:
+        return []
+    strength = both(strengths, axis=0)
+    return np.argsort(-np.where(np.isnan(strength), -np.inf, strength), kind="stable")
 """
 SHOW_MAP = """
 def show_map(name, number, values):
-    print(f"{name}: explains {number:.6g}, sum {values.sum():.6g}, min {values.min():.6g}, max {values.max():.6g}")
+    with np.errstate(invalid="ignore"):  # the sum of infinite values of both signs is NaN
+        total = values.sum()
+    print(f"{name}: explains {number:.6g}, sum {total:.6g}, min {values.min():.6g}, max {values.max():.6g}")
 """
 SHOW_ATTRIBUTION = """
 def show_attribution(name, number, values):
     sizes = abs(values[np.isfinite(values)]).astype(np.float64)
     end = (np.quantile(sizes, 0.99) or sizes.max()) if sizes.size else np.nan
+    with np.errstate(invalid="ignore"):
+        total = values.sum()
     print(
-        f"{name}: explains {number:.6g}, sum {values.sum():.6g}, min {values.min():.6g}, max {values.max():.6g}, "
+        f"{name}: explains {number:.6g}, sum {total:.6g}, min {values.min():.6g}, max {values.max():.6g}, "
         f"99th percentile of the sizes, where the page's scale ends, {end:.6g}"
     )
 """
@@ -43,7 +79,9 @@ STRENGTHS = {  # by rank, of the numbers of one side's channels, and how two sid
     "variance": ("each['std'] ** 2", "np.mean"),
     "zeros": ("each['zeros']", "np.mean"),
 }
-TOLD_BY = ("class", "effect", "back")
+TOLD_BY = ("class", "effect")
+NOTHING_TOLD = "told, orders = [], []"
+REFUSED = ("if isinstance(found, hs.HooksError):", "    raise found")  # of looks that give why they gave nothing
 
 
 def has_pictures(scene: Scene) -> bool:
@@ -54,21 +92,30 @@ def has_pictures(scene: Scene) -> bool:
 def answers(script: Script, scene: Scene) -> None:
     """What each side's model answers."""
     for side in scene.inputs:
-        form = scene.form(side)
+        info, reading = scene.infos[scene.view.model_of(side)], scene.reading(side)  # as without typed captions
+        form, name = info.form(reading), side.upper()
         if form == "other":
             continue
-        picture = script.picture(side)
-        script.begin(f"what {side.upper()} answers")
-        script.within(side)
-        if form == "boxes":
-            script.add(f"    found = {script.model(side)}.detect({picture})")
-            script.add(
-                "for label, score in zip(found.labels, found.scores):",
-                f'    print("{side.upper()} finds class", label, f"{{score:.6g}}")',
-            )
-            continue
-        script.add(f"    found = {script.model(side)}.top({picture})")
-        script.add("for name, share in found:", f'    print(f"{side.upper()} answers {{name}}: {{share:.6g}}")')
+        model, picture = script.model(side), script.picture(side)
+        with script.part(f"what {name} answers"):
+            script.within(side)
+            if form == "boxes":
+                script.add(
+                    f"    found = {model}.detect({picture})",
+                    "for label, score in zip(found.labels, found.scores):",
+                    f'    print("{name} finds class", label, f"{{score:.6g}}")',
+                )
+            elif not info.names(reading):
+                script.add(
+                    f"    found = {model}.predict({picture})",
+                    "count = len(found.logits)",
+                    'plain = f"a picture or features of {count} channels"',
+                    'what = f"an embedding of {count} numbers" if found.reads == "embedding" else plain',
+                    f'print(f"{name} answers {{what}}, which is no list of classes.")',
+                )
+            else:
+                script.help("show_answer", SHOW_ANSWER)
+                script.add(f"    found = {model}.top({picture})", f"show_answer({name!r}, found)")
 
 
 # --- the cards
@@ -87,92 +134,115 @@ def has_cards(scene: Scene) -> bool:
 def cards(script: Script, scene: Scene) -> None:
     """The numbers of each layer, and its first channels in the chosen order."""
     script.help("show_numbers", SHOW_NUMBERS)
+    script.help("numbers_of", NUMBERS_OF)
     script.imports.add("import torch")
     for key in keys(scene):
-        script.begin(f"the layer {key}")
-        sides = [side for side in scene.inputs if scene.call_of(key, side)]
-        for side in sides:
+        calls = {side: found for side in scene.inputs if (found := scene.call_of(key, side))}
+        mapped = [side for side, (_, call) in calls.items() if not why_no_maps(call, call.shape)]
+        for place, side in enumerate(calls):
             layer, call = script.place(key, side)
-            model, picture = script.model(side), script.picture(side)
+            model, picture, name = script.model(side), script.picture(side), _named(scene, side, key)
             numbers = f'hs.Numbers("exact", {model}.layers)'
-            captured = f"hs.capture({model}.module, [{layer!r}], numbers={numbers}) as seen"
-            script.within(side, "torch.no_grad()", captured)
-            script.add(
-                f"    {model}.module({picture})",
-                f"numbers_{side} = next(each for each in seen.of({layer!r}) if each.call == {call}).statistics",
-                f"show_numbers({_named(side, key)!r}, numbers_{side})",
-            )
-        if all(not why_no_maps(found[1], found[1].shape) for side in sides if (found := scene.call_of(key, side))):
-            _channels(script, scene, key, sides)
+            with script.part(f"the layer {scene.key_in(key, side)}, {side.upper()}"):
+                script.add(*(["channels = {}"] if place == 0 else []))
+                captured = f"hs.capture({model}.module, [{layer!r}], numbers={numbers}) as seen"
+                script.within(side, "torch.no_grad()", captured)
+                script.add(
+                    f"    {model}.module({picture})",
+                    f"numbers = numbers_of(seen, {layer!r}, {call})",
+                    f"show_numbers({name!r}, numbers)",
+                )
+                if side in mapped:
+                    script.add("if numbers.channels:", f"    channels[{name!r}] = numbers.channels")
+        if mapped:
+            _channels(script, scene, key, mapped)
 
 
 def _channels(script: Script, scene: Scene, key: str, sides: list[str]) -> None:
-    """The first channels of a layer, as the wall has them."""
-    script.help("show_channels", SHOW_CHANNELS)
+    """The first channels of a layer, as the wall has them.
+
+    Arguments:
+        sides: of which it has maps.
+    """
+    for name, helper in {"ordered": ORDERED, "show_channels": SHOW_CHANNELS}.items():
+        script.help(name, helper.replace("LISTED", str(LISTED)))
     script.imports.add("import numpy as np")
     rank = scene.view.of(Walls).rank
-    count = f"len(numbers_{sides[0]}.channels.get('mean', ()))"
-    script.add(f"order = np.arange({count})")
+    orders, told = "[]", False
     if rank in STRENGTHS:
+        script.help("strongest_first", STRONGEST_FIRST)
         strength, both = STRENGTHS[rank]
-        each = ", ".join(f"numbers_{side}.channels" for side in sides)
-        script.add(
-            f"channels = [{each}]",
-            "if all(channels) and len({len(each['mean']) for each in channels}) == 1:",
-            f"    strength = {both}([{strength} for each in channels], axis=0)",
-            "    order = np.argsort(-np.nan_to_num(strength, nan=-np.inf), kind='stable')",
-        )
+        orders = f"[strongest_first([{strength} for each in channels.values()], {both})]"
     elif rank == "difference" and len(sides) == 2:
         _apart(script, scene, key)
+        orders, told = "orders", True
+    elif rank == "back" and len(sides) == 2:
+        _back(script, scene, key)
+        orders, told = "orders", True
     elif rank in TOLD_BY:
-        _told(script, scene, key, sides, rank)
-    listed = f"order[:{LISTED}]"
-    if scene.view.detail == key and scene.view.channel != MEAN:
-        listed = f"[*order[:{LISTED}], {scene.view.channel}]"
-    for side in sides:
-        script.add(f"if numbers_{side}.channels:")
-        script.add(f"    show_channels({_named(side, key)!r}, numbers_{side}, {listed})")
+        _told(script, scene, key, rank)
+        orders, told = "orders", True
+    with script.part(f"the channels of {key}"):
+        script.add(f"order = ordered(channels, {orders})")
+        if told:
+            script.help("show_told", SHOW_TOLD.replace("LISTED", str(LISTED)))
+            script.add("for each in told:", "    show_told(*each, order)")
+        enlarged = scene.view.detail == key and scene.view.channel != MEAN
+        chosen = f", [{scene.view.channel}]" if enlarged else ""
+        script.add("for name, numbers in channels.items():", f"    show_channels(name, numbers, order{chosen})")
 
 
 def _apart(script: Script, scene: Scene, key: str) -> None:
-    script.imports.add("from hookscope.hooks.results.maps import maps")
-    for side in ("a", "b"):
-        layer, call = script.place(key, side)
-        script.within(side)
-        asked = f"{script.model(side)}.activation({script.picture(side)}, {layer!r}, {call})"
-        script.add(f"    values_{side} = maps({asked})")
-    script.add(
-        "if values_a.shape == values_b.shape:",
-        "    strength = np.abs(values_b - values_a).reshape(len(values_a), -1).mean(1, dtype=np.float64)",
-        "    order = np.argsort(-strength, kind='stable')",
-        f"    for channel in order[:{LISTED}]:",
-        f'        print({f"B - A {key} channel"!r}, channel, f"{{strength[channel]:.6g}}")',
-    )
+    """How far A and B are apart at each channel."""
+    script.imports |= {
+        "from hookscope.dashboard.drawing.ranking import distance",
+        "from hookscope.hooks.results.maps import maps",
+    }
+    one, other = (_named(scene, side, key) for side in SIDES)
+    with script.part(f"how far the channels of {key} are apart"):
+        script.add(NOTHING_TOLD)
+        for side in SIDES:
+            layer, call = script.place(key, side)
+            script.within(side)
+            asked = f"{script.model(side)}.activation({script.picture(side)}, {layer!r}, {call})"
+            script.add(f"    values_{side} = maps({asked})")
+        script.add(
+            "if np.shape(values_a) == np.shape(values_b):",
+            "    apart = distance(values_a, values_b)",
+            f"    told.append(({f'{other} - {one}'!r}, 'differs by', apart))",
+            "    orders.append(np.argsort(-apart, kind='stable'))",
+        )
 
 
-def _told(script: Script, scene: Scene, key: str, sides: list[str], rank: str) -> None:
-    """The orders that the model itself tells, of the first side."""
-    side = sides[0]
-    layer, call = script.place(key, side)
-    model, picture, target = script.model(side), script.picture(side), script.target(side)
-    if rank == "class":
-        script.imports.add("from hookscope.hooks.causes.shares import channel_shares")
-        script.within(side)
-        asked = f"{model}.module, {picture}, [({layer!r}, {call})], {target}, {model}.layers"
-        script.add(f"    ((_, _, told),) = channel_shares({asked})", "told = told.values")
-        script.add("order = np.argsort(-told, kind='stable')")
-    elif rank == "effect":
-        script.within(side)
-        asked = f"{model}.module, {picture}, {layer!r}, {target}, call={call}, layers={model}.layers"
-        script.add(f"    effects = hs.effects({asked})", "told = effects.measured")
-        script.add("order = effects.strongest(len(effects.order))")
-    elif len(sides) == 2:
+def _back(script: Script, scene: Scene, key: str) -> None:
+    """What comes back of A's answer with each channel in B's run."""
+    with script.part(f"what comes back with the channels of {key}"):
+        script.add(NOTHING_TOLD)
         restored_parts(script, scene, key, "a", "b", "channels")
-        script.add("told, order = found.best, found.strongest")
-    else:
-        return
-    script.add(f"for channel in order[:{LISTED}]:")
-    script.add(f'    print({f"{_named(side, key)} channel"!r}, channel, "counts", f"{{told[channel]:.6g}}")')
+        script.add(
+            f"told.append(({_named(scene, 'a', key)!r}, 'counts', found.best))", "orders.append(found.strongest)"
+        )
+
+
+def _told(script: Script, scene: Scene, key: str, rank: str) -> None:
+    """How much each channel has to do with its side's answer; the first side that tells an order tells it of both."""
+    for place, side in enumerate(each for each in scene.inputs if scene.call_of(key, each)):
+        layer, call = script.place(key, side)
+        model, picture, target = script.model(side), script.picture(side), script.target(side)
+        name = _named(scene, side, key)
+        with script.part(f"what the channels count for, {name}"):
+            script.add(*([NOTHING_TOLD] if place == 0 else []))
+            script.within(side)
+            if rank == "class":
+                script.imports.add("from hookscope.hooks.causes.shares import channel_shares")
+                asked = f"{model}.module, {picture}, [({layer!r}, {call})], {target}, {model}.layers"
+                script.add(f"    ((_, _, found),) = channel_shares({asked})", *REFUSED)
+                values, order = "found.values", "np.argsort(-found.values, kind='stable')"
+            else:
+                asked = f"{model}.module, {picture}, {layer!r}, {target}, call={call}, layers={model}.layers"
+                script.add(f"    found = hs.effects({asked})")
+                values, order = "found.measured", "found.strongest(len(found.order))"
+            script.add(f"told.append(({name!r}, 'counts', {values}))", f"orders.append({order})")
 
 
 def restored_parts(script: Script, scene: Scene, key: str, giver: str, taker: str, by: str) -> None:
@@ -188,8 +258,9 @@ def restored_parts(script: Script, scene: Scene, key: str, giver: str, taker: st
     script.add(f"    *_, found = hs.restore_parts({asked})")
 
 
-def _named(side: str, key: str) -> str:
-    return f"{side.upper()} {key}"
+def _named(scene: Scene, side: str, key: str) -> str:
+    """A side's layer, by the name that it has in the side's model."""
+    return f"{side.upper()} {scene.key_in(key, side) or key}"
 
 
 def maps(script: Script, scene: Scene) -> None:
@@ -205,19 +276,21 @@ def maps(script: Script, scene: Scene) -> None:
                 script.note(f"The map of {key}, which sees the second picture alone.")
                 continue
             script.help("show_map", SHOW_MAP)
-            script.begin(f"{row.title} of {key}, {side.upper()}")
+            script.imports.add("import numpy as np")
             layer, call = script.place(key, side)
             model, picture, target = script.model(side), script.picture(side), script.target(side)
-            script.within(side)
-            if row.rule is None:  # the page looks at the strongest channels alone
-                module, _, function = row.runs.partition(":")
-                script.imports.add(f"from {module} import {function}")
-                asked = f"{model}.module, {picture}, [({layer!r}, {call})], {target}, {model}.layers, max_channels=64"
-                script.add(f"    ((_, _, found),) = {function}({asked})")
-            else:
-                asked = f"{model}.module, {picture}, {layer!r}, {target}, {method!r}, call={call}"
-                script.add(f"    found = hs.layer_map({asked})")
-            script.add(f"show_map({f'{row.title} of {_named(side, key)}'!r}, found.logit, found.values)")
+            name = f"{row.title} of {_named(scene, side, key)}"
+            with script.part(name):
+                script.within(side)
+                if row.rule is None:  # the page looks at the strongest channels alone
+                    module, _, function = row.runs.partition(":")
+                    script.imports.add(f"from {module} import {function}")
+                    asked = f"{model}.module, {picture}, [({layer!r}, {call})], {target}, {model}.layers"
+                    script.add(f"    ((_, _, found),) = {function}({asked}, max_channels=64)", *REFUSED)
+                else:
+                    asked = f"{model}.module, {picture}, {layer!r}, {target}, {method!r}, call={call}"
+                    script.add(f"    found = hs.layer_map({asked})")
+                script.add(f"show_map({name!r}, found.logit, found.values)")
 
 
 def has_attention(scene: Scene) -> bool:
@@ -234,13 +307,14 @@ def attentions(script: Script, scene: Scene) -> None:
                 continue
             layer, call = script.place(key, side)
             model, picture = script.model(side), script.picture(side)
-            script.begin(f"attention of {key}, {side.upper()}")
-            script.within(side)
-            script.add(
-                f"    heads = hs.attention_maps({model}.module, {picture}, [({layer!r}, {call})], {model}.layers)[0]",
-                "for head, entropy in enumerate(heads.entropy):",
-                f'    print({f"{_named(side, key)} head"!r}, f"{{head}}: entropy {{entropy:.6g}}")',
-            )
+            name, asked = _named(scene, side, key), f"{model}.module, {picture}, [({layer!r}, {call})], {model}.layers"
+            with script.part(f"attention of {name}"):
+                script.within(side)
+                script.add(
+                    f"    heads = hs.attention_maps({asked})[0]",
+                    "for head, entropy in enumerate(heads.entropy):",
+                    f'    print({f"{name} head"!r}, f"{{head}}: entropy {{entropy:.6g}}")',
+                )
 
 
 def shows_weights(scene: Scene) -> bool:
@@ -257,11 +331,12 @@ def learnt(script: Script, scene: Scene) -> None:
             if not (found := scene.call_of(key, side)) or found[0].operation or not found[0].parameters:
                 continue
             layer, model = script.place(key, side)[0], script.model(side)
-            script.begin(f"weights of {key}")
-            script.add(
-                f"for each in weights({model}.module, {layer!r}).parameters:",
-                f"    show_numbers(' '.join([{_named(side, key)!r}, each.name]), each.statistics)",
-            )
+            name = _named(scene, side, key)
+            with script.part(f"weights of {name}"):
+                script.add(
+                    f"for each in weights({model}.module, {layer!r}).parameters:",
+                    f"    show_numbers(' '.join([{name!r}, each.name]), each.statistics)",
+                )
 
 
 # --- over the whole picture
@@ -288,10 +363,12 @@ def attributed(script: Script, scene: Scene) -> None:
             if frames and method == "occlusion":
                 script.note("Occlusion of a clip, whose windows end where its frames do.")
                 continue
-            script.begin(f"{row.title}, {side.upper()}")
-            script.within(side)
-            script.add(f"    found = hs.attribute_input({model}.module, {picture}, {method!r}, {target})")
-            script.add(f"show_attribution({f'{row.title} of {side.upper()}'!r}, found.logit, found.values)")
+            with script.part(f"{row.title}, {side.upper()}"):
+                script.within(side)
+                script.add(
+                    f"    found = hs.attribute_input({model}.module, {picture}, {method!r}, {target})",
+                    f"show_attribution({f'{row.title} of {side.upper()}'!r}, found.logit, found.values)",
+                )
 
 
 def compares_models(scene: Scene) -> bool:
@@ -300,23 +377,28 @@ def compares_models(scene: Scene) -> bool:
 
 
 def every_model(script: Script, scene: Scene) -> None:
-    """What each offered model answers, the picture prepared as it wants it."""
+    """What each offered model answers, the picture prepared as it wants it; each is opened in a part of its own."""
     side = next(iter(scene.inputs))
-    script.picture(side)
-    script.begin(f"every model on {side.upper()}")
+    picture = script.pictures[script.picture(side)]
+    axes = scene.side(side).preparation.axes
+    words = picture.axes if axes == "own" else axes
+    given = f"{picture.file_name!r}, {words!r}" if words else repr(picture.file_name)
+    script.help("show_answer", SHOW_ANSWER)
     own = scene.view.model_of(side)
     for number, offered in enumerate(scene.offered):
-        name = name_of(offered)
+        name, model, title = name_of(offered), f"other_{number}", title_of(offered)
         if name == own:
             continue
-        model = script.opened(name, f"other_{number}")
-        script.add(
-            f"picture = {model}.prepare({script.pictures[side].file_name!r})",
-            f"with {model}.looking():",
-            f"    found = {model}.top(picture)",
-            "for name, share in found:",
-            f'    print({title_of(offered)!r}, "answers", name, f"{{share:.6g}}")',
-        )
+        with script.part(f"{title} on {side.upper()}"):
+            script.add(
+                *script.open(model, name),
+                f"picture = {model}.prepare({given})",
+                f"with {model}.looking():",
+                f"    if {model}.predict(picture).shares.size:",
+                f"        show_answer({title!r}, {model}.top(picture))",
+                "    else:",
+                f"        print({title!r}, 'answers no classes.')",
+            )
 
 
 def compares_layers(scene: Scene) -> bool:
@@ -327,14 +409,14 @@ def compares_layers(scene: Scene) -> bool:
 def alike(script: Script, scene: Scene) -> None:
     """Which layer of B's model is most like each of A's."""
     a, b = script.model("a"), script.model("b")
-    script.begin("likeness of layers, over the built-in photographs")
     pictures = ", ".join(f"[each for batch, _ in {model}.folder() for each in batch.split(1)]" for model in (a, b))
-    script.add(
-        f"found = hs.likeness({a}.module, {b}.module, {pictures})",
-        "for row, best in enumerate(found.best):",
-        "    one, other = found.first[row], found.second[best]",
-        '    print(f"{one.layer} is most like {other.layer}: {found.cka[row, best]:.6g}")',
-    )
+    with script.part("likeness of layers, over the built-in photographs"):
+        script.add(
+            f"found = hs.likeness({a}.module, {b}.module, {pictures})",
+            "for row, best in enumerate(found.best):",
+            "    one, other = found.first[row], found.second[best]",
+            '    print(f"{one.layer} is most like {other.layer}: {found.cka[row, best]:.6g}")',
+        )
 
 
 def left_out(script: Script, scene: Scene) -> None:

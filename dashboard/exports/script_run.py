@@ -48,14 +48,14 @@ def run(script: Script, scene: Scene) -> None:
     script.help("column", COLUMN)
     for place, each in enumerate(asked.runs):
         letter = f"{'AB'[place]} " if asked.other else ""
-        script.begin(f"run {letter}{each.name}")
-        _read(script, each, place + 1)
-        _at_the_step(script, asked, each, letter)
-        _over_the_steps(script, asked, each, letter)
-        if place == 0:
-            _distribution(script, asked)
-            _pinned(script, asked)
-        _alarms(script, letter)
+        with script.part(f"run {letter}{each.name}"):
+            _read(script, each, place + 1)
+            _at_the_step(script, asked, each, letter)
+            _over_the_steps(script, asked, each, letter)
+            if place == 0:
+                _distribution(script, asked)
+                _pinned(script, asked)
+            _alarms(script, letter)
     script.note("Looks that the training wrote after this program.")
 
 
@@ -148,6 +148,8 @@ def _distribution(script: Script, asked: Asked) -> None:
         f"counts = bins and bins[{asked.kind!r}].get({asked.layer!r})",
         "if counts is None:",
         '    print("its distribution at this step is not kept")',
+        "elif not counts.any():",
+        '    print("none of its values at this step is finite")',
         "else:",
         "    edges = [-np.inf, *bin_edges(), np.inf]",
         '    print(f"share of 0, or nearer to it than 1e-11: {counts[len(counts) // 2] / counts.sum():.6g}")',
