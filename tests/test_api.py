@@ -22,15 +22,19 @@ from PIL import Image
 from units import what_of
 
 import hookscope as hs
-from hookscope.dashboard.asking.questions import Unit
+from hookscope.dashboard.asking.questions import ActivationOf, Unit
 from hookscope.dashboard.asking.sides import Side
 from hookscope.dashboard.drawing.palettes import PALETTES
+from hookscope.dashboard.page.view import View
 from hookscope.dashboard.sets.store import REFERENCE, SetStore, key_of
 from hookscope.dashboard.sets.sweeps import Sweeps
 from hookscope.dashboard.web.api.answers import MOST_BYTES, fitting, plain
 from hookscope.dashboard.web.api.asking import MOST_WAITING, Asker, Desk
+from hookscope.dashboard.web.api.checks import link_of
+from hookscope.dashboard.web.api.layers import of_all, of_map
 from hookscope.dashboard.web.api.manual import ROUTES
 from hookscope.dashboard.web.api.routes import ANSWERS
+from hookscope.hooks.results.findings import Finding
 from hookscope.hooks.results.looks import QUANTILE_LEVELS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -192,6 +196,15 @@ def test_a_comparison_is_the_relative_distance_at_each_layer(page: Page) -> None
     assert first["layers"] + rest["layers"] == found["layers"][:4]
 
 
+def test_a_comparison_does_not_depend_on_who_asked_before(page: Page) -> None:
+    asked = {"model": "one", "a": page.picture, "b": SAMPLE, "wait": 60}
+    first = told(get(page.client, "comparison", **asked, usual="no"))
+    assert (first["first"], first["parts"], first["measured"]) == (None, None, "distance")
+    usual = told(get(page.client, "comparison", **asked))
+    assert usual["measured"] == "calibrated" and usual["parts"] is not None
+    assert told(get(page.client, "comparison", **asked, usual="no")) == first
+
+
 def test_findings_are_those_of_the_check_up(page: Page) -> None:
     deadline = time.monotonic() + 120
     while (answer := get(page.client, "findings", model="one", wait=5)).status_code == 202:
@@ -200,9 +213,18 @@ def test_findings_are_those_of_the_check_up(page: Page) -> None:
     assert found["pictures"] == 18 and found["set"] == REFERENCE
     assert len(found["checked"]) > 15 and all(row["why"] for row in found["checked"])
     for row in found["findings"]:
-        assert {"rule", "severity", "sentence", "advice", "link"} <= row.keys() and "model=one" in row["link"]
+        assert {"rule", "severity", "sentence", "advice", "link"} <= row.keys() and row["link"].startswith(
+            "/?model=one"
+        )
+        assert page.client.get(row["link"]).status_code == 200
     again = told(get(page.client, "findings", model="one", wait=0))  # it is kept
     assert again["findings"] == found["findings"]
+
+
+def test_a_findings_link_is_an_address_of_the_page() -> None:
+    finding = Finding("never-fires", "warning", "It never fires.", layer="0", channels=(2,))
+    link = link_of(finding, View.from_dict({"model": "a&b"}), "/below/")
+    assert link.startswith("/below/?model=a%26b&") and "detail=0&channel=2" in link
 
 
 def test_a_set_tells_what_was_found(page: Page) -> None:
@@ -373,11 +395,20 @@ def test_nothing_but_get_and_nothing_else_is_there(app: InlineApp) -> None:
         ("top", {"input": SAMPLE, "wait": "61"}, 400, "whole number from 0 to 60"),
         ("top", {"input": SAMPLE, "prepare": "purple"}, 400, "names a preparation"),
         ("top", {"input": SAMPLE, "prepare": "bgr,grey"}, 400, "names a preparation"),
+        ("top", {"input": SAMPLE, "captions": ""}, 400, "texts, each on a line"),
+        ("top", {"input": "", "model": MODEL}, 404, "no picture under this key"),
+        ("top", {"input": SAMPLE, "model": ""}, 404, "does not offer"),
+        ("top", {"input": SAMPLE, "k": ""}, 400, "whole number from 1"),
+        ("layer", {"input": SAMPLE, "layer": ""}, 400, "parameter layer is empty"),
+        ("map.png", {"input": SAMPLE, "layer": ""}, 400, "parameter layer is empty"),
+        ("cam.json", {"input": SAMPLE, "layer": ""}, 400, "parameter layer is empty"),
+        ("layer", {"input": SAMPLE, "layer": "relu:1", "call": "0"}, 400, "call 1, and the parameter call another"),
+        ("map.json", {"input": SAMPLE, "layer": "relu:0", "call": "1"}, 400, "call 0, and the parameter call another"),
         ("top", {"input": SAMPLE, "model": "x" * 5000}, 400, "longer than"),
         ("top", {"input": SAMPLE, "model": "other"}, 404, "does not offer"),
         ("layer", {"input": SAMPLE, "layer": "cnv"}, 404, "no layer of that name"),
         ("layer", {"input": SAMPLE, "layer": "x" * 100_000}, 400, "longer than"),
-        ("layer", {"input": SAMPLE, "layer": "conv", "call": "1"}, 404, "called 1 times"),
+        ("layer", {"input": SAMPLE, "layer": "conv", "call": "1"}, 404, "called once"),
         ("layer", {"input": SAMPLE, "layer": "never"}, 404, "did not run"),
         ("layer", {"input": SAMPLE, "layer": "conv", "channels": "3..1"}, 400, "two dots"),
         ("layer", {"input": SAMPLE, "layer": "conv", "channels": "all"}, 400, "two dots"),
@@ -387,10 +418,19 @@ def test_nothing_but_get_and_nothing_else_is_there(app: InlineApp) -> None:
         ("layers", {"after": "nothing"}, 404, "names no layer"),
         ("map.png", {"input": SAMPLE, "layer": "vector"}, 404, "without height and width"),
         ("map.png", {"input": SAMPLE, "layer": "conv", "channel": "8"}, 404, "8 channels"),
+        ("map.png", {"input": SAMPLE, "layer": "conv", "channel": "first"}, 400, "or mean for the mean of all"),
+        ("map.png", {"input": SAMPLE, "layer": "conv", "channel": ""}, 400, "or mean for the mean of all"),
+        ("map.png", {"input": SAMPLE, "layer": "conv", "channel": "9" * 4000}, 400, "or mean for the mean of all"),
         ("map.png", {"input": SAMPLE, "layer": "conv", "pixels": "99999"}, 400, "from 0 to 1,024"),
         ("map.png", {"input": SAMPLE, "layer": "conv", "colours": "pink"}, 400, "one of auto"),
         ("cam.png", {"input": SAMPLE, "layer": "conv", "method": "x"}, 400, "one of gradcam"),
         ("comparison", {"a": SAMPLE}, 400, "second side"),
+        ("comparison", {"a": SAMPLE, "b": SAMPLE}, 400, "nothing is apart"),
+        ("comparison", {"a": SAMPLE, "prepare_b": ""}, 400, "nothing is apart"),
+        ("comparison", {"a": SAMPLE, "prepare_b": "own"}, 400, "nothing is apart"),
+        ("comparison", {"a": SAMPLE, "model_b": MODEL}, 400, "nothing is apart"),
+        ("comparison", {"a": SAMPLE, "prepare_a": "bgr", "prepare_b": "bgr"}, 400, "nothing is apart"),
+        ("comparison", {"a": SAMPLE, "b": ""}, 404, "no picture under this key"),
         ("top", {"input": SAMPLE, "second": SAMPLE}, 400, "takes one picture"),
         ("top", {"input": SAMPLE, "second": "x"}, 404, "no picture under this key"),
         ("top", {"input": SAMPLE, "captions": "a cat"}, 400, "with no captions"),
@@ -403,6 +443,60 @@ def test_wrong_questions_get_a_sentence(
 ) -> None:
     error = told(get(app.client, path, **given), status)["error"]
     assert words in error and error[0].isupper() and error.endswith(".") and len(error) < 300
+
+
+def test_a_call_is_named_once_or_twice_alike(app: InlineApp) -> None:
+    for given in ({"layer": "relu:1"}, {"layer": "relu", "call": 1}, {"layer": "relu:1", "call": 1}):
+        found = told(get(app.client, "layer", input=SAMPLE, **given))
+        assert (found["layer"], found["call"]) == ("relu", 1), given
+
+
+def test_a_wrong_preparation_gets_all_the_right_ones(app: InlineApp) -> None:
+    wrong = told(get(app.client, "top", input=SAMPLE, prepare="rgb2bgr"), 400)
+    assert wrong["asked"] == "rgb2bgr" and wrong["words"] == told(get(app.client, ""))["prepare"]
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    for aspect, words in wrong["words"].items():
+        for word in words:
+            assert f"`{word.partition(',')[0]}`" in text, (aspect, word)
+            if aspect not in ("pixels", "painted"):
+                assert told(get(app.client, "top", input=SAMPLE, prepare=word), 200)["input"] == SAMPLE
+
+
+def test_two_keys_of_the_same_pixels_are_one_picture(app: InlineApp) -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(file, "PNG")
+    keys = [json.loads(app.client.post("/upload?name=a.png", data=file.getvalue()).data)["key"] for _ in range(2)]
+    assert "nothing is apart" in told(get(app.client, "comparison", a=keys[0], b=keys[1]), 400)["error"]
+
+
+def test_numbers_say_of_which_tokens_they_are(app: InlineApp) -> None:
+    """Of ten tokens the first is a class token, which has a value in each channel and no place in a map."""
+    unit = Unit(Side(MODEL, app.inputs.sample("coffee").digest), ActivationOf("tokens", 0))
+    values = answer_to(unit).values.astype(np.float64)  # (token, channel)
+    found = told(get(app.client, "layer", input=SAMPLE, layer="tokens", channels="3..3"))
+    assert found["of"] == found["channels_of"] == "all 10 tokens, of which 1 prefix token is in no map"
+    assert found["channels"][0]["mean"] == pytest.approx(values[:, 3].mean(), rel=1e-5)
+    shown = told(get(app.client, "map.json", input=SAMPLE, layer="tokens", channel=3))
+    assert shown["of"] == "9 tokens; 1 prefix token is left out"
+    assert shown["numbers"]["mean"] == pytest.approx(values[1:, 3].mean(), rel=1e-5)
+    assert told(get(app.client, "layer", input=SAMPLE, layer="conv", channels="0..0"))["channels_of"] == "all values"
+    assert told(get(app.client, "map.json", input=SAMPLE, layer="conv"))["of"] == "all values"
+
+
+def test_numbers_of_what_was_too_large_to_keep_say_of_what_they_are() -> None:
+    call = next(each for each in LAYERS if each.name == "tokens").calls[0]
+    reduced = replace(
+        activation_of("tokens", np.ones((10, 12))),
+        values=np.ones((12, 2, 2), np.float32),
+        axes=("channel", "height", "width"),
+        grid=None,
+        prefix_tokens=0,
+        whole=(10, 12),
+    )
+    assert of_all(reduced, call) == "all 10 tokens, of which 1 prefix token is in no map"
+    assert of_map(reduced, call) == "9 tokens, as means over equal squares of them; 1 prefix token is left out"
+    gone = replace(reduced, values=np.empty(0, np.float32), axes=("feature",), whole=(4, 5, 6))
+    assert of_all(gone, call) == "all values"
 
 
 def test_a_parameter_that_is_given_twice_is_refused(app: InlineApp) -> None:

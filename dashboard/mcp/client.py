@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import secrets
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from urllib.parse import urlencode, urlsplit
 
 MOST_BYTES = 8_000_000  # of an answer
 SLACK_SECONDS = 30.0  # beyond what the page was asked to wait
-CALLER = "hookscope-mcp"
+NO_PAGE = "What answers at this address is no page of Hookscope. Check --url."
 
 
 class NotAnswered(Exception):
@@ -42,15 +43,18 @@ class Answer:
 
     @property
     def json(self) -> Any:
-        """The body read as JSON.
+        """The body read as JSON, which is an object.
 
         Raises:
             NotAnswered: it is none.
         """
         try:
-            return json.loads(self.body)
+            found = json.loads(self.body)
         except (ValueError, RecursionError) as error:
-            raise NotAnswered("What answers at this address is no page of Hookscope. Check --url.") from error
+            raise NotAnswered(NO_PAGE) from error
+        if not isinstance(found, dict):
+            raise NotAnswered(NO_PAGE)
+        return found
 
 
 class Client:
@@ -58,6 +62,10 @@ class Client:
 
     Arguments:
         url: of the page, http or https. token: of it, "" if it asks for none.
+
+    Attributes:
+        page: its address, without a query. caller: the name under which it asks, which nobody else has, so that
+            nobody else's questions count as this one's.
 
     Raises:
         ValueError: that is no such address.
@@ -71,7 +79,8 @@ class Client:
             known = False
         if not known:
             raise ValueError("--url is the address of a running page, such as http://127.0.0.1:8050/.")
-        self._base = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}/"
+        self.page = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}/"
+        self.caller = f"hookscope-mcp-{secrets.token_hex(8)}"
         self._token = token
         # no proxy, which would be told the token, and no handler of any other kind of address
         self._opener = urllib.request.OpenerDirector()
@@ -94,8 +103,8 @@ class Client:
             NotAnswered: nothing came, or too much.
         """
         given = {name: str(value) for name, value in parameters.items() if value is not None}
-        request = urllib.request.Request(f"{self._base}api/v1/{path}?{urlencode(given)}".rstrip("?"))
-        request.add_header("X-Hookscope-Caller", CALLER)
+        request = urllib.request.Request(f"{self.page}api/v1/{path}?{urlencode(given, errors='replace')}".rstrip("?"))
+        request.add_header("X-Hookscope-Caller", self.caller)
         if self._token:
             request.add_header("Authorization", f"Bearer {self._token}")
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,9 +24,9 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     if importlib.util.find_spec("mcp") is None:
         print(NOT_INSTALLED, file=sys.stderr)
         return 2
-    from hookscope.dashboard.mcp.server import make_server
+    from hookscope.dashboard.mcp.server import serve
 
-    make_server(client).run("stdio")
+    asyncio.run(serve(client))
     return 0
 
 

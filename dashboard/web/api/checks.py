@@ -30,6 +30,10 @@ from hookscope.hooks.rules import RULES
 
 FINDINGS, MOST_FINDINGS = 50, 200
 ROWS, MOST_ROWS = 50, 200
+SAME_SIDES = (
+    "Both sides are one picture in one model, prepared in one way, so nothing is apart. Give B another b, model_b or "
+    "prepare_b."
+)
 CARRIERS = 24  # channels of the first layer that are named
 
 
@@ -44,16 +48,17 @@ def findings(asked: Asked) -> dict[str, Any]:
     if isinstance(wanted, str):
         raise Refused(wanted, 404)
     view = View.from_dict({"model": name, "set_a": key})
+    page = asked.office.prefix
 
     def so_far(answers: Answers) -> Any:
         now = result_of(answers, wanted.unit, CheckUpNow)
         if now is None:
             return None
-        rows = [_finding(each, view) for each in now.findings[:limit]]
+        rows = [each.as_json(link_of(each, view, page)) for each in now.findings[after : after + limit]]
         return {"findings": fitting(rows), "checked": len(now.checked), "rules": len(RULES), "doing": now.doing}
 
     found = asked.result(wanted.unit, CheckUp, so_far)
-    told = found.as_json([_link(each, view) for each in found.findings])
+    told = found.as_json([link_of(each, view, page) for each in found.findings])
     shown = fitting(told["findings"][after : after + limit])
     end = after + len(shown)
     more = address_of(asked.path, asked.given.texts, after=end) if end < len(found.findings) else None
@@ -62,13 +67,9 @@ def findings(asked: Asked) -> dict[str, Any]:
     return {**head, **counts, "findings": shown, "checked": fitting(told["checked"]), "next": more}
 
 
-def _finding(finding: Finding, view: View) -> dict[str, Any]:
-    return finding.as_json(_link(finding, view))
-
-
-def _link(finding: Finding, view: View) -> str:
-    """The query string at which the page shows it."""
-    return view.but(**changes_for(finding)).to_query()
+def link_of(finding: Finding, view: View, page: str) -> str:
+    """The address, below the server's, at which the page shows it to a person."""
+    return f"{page}?{view.but(**changes_for(finding)).to_query()}"
 
 
 def comparison(asked: Asked) -> dict[str, Any]:
@@ -81,11 +82,12 @@ def comparison(asked: Asked) -> dict[str, Any]:
     if not units:
         raise Refused("One of the two pictures is no longer here. Give both anew.", 404)
     parting = units["parting"]
-    wanted = [parting, *([units["usual"]] if usual and "usual" in units else [])]
+    compared = units.get("usual") if usual else None  # though it may be kept: the same question has the same answer
+    wanted = [parting, *([compared] if compared else [])]
 
     def table(answers: Answers) -> Any:
         found = result_of(answers, parting, Parting)
-        return None if found is None else _table(asked, found, _usual(answers, units, scene), after, limit)
+        return None if found is None else _table(asked, found, _usual(answers, compared, scene), after, limit)
 
     answers = asked.results(*wanted, known=table)
     model_b = scene.view.model_of("b")
@@ -110,7 +112,7 @@ def _sides(asked: Asked) -> dict[str, Any]:
     differs = [name for name in ("model_b", "prepare_a", "prepare_b") if name in asked.given.texts]
     if "b" not in asked.given.texts and not differs:
         raise Refused("Give a second side: another picture as b, another model as model_b, or prepare_b.")
-    return {
+    sides = {
         "model": asked.model_name(),
         "model_b": asked.model_name("model_b") if "model_b" in asked.given.texts else "",
         "a": a,
@@ -118,14 +120,19 @@ def _sides(asked: Asked) -> dict[str, Any]:
         "prepare_a": asked.preparation("prepare_a"),
         "prepare_b": asked.preparation("prepare_b"),
     }
+    pixels = [found.digest for key in (a, sides["b"]) if (found := asked.office.service.inputs.get(key))]
+    one_model, one_way = sides["model_b"] in ("", sides["model"]), sides["prepare_a"] == sides["prepare_b"]
+    if one_model and one_way and len(set(pixels)) == 1:
+        raise Refused(SAME_SIDES)
+    return sides
 
 
-def _usual(answers: Answers, units: dict[str, Unit], scene: Scene) -> Calibration | None:
-    """How far any two photographs are apart, if that is known."""
-    if "usual" not in units:
+def _usual(answers: Answers, unit: Unit | None, scene: Scene) -> Calibration | None:
+    """How far any two photographs are apart, if that was asked for and is known."""
+    if unit is None:
         return None
-    found: Calibration | None = result_of(answers, units["usual"], Calibration)
-    return found or scene.service.value(units["usual"])
+    found: Calibration | None = result_of(answers, unit, Calibration)
+    return found or scene.service.value(unit)
 
 
 def _table(asked: Asked, found: Parting, usual: Calibration | None, after: int, limit: int) -> dict[str, Any]:

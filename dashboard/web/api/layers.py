@@ -12,7 +12,7 @@ from hookscope.dashboard.asking.questions import ActivationOf
 from hookscope.dashboard.drawing import ranking
 from hookscope.dashboard.web.api.answers import Refused, address_of, fitting
 from hookscope.dashboard.web.api.looking import Asked, about, pictured
-from hookscope.hooks.results.looks import QUANTILE_LEVELS, Activation, Statistics
+from hookscope.hooks.results.looks import QUANTILE_LEVELS, Activation, Call, Statistics
 from hookscope.hooks.results.maps import maps
 
 RANKS = ("index", "strongest", "mean", "variance", "zeros")  # that the values of one picture tell
@@ -39,8 +39,9 @@ def layer(asked: Asked) -> dict[str, Any]:
         "dtype": found.dtype,
         "overwritten_by": recorded.overwritten_by or None,
         "numbers": numbers(found.statistics),
+        "of": of_all(found, recorded),
     }
-    return answer if span is None else {**answer, **channels(asked, found, span, rank)}
+    return answer if span is None else {**answer, **channels(asked, found, recorded, span, rank)}
 
 
 def numbers(found: Statistics) -> dict[str, Any]:
@@ -51,13 +52,13 @@ def numbers(found: Statistics) -> dict[str, Any]:
     return {**told, "quantiles": quantiles, "quantiles_approximate": found.approximate}
 
 
-def channels(asked: Asked, found: Activation, span: tuple[int, int], rank: str) -> dict[str, Any]:
+def channels(asked: Asked, found: Activation, recorded: Call, span: tuple[int, int], rank: str) -> dict[str, Any]:
     """The numbers of the channels at some places of an order.
 
     Raises:
         Refused: there are no channels, or none at these places.
     """
-    values, columns = by_channel(found)
+    values, columns, of_them = by_channel(found, recorded)
     order = ranking.order(values, None, rank, columns)
     first, last = span[0], min(span[1], len(order) - 1)
     if first >= len(order):
@@ -70,11 +71,11 @@ def channels(asked: Asked, found: Activation, span: tuple[int, int], rank: str) 
     shown = fitting(rows)
     end = first + len(shown)
     more = address_of(asked.path, asked.given.texts, channels=f"{end}..{last}") if end <= last else None
-    return {"rank": rank, "channels": shown, "channels_in_all": len(order), "next": more}
+    return {"rank": rank, "channels_of": of_them, "channels": shown, "channels_in_all": len(order), "next": more}
 
 
-def by_channel(found: Activation) -> tuple[np.ndarray, ranking.Numbers]:
-    """A layer's values, float32 (channel, ...), and the numbers of each channel as the page has them.
+def by_channel(found: Activation, recorded: Call) -> tuple[np.ndarray, ranking.Numbers, str]:
+    """A layer's values, float32 (channel, ...), the numbers of each channel as the page has them, and of what they are.
 
     Raises:
         Refused: there are no channels.
@@ -86,4 +87,43 @@ def by_channel(found: Activation) -> tuple[np.ndarray, ranking.Numbers]:
     if values is None or not len(values):
         sentence = "The output of this layer has no channels, so there are no numbers by channel. Leave channels out."
         raise Refused(sentence, 404)
-    return values, known if len(known.get("mean", ())) == len(values) else ranking.channel_numbers(values)
+    if len(known.get("mean", ())) == len(values):
+        return values, known, of_all(found, recorded)
+    return values, ranking.channel_numbers(values), of_map(found, recorded)
+
+
+def of_all(found: Activation, recorded: Call) -> str:
+    """Of what numbers are that leave nothing out, in words; maps leave out tokens that stand for no place."""
+    tokens = _tokens(found, recorded)
+    if not tokens:
+        return "all values"
+    left_out = f", of which {_prefix(recorded)} in no map" if recorded.prefix_tokens else ""
+    return f"all {tokens:,} tokens{left_out}"
+
+
+def of_map(found: Activation, recorded: Call) -> str:
+    """Of what the numbers of a channel's map are, in words."""
+    squares = ", as means over equal squares of them" if found.whole else ""
+    tokens = _tokens(found, recorded)
+    if not tokens:
+        return f"all values{squares}"
+    left_out = f"; {_prefix(recorded)} left out" if recorded.prefix_tokens else ""
+    return f"{tokens - recorded.prefix_tokens:,} tokens{squares}{left_out}"
+
+
+def _tokens(found: Activation, recorded: Call) -> int:
+    """How many tokens an output has, in all windows together; 0 if it has none.
+
+    Arguments:
+        recorded: tells the axes of an output that was too large to be kept as it is.
+    """
+    axes = tuple(axis for axis in recorded.axes if axis != "image") if found.whole else found.axes
+    if "token" not in axes or len(axes) != len(found.shape):
+        return 0
+    sizes = dict(zip(axes, found.shape, strict=True))
+    return sizes["token"] * sizes.get("window", 1)
+
+
+def _prefix(recorded: Call) -> str:
+    count = recorded.prefix_tokens
+    return "1 prefix token is" if count == 1 else f"{count:,} prefix tokens are"

@@ -19,8 +19,9 @@ from hookscope.dashboard.asking.answers import Answers, Failure
 from hookscope.dashboard.asking.captions import LONGEST, MOST, each_of, read_captions
 from hookscope.dashboard.asking.layer_keys import parse_key
 from hookscope.dashboard.asking.questions import Unit
-from hookscope.dashboard.asking.sides import OWN_WAY, Preparation
+from hookscope.dashboard.asking.sides import ASPECTS, LONGEST_SIDE, OWN_WAY, Preparation
 from hookscope.dashboard.engine.base import ModelInfo
+from hookscope.dashboard.inputs.axes import WAYS
 from hookscope.dashboard.inputs.samples import SAMPLES
 from hookscope.dashboard.inputs.store import SAMPLE_PREFIX
 from hookscope.dashboard.page.gallery import Gallery
@@ -44,7 +45,14 @@ NO_CAPTIONS = "This model compares a picture with no captions. Leave them out."
 WRONG_CAPTIONS = (
     f"Captions are texts, each on a line of its own: {MOST} at most, of {LONGEST} characters at most, no two the same."
 )
+EMPTY_LAYER = "The parameter layer is empty. Name a layer; the model itself is (model)."
 NO_LAYER = "This model has no layer of that name. The address api/v1/layers lists the names."
+PREPARATIONS = {  # the words of prepare, by what they are about
+    **{aspect: [name for name in names if name != OWN_WAY] for aspect, names in ASPECTS.items()},
+    "pixels": [f"HEIGHTxWIDTH, such as 320x320, each from 1 to {LONGEST_SIDE:,}"],
+    "axes": list(WAYS),  # of an array that may be read in two ways
+    "painted": ["box.FILL.LEFT.TOP.RIGHT.BOTTOM, such as box.grey.12.30.80.90, in pixels of the picture"],
+}
 ResultT = TypeVar("ResultT")
 
 
@@ -179,7 +187,8 @@ class Asked:
         names = [name for name in text.split(",") if name not in ("", OWN_WAY)]
         written = Preparation.read(text).write()
         if sorted(names) != sorted(filter(None, written.split(","))):
-            raise Refused(f"The parameter {parameter} names a preparation that there is not, or two of one kind.")
+            sentence = f"The parameter {parameter} names a preparation that there is not, or two of one kind."
+            raise Refused(sentence, asked=text, words=PREPARATIONS)
         return written
 
     def scene(self, **fields: Any) -> Scene:
@@ -210,12 +219,16 @@ class Asked:
             Refused: there is no such layer or call, or it did not run.
         """
         name = self.given.text("layer")
+        if not name:
+            raise Refused(EMPTY_LAYER)
         call = self.given.whole("call", 0, 0, 10**6)
         plain, number = parse_key(name)  # as the page and `layers` write it: "(model)", or with a call behind it
         layer = info.by_name.get(plain)
-        if layer is not None:
-            call = number or call
-        else:
+        if layer is not None and name.endswith(f":{number}"):
+            if "call" in self.given.texts and call != number:
+                raise Refused(f"The parameter layer names call {number}, and the parameter call another. Give one.")
+            call = number
+        elif layer is None:
             layer = info.by_name.get(name)
         if layer is None:
             near = difflib.get_close_matches(name[:200], [*info.by_name], NEAR, 0.5)
@@ -225,9 +238,8 @@ class Asked:
                 "This layer did not run, so it has no numbers.", 404, layer=layer.name, why=layer.reason_not_run
             )
         if call >= len(layer.calls):
-            sentence = (
-                f"This layer is called {len(layer.calls)} times, and calls are counted from 0. Give a lower call."
-            )
+            times = "once" if len(layer.calls) == 1 else f"{len(layer.calls)} times"
+            sentence = f"This layer is called {times}, and calls are counted from 0. Give a lower call."
             raise Refused(sentence, 404, layer=layer.name)
         return layer, call, layer.calls[call]
 

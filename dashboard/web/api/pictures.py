@@ -6,6 +6,7 @@ Each has its scale as numbers, in a header of the picture and as JSON under the 
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ from hookscope.dashboard.drawing.scales import Scale
 from hookscope.dashboard.page.reading import Reading, Walls
 from hookscope.dashboard.page.view import MEAN
 from hookscope.dashboard.web.api.answers import Refused, plain
+from hookscope.dashboard.web.api.layers import of_map
 from hookscope.dashboard.web.api.looking import Asked, about, pictured
 from hookscope.hooks.methods import MAPS
 from hookscope.hooks.results.looks import Activation, GradCam, Prediction
@@ -56,7 +58,9 @@ def class_map_png(asked: Asked) -> flask.Response:
 
 def _map(asked: Asked) -> tuple[bytes, dict[str, Any]]:
     which = asked.given.text("channel", MEAN_NAME)
-    channel = MEAN if which == MEAN_NAME else asked.given.whole("channel", 0, 0, 10**6)
+    if which != MEAN_NAME and not re.fullmatch(r"[0-9]{1,6}", which):
+        raise Refused("The parameter channel is the index of a channel, from 0, or mean for the mean of all.")
+    channel = MEAN if which == MEAN_NAME else int(which)
     each = asked.given.choice("scale", ("layer", "channel"), "layer")
     colours = asked.given.choice("colours", CHOICES, "auto")
     pixels = asked.given.whole("pixels", 0, 0, LONGEST_PX)
@@ -89,6 +93,7 @@ def _map(asked: Asked) -> tuple[bytes, dict[str, Any]]:
         "rows": values.shape[0],
         "columns": values.shape[1],
         "numbers": one,
+        "of": of_map(found, recorded),
         "scale": {"low": scale.low, "high": scale.high, "kind": scale.kind, "of": each},
         "palette": reading.palette.name,
         "not_finite": NON_FINITE_LEGEND,

@@ -71,11 +71,11 @@ def found_of_set(asked: Asked) -> dict[str, Any]:
         "unread": now.unread,
     }
     if now.now is None:
-        begin = f"{asked.office.prefix}set/{key}/start?model={name}"
+        begin = address_of(f"{asked.office.prefix}set/{key}/start", {}, model=name)
         return {
             **head,
             "found": None,
-            "how": "Nothing is known yet. The tab Pictures begins it, or a POST to start.",
+            "how": "Nothing is known yet. The tab Pictures of the page begins it, or a POST to the address start.",
             "start": begin,
         }
     rows = _silent(looked)
