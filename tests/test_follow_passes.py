@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import random
 import threading
 import warnings
@@ -303,6 +304,59 @@ def test_passes_that_do_not_belong_to_the_step_are_not_counted(
     assert column(tmp_path / "run", "2", "inputs") == [9, 9, 9]
     assert column(tmp_path / "run", "2", "mean") == pytest.approx(means, rel=1e-3, abs=1e-5)
     assert not notes(tmp_path / "run")
+
+
+class Maps(nn.Module):
+    """Convolutions that are trained in evaluation mode, as with frozen statistics."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU())
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.head(self.body(pictures).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+LOOKS: dict[str, Callable[[nn.Module, Tensor], Any]] = {
+    "show": lambda model, picture: hs.show(model, picture, ["body.0"]),
+    "gradients": lambda model, picture: hs.gradients(model, picture[None]),
+}
+
+
+@pytest.mark.parametrize("parts", [False, True], ids=["whole", "by its parts"])
+@pytest.mark.parametrize("when", ["before", "between", "behind"])
+@pytest.mark.parametrize("look", LOOKS)
+def test_looks_at_the_model_are_no_passes_of_a_training_in_evaluation_mode(
+    tmp_path: Path, look: str, when: str, parts: bool
+) -> None:
+    model, means = Maps().eval(), []
+    pictures = torch.rand(9, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+    def looked(now: str) -> None:
+        if when == now:
+            LOOKS[look](model, 5 * pictures[0])
+
+    with (
+        warnings.catch_warnings(),
+        hs.follow(model, tmp_path / "run", every=1, optimizer=(optimizer := sgd(model))) as feed,
+    ):
+        warnings.simplefilter("ignore")
+        for _ in range(3):
+            looked("before")
+            answer = model.head(model.body(pictures).mean((2, 3))) if parts else model(pictures)
+            looked("between")
+            cross_entropy(answer, CLASSES).backward()
+            looked("behind")
+            means.append(model.body[0](pictures).mean().item() if not parts else math.nan)
+            feed.step()
+            optimizer.step()
+            optimizer.zero_grad()
+    first = 1 if parts else 0  # of the first step it is not known yet that parts are called
+    assert column(tmp_path / "run", "body.0", "inputs")[first:] == [9] * (3 - first)
+    if not parts:
+        assert column(tmp_path / "run", "body.0", "mean") == pytest.approx(means, rel=1e-3, abs=1e-5)
 
 
 @pytest.mark.parametrize("how", ["together", "one by one", "zeroed between", "penalty first", "penalty last"])

@@ -7,6 +7,7 @@ import random
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from hookscope.hooks.errors import ModelNotSupported
+from hookscope.hooks.passes.traces import kept_if_lent
 
 _locks: weakref.WeakKeyDictionary[nn.Module, threading.RLock] = weakref.WeakKeyDictionary()
 _locks_guard = threading.Lock()
+_INSPECTING: ContextVar[bool] = ContextVar("inspecting", default=False)
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -82,8 +85,11 @@ def inspecting(model: nn.Module, *, gradients: bool = False, training: bool = Fa
     model = unwrap(model)
     check_supported(model, gradients=gradients)
     with contextlib.ExitStack() as stack:
+        stack.callback(_INSPECTING.set, _INSPECTING.get())  # no token, which ends with the cell of a notebook
+        _INSPECTING.set(True)
         stack.enter_context(locked(model))
         stack.enter_context(preserve(model))
+        stack.enter_context(kept_if_lent(model))
         stack.enter_context(eager(model))
         # `enable_grad` does not help inside inference mode, and tensors made there cannot be used for gradients later.
         stack.enter_context(torch.inference_mode(False))
@@ -93,6 +99,16 @@ def inspecting(model: nn.Module, *, gradients: bool = False, training: bool = Fa
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         evaluate(model, batch_norms_only=training)
         yield model
+
+
+def is_inspecting() -> bool:
+    """Whether what runs now, in this thread, is a pass of a look and none of the person's own.
+
+    >>> with inspecting(nn.Identity()):
+    ...     is_inspecting()
+    True
+    """
+    return _INSPECTING.get()
 
 
 @contextlib.contextmanager

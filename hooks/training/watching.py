@@ -24,7 +24,7 @@ from hookscope.hooks.layers.names import Pattern, first_names
 from hookscope.hooks.numbers.moments import Scratch
 from hookscope.hooks.passes import arguments, nested
 from hookscope.hooks.passes.looking import looking
-from hookscope.hooks.passes.modes import random_state_kept
+from hookscope.hooks.passes.modes import is_inspecting, random_state_kept
 from hookscope.hooks.passes.operations import split_name, tapping
 from hookscope.hooks.passes.registry import Placed, hook
 from hookscope.hooks.passes.running import recomputing
@@ -211,6 +211,8 @@ class Watching:
     def _counts(self, module: nn.Module) -> bool:
         """Whether this pass is one of the training."""
         if self._busy or self._over or recomputing() or not torch.is_grad_enabled() or _in_a_derivative():
+            return False
+        if is_inspecting():  # somebody looks at the model between two steps, with gradients
             return False
         self._memory.trains = self._memory.trains or module.training
         counts = module.training or not self._memory.trains
