@@ -111,7 +111,8 @@ def test_torn_lines_are_counted_and_the_rest_is_read(tmp_path: Path) -> None:
     raw(tmp_path / "run", b'{"v":1,"step":10,"half')
     again = Folder(tmp_path / "run", 10**9)
     written.close()
-    assert again.open(INFO, True) == (0, 1)  # a process that was killed in the middle: the next one begins a new line
+    # a process was killed in the middle: the next one begins a new line
+    assert again.open(INFO, True) == (0, 1, ())
     again.append(as_line(look(20, 1)))
     feed = hs.read_feed(tmp_path / "run")
     assert feed.steps.tolist() == [0, 20] and feed.skipped == 5

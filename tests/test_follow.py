@@ -429,7 +429,7 @@ def test_a_folder_holds_one_run_and_resume_goes_on(tmp_path: Path) -> None:
     with pytest.raises(hs.HooksError, match="holds a run already"), hs.follow(model, tmp_path / "run"):
         pass
     with hs.follow(model, tmp_path / "run", every=2, optimizer=optimizer, resume=True) as feed:
-        with pytest.raises(hs.HooksError, match="Another process writes"):
+        with pytest.raises(hs.HooksError, match="This process writes into the folder run already"):
             hs.follow(model, tmp_path / "run", resume=True).open()
         assert hs.read_feed(tmp_path / "run").state().kind == "running"
         train(model, feed, optimizer, 4)
@@ -999,6 +999,94 @@ def test_a_folder_stays_below_its_limit(tmp_path: Path) -> None:
     found = hs.read_feed(tmp_path / "run")
     assert any("half as many steps" in note for look in found.looks for note in look.notes)
     assert 50 < len(found.looks) < 200
+
+
+class Again(nn.Module):
+    """Runs its activation twice, a part that answers two tensors, and one only in some passes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
+        self.act, self.seldom, self.pair = nn.ReLU(), nn.Conv2d(4, 4, 1), nn.ReLU()
+        self.pair.register_forward_hook(lambda module, given, output: (output, -output))
+        self.head, self.steps = nn.Linear(4, 3), 0
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.steps += 1
+        found = self.act(self.second(self.act(self.first(pictures))))
+        found = self.seldom(found) if self.steps < 2 else found
+        return self.head(self.pair(found)[0].mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def test_maps_are_of_the_first_call_and_of_the_layers_that_run(tmp_path: Path) -> None:
+    model, expected = Again(), []
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    pictures = torch.rand(6, 3, 9, 9, generator=torch.Generator().manual_seed(1))
+    with hs.follow(model, tmp_path / "run", every=1, optimizer=optimizer, pinned=pictures) as feed:
+        for _ in range(3):
+            cross_entropy(model(pictures), torch.arange(6) % 3).backward()
+            feed.step()
+            optimizer.step()
+            optimizer.zero_grad()
+            expected.append(model.first(pictures[:1]).relu()[0].detach().numpy())
+    found = hs.read_feed(tmp_path / "run")
+    assert found.steps.tolist() == [0, 1, 2] and not [note for look in found.looks for note in look.notes]
+    for step, right in enumerate(expected):
+        maps = found.maps(step)
+        assert maps is not None and np.allclose(maps.maps["act"], right, atol=2e-3)
+        assert ("seldom" in maps.maps) == (step == 0) and "pair" in maps.maps
+
+
+def test_numbers_stay_where_the_pinned_picture_fails(tmp_path: Path) -> None:
+    model = small_net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    pinned, alone = batch(0)[0][:1], {"fails": False}
+
+    def check(module: nn.Module, given: Any) -> None:
+        if alone["fails"] and len(given[0]) == 1:
+            raise ValueError("one picture is too few")
+
+    model.register_forward_pre_hook(check)
+    with (
+        pytest.warns(UserWarning, match="The pinned picture could not be shown.*one picture is too few") as said,
+        hs.follow(model, tmp_path / "run", every=1, optimizer=optimizer, pinned=pinned) as feed,
+    ):
+        train(model, feed, optimizer, 4, lambda step: alone.update(fails=step >= 1))
+    found = hs.read_feed(tmp_path / "run")
+    assert found.steps.tolist() == [0, 1, 2, 3] and len(said) == 1
+    assert found.maps(0) is not None and found.maps(3) is None
+    assert np.isfinite(found.column("u", "ratio")).any(axis=1).all()
+
+
+@pytest.mark.parametrize(("limit", "least"), [(1.0, 2), (2.0, 4), (4.0, 5)])
+def test_where_files_are_large_beside_the_limit_the_newest_stay(tmp_path: Path, limit: float, least: int) -> None:
+    """A look of these layers takes some 0.4 MB."""
+    model = nn.Sequential(*[nn.Conv2d(16, 16, 3, padding=1) for _ in range(8)])
+    pictures, kept = torch.rand(2, 16, 64, 64), []
+    with hs.follow(model, tmp_path / "run", every=1, limit_mb=limit, pinned=pictures) as feed:
+        for step in range(24):
+            model(pictures).sum().backward()
+            feed.step()
+            assert sum(path.stat().st_size for path in (tmp_path / "run").iterdir()) < limit * 1_000_000
+            steps = {int(path.stem[5:]) for path in (tmp_path / "run").glob("maps-*")}
+            kept.append(len(steps))
+            assert step in steps
+    assert min(kept[4:]) >= least and max(kept) < 24
+
+
+def test_a_limit_without_room_for_one_look_is_told_once(tmp_path: Path) -> None:
+    model = nn.Sequential(*[nn.Conv2d(16, 16, 3, padding=1) for _ in range(8)])
+    pictures = torch.rand(2, 16, 64, 64)
+    with (
+        pytest.warns(UserWarning, match="no room in limit_mb for the distributions and maps of one look") as said,
+        hs.follow(model, tmp_path / "run", every=1, limit_mb=0.2, pinned=pictures) as feed,
+    ):
+        for _ in range(4):
+            model(pictures).sum().backward()
+            feed.step()
+    assert len(said) == 1 and not [*(tmp_path / "run").glob("*.safetensors")]
 
 
 def test_a_line_of_a_hundred_layers_takes_12_kilobytes(tmp_path: Path) -> None:

@@ -111,6 +111,40 @@ def test_each_of_two_optimisers_is_unscaled_by_itself(tmp_path: Path) -> None:
             assert [of(look, layer, "g", "norm") for layer in "02"] == pytest.approx(right, rel=1e-4)
 
 
+@pytest.mark.parametrize("announced", [True, False], ids=["announced", "not announced"])
+@pytest.mark.parametrize("first", ["maker", "judge"])
+def test_of_networks_that_are_frozen_by_turns_each_has_its_update(tmp_path: Path, first: str, announced: bool) -> None:
+    """As Lightning's `toggle_optimizer` does: each is frozen while the other one is trained."""
+    torch.manual_seed(0)
+    model = nn.Sequential()
+    model.maker, model.judge = nn.Linear(6, 5), nn.Linear(5, 1)
+    parts = {"maker": model.maker, "judge": model.judge}
+    optimizers = {name: torch.optim.SGD(part.parameters(), lr=0.1) for name, part in parts.items()}
+    turns, ratios = [first, *(name for name in parts if name != first)], []
+    with hs.follow(model, tmp_path / "run", every=1, optimizer=[*optimizers.values()]) as feed:
+        for step in range(4):
+            ratio = {}
+            for name in turns:
+                for other in parts:
+                    parts[other].requires_grad_(other == name)
+                answer = model(batch(step)[0])
+                (answer.mean() if name == "maker" else answer.square().mean()).backward()
+                if announced:
+                    feed.before_update(optimizers[name])
+                before = copy.deepcopy(parts[name])
+                optimizers[name].step()
+                away = [now - was for now, was in zip(parts[name].parameters(), before.parameters(), strict=True)]
+                ratio[name] = norm(away) / norm(before.parameters())
+                optimizers[name].zero_grad()
+            ratios.append(ratio)
+            feed.step(loss=0.0)
+    found = hs.read_feed(tmp_path / "run")
+    assert len(found.looks) == 4 and not found.alarms()
+    for look, ratio in zip(found.looks, ratios, strict=True):
+        for name in parts:
+            assert of(look, name, "u", "ratio") == pytest.approx(ratio[name], rel=1e-4), (look.step, name)
+
+
 def test_an_optimiser_that_waits_a_step_leaves_the_others_update(tmp_path: Path) -> None:
     model = net()
     first, last = (torch.optim.SGD(model[place].parameters(), lr=0.1) for place in (0, 2))

@@ -191,12 +191,16 @@ def test_bfloat16_is_within_a_hundredth_and_clipping_comes_later(tmp_path: Path)
 
 
 class Adversaries(lightning.LightningModule):
-    """Two networks, each with an optimiser; the second one learns in every other batch."""
+    """Two networks, each with an optimiser; the second one learns in every other batch.
 
-    def __init__(self) -> None:
+    Attributes:
+        toggled: whether each is frozen while the other one learns.
+    """
+
+    def __init__(self, toggled: bool) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.automatic_optimization = False
+        self.automatic_optimization, self.toggled = False, toggled
         self.maker, self.judge = nn.Linear(4, 6), nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 1))
         self.seen: list[dict[str, float]] = []
 
@@ -206,11 +210,13 @@ class Adversaries(lightning.LightningModule):
     def training_step(self, batch: Any, index: int) -> None:
         makes, judges = self.optimizers()
         noise, ones = batch[0].flatten(1)[:, :4], torch.ones(len(batch[0]), 1)
+        self._turn(makes)
         loss = binary_cross_entropy_with_logits(self.judge(self(noise)), ones)
         makes.zero_grad()
         self.manual_backward(loss)
         found = {"maker": _norm([weight.grad for weight in self.maker.parameters()])}
         makes.step()
+        self._turn(judges, makes)
         judges.zero_grad()
         if index % 2 == 0:
             real = batch[0].flatten(1)[:, 4:10]
@@ -219,14 +225,22 @@ class Adversaries(lightning.LightningModule):
             self.manual_backward(loss)
             found["judge.0"] = _norm([weight.grad for weight in self.judge[0].parameters()])
             judges.step()
+        self._turn(None, judges)
         self.seen.append(found)
+
+    def _turn(self, now: Any, before: Any = None) -> None:
+        if self.toggled and before is not None:
+            self.untoggle_optimizer(before)
+        if self.toggled and now is not None:
+            self.toggle_optimizer(now)
 
     def configure_optimizers(self) -> Any:
         return torch.optim.SGD(self.maker.parameters(), lr=0.1), torch.optim.Adam(self.judge.parameters(), lr=0.01)
 
 
-def test_each_of_several_optimisers_has_its_own_gradients(tmp_path: Path) -> None:
-    module = Adversaries()
+@pytest.mark.parametrize("toggled", [False, True])
+def test_each_of_several_optimisers_has_its_own_gradients(tmp_path: Path, toggled: bool) -> None:
+    module = Adversaries(toggled)
     follow = hs.lightning.LayerStatistics(tmp_path / "run", every=1)
     trainer(tmp_path, follow, max_epochs=1).fit(module, batches())
     feed = hs.read_feed(tmp_path / "run")

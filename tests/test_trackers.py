@@ -305,6 +305,35 @@ def test_wandb_is_given_the_same_rows_at_the_feeds_steps(folder: Path) -> None:
         hs.wandb.log_layers(3, run=run)
 
 
+def test_layers_that_are_not_there_are_told_and_one_name_is_one_layer(
+    folder: Path, tmp_path: Path, recorder: Recorder
+) -> None:
+    for log in (hs.mlflow.log_layers, lambda *given, **more: hs.wandb.log_layers(*given, run=OfBiases(), **more)):
+        with pytest.raises(HooksError, match=r"no numbers of a layer 'nope'\. There are those of 0, 1, 2"):
+            log(folder, layers=["0", "nope"])
+    hs.mlflow.log_layers(folder, layers="0", maps=0, figure=False)
+    assert {name.split("/")[1] for name, _ in recorder.numbers} == {"0"}
+
+    recorder.numbers.clear()
+    model = nn.Sequential(nn.Linear(4, 4))
+    with (
+        pytest.warns(UserWarning, match="no numbers of a layer 'net'. There are those of 0") as said,
+        hs.follow(model, tmp_path / "run", every=1) as feed,
+    ):
+        hs.mlflow.log_layers(feed, layers=["net", "0"], figure=False)
+        for _ in range(2):
+            model(torch.randn(2, 4)).sum().backward()
+            feed.step()
+    assert len(said) == 1 and ("gradient norm/0", 1) in recorder.numbers
+
+
+@pytest.mark.parametrize("name", ["gradient norm", DEAD, "", print])
+def test_a_metric_has_a_name_of_its_own(tmp_path: Path, name: Any) -> None:
+    feed = hs.follow(nn.Sequential(nn.Linear(4, 4)), tmp_path / "run")
+    with pytest.raises(HooksError, match="of its own"):
+        feed.metric(name)(print)
+
+
 # --- the real ones, in an environment of their own: `make test-slow` makes it from requirements-oracles.txt
 
 WITH_MLFLOW = """

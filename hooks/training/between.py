@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from hookscope.hooks.results.feeds import Given
+from hookscope.hooks.results.feeds import Given, shorten
+from hookscope.hooks.training.telling import NOT_A_NUMBER, TOO_MANY_NAMES
 
 MOST = 10_000  # steps of which each number is kept; of more the first, and the newest
 MOST_NAMES = 50
@@ -21,6 +22,7 @@ class Between:
     def __init__(self) -> None:
         self._losses: list[tuple[int, Any]] = []
         self._numbers: dict[str, list[tuple[int, Any]]] = {}
+        self._refused: dict[str, str] = {}  # by name what is said of it
 
     def keep(self, step: int, loss: Any, numbers: Mapping[str, Any]) -> float | None:
         """What a step was given.
@@ -29,19 +31,35 @@ class Between:
             the loss, where it costs nothing to have it now; None where it lies on a device, or there is none.
 
         Raises:
-            TypeError: the loss is no number. What else is none is left out.
+            TypeError: the loss is no number. What else is none is left out, and `take_refused` says so.
         """
         for name, value in numbers.items():
             kept = _kept(value)
-            if kept is not None and (name in self._numbers or len(self._numbers) < MOST_NAMES):
-                _append(self._numbers.setdefault(str(name), []), step, kept)
+            if kept is None:
+                self._refuse(name, value)
+            elif name in self._numbers or len(self._numbers) < MOST_NAMES:
+                _append(self._numbers.setdefault(name, []), step, kept)
+            else:
+                self._refused[""] = TOO_MANY_NAMES.format(most=MOST_NAMES)
         if loss is None:
             return None
         kept = _kept(loss)
         if kept is None:
-            raise TypeError(type(loss).__name__)
+            raise TypeError(_kind(loss))
         _append(self._losses, step, kept)
         return None if isinstance(kept, Tensor) else kept
+
+    def take_refused(self) -> tuple[str, ...]:
+        """What there is to say of numbers that are none; of each name once, of a few."""
+        if not self._refused or not any(self._refused.values()):
+            return ()
+        said = tuple(sentence for sentence in self._refused.values() if sentence)
+        self._refused = dict.fromkeys(self._refused, "")
+        return said
+
+    def _refuse(self, name: str, value: Any) -> None:
+        if value is not None and name not in self._refused and len(self._refused) < MOST_NAMES:
+            self._refused[name] = NOT_A_NUMBER.format(name=shorten(name, 100), kind=_kind(value))
 
     def take(self, most: int = MOST) -> Given:
         """Everything that was kept since the last time.
@@ -65,6 +83,11 @@ def _kept(value: Any) -> Any:
         return float(value)
     except (TypeError, ValueError, OverflowError):
         return None
+
+
+def _kind(value: Any) -> str:
+    shape = getattr(value, "shape", None)
+    return type(value).__name__ + (f" of shape {tuple(shape)}" if isinstance(shape, tuple) else "")
 
 
 def _append(rows: list[tuple[int, Any]], step: int, kept: Any) -> None:

@@ -21,6 +21,8 @@ from hookscope.hooks.training.telling import Teller
 from hookscope.hooks.training.watching import Metric
 from hookscope.hooks.training.weights import inner_optimizers
 
+NEXT = "the beginning of the next training"  # reads on behind "The run was ended by"
+
 
 class Guest:
     """A feed inside somebody else's loop.
@@ -28,6 +30,8 @@ class Guest:
     Arguments:
         folder, settings, layers: as of `follow`. resume: whether a training goes on with the run that the folder holds;
             None where its first step says so. log: what is logged, see `rows.names_of`.
+
+    A training that ends without saying so is over when the next one begins, or when nobody has this any more.
 
     Attributes:
         feed: once the training has begun; None before, and when it is over. over: whether something has failed.
@@ -60,14 +64,24 @@ class Guest:
 
         return add
 
-    def begin(self, model: nn.Module, optimizers: Any, scaler: Any, first: int, *, parts: bool = False) -> None:
-        """The training begins.
+    def begin(
+        self,
+        model: nn.Module,
+        optimizers: Any,
+        scaler: Any,
+        first: int,
+        *,
+        parts: bool = False,
+        again: bool = False,
+    ) -> None:
+        """The training begins; one before it that never said that it ended has ended by this.
 
         Arguments:
             first: the number of its first step; above 0 it goes on with an earlier one. parts: whether only parts of
-                the model are called.
+                the model are called. again: whether it tries once more what has failed in the same folder.
         """
-        resume = first > 0 if self._resume is None else self._resume
+        self.end(NEXT)
+        resume = again or (first > 0 if self._resume is None else self._resume)
         settings = dataclasses.replace(self._settings, resume=resume)
         with self.harmless():
             self.over, self._told = False, -1
@@ -78,6 +92,11 @@ class Guest:
                 feed.watch_parts()
             feed.open(first)
             self.feed = feed
+
+    def keep_up(self, optimizers: Any, one: Any = None) -> None:
+        """These are the optimisers now, whichever there were before; unless `one`, which is used now, is of those."""
+        if self.feed is not None and (one is None or not self.feed.uses(inner_optimizers(one))):
+            self.feed.use(inner_optimizers(optimizers))
 
     def fresh(self) -> tuple[int, dict[str, float]] | None:
         """The newest look's step and what is logged of it, once; None where there is nothing new."""

@@ -15,14 +15,16 @@ steps that are looked at nothing is on the model, and a step costs a few microse
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
+import sys
 import time
 import types
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -32,73 +34,29 @@ from hookscope.hooks.layers.names import Pattern, first_names
 from hookscope.hooks.passes.looking import looking
 from hookscope.hooks.passes.modes import check_supported, forced_eager, unwrap
 from hookscope.hooks.passes.registry import hook
+from hookscope.hooks.results.feed_lines import LARGEST_STEP
 from hookscope.hooks.results.feeds import Given, Look
+from hookscope.hooks.training import telling
 from hookscope.hooks.training.alarms import Alarms
 from hookscope.hooks.training.between import MOST, Between
 from hookscope.hooks.training.layouts import choose
 from hookscope.hooks.training.looks import Step, numbers_of
+from hookscope.hooks.training.loose import loosely
 from hookscope.hooks.training.pinned import Pinned
+from hookscope.hooks.training.resuming import others_than_before
+from hookscope.hooks.training.rows import own_name
 from hookscope.hooks.training.rules import silenced
-from hookscope.hooks.training.run import Settings, info_of, is_first_process, settings_of
-from hookscope.hooks.training.telling import (
-    AFTER_THE_UPDATE,
-    FEWER_LOOKS,
-    NO_GRADIENTS,
-    NO_NUMBER,
-    NO_UPDATE,
-    OWN_PASSES,
-    Teller,
-)
+from hookscope.hooks.training.run import Settings, info_of, is_first_process
+from hookscope.hooks.training.telling import Teller
 from hookscope.hooks.training.watching import PURPOSE, Memory, Metric, Watching
 from hookscope.hooks.training.weights import Scale, inner_optimizers, own_weights, read_moment, scale_of, weights_of
 from hookscope.hooks.training.writer import Folder, Lines, as_given, as_line
 
 
-def follow(
-    model: nn.Module,
-    folder: str | os.PathLike[str],
-    *,
-    every: int = 50,
-    optimizer: Any = None,
-    scaler: Any = None,
-    pinned: Any = None,
-    pinned_layers: Pattern | Iterable[Pattern] | None = None,
-    layers: Pattern | Iterable[Pattern] | None = None,
-    limit_mb: float = 500,
-    title: str = "",
-    alarms: bool | Mapping[str, Literal["on", "off"]] = True,
-    resume: bool = False,
-    owner: str = "user",
-) -> Following:
-    """Follow a training; see the module for how, docs/feed.md for what is written and docs/examples/training.md.
-
-    Arguments:
-        model: what is trained; wrappers are looked through. Whatever is compiled runs eagerly in looked-at steps.
-        folder: where it is written, one folder for each run.
-        every: how many steps are between two looks. Step 0, the first, is one.
-        optimizer: for learning rates and updates, one or several; without it those columns are absent.
-        scaler: the `torch.amp.GradScaler`, by whose scale gradients are divided.
-        pinned: a batch or a tuple of arguments, whose first picture the model is run on once more at every look (what
-            that leaves behind: docs/feed.md); its maps are kept. pinned_layers: of which layers.
-        layers: see `layers.names.select`; by default all modules without children, and all that have weights.
-            Operations ("layer1.0/relu") can be named too.
-        limit_mb: how many megabytes the folder may take. Files of older looks make room; when lines alone take more
-            than half, half as many steps are looked at.
-        title: what the page calls it; the folder's name by default.
-        alarms: whether alarms are told, on the console and in the feed; or by rule ({"dead-channels": "off"}).
-        resume: go on with the run that the folder holds, behind its last step.
-        owner: what `live_hooks` shows.
-
-    Raises:
-        HooksError: a rule or `every` is wrong; or, when the block begins, the folder holds a run already.
-        LayerNotFound: a pattern means nothing. ModelNotSupported: hooks cannot see into this kind of model.
-    """
-    settings = settings_of(folder, every, pinned, pinned_layers, limit_mb, title, alarms, resume, owner)
-    return Following(model, Path(folder), settings, layers, inner_optimizers(optimizer), scaler)
-
-
 class Following:
     """What `follow` gives: a training that is followed for the length of a `with` block, or from `open` to `close`.
+
+    One that nobody closed ends when nobody has it any more: nothing else keeps it, neither the model nor an optimiser.
 
     Attributes:
         writing: whether anything is written here: only in the first process of a distributed training.
@@ -150,6 +108,14 @@ class Following:
     ) -> None:
         self.close("" if kind is None else kind.__name__)
 
+    def __del__(self) -> None:
+        mine = getattr(self, "_mine", None) == (os.getpid(), id(self))  # and not that of a copy, or of a fork
+        if not mine or not self._open or sys.is_finalizing():
+            return
+        self._pinned = None  # whatever thread this is, somebody may be running the model
+        with contextlib.suppress(Exception):
+            self.close(telling.DROPPED)
+
     def open(self, first: int | None = None) -> None:
         """Begin: make the folder, and wait for the first step.
 
@@ -157,7 +123,7 @@ class Following:
             first: its number; by default that behind the last which the folder holds.
 
         Raises:
-            HooksError: the folder holds a run already, or another process writes there.
+            HooksError: the folder holds a run already, or that of another model; or it cannot be written.
         """
         if not self.writing or self._open:
             return
@@ -166,15 +132,11 @@ class Following:
             self._pinned = Pinned(model, settings.pinned, settings.pinned_layers)
         own = own_weights(self._layers, self._every_layer, first_names(model))
         info = info_of(model, own, self._layers, self._optimizers, settings, self._scaler is not None)
-        try:
-            last, self._number = self._folder.open(info, settings.resume)
-        except OSError as error:
-            raise HooksError(
-                f"The folder {self._folder.path.name} cannot be written ({error.strerror}). Choose another one, or "
-                "make room."
-            ) from error
+        fits = functools.partial(others_than_before, model, own)
+        last, self._number, notes = self._folder.open(info, settings.resume, fits)
         self._next = first if first is not None else 0 if last is None else last + 1
-        self._open = True
+        self._open, self._mine, self.path = True, (os.getpid(), id(self)), self._folder.path
+        self._teller.say(*notes)
         self._teller.say(*self._lines.write({"begin": time.time(), "step": self._next, "process": os.getpid()}))
         self._guarded(self._arm_if_due)
 
@@ -225,16 +187,44 @@ class Following:
         if self._armed is not None:
             self._guarded(lambda: self._read_before(optimizer))
 
+    def put_off(self, step: int, why: str) -> bool:
+        """Look at the step that comes instead of this one, if this one had no gradient; gives whether it does so."""
+        armed = self._armed
+        if armed is None or armed.moment is None or armed.moment.has_gradients():
+            return False
+        self._disarm()
+        self._armed, self._next = None, step + 1
+        self._teller.say(why)
+        self._guarded(self._arm)
+        return True
+
+    def uses(self, optimizers: Iterable[torch.optim.Optimizer]) -> bool:
+        """Whether these are among the optimisers that are followed."""
+        return {*map(id, optimizers)} <= {*map(id, self._optimizers)}
+
+    def use(self, optimizers: tuple[torch.optim.Optimizer, ...]) -> None:
+        """From now on these are the optimisers, where they are others than those that were given."""
+        if self._open and [*map(id, optimizers)] != [*map(id, self._optimizers)]:
+            self._take_off_updates()
+            self._optimizers = optimizers
+            if self._armed is not None:
+                self._armed.waiting = {id(each) for each in optimizers}
+                self._guarded(self._watch_updates)
+            self._teller.say(telling.OTHER_OPTIMIZERS)
+
     def metric(self, name: str) -> Callable[[Metric], Metric]:
         """A number of your own for each layer: `@feed.metric("energy")` above a function of (layer, value).
 
         The value is a copy of the layer's output, detached: of several calls in a forward pass the first's. What the
         function gives becomes a float, of several passes the mean weighted by pictures; None is no number. Random state
         is put back. Its first failure switches it off, and is told once.
+
+        Raises:
+            HooksError: it has no name, or that of a number that every look has.
         """
 
         def add(function: Metric) -> Metric:
-            self._memory.metrics[name] = function
+            self._memory.metrics[own_name(name)] = function
             return function
 
         return add
@@ -255,18 +245,19 @@ class Following:
 
     def _step(self, loss: Any, number: int | None, scalars: Mapping[str, Any]) -> None:
         if self._pending is not None and self._scaler is None and not self._pending.updated:
-            self._teller.say(NO_UPDATE)
+            self._teller.say(telling.NO_UPDATE)
         self._finish()  # of the look before, whose update did not come
         now = self._next if number is None else int(number)
-        if now < 0:
-            raise ValueError(f"step={now}: steps are counted from 0")
+        if not 0 <= now <= LARGEST_STEP:
+            raise ValueError(f"step={now}: steps are counted from 0, and have 12 digits at most")
         self._stride = max(now - self._next + 1, 1) if number is not None and self._number else 1
         self._next = now + 1
         try:
             value = self._between.keep(now, loss, scalars)
         except TypeError as error:
             loss = value = None
-            self._teller.say(NO_NUMBER.format(kind=error))
+            self._teller.say(telling.NO_NUMBER.format(kind=error))
+        self._teller.say(*self._between.take_refused())
         if self._armed is not None:
             self._look_at(now, loss, value)
         elif value is not None and not math.isfinite(value) and not self._broken:
@@ -288,10 +279,10 @@ class Following:
             step.skipped = late and (scale.fell_since(step.scale) or bool(self._optimizers))
             self._read_weights(step, scale.behind_the_update(step.skipped and not self._optimizers) if late else scale)
         if late:
-            self._teller.say(OWN_PASSES if step.early and step.watching.passes else AFTER_THE_UPDATE)
+            self._teller.say(telling.OWN_PASSES if step.early and step.watching.passes else telling.AFTER_THE_UPDATE)
         assert step.moment is not None
         if not step.moment.has_gradients() and any(each.wants for each in step.moment.layers):
-            self._teller.say(NO_GRADIENTS)
+            self._teller.say(telling.NO_GRADIENTS)
         step.cost += time.perf_counter() - begun
         step.repeat_if_broken(self._alive(), self._settings.owner, value)
         self._pending = step
@@ -324,8 +315,12 @@ class Following:
 
     def _before_update(self, optimizer: Any, args: tuple[Any, ...], more: Mapping[str, Any]) -> None:
         """A step of the optimiser begins. Where nobody has called `step` by now, this is the moment to look."""
-        step = self._armed
-        if self._pending is not None or step is None or step.moment is not None:
+        step = self._pending or self._armed
+        if step is None or (step.moment is not None and id(optimizer) not in step.waiting):
+            return
+        moment = step.moment
+        if moment is not None:  # its weights may have been frozen while another one's were trained
+            self._guarded(lambda: moment.keep(weights_of((optimizer,))))
             return
         early = not step.watching.passes
         if early and not any(map(callable, (*args[1:], more.get("closure")))):  # by which it runs the model itself
@@ -380,10 +375,8 @@ class Following:
         self._armed = Step(watching, {id(each) for each in self._optimizers})
         if self._scaler is not None:
             with looking(owner=self._settings.owner, purpose=PURPOSE):
-                self._hooks.enter_context(hook(model, "forward_pre", self._see_scale, layer=""))
-        for optimizer in self._optimizers if not self._updates else ():
-            self._updates.append(optimizer.register_step_pre_hook(self._before_update))
-            self._updates.append(optimizer.register_step_post_hook(self._after_update))
+                self._hooks.enter_context(hook(model, "forward_pre", loosely(self._see_scale), layer=""))
+        self._watch_updates()
 
     def _see_scale(self, *given: Any) -> None:
         """A pass begins: what the scaler does by then."""
@@ -392,6 +385,11 @@ class Following:
 
     def _disarm(self) -> None:
         self._hooks.close()
+
+    def _watch_updates(self) -> None:
+        for optimizer in self._optimizers if not self._updates else ():
+            self._updates.append(optimizer.register_step_pre_hook(loosely(self._before_update)))
+            self._updates.append(optimizer.register_step_post_hook(loosely(self._after_update)))
 
     def _take_off_updates(self) -> None:
         for handle in self._updates:
@@ -411,7 +409,7 @@ class Following:
         given = self._given()
         looked = numbers_of(step, model, self._alarms, given, self._scaler is not None, self._settings.owner)
         look = looked.look(self._number, time.time(), self._teller.take_notes())
-        maps = self._pinned.look(model, self._settings.owner) if self._pinned is not None else {}
+        maps = self._pinned.look(model, self._settings.owner, self._teller.say) if self._pinned is not None else {}
         self._number += 1
         if self._armed is None:
             self._take_off_updates()
@@ -423,7 +421,7 @@ class Following:
         if self._folder.lines_are_full:
             self._slower *= 2
             self._folder.allow_more_lines()
-            self._teller.say(FEWER_LOOKS)
+            self._teller.say(telling.FEWER_LOOKS)
 
     def _given(self) -> Given:
         """What the steps since the last look were given: not of all, once lines take up the room."""

@@ -20,6 +20,7 @@ from hookscope.hooks.errors import HooksError
 from hookscope.hooks.layers.names import Pattern
 from hookscope.hooks.training.callbacks import Guest
 from hookscope.hooks.training.run import settings_of
+from hookscope.hooks.training.telling import NO_LOSS
 from hookscope.hooks.training.watching import Metric
 
 NAMES = ("lightning.pytorch", "pytorch_lightning")  # one library under two names, whose classes are not the same
@@ -100,11 +101,13 @@ class LayerStatistics(Callback):
         """Remember which step this is."""
         with self._guest.harmless():
             self._number = _stepped(trainer)
+            self._guest.keep_up(trainer.optimizers)
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
         """Gradients are ready."""
         with self._guest.harmless():
             if self._guest.feed is not None:
+                self._guest.keep_up(trainer.optimizers, optimizer)
                 self._guest.feed.before_update(optimizer)
                 self._updating = True
 
@@ -115,8 +118,11 @@ class LayerStatistics(Callback):
             if isinstance(loss, Tensor) and loss.numel() == 1:  # its share, where batches are accumulated
                 loss = loss.detach().clone()
                 self._loss = loss if self._loss is None else self._loss + loss
-            if self._guest.feed is not None and self._updating:
-                self._guest.feed.step(self._loss, step=self._number)
+            feed = self._guest.feed
+            if feed is not None and self._updating:
+                none = pl_module.automatic_optimization and loss is None
+                if not (none and feed.put_off(self._number, NO_LOSS)):
+                    feed.step(self._loss, step=self._number)
                 self._loss, self._updating = None, False
             new = self._guest.fresh()
         if not self._guest.over and new is not None:

@@ -214,7 +214,7 @@ def _evidence(
     with_gradients = [each for each in moment.layers if each.gradient is not None and each.wants]
     order = {layer: place for place, (layer, _) in reversed(list(enumerate(outputs)))}
     with_gradients.sort(key=lambda each: order.get(each.layer, len(order)))  # as they ran; stable
-    gradients = {}
+    gradients, matrices, frozen = {}, {*moment.matrices}, moment.frozen
     for each in with_gradients:
         assert each.gradient is not None
         numbers = each.gradient.statistics
@@ -224,13 +224,13 @@ def _evidence(
         loss,
         first=step.number == 0,
         classes=step.watching.classes if _is_mean_cross_entropy(step.loss) else 0,
-        matrices=tuple(layer for layer in gradients if layer in moment.matrices),
+        matrices=tuple(layer for layer in gradients if layer in matrices),
         gradients=gradients,
         underflow={each.layer: each.underflow for each in with_gradients} if step.halves else {},
         fired={
             titles[place]: (found.fired, found.inputs) for place, found in outputs.items() if found.fired is not None
         },
-        ratios={layer: ratio for layer, ratio in moment.ratios.items() if layer not in moment.frozen},
+        ratios={layer: ratio for layer, ratio in moment.ratios.items() if layer not in frozen},
         unchanged=moment.unchanged if moment.updated else None,
         at_rate_0=moment.updated and bool(moment.rates) and not any(moment.rates),
         scaled=scaled,

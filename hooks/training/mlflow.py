@@ -24,7 +24,7 @@ from hookscope.hooks.errors import HooksError
 from hookscope.hooks.results.feed_files import Feed, read_feed
 from hookscope.hooks.results.feeds import Look
 from hookscope.hooks.results.greys import grid, levels, scale
-from hookscope.hooks.training.rows import names_of, rows
+from hookscope.hooks.training.rows import AsTheyCome, check_layers, layers_of, names_of, rows
 
 BATCH = 1_000  # metrics that MLflow takes at once
 LONGEST = 200  # characters of a key; images have it in a file's name
@@ -40,7 +40,7 @@ def log_layers(
     *,
     run_id: str | None = None,
     log: bool | str | Iterable[str] = True,
-    layers: Iterable[str] | None = None,
+    layers: str | Iterable[str] | None = None,
     maps: int = 4,
     figure: bool = True,
     step: int = 0,
@@ -55,7 +55,7 @@ def log_layers(
         run_id: of which run; the active one by default.
         log: which numbers of a feed, see `training.rows`; by default "gradient norm", "update ratio", "activation rms"
             and "dead channels". A metric's key is the number's name and the layer, "gradient norm/layer1.0".
-        layers: only these.
+        layers: only these, or this one.
         maps: of how many steps the pinned picture's maps are logged, spread over the run, the last among them; of
             other sources any number above 0 means that maps are: of what `hs.follow` gave at the first look, whenever
             there are twice as many, and at the last. They are pictures of 8 bits, on a scale that stands in their key.
@@ -65,22 +65,27 @@ def log_layers(
         client: an `mlflow.MlflowClient`; by default one for the store that is set.
 
     Raises:
-        HooksError: no run is active, or there is nothing of this kind to log. ImportError: MLflow is not installed.
+        HooksError: no run is active, or there is nothing of this kind, or of such a layer, to log.
+        ImportError: MLflow is not installed.
     """
-    names, only = names_of(log), None if layers is None else tuple(layers)
+    names, only = names_of(log), layers_of(layers)
     if getattr(source, "writing", True) is False:
         return  # another process of this training writes the feed, and logs
     logger = _Logger(run_id, client)
     if isinstance(source, str | os.PathLike):
         source = read_feed(source)
     if isinstance(source, Feed):
+        check_layers(only, source.layers)
         _log_feed(logger, source, names, only, maps, figure)
     elif callable(getattr(source, "on_look", None)):
         live = _Live(logger, source.path, names, only, bool(maps), figure)
+        source.on_look(AsTheyCome(only).see)
         source.on_look(live.log, live.end)
     elif callable(getattr(source, "summaries", None)):
+        check_layers(only, (each.layer for of in ("output", "gradient") for each in source.summaries(of)))
         _log_diagnostics(logger, source, only, bool(maps), step)
     elif hasattr(source, "records"):
+        check_layers(only, (record.layer for _, record in source.items()))
         _log_captured(logger, source, only, bool(maps), step)
     else:
         raise HooksError(

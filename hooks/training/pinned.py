@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -18,17 +18,21 @@ from hookscope.hooks.passes import arguments, nested
 from hookscope.hooks.passes.looking import looking
 from hookscope.hooks.passes.modes import inspecting
 from hookscope.hooks.passes.operations import split_name
-from hookscope.hooks.training.traces import without_traces
+from hookscope.hooks.passes.traces import without_traces
 
 LAYERS, CHANNELS, LARGEST = 12, 16, 40  # of maps: in how many layers, how many of each, and positions on a side
 CLASSES = 5_000
+PINNED_FAILED = (
+    "The pinned picture could not be shown to the model ({kind}: {why}), so its maps end here. Everything else is "
+    "followed as before."
+)
 
 
 class Pinned:
     """One picture that the model is shown at every look, in evaluation mode and without gradients.
 
     The model runs once more for it. Weights, buffers, random state and what modules keep are put back, see
-    `training.traces`; hooks of one's own are called, and what they write elsewhere stays.
+    `passes.traces`; hooks of one's own are called, and what they write elsewhere stays.
 
     Arguments:
         model: unwrapped. given: a batch, or a tuple of positional arguments; of a batch the first picture is shown.
@@ -59,15 +63,24 @@ class Pinned:
             there = [there[round(place)] for place in np.linspace(0, len(there) - 1, LAYERS)]
         self.layers = tuple(there)
         self._channels: dict[str, np.ndarray] = {}
+        self._failed = False
 
-    def look(self, model: nn.Module, owner: str) -> dict[str, np.ndarray]:
+    def look(self, model: nn.Module, owner: str, said: Callable[[str], None]) -> dict[str, np.ndarray]:
         """Show the picture.
 
         Returns:
             "map/LAYER" float16 (channel, height, width), float32 where that cannot hold them, and "channels/LAYER"
-            int64 (channel,) of each layer, the channels that varied most at the first look; and "answer" float32
-            (class,), if the model answers a row.
+            int64 (channel,) of each layer, of its first call, the channels that varied most at the first look; and
+            "answer" float32 (class,), if the model answers a row. Nothing once it failed, which is said once.
         """
+        try:
+            return self._look(model, owner) if not self._failed else {}
+        except Exception as error:  # the numbers of the step are there, and must not be lost for it
+            self._failed = True
+            said(PINNED_FAILED.format(kind=type(error).__name__, why=f"{error!s:.200}"))
+            return {}
+
+    def _look(self, model: nn.Module, owner: str) -> dict[str, np.ndarray]:
         found: dict[str, np.ndarray] = {}
         with looking(owner=owner, purpose="training"), without_traces(model), inspecting(model) as inner:
             modules = named_layers(inner)  # some may have been replaced since
@@ -75,7 +88,8 @@ class Pinned:
             with capture(inner, layers) as seen:
                 output = inner(*nested.private(self.given, requires_grad=False))
             for layer in layers:
-                value = seen[layer].value
+                calls = seen.of(layer)  # a module may run more than once, and did not run in every model's passes
+                value = calls[0].value if calls else None
                 maps = None if value is None else self._axes.maps(layer, 0, value)
                 if maps is not None:
                     found[f"map/{layer}"], found[f"channels/{layer}"] = self._smaller(layer, maps)

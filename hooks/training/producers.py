@@ -2,7 +2,7 @@
 
 The run is `doctor.producers`': every functional call is looked at, and the one whose inputs are finite and whose output
 is not is named; what comes of that value is not. Nothing of the run is kept in the model, as far as is known of it: see
-`training.traces`.
+`passes.traces`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from hookscope.hooks.passes.modes import locked, preserve
 from hookscope.hooks.passes.operations import is_whole
 from hookscope.hooks.passes.registry import hook
 from hookscope.hooks.passes.running import following
+from hookscope.hooks.passes.traces import without_traces
 from hookscope.hooks.training.passes import Autocast
-from hookscope.hooks.training.traces import without_traces
 from hookscope.hooks.training.watching import PURPOSE
 
 _TORCH = str(Path(torch.__file__).parent)

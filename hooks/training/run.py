@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numbers
+import operator
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -14,12 +16,14 @@ from torch import nn
 
 from hookscope.hooks.errors import HooksError
 from hookscope.hooks.layers.names import Pattern
+from hookscope.hooks.results.feed_lines import LARGEST_STEP
 from hookscope.hooks.results.feeds import RunInfo
 from hookscope.hooks.training.rules import silenced
 from hookscope.hooks.training.weights import OwnWeights
 from hookscope.hooks.training.writer import machine
 
 MEGABYTE = 1_000_000
+MOST_MEGABYTES = 10**12  # more is no limit, as infinity is
 
 
 @dataclass(frozen=True)
@@ -54,15 +58,31 @@ def settings_of(
     """Check what a person gave; see `follow.follow`.
 
     Raises:
-        HooksError: a number or a rule is wrong.
+        HooksError: a number, a rule or the folder's name is wrong.
     """
-    if type(every) is not int or every < 1:
-        raise HooksError(f"every is {every!r}: give the number of steps between two looks, 1 or more.")
-    if not (isinstance(limit_mb, int | float) and limit_mb > 0):
+    place = os.fspath(folder)
+    if isinstance(place, str) and not _is_a_name(place):
+        raise HooksError(f"folder is {place!r}: name the folder that the run is written into.")
+    try:
+        steps = 0 if isinstance(every, bool) else operator.index(every)
+    except TypeError:
+        steps = 0
+    if not 1 <= steps <= LARGEST_STEP:
+        raise HooksError(f"every is {every!r}: give the number of steps between two looks, from 1 to {LARGEST_STEP:,}.")
+    real: type[Any] = numbers.Real  # numpy's, too
+    if not (isinstance(limit_mb, real) and limit_mb > 0):
         raise HooksError(f"limit_mb is {limit_mb!r}: give how many megabytes the folder may take, above 0.")
-    limit = int(limit_mb * MEGABYTE)
-    name = title or Path(folder).name
-    return Settings(every, name, resume, owner, pinned, pinned_layers, limit, silenced(alarms))
+    limit = int(float(min(limit_mb, MOST_MEGABYTES)) * MEGABYTE)
+    name = title or Path(folder).name or Path(folder).absolute().name
+    return Settings(steps, name, resume, owner, pinned, pinned_layers, limit, silenced(alarms))
+
+
+def _is_a_name(place: str) -> bool:
+    try:
+        os.fsencode(place)
+    except UnicodeEncodeError:
+        return False
+    return bool(place.strip()) and "\0" not in place
 
 
 def info_of(

@@ -30,6 +30,20 @@ NO_NUMBER = (
     "The loss that feed.step() was given is no number but {kind}, and is left out. Give it the number, or the tensor "
     "that holds it: feed.step(loss=loss)."
 )
+NOT_A_NUMBER = (
+    "What feed.step() was given as {name!r} is no number but {kind}, and is left out. Give it a number, or a tensor "
+    "that holds one."
+)
+TOO_MANY_NAMES = (
+    "More than {most} names were given to feed.step(), and numbers of further names are left out. Give each number the "
+    "same name in every step."
+)
+OTHER_OPTIMIZERS = "The training's optimiser was replaced by another one, which is followed from here on."
+NO_LOSS = (
+    "The training step gave no loss in a step that was to be looked at, and no gradient came of it, so the step behind "
+    "it is looked at instead."
+)
+DROPPED = "its feed being dropped, which nobody had closed"  # reads on behind "The run was ended by"
 FEWER_LOOKS = "The feed's lines take more than half of limit_mb, so half as many steps are looked at from now on."
 
 

@@ -13,13 +13,13 @@ from typing import Any
 from hookscope.hooks.errors import HooksError
 from hookscope.hooks.results.feed_files import Feed, read_feed
 from hookscope.hooks.results.feeds import Look
-from hookscope.hooks.training.rows import names_of, rows
+from hookscope.hooks.training.rows import AsTheyCome, check_layers, layers_of, names_of, rows
 
 STEP = "step of the feed"
 
 
 def log_layers(
-    source: Any, *, run: Any = None, log: bool | str | Iterable[str] = True, layers: Iterable[str] | None = None
+    source: Any, *, run: Any = None, log: bool | str | Iterable[str] = True, layers: str | Iterable[str] | None = None
 ) -> None:
     """Log a feed's numbers of layers, each against its own step, whatever the run's own step is.
 
@@ -30,7 +30,7 @@ def log_layers(
         log, layers: see `mlflow.log_layers`.
 
     Raises:
-        HooksError: no run is active, or this is no feed. ImportError: wandb is not installed.
+        HooksError: no run is active, this is no feed, or it has no such layer. ImportError: wandb is not installed.
     """
     if getattr(source, "writing", True) is False:
         return  # another process of this training writes the feed, and logs
@@ -42,8 +42,8 @@ def log_layers(
         run = wandb.run
     if run is None:
         raise HooksError("No run of Weights & Biases is active. Call it after wandb.init(), or give run=.")
-    names, only = names_of(log), None if layers is None else tuple(layers)
-    known = set[str]()
+    names, only = names_of(log), layers_of(layers)
+    known, coming = set[str](), AsTheyCome(only)
 
     def log_look(look: Look) -> None:
         for name in {*names, *look.own} - known:
@@ -54,9 +54,11 @@ def log_layers(
     if isinstance(source, str | os.PathLike):
         source = read_feed(source)
     if isinstance(source, Feed):
+        check_layers(only, source.layers)
         for look in source.looks:
             log_look(look)
     elif callable(getattr(source, "on_look", None)):
+        source.on_look(coming.see)
         source.on_look(log_look)
     else:
         raise HooksError(

@@ -116,7 +116,8 @@ class OwnWeights:
     Attributes:
         layer: its name. tensors: by their full names. gradient, weight: their numbers; None where there are none.
         underflow: of the gradient's values that are not 0 the share at float16's end; NaN where nobody asked.
-        wants: whether any of them wants a gradient.
+        wanting: those that wanted a gradient at any moment of the step: where two networks are trained by turns, each
+            is often frozen while the other learns.
     """
 
     layer: str
@@ -124,7 +125,17 @@ class OwnWeights:
     gradient: Reading | None = None
     weight: Reading | None = None
     underflow: float = math.nan
-    wants: bool = False
+    wanting: set[str] = field(default_factory=set)
+
+    @property
+    def wants(self) -> bool:
+        """Whether any of them wanted a gradient."""
+        return bool(self.wanting)
+
+    @property
+    def matrices(self) -> list[str]:
+        """Those of two axes or more."""
+        return [name for name, tensor in self.tensors.items() if tensor.ndim > 1]
 
 
 @dataclass
@@ -133,8 +144,6 @@ class Moment:
 
     Attributes:
         layers: in the order of the model. scale: of the loss, NaN without a scaler.
-        matrices: the layers that have weights of two axes or more which want a gradient.
-        frozen: the layers whose weights of two axes or more want none.
         ratios: of each layer the norm of its update by that of its weights; there once the update was seen.
         unchanged: weights of two axes or more that want a gradient and did not change.
         rates: of each group of the optimiser.
@@ -143,8 +152,6 @@ class Moment:
 
     layers: list[OwnWeights]
     scale: float = math.nan
-    matrices: tuple[str, ...] = ()
-    frozen: frozenset[str] = frozenset()
     ratios: dict[str, float] = field(default_factory=dict)
     unchanged: tuple[str, ...] = ()
     rates: tuple[float, ...] = ()
@@ -161,15 +168,30 @@ class Moment:
         """The `id`s of all of them."""
         return {id(tensor) for each in self.layers for tensor in each.tensors.values()}
 
-    def keep(self) -> None:
-        """Keep a copy of what may change, to see by how much it does."""
+    @property
+    def matrices(self) -> tuple[str, ...]:
+        """The layers that have weights of two axes or more which wanted a gradient."""
+        return tuple(each.layer for each in self.layers if each.wanting.intersection(each.matrices))
+
+    @property
+    def frozen(self) -> frozenset[str]:
+        """The layers whose weights of two axes or more wanted none."""
+        wide = [each for each in self.layers if each.matrices]
+        return frozenset(each.layer for each in wide if not each.wanting.intersection(each.matrices))
+
+    def keep(self, of: Set[int] | None = None) -> None:
+        """Keep a copy of what may change and is not kept yet, to see by how much it does.
+
+        Arguments:
+            of: the `id`s of the weights that an update which begins now may change; by default all.
+        """
         with torch.no_grad():
-            self._before = {
-                name: _local(tensor).detach().clone()
-                for each in self.layers
-                for name, tensor in each.tensors.items()
-                if tensor.requires_grad
-            }
+            for each in self.layers:
+                for name, tensor in each.tensors.items():
+                    if tensor.requires_grad and (of is None or id(tensor) in of):
+                        each.wanting.add(name)
+                        if name not in self._before and name not in self._sizes:
+                            self._before[name] = _local(tensor).detach().clone()
 
     def read_again(
         self, optimizers: Sequence[torch.optim.Optimizer], scaler: Any, scratch: Scratch, *, halves: bool
@@ -206,7 +228,7 @@ class Moment:
             own = [sizes[name] for name in each.tensors if name in sizes]
             if own and each.weight is not None and each.weight.norm > 0:
                 self.ratios[each.layer] = math.sqrt(math.fsum(size**2 for size in own)) / each.weight.norm
-        wide = {name for each in self.layers for name, tensor in each.tensors.items() if tensor.dim() > 1}
+        wide = {name for each in self.layers for name in each.matrices}
         # a bias before a normalisation is not felt, and its gradient is rounding
         self.unchanged = tuple(name for name, size in sizes.items() if size == 0 and name in wide)
 
@@ -225,7 +247,8 @@ def own_weights(layers: Iterable[str], every: bool, names: Mapping[nn.Module, st
                 seen.add(id(tensor))
                 tensors[f"{name}.{own}".strip(".")] = tensor
         if tensors:
-            found.append(OwnWeights(name, tensors, wants=any(tensor.requires_grad for tensor in tensors.values())))
+            wanting = {own for own, tensor in tensors.items() if tensor.requires_grad}
+            found.append(OwnWeights(name, tensors, wanting=wanting))
     return found
 
 
@@ -259,11 +282,8 @@ def read_moment(
             each.weight = _together([later() for later in weights])
             low, some = (sum(int(end[place]) for end in ends) for place in (0, 1))
             each.underflow = low / some if some else math.nan
-    wide = {each.layer: [tensor for tensor in each.tensors.values() if tensor.ndim > 1] for each in own}
-    matrices = tuple(layer for layer, tensors in wide.items() if any(tensor.requires_grad for tensor in tensors))
     rates = tuple(float(group["lr"]) for optimizer in optimizers for group in optimizer.param_groups if "lr" in group)
-    frozen = frozenset(layer for layer, tensors in wide.items() if tensors and layer not in matrices)
-    return Moment(own, scale.scale, matrices, frozen, rates=rates)
+    return Moment(own, scale.scale, rates=rates)
 
 
 def _together(readings: list[Reading]) -> Reading | None:

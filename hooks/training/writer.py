@@ -6,17 +6,16 @@ written raises `OSError`, and leaves no half a line behind where that can be hel
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import hashlib
-import importlib.util
+import itertools
 import json
 import math
 import os
 import platform
 import re
-import time
-import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,26 +27,28 @@ from hookscope.hooks.results.feeds import (
     GROUPS,
     KINDS,
     LINES,
-    LOCK,
     PLACES,
     RUN,
     VERSION,
+    WEIGHT,
     Alarm,
     Given,
     Look,
     RunInfo,
 )
 from hookscope.hooks.results.tensor_files import pack
-
-# Windows has none; there two runs are not kept apart
-fcntl: Any = importlib.import_module("fcntl") if importlib.util.find_spec("fcntl") else None
+from hookscope.hooks.training.lock import Lock
 
 ALL_OF = 200  # looks, of which every file is kept; of the older ones every second, fourth, ...
-LEAST_OF = 4
+LEAST_OF = 4  # so many, as long as there is room
 WAITING = 20  # lines that could not be written and are kept
 OF_LINES, MOST_OF_LINES = 0.5, 0.95  # of the limit may be lines, which are never taken away; then they come more seldom
+NO_ROOM = (
+    "There is no room in limit_mb for the distributions and maps of one look, so they are not kept. Give hs.follow "
+    "more, or follow fewer layers."
+)
 _FILE = re.compile(rf"({'|'.join(KINDS)})-(\d{{12}})\.safetensors")
-_HELD: weakref.WeakSet[Folder] = weakref.WeakSet()  # whose locks a forked process must not keep
+Fits = Callable[[Mapping[str, int | None], str], tuple[str, ...]]
 _DRAFT = re.compile(rf"\.({'|'.join(KINDS)}|{re.escape(RUN)}).*\.\d+")  # what a killed process left
 
 
@@ -61,7 +62,7 @@ class Folder:
     def __init__(self, path: Path, limit_bytes: int) -> None:
         self.path = path
         self._limit = limit_bytes
-        self._lock: int | None = None
+        self._lock = Lock()
         self._info: RunInfo | None = None
         self._torn = False
         self._lines = 0  # bytes
@@ -77,40 +78,57 @@ class Folder:
         """Half of what is left of the limit, too, now that fewer come."""
         self._share += (MOST_OF_LINES - self._share) / 2
 
-    def open(self, info: RunInfo, resume: bool) -> tuple[int | None, int]:
-        """Take the folder.
+    def open(
+        self, info: RunInfo, resume: bool, fits: Fits = lambda before, folder: ()
+    ) -> tuple[int | None, int, tuple[str, ...]]:
+        """Take the folder. From now on its path is absolute: the process may change its working directory.
+
+        Arguments:
+            fits: is told how many weights the layers of the run have that it goes on with, and the folder's name; it
+                gives what there is to say about that, or raises.
 
         Returns:
-            the last step that stands in it, None if there is none, and how many looks there were.
+            the last step that stands in it, None if there is none; how many looks there were; and what `fits` gave.
 
         Raises:
-            HooksError: it holds a run already, and this one does not go on with it; or another process writes there.
-            OSError: it cannot be written.
+            HooksError: it holds a run already, and this one does not go on with it; or somebody else writes there; or
+                it cannot be written.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path = self.path.absolute()
+            self.path.mkdir(parents=True, exist_ok=True)
+            return self._begin(info, resume, fits)
+        except BaseException as error:
+            self.close()
+            if isinstance(error, OSError):
+                raise HooksError(
+                    f"The folder {self.path.name} cannot be written ({error.strerror}). Choose another one, or make "
+                    "room."
+                ) from error
+            raise
+
+    def _begin(self, info: RunInfo, resume: bool, fits: Fits) -> tuple[int | None, int, tuple[str, ...]]:
         there = (self.path / RUN).exists() or (self.path / LINES).exists()
         if there and not resume:
             raise HooksError(
                 f"The folder {self.path.name} holds a run already. Give each run a folder of its own, or go on with "
                 "this one by resume=True."
             )
-        self._take_lock()
+        self._lock.take(self.path)
+        last, looks, weights = self._last_line()
+        notes = fits(weights or self._weights_told(), self.path.name)
         self._info = info
         self._write_info()
-        last, looks = self._last_line()
         self._lines = _size(self.path / LINES)
         self._numbers = {step: looks.get(step, 0) for _, step in self._files()}
         for name in os.listdir(self.path):
             if _DRAFT.fullmatch(name):
                 (self.path / name).unlink(missing_ok=True)
-        return last, max(looks.values(), default=-1) + 1
+        return last, max(looks.values(), default=-1) + 1, notes
 
     def close(self) -> None:
         """Let the folder go."""
-        if self._lock is not None:
-            with contextlib.suppress(OSError):
-                os.close(self._lock)
-            self._lock = None
+        self._lock.let_go()
 
     def append(self, line: Mapping[str, Any]) -> None:
         """Write one line, whole or not at all.
@@ -148,8 +166,12 @@ class Folder:
         _replace(target, pack(arrays, {"format": f"{FORMAT} {VERSION}", "look": str(look.number), **told}))
         self._numbers[look.step] = look.number
 
-    def thin(self) -> None:
-        """Take away files of older looks: every second one, then three of four, ...; more where there is no room."""
+    def thin(self) -> bool:
+        """Take away files of older looks: every second one, then three of four, ...; more where there is no room.
+
+        Returns:
+            whether those of the newest look stay.
+        """
         files: dict[int, list[Path]] = {}
         for path, step in self._files():
             files.setdefault(step, []).append(path)
@@ -162,40 +184,16 @@ class Folder:
             if sum(sizes[step] for step in kept) <= room or whole <= LEAST_OF:
                 break
             whole //= 2
-        if sum(sizes[step] for step in kept) > room:
-            kept = set()
+        newest_first = sorted(kept, key=lambda step: self._numbers.get(step, 0), reverse=True)
+        taken = [*itertools.accumulate(sizes[step] for step in newest_first)]
+        kept = set(newest_first[: bisect.bisect_right(taken, room)])
         for step in files.keys() - kept:
             for path in files[step]:
                 path.unlink(missing_ok=True)
             self._numbers.pop(step, None)
+        return bool(kept) or not files
 
     # --- the folder
-
-    def _take_lock(self) -> None:
-        if fcntl is None:
-            return
-        file = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        for left in (True, True, False):  # who reads holds it for a moment
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if left:
-                    time.sleep(0.05)
-                    continue
-                os.close(file)
-                raise HooksError(
-                    f"Another process writes into the folder {self.path.name}. Give each run a folder of its own."
-                ) from None
-            except OSError:  # a file system without locks
-                os.close(file)
-                return
-            self._lock = file
-            _HELD.add(self)
-            return
-
-    def let_go(self) -> None:
-        """Within a process that was forked: the lock is the other one's alone, and ends with it."""
-        self.close()
 
     def _write_info(self) -> None:
         assert self._info is not None
@@ -214,9 +212,9 @@ class Folder:
                 if found := _FILE.fullmatch(entry.name):
                     yield Path(entry.path), int(found[2])
 
-    def _last_line(self) -> tuple[int | None, dict[int, int]]:
-        """The last step in the lines, and the number of each look."""
-        last, looks = None, dict[int, int]()
+    def _last_line(self) -> tuple[int | None, dict[int, int], dict[str, int | None]]:
+        """The last step in the lines, the number of each look, and of how many weights the last one tells by layer."""
+        last, looks, layers = None, dict[int, int](), None
         with contextlib.suppress(FileNotFoundError), open(self.path / LINES, "rb") as lines:
             whole = b"\n"
             for whole in lines:
@@ -225,12 +223,20 @@ class Folder:
                     if not isinstance(line, dict) or type(line.get("step")) is not int or line["step"] < 0:
                         continue
                     if "layers" in line:
-                        last = line["step"]
+                        last, layers = line["step"], line["layers"]
                         looks[last] = int(line.get("look", 0))
                     elif "begin" in line or "end" in line:  # which name the step that comes next
                         last = line["step"] - 1
             self._torn = not whole.endswith(b"\n")
-        return last, looks
+        return last, looks, _weights_in(layers)
+
+    def _weights_told(self) -> dict[str, int | None]:
+        """The layers with weights of a run that ended before its first look."""
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            told = json.loads((self.path / RUN).read_bytes())
+            names = told.get("layers_with_weights") if isinstance(told, dict) else None
+            return dict.fromkeys(name for name in names if isinstance(name, str)) if isinstance(names, list) else {}
+        return {}
 
 
 class Lines:
@@ -261,7 +267,8 @@ class Lines:
                 for kind, arrays in (("bins", bins), ("maps", maps)):
                     if arrays:
                         self._folder.keep(kind, look, arrays, {})
-                self._folder.thin()
+                if not self._folder.thin():
+                    return (NO_ROOM,)
         except OSError as error:
             return (
                 f"The feed {self._folder.path.name} cannot be written ({error.strerror}). The training goes on, and it "
@@ -299,13 +306,15 @@ def as_line(look: Look) -> dict[str, Any]:
     return line
 
 
-def _let_go() -> None:
-    for folder in list(_HELD):
-        folder.let_go()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
+def _weights_in(layers: Any) -> dict[str, int | None]:
+    """How many weights each layer of a line has."""
+    found: dict[str, int | None] = {}
+    for name, groups in layers.items() if isinstance(layers, dict) else ():
+        own = groups.get("w") if isinstance(groups, dict) else None
+        if isinstance(own, list) and len(own) == len(WEIGHT):
+            count = own[WEIGHT.index("count")]
+            found[name] = int(count) if isinstance(count, int | float) else None
+    return found
 
 
 def as_given(given: Given, looked: int = -1) -> dict[str, Any]:

@@ -78,7 +78,7 @@ if TYPE_CHECKING:
     from hookscope.hooks.training import lightning as lightning
     from hookscope.hooks.training import mlflow as mlflow
     from hookscope.hooks.training import wandb as wandb
-    from hookscope.hooks.training.follow import follow as follow
+    from hookscope.hooks.training.starting import follow as follow
 
 # name -> the module below hookscope.hooks that defines it
 _HOME = {
@@ -103,7 +103,7 @@ _HOME = {
     "embed": "results.embedding",
     "features": "datasets.collectors",
     "find_anomalies": "results.anomalies",
-    "follow": "training.follow",
+    "follow": "training.starting",
     "gap": "datasets.gaps",
     "gradients": "looks.gradients",
     "importance": "datasets.importance",
