@@ -67,7 +67,7 @@ def text_of(error: BaseException) -> str:
 
 
 def say(error: BaseException) -> str:
-    """An exception in a few words: its first line, and what a line that ends with a colon announces; without a full stop.
+    """An exception in a few words, without a full stop: its first line, and what follows where that ends with a colon.
 
     >>> say(ValueError("Wrong in two places:\\n\\tthe first\\n\\tthe second")), say(ValueError("Wrong.\\nAt length."))
     ('ValueError: Wrong in two places: the first', 'ValueError: Wrong')
