@@ -93,7 +93,8 @@ class OpenModel:
     def describe(self) -> str:
         """What it is, where its weights come from, and how its answer is read, a line each."""
         info = self._loaded.info
-        answer = f"Its answer is read as {info.answer.reading.reads}, {info.answer.why}."
+        reads = info.answer.reading.reads
+        answer = f"Its answer is read as {reads}, {info.answer.why}." if reads else "It is not known how its answer is read."
         lines = [f"{info.title}: {info.parameters:,} parameters on {info.device}.", info.weights, answer, *info.notes]
         return "\n".join(filter(None, lines))
 

@@ -8,24 +8,22 @@ before `.open()` is called.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 
-from hookscope.dashboard.asking.texts import say
+from hookscope.dashboard.asking.texts import TITLE_LENGTH, one_line, say
 from hookscope.dashboard.drawing.numbers import format_number, format_share
-from hookscope.dashboard.notebook.given import NO_PILLOW, Prepare, Values, as_input
+from hookscope.dashboard.notebook.given import NO_PILLOW, Prepare, Told, Values, as_input, read_values
 from hookscope.dashboard.notebook.looked import Seen, look
+from hookscope.dashboard.notebook.pages import close_page, open_browser, open_page
 from hookscope.dashboard.notebook.walls import Look, NotShown, read_look
 from hookscope.hooks.layers.names import Pattern
+from hookscope.hooks.passes.traces import attributes_kept
 from hookscope.hooks.results.looks import Activation
-
-if TYPE_CHECKING:
-    from hookscope.dashboard.notebook.live import LivePage
 
 __all__ = ["NotShown", "Shown", "show"]
 
@@ -52,7 +50,8 @@ def show(
             image, an array of uint8 (height, width, 3 or 1), or a file's path, with `prepare` or `mean` and `std`.
         layers: which; see `hookscope.select`. None for the last layer of each size of maps, four at most.
         prepare: picture -> tensor, as the model was trained. mean, std: of pixels of 0..1, per channel or one for all;
-            with a tensor, what it was normalised by, so that it is shown as it was.
+            with a tensor, what it was normalised by, so that it is shown as it was. A photograph becomes grey for a
+            model that takes one channel.
         classes: what the answer's classes are called. target: the class that Grad-CAM explains; None for the first.
         view: how walls are drawn: count ("auto", "64", "256", "all", or a number), rank ("strongest", "index", "mean",
             "variance", "zeros"), colours ("auto", "viridis", "magma", "grey"), scale ("layer", "channel").
@@ -69,9 +68,11 @@ def show(
     drawn = read_look(view)
     if not isinstance(model, nn.Module):
         raise NotShown(f"The model is a {type(model).__name__}, and a torch.nn.Module is needed.")
-    tensor = as_input(model, image, prepare, mean, std)
-    seen = look(model, tensor, layers, classes=classes, target=target, shown_by=(mean, std))
-    return Shown(model, tensor, seen, drawn, (mean, std))
+    shown_by = read_values(mean, std)
+    with attributes_kept(model):
+        tensor, said = as_input(model, image, prepare, *shown_by)
+        seen = look(model, tensor, layers, classes=classes, target=target, shown_by=shown_by, said=said)
+    return Shown(model, tensor, seen, drawn, shown_by)
 
 
 class Shown:
@@ -80,13 +81,9 @@ class Shown:
     `seen` holds the numbers: `seen.layers[0].activation.values`, `.statistics`, `.cam`.
     """
 
-    def __init__(
-        self, model: nn.Module, tensor: Tensor, seen: Seen, drawn: Look, shown_by: tuple[Values, Values]
-    ) -> None:
+    def __init__(self, model: nn.Module, tensor: Tensor, seen: Seen, drawn: Look, shown_by: tuple[Told, Told]) -> None:
         self.seen = seen
         self._model, self._tensor, self._look, self._shown_by = model, tensor, drawn, shown_by
-        self._live: LivePage | None = None
-        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         try:
@@ -131,43 +128,45 @@ class Shown:
         content = self.to_html()
         from hookscope.dashboard.notebook.markup import page
 
-        place = Path(path)
         try:
+            place = Path(path)
             place.write_text(page(content, f"{self.seen.model} · hookscope"), encoding="utf-8")
         except OSError as error:
-            raise NotShown(f"The file {str(place)!r} cannot be written ({error.strerror or error}).") from error
+            raise NotShown(f"The file {str(path)!r} cannot be written ({error.strerror or error}).") from error
+        except (TypeError, ValueError) as error:  # it is no text, or one with a character that no path has
+            raise NotShown(f"A file's path is needed, and this is {one_line(repr(path), TITLE_LENGTH)}.") from error
         return place
 
     def open(self, *, browser: bool = True, port: int = 0) -> str:
         """Start the live page for this very model, in this process, and return its address.
 
-        The page is open until `close`, or until the process ends; asked again, it is the same page. Its address holds a
-        secret, because others may work on this computer. Needs what `pip install 'hookscope[page]'` brings.
+        The page is open until `close`, or until the process ends, also where nobody keeps this view. A model has one
+        page: another view of it leads there as well, and the tabs before go on. Where that one prepares pictures
+        otherwise (another size, `mean`, `std` or `classes`), or should listen on another port, the new one takes its
+        place, and old tabs say that Hookscope does not answer. Of a ninth model, the page opened first is closed.
+
+        The address holds a secret, because others may work on this computer. Needs what
+        `pip install 'hookscope[page]'` brings.
 
         Arguments:
-            browser: open it in this computer's browser. port: to listen on, of this computer only; 0 for a free one.
+            browser: open it in this computer's browser. port: to listen on, of this computer only; 0 for a free one. A
+                page of this process that listens there is closed.
 
         Raises:
             NotShown: the page's packages are not installed, or the page cannot be opened; a sentence.
         """
         try:
-            from hookscope.dashboard.notebook.live import LivePage, open_browser
+            url = open_page(self._model, self._tensor, self.seen, self._look, self._shown_by, port)
         except ImportError as error:
             name = error.name or error
             raise NotShown(f"The page needs {name}, which is not installed: pip install 'hookscope[page]'.") from None
-        with self._lock:
-            if self._live is None:
-                self._live = LivePage(self._model, self._tensor, self.seen, self._look, self._shown_by, port)
-            if browser:
-                open_browser(self._live.url)
-            return self._live.url
+        if browser:
+            open_browser(url)
+        return url
 
     def close(self) -> None:
-        """Close the live page, if it is open, and all that it started."""
-        with self._lock:
-            live, self._live = self._live, None
-        if live is not None:
-            live.close()
+        """Close the model's live page, whichever view opened it, and all that it started."""
+        close_page(self._model)
 
 
 def _told(found: Activation) -> str:

@@ -190,8 +190,10 @@ def test_a_relative_folder_stays_where_it_was_when_it_was_opened(
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     with hs.follow(model, "run", every=1, optimizer=optimizer, pinned=torch.rand(1, 3, 8, 8)) as feed:
         step(model, optimizer, feed)
+        reader = hs.read_feed("run")
         os.chdir(tmp_path / "there")
         step(model, optimizer, feed)
+        assert len(reader.poll()) == 1 and reader.steps.tolist() == [0, 1]
         assert feed.path == tmp_path / "here" / "run"
     read = hs.read_feed(tmp_path / "here" / "run")
     assert read.steps.tolist() == [0, 1] and read.state().kind == "ended" and read.maps(1) is not None

@@ -306,7 +306,7 @@ def test_what_grad_cam_has_none_of_is_printed() -> None:
         ({"image": "no such.png"}, "There is no file 'no such.png'"),
         ({"image": __file__}, "cannot be read as a picture"),
         ({"image": Image.new("RGB", (8, 8))}, "has to be prepared as the model was trained"),
-        ({"image": Image.new("RGB", (8, 8)), "mean": 0.5}, "give prepare="),
+        ({"image": Image.new("RGB", (8, 8)), "mean": 0.5}, "one of them is missing: give both"),
         ({"image": Image.new("RGB", (8, 8)), "mean": (123.0, 116.0, 104.0), "std": 58.0}, "divide both by 255"),
         ({"image": Image.new("RGB", (8, 8)), "mean": (0.5, 0.5), "std": 1.0}, "mean= has 2 numbers"),
         ({"mean": 0.5, "std": 0.0}, "std= has to be above 0"),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import operator
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +14,7 @@ import torch
 from dash import dcc, html
 from torch import Tensor, nn
 
+from hookscope.dashboard.asking.texts import TITLE_LENGTH, one_line
 from hookscope.dashboard.drawing.charts import bars_figure, histogram_figure
 from hookscope.dashboard.drawing.palettes import NON_FINITE_LEGEND
 from hookscope.dashboard.drawing.plain_figures import GRAPH_CONFIG
@@ -49,6 +53,9 @@ def build(captured: Captured, layers: Sequence[LayerInfo], image: int, name: str
     """The whole panel; see `panel.panel`."""
     if not isinstance(captured, Captured):
         raise NotShown(f"A panel shows what hs.capture gave, and this is a {type(captured).__name__}.")
+    image, layers, name = _index(image), _described(layers), name or ""
+    if not isinstance(name, str):
+        raise NotShown(f"name= is {one_line(repr(name), TITLE_LENGTH)}. Give a text, with which the ids begin.")
     records = [(key, record) for key, record in captured.items()]
     if not records:
         raise NotShown("Nothing was captured: run the model in the block of hs.capture.")
@@ -60,6 +67,20 @@ def build(captured: Captured, layers: Sequence[LayerInfo], image: int, name: str
         for number, (key, record) in enumerate(records)
     ]
     return html.Div(parts, id=prefix, style={"fontFamily": "system-ui, sans-serif", "fontSize": "14px"})
+
+
+def _index(image: Any) -> int:
+    with contextlib.suppress(TypeError, RuntimeError):  # the second of a tensor of several numbers
+        if not isinstance(image, bool):
+            return operator.index(image)
+    raise NotShown(f"image= is {one_line(repr(image), TITLE_LENGTH)}. Give the index of one of a batch, from 0 on.")
+
+
+def _described(layers: Any) -> list[LayerInfo]:
+    found = list(layers or ()) if isinstance(layers, Iterable | None) else [layers]
+    if not all(isinstance(each, LayerInfo) for each in found):
+        raise NotShown("layers= is what hs.describe(model, image) gives, and this is something else.")
+    return found
 
 
 def _axes(captured: Captured, record: Record, layers: Sequence[LayerInfo]) -> Axes:
@@ -97,7 +118,9 @@ def _value(record: Record, key: Any, axes: Axes, image: int, name: str, look: Lo
         return html.Div([head, _quiet(note), html.Div(_numbers(counted, name), style=ROW)])
     if record.value.is_complex():
         return html.Div([head, _quiet("Its values are complex numbers, which are no one number each.")])
-    found = _activation(record, record.value, axes, image)
+    if not math.prod(record.shape[:1]):
+        return html.Div([head, _quiet("It holds no image.")])
+    found = _activation(record, _plain(record.value), axes, image)
     notes = [_quiet(note) for note in (axes.note, _which(record, image), *tokens_left_out(found)) if note]
     array = maps(found)
     if array is None:
@@ -131,6 +154,12 @@ def _activation(record: Record, value: Tensor, axes: Axes, image: int) -> Activa
         record.path,
         frames=axes.frames,
     )
+
+
+def _plain(value: Tensor) -> Tensor:
+    """The same numbers, each in its place."""
+    value = value.dequantize() if value.is_quantized else value
+    return value if value.layout == torch.strided else value.to_dense()
 
 
 def _many(record: Record) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hookscope.dashboard.asking.texts import say
+from hookscope.dashboard.asking.texts import one_line, say
+from hookscope.dashboard.notebook.greys import takes_grey
 from hookscope.dashboard.notebook.walls import NotShown
 
 if TYPE_CHECKING:
@@ -18,22 +20,56 @@ if TYPE_CHECKING:
 
 Prepare = Callable[[Any], Any]
 Values = Sequence[float] | float | None
+Told = tuple[float, ...] | None
+SHOWN = 60  # characters of a value
 
 
-def as_input(model: nn.Module, image: Any, prepare: Prepare | None, mean: Values, std: Values) -> Tensor:
-    """The model's argument, (image = 1, channel, height, width), on the model's device.
+def read_values(mean: Values, std: Values) -> tuple[Told, Told]:
+    """mean= and std= as plain numbers, (channel,) or one for all; None for both where they were not given.
+
+    Raises:
+        NotShown: they are none, or only one of them was given.
+    """
+    if (mean is None) != (std is None):
+        raise NotShown("mean= and std= belong together, and one of them is missing: give both, or neither.")
+    if mean is None or std is None:
+        return None, None
+    told = _numbers("mean", mean), _numbers("std", std)
+    if max(told[0]) > 1:
+        raise NotShown("mean= is above 1. Give it, and std=, of pixels of 0 to 1: divide both by 255.")
+    if min(told[1]) <= 0:
+        raise NotShown("std= has to be above 0: pixels are divided by it.")
+    return told
+
+
+def _numbers(name: str, values: Any) -> tuple[float, ...]:
+    try:
+        given = torch.as_tensor(values).detach().cpu()
+        found = [] if given.is_complex() else given.to(torch.float64).reshape(-1).tolist()
+    except Exception:  # torch raises what it likes of what it cannot take
+        found = []
+    if not found or isinstance(values, bool) or not all(map(math.isfinite, found)):
+        raise NotShown(f"{name}= is {one_line(repr(values), SHOWN)}. Give a finite number, or one for each channel.")
+    return tuple(found)
+
+
+def as_input(model: nn.Module, image: Any, prepare: Prepare | None, mean: Told, std: Told) -> tuple[Tensor, str]:
+    """The model's argument, (image = 1, channel, height, width), on the model's device, and what to say of it.
 
     Arguments:
         image: a tensor, (channel, height, width) or with an image axis of length 1, as the model is given it; or a PIL
             image, an array of uint8 (height, width, 3 or 1) or (height, width), or a file's path.
         prepare: picture -> such a tensor.
         mean, std: of pixels of 0..1, per channel or one for all; how a picture is prepared without `prepare`, in the
-            size that it has.
+            size that it has, and grey where the model takes one channel.
 
     Raises:
         NotShown: it is none of these; a sentence.
     """
     picture = image if isinstance(image, Tensor) else _opened(image)
+    device, said = device_of(model), ""
+    if device.type == "meta":
+        raise NotShown("This model has no weights: it lies on the device meta. Load it before it is shown.")
     if prepare is not None:
         try:
             tensor = prepare(picture)
@@ -49,8 +85,14 @@ def as_input(model: nn.Module, image: Any, prepare: Prepare | None, mean: Values
             "it, or mean= and std=, of pixels of 0 to 1."
         )
     else:
-        values = torch.from_numpy(np.array(_eight_bits(picture))).permute(2, 0, 1).float() / 255
-        tensor = (values - _each("mean", mean, 3)) / _each("std", std, 3)
+        coloured = _eight_bits(picture)
+        if takes_grey(model, coloured.height, coloured.width):
+            coloured, said = coloured.convert("L"), "The model takes one channel: the picture was made grey."
+        values = np.array(coloured).reshape(coloured.height, coloured.width, -1)
+        pixels = torch.from_numpy(values).permute(2, 0, 1).float() / 255
+        tensor = (pixels - _each("mean", mean, len(pixels))) / _each("std", std, len(pixels))
+    if problem := _no_plain_numbers(tensor):
+        raise NotShown(f"The picture is a tensor {problem}.")
     tensor = tensor[None] if tensor.ndim == 3 else tensor
     if tensor.ndim != 4 or not tensor.numel():
         raise NotShown(
@@ -59,10 +101,18 @@ def as_input(model: nn.Module, image: Any, prepare: Prepare | None, mean: Values
         )
     if len(tensor) != 1:
         raise NotShown(f"These are {len(tensor)} pictures, and one is shown at a time: give image[0] or another.")
-    device = device_of(model)
-    if device.type == "meta":
-        raise NotShown("This model has no weights: it lies on the device meta. Load it before it is shown.")
-    return tensor.detach().to(device)
+    return tensor.detach().to(device), said
+
+
+def _no_plain_numbers(tensor: Tensor) -> str:
+    """What of a tensor has to be made plain numbers first, with how; "" for nothing."""
+    if tensor.is_nested:
+        return "of several sizes (nested): give one picture of it, image.unbind()[0]"
+    if tensor.is_meta:
+        return "without values: it lies on the device meta"
+    if tensor.is_quantized:
+        return "of quantised numbers: give image.dequantize()"
+    return "" if tensor.layout == torch.strided else "that is sparse: give image.to_dense()"
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -71,7 +121,7 @@ def device_of(model: nn.Module) -> torch.device:
     return tensors[0].device if tensors else torch.device("cpu")
 
 
-def as_seen(tensor: Tensor, mean: Values, std: Values) -> tuple[np.ndarray, str]:
+def as_seen(tensor: Tensor, mean: Told, std: Told) -> tuple[np.ndarray, str]:
     """The model's argument as a picture, uint8 (height, width, 3), and a sentence about what was done for that.
 
     Arguments:
@@ -93,16 +143,13 @@ def as_seen(tensor: Tensor, mean: Values, std: Values) -> tuple[np.ndarray, str]
     return (three.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy(), " ".join(said)
 
 
-def _each(name: str, values: Values, channels: int, hint: str = "") -> Tensor:
+def _each(name: str, values: tuple[float, ...], channels: int, hint: str = "") -> Tensor:
     """A number per channel, (channel, 1, 1), or one for all; `hint` follows what is said of others."""
-    found = torch.as_tensor(values, dtype=torch.float32).reshape(-1)
-    if len(found) not in (1, channels):
-        raise NotShown(f"{name}= has {len(found)} numbers, and the picture has {channels} channels.{hint}")
-    if name == "mean" and bool((found > 1).any()):
-        raise NotShown("mean= is above 1. Give it, and std=, of pixels of 0 to 1: divide both by 255.")
-    if name == "std" and not bool((found > 0).all()):
-        raise NotShown("std= has to be above 0: pixels are divided by it.")
-    return found.reshape(-1, 1, 1)
+    if channels == 1 and len(set(values)) == 1:  # as of a photograph that was made grey
+        values = values[:1]
+    if len(values) not in (1, channels):
+        raise NotShown(f"{name}= has {len(values)} numbers, and the picture has {channels} channels.{hint}")
+    return torch.tensor(values, dtype=torch.float32).reshape(-1, 1, 1)
 
 
 def _opened(image: Any) -> Image.Image:
@@ -114,6 +161,7 @@ def _opened(image: Any) -> Image.Image:
     if isinstance(image, str | Path):
         try:
             with Image.open(image) as file:
+                file.load()
                 return _eight_bits(ImageOps.exif_transpose(file))
         except NotShown:
             raise
@@ -133,12 +181,17 @@ def _opened(image: Any) -> Image.Image:
     )
 
 
-def advice(tensor: Tensor) -> str:
+def advice(tensor: Tensor, model: nn.Module | None = None) -> str:
     """What may be wrong with what a model could not be run on: a sentence after another one, or nothing."""
+    kind = str(tensor.dtype).removeprefix("torch.")
     if tensor.shape[-1] in (1, 3) and tensor.shape[1] not in (1, 3):
         return f" Its channels seem to be its last axis. {AS_GIVEN}"
     if not tensor.is_floating_point():
-        return f" It is of {str(tensor.dtype).removeprefix('torch.')}. {AS_GIVEN}"
+        return f" It is of {kind}. {AS_GIVEN}"
+    weights = {each.dtype for each in model.parameters() if each.is_floating_point()} if model is not None else set()
+    if len(weights) == 1 and tensor.dtype not in weights:
+        own = str(*weights).removeprefix("torch.")
+        return f" It is of {kind}, and the model's weights are of {own}: give image.to(torch.{own})."
     return ""
 
 
@@ -153,7 +206,15 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
             f"The picture has more than 8 bits (Pillow's mode {picture.mode}). Give a tensor, prepared as the model "
             "was trained."
         )
-    return picture.convert("RGB")
+    try:
+        if picture.mode.endswith("a"):  # colours that were multiplied by their opacity
+            picture = picture.convert(f"{picture.mode[:-1]}A")
+        return picture.convert("RGB")
+    except (ValueError, OSError) as error:  # of a mode that Pillow cannot convert, or a file that is cut short
+        raise NotShown(
+            f"Red, green and blue cannot be made of this picture (Pillow's mode {picture.mode}): {say(error)}. Give a "
+            "tensor, prepared as the model was trained."
+        ) from error
 
 
 def _sizes(tensor: Tensor) -> str:

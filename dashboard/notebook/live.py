@@ -6,28 +6,34 @@ The server and the model's worker are threads of the notebook's own process, and
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import re
 import secrets
 import tempfile
 import threading
 import time
-import webbrowser
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import dash
 import numpy as np
 import torch
 import waitress
+from dash import _get_app
 from torch import Tensor, nn
 
 from hookscope.dashboard.answers.cache import Cache
 from hookscope.dashboard.answers.service import Service
+from hookscope.dashboard.asking.sides import AS_WANTED, Preparation
 from hookscope.dashboard.engine import protocol
 from hookscope.dashboard.engine.channel import WorkerOutdated
 from hookscope.dashboard.engine.local import LocalEngine
+from hookscope.dashboard.inputs.axes import decide
 from hookscope.dashboard.inputs.store import InputStore
-from hookscope.dashboard.notebook.given import Values, device_of
+from hookscope.dashboard.notebook.given import Told, device_of
 from hookscope.dashboard.notebook.handed import hand_over, take_back
 from hookscope.dashboard.notebook.looked import Seen
 from hookscope.dashboard.notebook.walls import CHOICES, Look, NotShown
@@ -41,11 +47,16 @@ from hookscope.dashboard.sets.sweeps import Sweeps
 from hookscope.dashboard.settings.address import address, check_port
 from hookscope.dashboard.settings.models import options_for
 from hookscope.dashboard.settings.table import Settings
+from hookscope.dashboard.sources.load import LoadedModel
+from hookscope.dashboard.sources.preprocessing import MOST_CHANNELS
 from hookscope.dashboard.web.server import create_app
 from hookscope.dashboard.web.shares import Shares
 from hookscope.dashboard.worker.in_thread import WorkerThread
+from hookscope.hooks.passes import traces
 from hookscope.hooks.passes.modes import preserve, unwrap
+from hookscope.hooks.passes.traces import attributes_kept, lend
 
+HOST = "127.0.0.1"
 LOAD_SECONDS = 120.0
 LOOP_SECONDS = 1.0
 CLOSE_SECONDS = 5.0
@@ -56,25 +67,24 @@ class LivePage:
     """The page of one model, open until `close`.
 
     Arguments:
-        tensor: the picture that it opens with, as the model takes it. seen, look: the layers, and how they are drawn.
-        shown_by: mean and std by which the picture was normalised, where that is known.
+        seen: a view of it. shown_by: mean and std by which its picture was normalised, where that is known.
         port: to listen on; 0 for a free one.
+
+    Attributes:
+        inner: the model, unwrapped. port: that it listens on.
 
     Raises:
         NotShown: a sentence; nothing is left running then.
     """
 
-    def __init__(
-        self, model: nn.Module, tensor: Tensor, seen: Seen, look: Look, shown_by: tuple[Values, Values], port: int = 0
-    ) -> None:
-        if problem := check_port("127.0.0.1", port):
-            raise NotShown(problem)
-        devices = sorted({str(each.device) for each in (*model.parameters(), *model.buffers())})
-        if len(devices) > 1:
-            raise NotShown(f"The model lies on several devices ({', '.join(devices)}), and the page needs it on one.")
+    def __init__(self, model: nn.Module, seen: Seen, shown_by: tuple[Told, Told], port: int = 0) -> None:
+        self.inner = unwrap(model)
+        self._device = device_of(model)
+        self._told = settings_of(seen, *shown_by)
+        self._pictures: dict[bytes, str] = {}  # digest of a file -> its key: the same view has the same address
         self._stack = contextlib.ExitStack()
         try:
-            self.url = self._start(model, tensor, seen, look, shown_by, port)
+            self._start(model, seen.model, port)
         except BaseException:
             self.close()
             raise
@@ -83,27 +93,56 @@ class LivePage:
         """Stop answering, end the worker, remove the files; the model is as it was."""
         self._stack.close()
 
-    def _start(
-        self, model: nn.Module, tensor: Tensor, seen: Seen, look: Look, shown_by: tuple[Values, Values], port: int
-    ) -> str:
+    def serves(self, told: dict[str, Any], port: int) -> bool:
+        """Whether a view that needs this said of its model can be shown here.
+
+        Arguments:
+            told: see `settings_of`. port: that it has to listen on; 0 for any.
+        """
+        well = self._engine.state(self._name).phase != "failed" and self._device == device_of(self.inner)
+        return well and told == self._told and port in (0, self.port)
+
+    def address_of(self, tensor: Tensor, seen: Seen, look: Look, shown_by: tuple[Told, Told]) -> str:
+        """The whole address of a view: its picture, its layers, and how they are drawn.
+
+        Arguments:
+            tensor: the picture, as the model takes it.
+        """
+        file = as_file(tensor, *shown_by)
+        digest = hashlib.sha256(file).digest()
+        picture = self._pictures.get(digest, "")
+        if not picture or self._inputs.get(picture) is None:
+            picture = self._pictures[digest] = self._inputs.receive(io.BytesIO(file), None, "picture.npy").key
+        channels, _, width = tensor.shape[1:]
+        told = decide((channels, 0, width), channels) is not None  # which of its axes are the channels
+        view = View(
+            model=self._name,
+            a=picture,
+            prepare_a=AS_WANTED if told else Preparation(axes="channels-first"),
+            layers=tuple(layer.key for layer in seen.layers),
+        ).but(**walls(look))
+        return f"{address(self._settings, self.port)}&{view.to_query()}"
+
+    def _start(self, model: nn.Module, title: str, port: int) -> None:
         stack = self._stack
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hookscope-", ignore_cleanup_errors=True)))
-        mean, std = shown_by
-        spec = hand_over(model, settings_of(seen, mean, std))
+        spec = hand_over(model, self._told)
         stack.callback(take_back, spec)
-        name = re.sub(r"[^A-Za-z0-9_.-]", "", seen.model)[:40] or "model"
-        settings = Settings(
+        lend(self.inner)
+        stack.callback(traces.take_back, self.inner)
+        self._name = name = re.sub(r"[^A-Za-z0-9_.-]", "", title)[:40] or "model"
+        self._settings = settings = Settings(
             cache_dir=folder, models=(f"{name}={spec}",), port=port, token=secrets.token_urlsafe(24), workers=1
         )
-        flags, watch = Flags(model), Watch(model)
-        stack.callback(flags.put_back)  # after the engine has ended, below
+        before, watch = Before(model), Watch(model)
+        stack.callback(before.put_back)  # after the engine has ended, below
 
         def start_worker(threads: int, stall_seconds: float) -> WorkerThread:
-            return ModelsThread(watch, flags, threads, stall_seconds)
+            return ModelsThread(model, watch, before, threads, stall_seconds)
 
-        engine = LocalEngine(options_for(settings), device=str(device_of(model)), start_worker=start_worker)
+        self._engine = engine = LocalEngine(options_for(settings), device=str(self._device), start_worker=start_worker)
         stack.callback(engine.close)
-        inputs = InputStore(folder / "inputs", settings.inputs_limit_mb * MEGABYTE)
+        self._inputs = inputs = InputStore(folder / "inputs", settings.inputs_limit_mb * MEGABYTE)
         stack.callback(inputs.close)
         cache = Cache(folder / "answers", settings.cache_limit_mb * MEGABYTE)
         stack.callback(cache.close)
@@ -113,30 +152,26 @@ class LivePage:
         stack.callback(sweeps.close)
         service = Service(engine, cache, inputs, settings.max_streams, sweeps=sweeps)
         stack.callback(service.close)
-        app = create_app(settings, service, Shares(folder / "shares"))
-        with preserve(unwrap(model)):
-            engine.open(name)
-            wait_until_loaded(engine, name)
+        app = stack.enter_context(known_to_dash(lambda: create_app(settings, service, Shares(folder / "shares"))))
+        engine.open(name)
+        wait_until_loaded(engine, name)
         app.server.before_request(Renewed(engine, name, watch))
-        picture = inputs.receive(io.BytesIO(as_file(tensor, mean, std)), None, "picture.npy").key
-        stack.enter_context(served(app.server, settings, where := _Port()))
+        self.port = stack.enter_context(served(app.server, settings))
         stack.callback(service.close)  # first of all: pages that wait for answers hold the server's threads
-        view = View(model=name, a=picture, layers=tuple(layer.key for layer in seen.layers)).but(**walls(look))
-        return f"{address(settings, where.number)}&{view.to_query()}"
 
 
 class ModelsThread(WorkerThread):
     """A worker for a model that others in this process may change: then it ends, and the next one reads it anew."""
 
-    def __init__(self, watch: Watch, flags: Flags, threads: int, stall_seconds: float) -> None:
-        self._watch = watch
-        self._flags = flags
+    def __init__(self, model: nn.Module, watch: Watch, before: Before, threads: int, stall_seconds: float) -> None:
+        self._model, self._watch, self._before = model, watch, before
         super().__init__(threads, stall_seconds)
 
     def send(self, message: protocol.ToWorker) -> None:
         """See `engine.channel.Channel`."""
         if isinstance(message, protocol.Load):
-            self._flags.remember()
+            message = replace(message, device=str(device_of(self._model)))  # it may have been moved since
+            self._before.remember()
             self._watch.remember()
         elif isinstance(message, protocol.Run) and self._watch.changed():
             raise WorkerOutdated(CHANGED)
@@ -156,9 +191,11 @@ class ModelsThread(WorkerThread):
             raise WorkerOutdated(CHANGED)
         return news
 
-    def loaded(self) -> None:
+    def loaded(self, model: LoadedModel) -> None:
         """See `WorkerThread`."""
-        self._flags.put_back()  # every look takes the model into evaluation mode for itself
+        if model.entering is not None:
+            model.entering.lend()
+        self._before.put_back()  # every look takes the model into evaluation mode for itself
 
 
 class Renewed:
@@ -190,40 +227,71 @@ class Renewed:
         return self._watch.written() if busy else self._watch.changed()
 
 
-class Flags:
-    """The training flag of every module, put back as soon as the page has read the model."""
+class Before:
+    """What a model was before the page read it, put back as soon as that is done: its modes, buffers and attributes."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._model = unwrap(model)
-        self.remember()
+        self._model = model
+        self._stack = contextlib.ExitStack()
+        self._lock = threading.Lock()
 
     def remember(self) -> None:
-        self._flags = [(module, module.training) for module in self._model.modules()]
+        """It is going to be read."""
+        self.put_back()
+        with self._lock:
+            self._stack.enter_context(preserve(self._model))
+            self._stack.enter_context(attributes_kept(self._model))
 
     def put_back(self) -> None:
-        for module, training in self._flags:
-            module.training = training
-        self._flags = []
+        """It was read, or is no longer going to be."""
+        with self._lock:
+            self._stack.close()
 
 
-def settings_of(seen: Seen, mean: Values, std: Values) -> dict[str, Any]:
+def settings_of(seen: Seen, mean: Told, std: Told) -> dict[str, Any]:
     """What the page has to know of the model: pictures are given in the size of the one that is there."""
     found: dict[str, Any] = {
         "title": seen.model,
         "weights": "As they are in this process.",
         "input_size": tuple(seen.shape[2:]),
         "resize": min(seen.shape[2:]),  # which leaves the picture that it was given as it is
-        "mean": 0.0 if mean is None or std is None else mean,
-        "std": 1.0 if mean is None or std is None else std,
+        "channels": seen.shape[1],
+        "mean": mean or (0.0,),
+        "std": std or (1.0,),
     }
     return found | ({"classes": seen.classes} if seen.classes else {})
 
 
-def as_file(tensor: Tensor, mean: Values, std: Values) -> bytes:
+def check(model: nn.Module, seen: Seen, port: int, freed: Collection[int] = ()) -> None:
+    """Refuse what cannot be opened, before anything is closed for it.
+
+    Arguments:
+        freed: ports that will be free by then.
+
+    Raises:
+        NotShown: a sentence.
+    """
+    if port and port not in freed and check_port(HOST, port):
+        raise NotShown(
+            f"Port {port} is taken, or reserved for the administrator. Give another one, or 0 for a free one."
+        )
+    devices = sorted({str(each.device) for each in (*model.parameters(), *model.buffers())})
+    if len(devices) > 1:
+        raise NotShown(f"The model lies on several devices ({', '.join(devices)}), and the page needs it on one.")
+    if seen.shape[1] > MOST_CHANNELS:
+        raise NotShown(
+            f"The page shows pictures of up to {MOST_CHANNELS} channels, and this model takes {seen.shape[1]}. hs.show "
+            "itself shows it, without a page."
+        )
+
+
+def as_file(tensor: Tensor, mean: Told, std: Told) -> bytes:
     """The picture as a .npy file of float32 (channel, height, width), before it was normalised where that is known."""
     values = tensor[0].detach().cpu().double()
     if mean is not None and std is not None:
-        scale, shift = (torch.as_tensor(each, dtype=torch.float64).reshape(-1, 1, 1) for each in (std, mean))
+        scale, shift = (
+            torch.tensor(each, dtype=torch.float64).reshape(-1, 1, 1)[: len(values)] for each in (std, mean)
+        )
         values = values * scale + shift
     file = io.BytesIO()
     np.save(file, values.float().numpy(), allow_pickle=False)
@@ -250,15 +318,30 @@ def wait_until_loaded(engine: LocalEngine, name: str) -> None:
         time.sleep(0.02)
 
 
-class _Port:
-    number = 0
+_apps: list[Any] = []  # the person's own, or None, and those of the pages that are open
 
 
 @contextlib.contextmanager
-def served(application: Any, settings: Settings, where: _Port) -> Any:
-    """Answer requests from a thread, on this computer only; `where` is told the port."""
+def known_to_dash(make: Callable[[], dash.Dash]) -> Iterator[dash.Dash]:
+    """Make an application, which Dash keeps as the process's one; and have it forget that when it is closed."""
+    if not _apps:
+        _apps.append(_get_app.APP)
+    app = make()
+    _apps.append(app)
+    try:
+        yield app
+    finally:
+        _apps.remove(app)
+        if _get_app.APP is app:
+            _get_app.APP = _apps[-1]
+        if len(_apps) == 1:
+            _apps.clear()
+
+
+@contextlib.contextmanager
+def served(application: Any, settings: Settings) -> Iterator[int]:
+    """Answer requests from a thread, on this computer only; gives the port."""
     server = waitress.create_server(application, host=settings.host, port=settings.port, **WAITRESS)
-    where.number = server.effective_port
     stop = threading.Event()
 
     def run() -> None:  # server.run() is for a process of its own: it ends by a signal only
@@ -268,7 +351,7 @@ def served(application: Any, settings: Settings, where: _Port) -> Any:
     thread = threading.Thread(target=run, name="hookscope page", daemon=True)
     thread.start()
     try:
-        yield
+        yield int(server.effective_port)
     finally:
         stop.set()
         server.trigger.pull_trigger()
@@ -278,8 +361,3 @@ def served(application: Any, settings: Settings, where: _Port) -> Any:
             if hasattr(channel, "outbufs"):
                 channel.handle_close()  # which closes the file that a large answer may wait in
         server.asyncore.close_all(server._map)
-
-
-def open_browser(url: str) -> None:
-    """Open the address in this computer's browser, beside whatever runs here; where there is none nothing happens."""
-    threading.Thread(target=webbrowser.open, args=(url,), name="browser", daemon=True).start()

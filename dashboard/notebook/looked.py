@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from hookscope.dashboard.asking.layer_keys import key_of
 from hookscope.dashboard.asking.texts import TITLE_LENGTH, one_line, say
-from hookscope.dashboard.notebook.given import Values, advice, as_seen
+from hookscope.dashboard.notebook.given import Told, advice, as_seen
 from hookscope.dashboard.notebook.walls import NotShown
 from hookscope.hooks.errors import HooksError, titled
 from hookscope.hooks.layers.describe import recorded
@@ -103,7 +103,8 @@ def look(
     *,
     classes: Sequence[str] = (),
     target: int | None = None,
-    shown_by: tuple[Values, Values] = (None, None),
+    shown_by: tuple[Told, Told] = (None, None),
+    said: str = "",
 ) -> Seen:
     """Look at one picture.
 
@@ -111,7 +112,8 @@ def look(
         tensor: (image = 1, channel, height, width), as the model takes it.
         patterns: which layers, see `layers.names.select`; None for the last layer of each size of maps, four at most.
         classes: names of the answer's classes. target: the class that Grad-CAM explains; None for the first.
-        shown_by: mean and std with which the picture was normalised, where that is known.
+        shown_by: mean and std with which the picture was normalised, where that is known. said: what was done to it
+            besides, a sentence.
 
     Raises:
         LayerNotFound: a pattern means nothing. ModelNotSupported: hooks cannot see into this kind of model.
@@ -123,7 +125,7 @@ def look(
         select(model, patterns)  # refused before the model runs
     training = any(module.training for module in unwrap(model).modules())
     picture, picture_note = as_seen(tensor, *shown_by)
-    with _faults_told(tensor):
+    with _faults_told(model, tensor):
         run = recorded(model, tensor)
     found = find_reading(run.outputs, len(names))
     places = _places(model, run.layers, patterns)
@@ -131,7 +133,10 @@ def look(
     activations: dict[Place, Activation | str] = {}
     ran = [place for place in places if infos[place[0]].calls]
     if ran:
-        with compiled.only_if_loaded(), _faults_told(tensor):  # or the first cell of a session would wait for them
+        with (
+            compiled.only_if_loaded(),
+            _faults_told(model, tensor),
+        ):  # or the first cell of a session would wait for them
             stream(model, tensor, ran, _keep(activations), run.layers)
     with looking(reading=found.reading):
         scores = _scores(model, tensor)
@@ -159,7 +164,7 @@ def look(
         tuple(tensor.shape),
         str(tensor.dtype).removeprefix("torch."),
         picture,
-        picture_note,
+        f"{said} {picture_note}".strip(),
         scores,
         found,
         names,
@@ -185,14 +190,14 @@ def check_target(target: Any, classes: int) -> None:
 
 
 @contextmanager
-def _faults_told(tensor: Tensor) -> Iterator[None]:
+def _faults_told(model: nn.Module, tensor: Tensor) -> Iterator[None]:
     """What the model's own code raises in this block ends in a sentence, under its traceback."""
     try:
         yield
     except HooksError:
         raise
     except Exception as error:
-        raise NotShown(f"The model could not be run on this picture: {say(error)}.{advice(tensor)}") from error
+        raise NotShown(f"The model could not be run on this picture: {say(error)}.{advice(tensor, model)}") from error
 
 
 def _texts_of(classes: Sequence[str]) -> tuple[str, ...]:

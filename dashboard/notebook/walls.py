@@ -54,7 +54,7 @@ def read_look(view: Mapping[str, Any]) -> Look:
     for name, value in view.items():
         if name not in names:
             raise NotShown(f"There is no choice {name!r} of how it is shown. There are {', '.join(names)}.")
-        number = name == "count" and str(value).isdigit() and int(value) > 0
+        number = name == "count" and str(value).isdecimal() and int(value) > 0
         if not number and str(value) not in CHOICES[name]:
             more = ", or a number of channels from 1 on" if name == "count" else ""
             raise NotShown(f"{name} cannot be {value!r}. Choose one of {', '.join(CHOICES[name])}{more}.")

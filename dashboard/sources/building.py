@@ -48,7 +48,7 @@ class Source:
         classes: what the weights bring along; may be empty.
         reading: what the source knows of the model's answer.
         inputs: what the model's `forward` is given beside the picture, by name.
-        frames: of the clips that it takes; 0 if that is not known.
+        frames: of the clips that it takes; 0 if that is not known. channels: of its pictures, likewise.
         captioned: how its likeness to typed captions is read, "" where it takes none. texts: SHA-256 of what decides
             over its texts: which tokens a caption becomes, and the operator's captions.
     """
@@ -65,6 +65,7 @@ class Source:
     weights_note: str = ""
     inputs: Mapping[str, Any] = field(default_factory=dict)
     frames: int = 0
+    channels: int = 0
     captioned: str = ""
     texts: str = ""
     unsaid: bool = False

@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import inspect
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from hookscope.dashboard.asking.texts import one_line, say
 from hookscope.dashboard.sources.building import FactoryError
@@ -230,16 +232,58 @@ def _quietly(module: nn.Module) -> Iterator[None]:
             each.training = True
 
 
-def install(module: nn.Module, entrance: Entrance) -> None:
-    """Have the model take a float32 picture, or several, as its first argument, whatever it takes by itself."""
-    if entrance.is_plain:
-        return
-    inner = unwrap(module)
+class Entering:
+    """Has a model take a float32 picture, or several, as its first argument, whatever it takes by itself: by a hook.
 
-    def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return put_together(inner, entrance, args) if args and not kwargs else None
+    It stays until `lend`: a model that others run as well has it only while it is `placed`, and in that thread.
+    """
 
-    inner.register_forward_pre_hook(enter, prepend=True, with_kwargs=True)
+    def __init__(self, module: nn.Module, entrance: Entrance) -> None:
+        self._inner, self._enter = unwrap(module), None if entrance.is_plain else _Enter(entrance)
+        self._handle: RemovableHandle | None = None
+        self._lent = False
+        self._put()
+
+    def remove(self) -> None:
+        """Take the hook away."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            handle.remove()
+
+    def lend(self) -> None:
+        """The model is somebody else's, who does not want the hook."""
+        self.remove()
+        self._lent = True
+
+    @contextlib.contextmanager
+    def placed(self) -> Iterator[None]:
+        """Have the hook there in a `with` block."""
+        if not self._lent or self._handle is not None:
+            yield
+            return
+        self._put(threading.get_ident())
+        try:
+            yield
+        finally:
+            self.remove()
+
+    def _put(self, thread: int = 0) -> None:
+        if self._enter is not None:
+            self._enter.thread = thread
+            self._handle = self._inner.register_forward_pre_hook(self._enter, prepend=True, with_kwargs=True)
+
+
+class _Enter:
+    """The hook itself, which is copied and saved with its model."""
+
+    def __init__(self, entrance: Entrance) -> None:
+        self.entrance = entrance
+        self.thread = 0  # in which alone it acts; 0 for all
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self.thread and threading.get_ident() != self.thread:
+            return None
+        return put_together(module, self.entrance, args) if args and not kwargs else None
 
 
 def fitted(inner: nn.Module, entrance: Entrance, picture: Tensor) -> Entrance:

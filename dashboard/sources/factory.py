@@ -37,12 +37,12 @@ def own_model(spec: str, options: ModelOptions, progress: weights.Progress) -> S
     """The operator's own: what `package.module:factory` returns.
 
     The factory returns the module, or (module, settings): a dict with any of "input_size" (pixels or (height, width)),
-    "resize", "mean", "std", "interpolation", "channel_order", "range", "inputs" (what forward's other parameters get,
-    by name), "classes", "title", "licence", "weights" (a sentence), "output", "reads".
+    "resize", "mean", "std", "interpolation", "channel_order", "range", "frames", "channels", "inputs" (what forward's
+    other parameters get, by name), "classes", "title", "licence", "weights" (a sentence), "output", "reads".
     """
     place, _, attribute = spec.partition(":")
     folder = os.getcwd()
-    if folder not in sys.path:
+    if folder not in sys.path and place not in sys.modules:
         sys.path.insert(0, folder)  # only here: our own modules are loaded by now, nothing in the folder shadows them
     progress(f"Calling {spec}.")
     with seeded(options.seed):
@@ -76,7 +76,7 @@ def own_model(spec: str, options: ModelOptions, progress: weights.Progress) -> S
     licence, classes = settings.get("licence", ""), settings.get("classes", ())
     source = Source(module, title, preprocessor, filled.sentence, licence=licence, classes=classes, reading=reading)
     source = replace(source, unsaid=not options.weights, unexpected=filled.unexpected)
-    besides = {"inputs": settings.get("inputs", {}), "frames": settings.get("frames", 0)}
+    besides = {name: settings[name] for name in ("inputs", "frames", "channels") if name in settings}
     return replace(source, random_part=filled.head, weights_note=filled.note, **besides)
 
 

@@ -16,6 +16,7 @@ from hookscope.dashboard.settings import values
 from hookscope.dashboard.settings.values import BadValue
 from hookscope.dashboard.sources.building import FactoryError
 from hookscope.dashboard.sources.classes import as_names
+from hookscope.dashboard.sources.preprocessing import MOST_CHANNELS
 from hookscope.hooks.methods import READINGS
 
 REPR_LENGTH = 80
@@ -27,7 +28,7 @@ def checked(spec: str, settings: Mapping[Any, Any]) -> dict[str, Any]:
     Returns:
         Those that were given of "input_size" (height, width), "resize" (pixels, (height, width) or "squash", "crop",
         "pad", "none"), "mean" and "std" (red, green, blue), "interpolation", "channel_order", "range", "frames",
-        "inputs" {name: value}, "classes" (class,), "title", "licence", "weights", "output", "reads".
+        "channels", "inputs" {name: value}, "classes" (class,), "title", "licence", "weights", "output", "reads".
 
     Raises:
         FactoryError: one has no such name or cannot be what it is; a sentence.
@@ -147,6 +148,7 @@ def _input(value: Any) -> Any:
     return value
 
 
+CHANNELS = values.whole_number(1, MOST_CHANNELS)
 INTERPOLATION = values.one_of("nearest", "bilinear", "bicubic", "lanczos")
 READERS: dict[str, Callable[[Any], Any]] = {
     "input_size": _size,
@@ -157,6 +159,7 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "channel_order": lambda value: values.one_of("rgb", "bgr")(value if isinstance(value, str) else ""),
     "range": lambda value: values.pixel_range(_whole(value)),
     "frames": lambda value: values.frames(_whole(value)),
+    "channels": lambda value: CHANNELS(_whole(value)),
     "inputs": _inputs,
     "classes": _classes,
     "title": _text(TITLE_LENGTH),

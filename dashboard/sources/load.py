@@ -25,7 +25,7 @@ from hookscope.dashboard.sources import weights
 from hookscope.dashboard.sources.build import build
 from hookscope.dashboard.sources.building import Source
 from hookscope.dashboard.sources.classes import class_names, given_names
-from hookscope.dashboard.sources.entrance import Entrance
+from hookscope.dashboard.sources.entrance import Entering, Entrance
 from hookscope.dashboard.sources.hugging_face_answers import WithTexts
 from hookscope.dashboard.sources.own_code import code_digest
 from hookscope.dashboard.sources.preprocessing import Prepared, Preprocessor
@@ -74,7 +74,11 @@ class Handed:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model that answers: on its device, in eval mode; what it was before, and the file of its stored baseline."""
+    """A model that answers: on its device, in eval mode; what it was before, and the file of its stored baseline.
+
+    Attributes:
+        entering: what puts pictures into it; None where it takes them by itself.
+    """
 
     module: nn.Module
     info: ModelInfo
@@ -83,6 +87,7 @@ class LoadedModel:
     pair: Pair = field(default_factory=Pair)
     handed: Handed = Handed()
     baseline: str = ""
+    entering: Entering | None = None
 
     @contextlib.contextmanager
     def about(self, captions: str) -> Iterator[LoadedModel]:
@@ -91,11 +96,12 @@ class LoadedModel:
         Arguments:
             captions: as `asking.captions.read_captions` has them; "" for its own.
         """
-        if not isinstance(self.module, WithTexts):
-            yield self
-            return
-        with self.module.comparing(each_of(captions)):
-            yield replace(self, info=self.info.about(captions))
+        with contextlib.nullcontext() if self.entering is None else self.entering.placed():
+            if not isinstance(self.module, WithTexts):
+                yield self
+                return
+            with self.module.comparing(each_of(captions)):
+                yield replace(self, info=self.info.about(captions))
 
 
 def load(
@@ -122,7 +128,28 @@ def load(
     for each in module.modules():
         each.training = False
     progress("Describing the layers …")
-    entrance, prepare = enter(module, source)
+    entrance, entering, prepare = enter(module, source)
+    try:
+        info = _described(module, options, source, place, entrance, prepare)
+    except BaseException:
+        entering.remove()
+        raise
+    return LoadedModel(module, info, place, prepare, entrance.pair, handed, options.baseline, entering)
+
+
+def _described(
+    module: nn.Module,
+    options: ModelOptions,
+    source: Source,
+    place: torch.device,
+    entrance: Entrance,
+    prepare: Preprocessor,
+) -> ModelInfo:
+    """What the page has to know of a model that takes pictures by now, from a run of it.
+
+    Raises:
+        HooksError: it does not run, or cannot be read so.
+    """
     noise = prepare.noise(options.seed).to(place)
     try:
         run = recorded(module, noise)
@@ -140,7 +167,7 @@ def load(
     elsewhere = len(made_up_names) != len(given) and any(each.length == len(given) for each in run.outputs)
     named = class_names(made_up_names, () if elsewhere else given, whose)
     values = weights.digest(module)
-    info = ModelInfo(
+    return ModelInfo(
         spec=options.spec,
         title=one_line(source.title if options.name == options.spec else options.name, TITLE_LENGTH),
         parameters=count_learnt(module),
@@ -167,7 +194,6 @@ def load(
         module=fingerprint_of(module, values if weights.are_all(module) else ""),
         bytes=sum(each.numel() * each.element_size() for each in (*module.parameters(), *module.buffers())),
     )
-    return LoadedModel(module, info, place, prepare, entrance.pair, handed, options.baseline)
 
 
 def _handed_over(module: nn.Module, source: Source) -> Handed:
@@ -176,17 +202,18 @@ def _handed_over(module: nn.Module, source: Source) -> Handed:
     return Handed(None if source.unsaid else source.random, source.missing, source.unexpected, left)
 
 
-def enter(module: nn.Module, source: Source) -> tuple[Entrance, Preprocessor]:
+def enter(module: nn.Module, source: Source) -> tuple[Entrance, Entering, Preprocessor]:
     """Find how pictures get into a model, have it take them so, and prepare them with as many channels as it wants."""
     entrance = entrances.arguments_for(module, source.inputs)
     info = source.preprocessor.info
     noise = source.preprocessor.noise(0)
-    entrance = entrances.found(module, entrance, (noise.shape[2], noise.shape[3]), info.channels, source.frames)
-    prepare = source.preprocessor.for_channels(entrance.channels).for_frames(entrance.frames)
+    entrance = entrances.found(
+        module, entrance, (noise.shape[2], noise.shape[3]), source.channels or info.channels, source.frames
+    )
+    prepare = source.preprocessor.for_channels(source.channels or entrance.channels).for_frames(entrance.frames)
     device = next((each.device for each in module.parameters()), torch.device("cpu"))
     entrance = entrances.fitted(unwrap(module), entrance, prepare.noise(0).to(device))
-    entrances.install(module, entrance)
-    return entrance, prepare
+    return entrance, Entering(module, entrance), prepare
 
 
 def _said_of(info: Preprocessing) -> str:

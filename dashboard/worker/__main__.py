@@ -37,7 +37,7 @@ def main() -> None:
     work(mailbox, loaded=_stand_back)
 
 
-def _stand_back() -> None:
+def _stand_back(model: object) -> None:
     """Let the server go first when the model takes all cores; once it is loaded, because a start should be fast."""
     with contextlib.suppress(OSError):
         os.nice(NICENESS)

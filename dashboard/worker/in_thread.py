@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from hookscope.dashboard.engine import protocol
 from hookscope.dashboard.engine.channel import Messages, WorkerEnded
+from hookscope.dashboard.sources.load import LoadedModel
 from hookscope.dashboard.worker.loop import work
 from hookscope.dashboard.worker.mailbox import Ended, Mailbox
 
@@ -76,7 +77,7 @@ class WorkerThread(Messages):
         """See `engine.channel.Messages`."""
         return "ended by itself"
 
-    def loaded(self) -> None:
+    def loaded(self, model: LoadedModel) -> None:
         """Called in the worker's thread once the model is there; for whoever derives from this."""
 
     def _work(self) -> None:

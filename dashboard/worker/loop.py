@@ -55,11 +55,11 @@ def _bytes_of(prepared: Prepared) -> int:
     return prepared.pixels.nbytes + (0 if prepared.exact is None else prepared.exact.nbytes)
 
 
-def work(mailbox: Mailbox, loaded: Callable[[], None] = lambda: None) -> None:
+def work(mailbox: Mailbox, loaded: Callable[[LoadedModel], None] = lambda model: None) -> None:
     """Load what the first message names, and answer until the mailbox ends it.
 
     Arguments:
-        loaded: called once the model is there.
+        loaded: called with the model once it is there.
     """
     order = mailbox.order()
     if not isinstance(order, protocol.Load):
@@ -68,7 +68,7 @@ def work(mailbox: Mailbox, loaded: Callable[[], None] = lambda: None) -> None:
     compiling.start()  # beside the model's files, so that the first statistics do not wait for it
     model = _load(mailbox, order)
     compiling.join()
-    loaded()
+    loaded(model)
     mailbox.send(protocol.Ready(model.info))
     inputs: Inputs = LRUCache(INPUT_BYTES, getsizeof=_bytes_of)
     kept = Kept()

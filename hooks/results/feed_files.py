@@ -83,7 +83,7 @@ class Feed:
     """
 
     def __init__(self, folder: str | os.PathLike[str], called: str = "") -> None:
-        self._folder, self._called = Path(folder), called or str(folder)
+        self._folder, self._called = Path(folder).absolute(), called or str(folder)  # whatever os.chdir does later
         self.run: RunInfo = self._read_run()
         self.looks: list[Look] = []
         self.skipped, self.revision = 0, 0
