@@ -44,6 +44,7 @@ __all__ = ["NotOpened", "OpenModel", "open_model"]
 
 OPTIONS = tuple(each.name for each in fields(ModelOptions) if each.name != "spec")
 LISTED = 5  # classes of an answer
+UNREAD = "It is not known how its answer is read."
 
 
 def open_model(spec: str = DEFAULT_MODEL, *, device: str = "auto", **options: Any) -> OpenModel:
@@ -94,7 +95,7 @@ class OpenModel:
         """What it is, where its weights come from, and how its answer is read, a line each."""
         info = self._loaded.info
         reads = info.answer.reading.reads
-        answer = f"Its answer is read as {reads}, {info.answer.why}." if reads else "It is not known how its answer is read."
+        answer = f"Its answer is read as {reads}, {info.answer.why}." if reads else UNREAD
         lines = [f"{info.title}: {info.parameters:,} parameters on {info.device}.", info.weights, answer, *info.notes]
         return "\n".join(filter(None, lines))
 
