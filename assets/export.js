@@ -3,23 +3,21 @@
 (function () {
   "use strict";
   const hookscope = (window.hookscope = window.hookscope || {});
-  const FRAMES = 120; // for which an address that was drawn is waited for: Dash puts it there later, or it is the same one
+  const FRAMES = 600; // for which an address that Dash was given is waited for
   let asked = ""; // the view of the newest question
-  let before = ""; // the address then
   let there = true; // the address is of that view
   let answering = true; // what is drawn now belongs to it
-  let drawn = false; // an address was drawn for it
+  let given = ""; // the address that was drawn for it; "" if none was
   let clicked = false;
 
   const link = () => document.getElementById("export-view");
-  const address = () => (link() && link().href) || "";
 
   /* A view is asked for; the same one again changes nothing. */
   hookscope.exportWaits = function (view) {
     if (JSON.stringify(view) === asked) return;
     asked = JSON.stringify(view);
-    before = address();
-    there = answering = drawn = false;
+    there = answering = false;
+    given = "";
   };
 
   /* Its answer begins, for what the server has made of it. */
@@ -28,12 +26,18 @@
     answering = true;
   };
 
-  document.addEventListener("click", (event) => {
-    if (there || !event.target.closest("#export-view")) return;
-    event.preventDefault();
-    clicked = true;
-    link().setAttribute("aria-busy", "true");
-  }, true);
+  /* Dash is given an address, and puts it there in a while. */
+  hookscope.exportIs = function (address) {
+    if (!answering || there) return; // of what was shown before
+    given = address;
+    come(asked, 0);
+  };
+
+  function come(view, frames) {
+    if (view !== asked || there) return; // another one was chosen meanwhile
+    if (link().getAttribute("href") === given || frames > FRAMES) go();
+    else requestAnimationFrame(() => come(view, frames + 1));
+  }
 
   function go() {
     there = true;
@@ -42,15 +46,12 @@
     clicked = false;
   }
 
-  function come(view, frames) {
-    if (view !== asked) return; // another one was chosen meanwhile
-    if (address() !== before || frames > FRAMES) go();
-    else requestAnimationFrame(() => come(view, frames + 1));
-  }
-  document.addEventListener("drawn", ({ detail }) => {
-    if (detail !== "export" || !answering || there) return;
-    drawn = true;
-    come(asked, 0);
-  });
-  document.addEventListener("answered", () => { if (answering && !drawn) go(); }); // it has not changed
+  document.addEventListener("answered", () => { if (answering && !there && !given) go(); }); // it is as it was
+
+  document.addEventListener("click", (event) => {
+    if (there || !event.target.closest("#export-view")) return;
+    event.preventDefault();
+    clicked = true;
+    link().setAttribute("aria-busy", "true");
+  }, true);
 })();

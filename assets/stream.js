@@ -63,6 +63,7 @@
     if (props.tried) return hookscope.paintTried(elementOf(id), props.tried);
     lower(id, props);
     if (!hookscope.set(id, props)) return false;
+    if (id === "export-view") hookscope.exportIs(props.href);
     if (props.figure) {
       const element = elementOf(id);
       if (element) element.classList.remove("outdated");

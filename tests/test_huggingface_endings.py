@@ -62,7 +62,13 @@ def nothing_stays() -> Iterator[None]:
     assert not hs.live_hooks() and eval_frame._stance.stance == "default"
 
 
-@pytest.mark.parametrize("kind", [KeyboardInterrupt, ValueError, SystemExit, GeneratorExit])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        KeyboardInterrupt,
+        *(pytest.param(each, marks=pytest.mark.slow) for each in (ValueError, SystemExit, GeneratorExit)),
+    ],
+)
 @pytest.mark.parametrize(
     "event, at, steps",
     [
@@ -238,7 +244,7 @@ class Large(InOrder):
         return super().compute_loss(model, inputs, *args, **given)
 
 
-@pytest.mark.parametrize("at", [0, 1, 3])
+@pytest.mark.parametrize("at", [1, *(pytest.param(each, marks=pytest.mark.slow) for each in (0, 3))])
 def test_another_try_with_fewer_pictures_is_followed(tmp_path: Path, at: int, recwarn: pytest.WarningsRecorder) -> None:
     model = small()
     trainer = trained(
