@@ -46,7 +46,13 @@
     clicked = false;
   }
 
-  document.addEventListener("answered", () => { if (answering && !there && !given) go(); }); // it is as it was
+  /* All has come. What waits for its card or its pictures is not on the page yet, and the address may be behind it. */
+  function ends(view) {
+    if (view !== asked || there || given) return;
+    if (hookscope.arriving()) requestAnimationFrame(() => ends(view));
+    else go(); // it is as it was
+  }
+  document.addEventListener("answered", () => { if (answering) ends(asked); });
 
   document.addEventListener("click", (event) => {
     if (there || !event.target.closest("#export-view")) return;

@@ -8,6 +8,7 @@
   const RETRY_FRAMES = 240; // a card that was just asked for may not be mounted yet
   let source = null;
   let arrived = []; // messages of the open stream that are not on the page yet, in order
+  hookscope.arriving = () => arrived.length;
   let failures = 0; // in a row, without a region that became whole in between
   const MOST_FAILURES = 8; // within a minute; then the page asks no more by itself
   let refusals = 0; // because it is busy, in a row
