@@ -51,6 +51,7 @@ NO_ERRORS = (
     "The channels are muted together, the least important first, and the model is asked anew each time: the removal of "
     "many is not the sum of the removals of each. Beside it random orders: a ranking that does no better has told "
     "nothing.",
+    "It is not known how its answer is read.",
     "The model is being loaded.",
     "The sweep was stopped.",
     "This picture has no file.",
